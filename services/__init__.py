@@ -1,0 +1,1 @@
+"""The deployables: one folder per room, run as ``python -m services.<room>``."""

@@ -1,0 +1,1 @@
+"""Palimpsest: serve open-weight language models, and look after what they hold."""

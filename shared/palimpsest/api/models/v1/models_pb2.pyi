@@ -1,0 +1,182 @@
+import datetime
+
+from google.longrunning import operations_pb2 as _operations_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from palimpsest.api.options.v1 import options_pb2 as _options_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Relation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RELATION_UNSPECIFIED: _ClassVar[Relation]
+    RELATION_FINE_TUNED: _ClassVar[Relation]
+    RELATION_UNLEARNED: _ClassVar[Relation]
+    RELATION_MERGED: _ClassVar[Relation]
+    RELATION_QUANTIZED: _ClassVar[Relation]
+RELATION_UNSPECIFIED: Relation
+RELATION_FINE_TUNED: Relation
+RELATION_UNLEARNED: Relation
+RELATION_MERGED: Relation
+RELATION_QUANTIZED: Relation
+
+class Model(_message.Message):
+    __slots__ = ("model_id", "fingerprint", "tokenizer_fingerprint", "source", "source_format", "architecture", "parameter_count", "size_bytes", "dtype", "context_length", "vocab_size", "has_chat_template", "parent", "relation", "create_time", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
+    PARAMETER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_SIZE_FIELD_NUMBER: _ClassVar[int]
+    HAS_CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    RELATION_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    fingerprint: str
+    tokenizer_fingerprint: str
+    source: str
+    source_format: str
+    architecture: str
+    parameter_count: int
+    size_bytes: int
+    dtype: str
+    context_length: int
+    vocab_size: int
+    has_chat_template: bool
+    parent: str
+    relation: Relation
+    create_time: _timestamp_pb2.Timestamp
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, model_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., source: _Optional[str] = ..., source_format: _Optional[str] = ..., architecture: _Optional[str] = ..., parameter_count: _Optional[int] = ..., size_bytes: _Optional[int] = ..., dtype: _Optional[str] = ..., context_length: _Optional[int] = ..., vocab_size: _Optional[int] = ..., has_chat_template: bool = ..., parent: _Optional[str] = ..., relation: _Optional[_Union[Relation, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class RegisterModelRequest(_message.Message):
+    __slots__ = ("model_id", "source", "parent", "relation", "labels", "request_id")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    RELATION_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    source: str
+    parent: str
+    relation: Relation
+    labels: _containers.ScalarMap[str, str]
+    request_id: str
+    def __init__(self, model_id: _Optional[str] = ..., source: _Optional[str] = ..., parent: _Optional[str] = ..., relation: _Optional[_Union[Relation, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class GetModelRequest(_message.Message):
+    __slots__ = ("model_id",)
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    def __init__(self, model_id: _Optional[str] = ...) -> None: ...
+
+class ListModelsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListModelsResponse(_message.Message):
+    __slots__ = ("models", "next_page_token")
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[Model]
+    next_page_token: str
+    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class DeleteModelRequest(_message.Message):
+    __slots__ = ("model_id",)
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    def __init__(self, model_id: _Optional[str] = ...) -> None: ...
+
+class DeleteModelResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetLineageRequest(_message.Message):
+    __slots__ = ("model_id",)
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    def __init__(self, model_id: _Optional[str] = ...) -> None: ...
+
+class GetLineageResponse(_message.Message):
+    __slots__ = ("ancestors", "children")
+    ANCESTORS_FIELD_NUMBER: _ClassVar[int]
+    CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    ancestors: _containers.RepeatedCompositeFieldContainer[Model]
+    children: _containers.RepeatedCompositeFieldContainer[Model]
+    def __init__(self, ancestors: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., children: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
+
+class CheckPairRequest(_message.Message):
+    __slots__ = ("base", "donor", "request_id")
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    DONOR_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    base: str
+    donor: str
+    request_id: str
+    def __init__(self, base: _Optional[str] = ..., donor: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class PairReport(_message.Message):
+    __slots__ = ("compatible", "differences", "tied", "same_tokenizer", "deltas", "max_abs_diff", "tensors_compared")
+    COMPATIBLE_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    TIED_FIELD_NUMBER: _ClassVar[int]
+    SAME_TOKENIZER_FIELD_NUMBER: _ClassVar[int]
+    DELTAS_FIELD_NUMBER: _ClassVar[int]
+    MAX_ABS_DIFF_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_COMPARED_FIELD_NUMBER: _ClassVar[int]
+    compatible: bool
+    differences: _containers.RepeatedScalarFieldContainer[str]
+    tied: bool
+    same_tokenizer: bool
+    deltas: _containers.RepeatedCompositeFieldContainer[TensorDelta]
+    max_abs_diff: float
+    tensors_compared: int
+    def __init__(self, compatible: bool = ..., differences: _Optional[_Iterable[str]] = ..., tied: bool = ..., same_tokenizer: bool = ..., deltas: _Optional[_Iterable[_Union[TensorDelta, _Mapping]]] = ..., max_abs_diff: _Optional[float] = ..., tensors_compared: _Optional[int] = ...) -> None: ...
+
+class TensorDelta(_message.Message):
+    __slots__ = ("tensor", "layer", "component", "delta_norm", "relative_norm", "max_abs_diff")
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    DELTA_NORM_FIELD_NUMBER: _ClassVar[int]
+    RELATIVE_NORM_FIELD_NUMBER: _ClassVar[int]
+    MAX_ABS_DIFF_FIELD_NUMBER: _ClassVar[int]
+    tensor: str
+    layer: int
+    component: str
+    delta_norm: float
+    relative_norm: float
+    max_abs_diff: float
+    def __init__(self, tensor: _Optional[str] = ..., layer: _Optional[int] = ..., component: _Optional[str] = ..., delta_norm: _Optional[float] = ..., relative_norm: _Optional[float] = ..., max_abs_diff: _Optional[float] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""Running the whole of Palimpsest on one machine, with nothing installed beside it."""

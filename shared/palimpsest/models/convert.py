@@ -1,0 +1,155 @@
+"""GGUF to safetensors, once: a quantised file becomes a folder that loads in seconds ever after.
+
+The folder is named by the SHA-256 of the GGUF file, written beside its final name and renamed into place, so a
+reader sees a whole folder or none, and a second registration of the same file finds it.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.models.gguf_file import GgufHeader, read_gguf_header
+
+if TYPE_CHECKING:
+    from palimpsest.jobs.progress import Progress
+
+_STAGES = 4
+_LOCK_POLL_SECONDS = 0.2
+_DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone"}
+"""Values of ``tokenizer.ggml.pre`` whose tokenizers split every digit off before byte-level BPE."""
+
+
+def convert_gguf(path: Path, models_dir: Path, progress: "Progress | None" = None) -> Path:
+    """Convert a GGUF file to a safetensors folder under models_dir, or find the earlier conversion.
+
+    Weights are dequantised to float32; a file stored in bfloat16 stays bfloat16. Needs memory for the whole
+    dequantised model, once.
+
+    Parameters
+    ----------
+    path
+        The GGUF file.
+    models_dir
+        Folder that keeps conversions; created if missing.
+    progress
+        Told of each stage, and asked between stages whether to stop.
+
+    Returns
+    -------
+    Path
+        ``<models_dir>/gguf-<sha256 of the file>`` with config, weights, tokenizer and chat template.
+
+    Raises
+    ------
+    InvalidArgument
+        MODEL_INVALID: not a whole GGUF file, or of an architecture transformers does not read.
+    """
+    header = read_gguf_header(path)
+    _report(progress, 0, "hashing the GGUF file")
+    name = f"gguf-{_file_digest(path, progress)}"
+    folder = models_dir / name
+    if folder.is_dir():
+        return folder
+    models_dir.mkdir(parents=True, exist_ok=True)
+    with _only_one(models_dir / f".{name}.lock", progress):
+        if folder.is_dir():
+            return folder
+        partial = models_dir / f".{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            _convert_into(partial, path, header, progress)
+            _report(progress, 3, "storing")
+            _sync_tree(partial)
+            partial.rename(folder)
+            _sync(models_dir)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _convert_into(folder: Path, path: Path, header: GgufHeader, progress: "Progress | None") -> None:
+    import torch
+    from tokenizers import pre_tokenizers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    # transformers looks for companions beside the file it is given: show it a folder that has none.
+    alone = folder / "source"
+    alone.mkdir(parents=True)
+    (alone / "model.gguf").symlink_to(path.resolve())
+    matrices = {kind for kind in header.tensor_types.values() if kind != "F32"}
+    dtype = torch.bfloat16 if matrices == {"BF16"} else torch.float32
+    try:
+        _report(progress, 1, "reading the tokenizer")
+        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file="model.gguf", trust_remote_code=False)
+        _report(progress, 2, "dequantising the weights")
+        model = AutoModelForCausalLM.from_pretrained(
+            alone, gguf_file="model.gguf", dtype=dtype, trust_remote_code=False
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError, RuntimeError) as error:
+        message = (
+            f"{path} is a GGUF file of architecture {header.architecture!r} that cannot be converted: {error}"
+        )
+        raise InvalidArgument(Reason.MODEL_INVALID, message) from error
+    if header.metadata.get("tokenizer.ggml.pre") in _DIGITS_APART:
+        # The GGUF reader of transformers drops this step, which changes the ids of "\n\n1".
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+    shutil.rmtree(alone)
+    # What is saved is no longer quantised, and saving refuses a model that claims to be.
+    model.is_quantized = False
+    model.hf_quantizer = None
+    del model.config.quantization_config
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _only_one(lock: Path, progress: "Progress | None") -> Iterator[None]:
+    """Hold an exclusive lock on a file; the kernel gives it back if this process dies."""
+    with lock.open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                _report(progress, 1, "waiting for the same conversion in another process")
+                time.sleep(_LOCK_POLL_SECONDS)
+        yield
+
+
+def _file_digest(path: Path, progress: "Progress | None") -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(8 << 20):
+            digest.update(chunk)
+            if progress is not None:
+                progress.check()
+    return digest.hexdigest()
+
+
+def _report(progress: "Progress | None", done: int, stage: str) -> None:
+    if progress is not None:
+        progress.step(done, _STAGES, stage)
+        progress.check()
+
+
+def _sync_tree(folder: Path) -> None:
+    for file in folder.iterdir():
+        _sync(file)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

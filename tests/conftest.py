@@ -34,14 +34,22 @@ def redis_prefix() -> str:
 @pytest.fixture
 def settings(valkey: ValkeyServer, redis_prefix: str, tmp_path: Path) -> Settings:
     return Settings(
-        state_dir=tmp_path / "state", redis_url=valkey.url, redis_prefix=redis_prefix, listen="127.0.0.1:0", threads=1
+        state_dir=tmp_path / "state",
+        redis_url=valkey.url,
+        redis_prefix=redis_prefix,
+        listen="127.0.0.1:0",
+        threads=1,
     )
 
 
 @pytest.fixture(scope="session")
 def model_cache() -> Path:
     """Where converted models are kept between runs; what is in it is named by its source's digest."""
-    return Path(os.environ.get("PALIMPSEST_TEST_CACHE", platformdirs.user_cache_dir("palimpsest-tests", appauthor=False)))
+    return Path(
+        os.environ.get(
+            "PALIMPSEST_TEST_CACHE", platformdirs.user_cache_dir("palimpsest-tests", appauthor=False)
+        )
+    )
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +77,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([__doc__ or "", "the quick brown fox jumps over the lazy dog " * 20], trainer)
+    tokenizer.train_from_iterator(
+        [__doc__ or "", "the quick brown fox jumps over the lazy dog " * 20], trainer
+    )
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>")
     fast.chat_template = (
         "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -63,7 +63,6 @@ class Reason(StrEnum):
     INVALID_REQUEST = "INVALID_REQUEST"  # a field is missing or out of its limits; see the violations
     MALFORMED_MESSAGE = "MALFORMED_MESSAGE"  # the bytes are not the message the method takes
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"  # the request_id was used before with another request
-    DEADLINE_MISSING = "DEADLINE_MISSING"  # a unary call came without a deadline
     DEADLINE_TOO_LONG = "DEADLINE_TOO_LONG"  # the deadline is beyond what the method allows
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"  # the server is at its limit of concurrent calls
@@ -71,6 +70,7 @@ class Reason(StrEnum):
     TOKEN_MISSING = "TOKEN_MISSING"
     TOKEN_INVALID = "TOKEN_INVALID"
     SCOPE_MISSING = "SCOPE_MISSING"  # the token is good but lacks the method's scope
+    LISTENER_INSECURE = "LISTENER_INSECURE"  # plain text where other machines can reach it
     PAGE_TOKEN_INVALID = "PAGE_TOKEN_INVALID"
     BUG = "BUG"  # an unexpected exception; the server's log has it under the request id
     CANCELLED = "CANCELLED"

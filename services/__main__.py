@@ -1,0 +1,40 @@
+"""Run rooms as one server: ``python -m services [room ...]``, all of them by default."""
+
+import argparse
+import asyncio
+import importlib
+import pkgutil
+
+import services
+from palimpsest.errors import PalimpsestError
+from palimpsest.rpc.server import Room, Server
+from palimpsest.settings import Settings
+from palimpsest.telemetry import configure_logging
+
+
+def room_names() -> list[str]:
+    """Return the names of the rooms in this checkout."""
+    return sorted(m.name for m in pkgutil.iter_modules(services.__path__) if m.ispkg)
+
+
+def load(name: str) -> Room:
+    """Import one room."""
+    return importlib.import_module(f"services.{name}").ROOM
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve until SIGTERM."""
+    names = room_names()
+    parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
+    parser.add_argument("rooms", nargs="*", choices=[*names, []], metavar="room", help=", ".join(names))
+    chosen = parser.parse_args(argv).rooms or names
+    settings = Settings()
+    configure_logging(settings)
+    try:
+        asyncio.run(Server(settings, [load(name) for name in chosen]).run())
+    except PalimpsestError as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""What happens to every call before and after its handler.
+
+In order: authenticate, give it a request id, hold it to the limits and its deadline, parse and validate the
+request, run the handler, translate what it raises. One interceptor runs the stages as plain code, so that a
+traceback shows them and a call pays for one wrapper only.
+
+Handlers get parsed, valid messages and raise :mod:`palimpsest.errors`. Requests reach this module as bytes:
+left to gRPC, a message that does not parse would be answered INTERNAL, as if the server were at fault.
+"""
+
+import asyncio
+import inspect
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError, Message
+
+from palimpsest.errors import (
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    PalimpsestError,
+    Reason,
+    ResourceExhausted,
+    Unavailable,
+)
+from palimpsest.rpc import calls
+from palimpsest.rpc.auth import Authenticator, access_of
+from palimpsest.rpc.errors import DETAILS_KEY, to_status
+from palimpsest.rpc.validation import validate
+from palimpsest.settings import Settings
+
+_log = structlog.get_logger(__name__)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_UNLIMITED = ("/grpc.health.v1.Health/",)
+"""Answered even by a full or draining server: a probe that fails then would kill it."""
+
+Handler = Callable[[Any, grpc.aio.ServicerContext], Any]
+
+
+class Pipeline(grpc.aio.ServerInterceptor):
+    """The interceptor of every server.
+
+    Parameters
+    ----------
+    settings
+        Limits and deadlines.
+    authenticator
+        Who may call.
+    """
+
+    def __init__(self, settings: Settings, authenticator: Authenticator) -> None:
+        self._settings = settings
+        self._authenticator = authenticator
+        self._running: set[asyncio.Task[None]] = set()
+        self._evicted: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler | None:
+        """Wrap the method's handler; a method nobody serves stays gRPC's to refuse."""
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        metadata: dict[str, Any] = dict(handler_call_details.invocation_metadata or ())
+        streams_out = handler.response_streaming
+        inner: Handler = next(
+            f
+            for f in (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream)
+            if f
+        )
+
+        async def run(raw: Any, context: Any) -> Any:
+            parse = _parser(handler.request_deserializer)
+            request = _parse_stream(raw, parse) if handler.request_streaming else parse(raw)
+            outcome = inner(request, context)
+            if inspect.isasyncgen(outcome):
+                async for message in outcome:
+                    await context.write(message)
+                return None
+            return await outcome
+
+        async def wrapped(raw: Any, context: Any) -> Any:
+            return await self._serve(method, metadata, streams_out, context, lambda: run(raw, context))
+
+        make = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[bool(handler.request_streaming), bool(streams_out)]
+        return make(wrapped, request_deserializer=None, response_serializer=handler.response_serializer)
+
+    async def _serve(
+        self,
+        method: str,
+        metadata: dict[str, Any],
+        streams_out: bool,
+        context: Any,
+        run: Callable[[], Awaitable[Any]],
+    ) -> Any:
+        started = time.monotonic()
+        given = metadata.get("x-request-id", "")
+        request_id = given if isinstance(given, str) and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
+        limited = not method.startswith(_UNLIMITED)
+        principal = ""
+        token = None
+        try:
+            principal = self._authenticator.principal(method, metadata.get("authorization"))
+            token = calls.current.set(calls.CallInfo(method, principal, request_id))
+            if limited:
+                self._admit()
+                self._running.add(task)
+            async with asyncio.timeout(self._time_limit(method, streams_out, context)):
+                outcome = await run()
+            code = "OK"
+            return outcome
+        except asyncio.CancelledError:
+            if task not in self._evicted:
+                code = "CANCELLED"
+                raise  # the caller is gone
+            task.uncancel()
+            code = "UNAVAILABLE"
+            gone = Unavailable(
+                Reason.SHUTTING_DOWN, "The server is shutting down; send the request again.", retry_after=1.0
+            )
+            await _abort(context, gone, request_id)
+        except grpc.aio.AbortError:
+            code = "ABORTED BY HANDLER"
+            raise
+        except Exception as error:
+            known = self._translate(error, method, request_id)
+            code = known.code.name
+            await _abort(context, known, request_id)
+        finally:
+            self._running.discard(task)
+            self._evicted.discard(task)
+            if token is not None:
+                calls.current.reset(token)
+            if limited:
+                seconds = round(time.monotonic() - started, 4)
+                _log.info(
+                    "rpc",
+                    method=method,
+                    code=code,
+                    seconds=seconds,
+                    principal=principal,
+                    request_id=request_id,
+                )
+
+    def _admit(self) -> None:
+        if self._draining:
+            raise Unavailable(
+                Reason.SHUTTING_DOWN, "The server is shutting down; send the request again.", retry_after=1.0
+            )
+        if len(self._running) >= self._settings.max_concurrent_rpcs:
+            raise ResourceExhausted(
+                Reason.TOO_MANY_REQUESTS,
+                f"The server is serving {len(self._running)} calls, its limit; send it again shortly.",
+                retry_after=1.0,
+            )
+
+    def _time_limit(self, method: str, streams_out: bool, context: Any) -> float | None:
+        """Seconds the call may take; the caller's deadline, checked, or the default for unary calls."""
+        remaining: float | None = context.time_remaining()
+        if streams_out:
+            return remaining
+        longest = float(access_of(method).max_seconds or self._settings.max_deadline)
+        if remaining is None:
+            return min(self._settings.default_deadline, longest)
+        if remaining > longest + 1.0:
+            raise InvalidArgument(
+                Reason.DEADLINE_TOO_LONG,
+                f"The deadline is {remaining:.0f} s away; {method} allows at most {longest:.0f} s.",
+                metadata={"max_seconds": longest},
+            )
+        return remaining
+
+    def _translate(self, error: Exception, method: str, request_id: str) -> PalimpsestError:
+        if isinstance(error, PalimpsestError):
+            return error
+        if isinstance(error, TimeoutError):
+            return DeadlineExceeded(
+                Reason.DEADLINE_EXCEEDED, "The call took longer than its deadline; pass a longer one."
+            )
+        _log.error("bug", method=method, request_id=request_id, exc_info=error)
+        return Internal(
+            Reason.BUG,
+            f"The server failed on this request; its log has the details under request id {request_id}.",
+            metadata={"request_id": request_id},
+        )
+
+    async def drain(self, grace: float) -> None:
+        """Refuse new calls, give running ones grace seconds, then end what is left with UNAVAILABLE."""
+        self._draining = True
+        if self._running:
+            await asyncio.wait(self._running, timeout=grace)
+        left = set(self._running)
+        for task in left:
+            self._evicted.add(task)
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=2.0)
+
+
+async def _abort(context: Any, error: PalimpsestError, request_id: str) -> None:
+    status = to_status(error)
+    await context.abort(
+        _STATUS[error.code],
+        status.message,
+        ((DETAILS_KEY, status.SerializeToString()), ("x-request-id", request_id)),
+    )
+
+
+_STATUS: dict[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}
+
+
+def _parser(deserialize: Callable[[bytes], Message]) -> Callable[[bytes], Message]:
+    def parse(raw: bytes) -> Message:
+        try:
+            message = deserialize(raw)
+        except (DecodeError, UnicodeDecodeError, ValueError) as error:
+            raise InvalidArgument(
+                Reason.MALFORMED_MESSAGE,
+                "The request is not a valid message of this method: damaged, of another type, or text "
+                "that is not UTF-8.",
+            ) from error
+        validate(message)
+        return message
+
+    return parse
+
+
+async def _parse_stream(
+    raw: AsyncIterator[bytes], parse: Callable[[bytes], Message]
+) -> AsyncIterator[Message]:
+    async for item in raw:
+        yield parse(item)

@@ -1,0 +1,140 @@
+"""The server every deployable runs: rooms on one port, with health, reflection and a graceful end."""
+
+import asyncio
+import contextlib
+import importlib
+import ipaddress
+import signal
+from typing import Any, Protocol
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2
+from grpc_reflection.v1alpha import reflection
+
+from palimpsest.errors import FailedPrecondition, Reason
+from palimpsest.jobs.operations import OperationsServicer
+from palimpsest.rpc.auth import Authenticator
+from palimpsest.rpc.pipeline import Pipeline
+from palimpsest.rpc.resources import Resources
+from palimpsest.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+
+class Room(Protocol):
+    """What ``services/<room>/__init__.py`` exports as ``ROOM``."""
+
+    name: str
+
+    async def start(self, resources: Resources) -> list[Any]:
+        """Return the servicers to mount; long warm-ups go on in the background."""
+        ...
+
+    async def stop(self) -> None:
+        """Release what start took, after the last call has ended."""
+        ...
+
+
+class Server:
+    """Rooms behind one address.
+
+    Parameters
+    ----------
+    settings
+        Address, limits, where Redis and the artefacts are.
+    rooms
+        Mounted in order; ``google.longrunning.Operations`` and health are always there.
+    """
+
+    def __init__(self, settings: Settings, rooms: list[Room]) -> None:
+        self.settings = settings
+        self.rooms = rooms
+        self.port = 0
+        self._health = health.aio.HealthServicer()
+        self._services: list[str] = []
+
+    async def start(self) -> None:
+        """Mount the rooms, listen, and report SERVING.
+
+        Raises
+        ------
+        FailedPrecondition
+            The address is off loopback and neither TLS nor --insecure was asked for.
+        Unavailable
+            No Redis is configured.
+        """
+        settings = self.settings
+        require_safe_listener(settings)
+        self.resources = Resources.open(settings)
+        self._pipeline = Pipeline(settings, Authenticator(settings.tokens_file))
+        self._server = grpc.aio.server(
+            interceptors=[self._pipeline],
+            # A backstop above the pipeline's own limit, whose answer says when to come back.
+            maximum_concurrent_rpcs=settings.max_concurrent_rpcs * 2 + 16,
+            options=[("grpc.so_reuseport", 0)],
+        )
+        servicers: list[Any] = [OperationsServicer(self.resources.jobs)]
+        for room in self.rooms:
+            servicers += await room.start(self.resources)
+        for servicer in servicers:
+            self._services.append(_mount(servicer, self._server))
+        _mount(self._health, self._server)
+        if settings.reflection:
+            names = [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME]
+            reflection.enable_server_reflection(names, self._server)
+        self.port = self._server.add_insecure_port(settings.listen)
+        await self._server.start()
+        await self._report(health_pb2.HealthCheckResponse.SERVING)
+        _log.info("serving", listen=settings.listen, port=self.port, rooms=[room.name for room in self.rooms])
+
+    async def _report(self, status: "health_pb2.HealthCheckResponse.ServingStatus.ValueType") -> None:
+        for name in ["", *self._services]:
+            await self._health.set(name, status)
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Report NOT_SERVING, let running calls finish for grace seconds, end the rest, close everything."""
+        grace = self.settings.drain_seconds if grace is None else grace
+        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._pipeline.drain(grace)
+        await self._server.stop(1.0)
+        for room in reversed(self.rooms):
+            await room.stop()
+        await self.resources.close()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then stop."""
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sig, ended.set)
+        await self.start()
+        await ended.wait()
+        _log.info("stopping", grace=self.settings.drain_seconds)
+        await self.stop()
+
+
+def require_safe_listener(settings: Settings) -> None:
+    """Refuse a plaintext listener that other machines can reach, unless it was asked for by name."""
+    host = settings.listen.rpartition(":")[0].strip("[]")
+    local = settings.listen.startswith("unix:") or host == "localhost"
+    with contextlib.suppress(ValueError):
+        local = local or ipaddress.ip_address(host).is_loopback
+    if not local and not settings.insecure:
+        raise FailedPrecondition(
+            Reason.LISTENER_INSECURE,
+            f"Refusing to listen on {settings.listen} in plain text: other machines can reach it. Listen on "
+            "127.0.0.1, or set PALIMPSEST_INSECURE=true if the network is private.",
+        )
+
+
+def _mount(servicer: Any, server: grpc.aio.Server) -> str:
+    """Register a servicer by the function generated beside its class; return the service's full name."""
+    for base in type(servicer).__mro__:
+        if base.__name__.endswith("Servicer") and base.__module__.endswith("_pb2_grpc"):
+            module = importlib.import_module(base.__module__)
+            getattr(module, f"add_{base.__name__}_to_server")(servicer, server)
+            messages = importlib.import_module(base.__module__.removesuffix("_grpc"))
+            service = base.__name__.removesuffix("Servicer")
+            return messages.DESCRIPTOR.services_by_name[service].full_name
+    raise TypeError(f"{type(servicer).__name__} is not a generated servicer")

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import descriptor_pool
 
 from palimpsest.api.options.v1 import options_pb2
 from palimpsest.errors import PermissionDenied, Reason, Unauthenticated
 
+_ACCESS: Any = options_pb2.access  # generated stubs and bundled ones disagree on the type of extensions
 _OPEN = ("/grpc.health.v1.Health/",)
 """Asked by probes, which hold no token."""
 
@@ -38,7 +40,7 @@ def access_of(method: str) -> options_pb2.Access:
         found = descriptor_pool.Default().FindMethodByName(method.lstrip("/").replace("/", "."))
     except KeyError:
         return options_pb2.Access()
-    return found.GetOptions().Extensions[options_pb2.access]
+    return found.GetOptions().Extensions[_ACCESS]
 
 
 def hash_token(token: str) -> str:

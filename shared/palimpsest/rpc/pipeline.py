@@ -113,7 +113,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         request_id = given if isinstance(given, str) and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
         limited = not method.startswith(_UNLIMITED)
-        principal = ""
+        principal, code = "", "UNKNOWN"
         token = None
         try:
             principal = self._authenticator.principal(method, metadata.get("authorization"))

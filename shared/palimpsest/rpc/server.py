@@ -51,7 +51,7 @@ class Server:
         self.settings = settings
         self.rooms = rooms
         self.port = 0
-        self._health = health.aio.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._services: list[str] = []
 
     async def start(self) -> None:

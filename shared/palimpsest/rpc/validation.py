@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -14,6 +15,7 @@ from palimpsest.errors import InvalidArgument, Reason, Violation
 Check = Callable[[Message, str], Iterator[Violation]]
 """Takes a message and the dotted path to it; gives what is wrong."""
 
+_LIMITS: Any = options_pb2.limits  # generated stubs and bundled ones disagree on the type of extensions
 _NUMBERS = frozenset({FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT}) | frozenset(
     {
         FieldDescriptor.CPPTYPE_INT32,
@@ -50,8 +52,8 @@ def _checks(descriptor: Descriptor) -> tuple[Check, ...]:
     checks: list[Check] = []
     for field in descriptor.fields:
         options = field.GetOptions()
-        if options.HasExtension(options_pb2.limits):
-            checks.append(_limit_check(field, options.Extensions[options_pb2.limits]))
+        if options.HasExtension(_LIMITS):
+            checks.append(_limit_check(field, options.Extensions[_LIMITS]))
         if field.enum_type is not None:
             checks.append(_enum_check(field))
         is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
@@ -80,8 +82,9 @@ def _nested_check(field: FieldDescriptor) -> Check:
 
 
 def _enum_check(field: FieldDescriptor) -> Check:
-    known = frozenset(field.enum_type.values_by_number)
-    names = ", ".join(value.name for value in field.enum_type.values)
+    enum: Any = field.enum_type
+    known = frozenset(enum.values_by_number)
+    names = ", ".join(value.name for value in enum.values)
 
     def check(message: Message, path: str) -> Iterator[Violation]:
         value = getattr(message, field.name)

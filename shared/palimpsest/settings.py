@@ -23,52 +23,92 @@ class Settings(BaseSettings):
         description="Everything the embedded stack keeps: Valkey's files, artefacts, models, logs.",
     )
     redis_url: str = Field(
-        "", description="Redis or Valkey, such as redis://host:6379/0 or unix:///path. Empty: the embedded one."
+        default="",
+        description="Redis or Valkey, such as redis://host:6379/0 or unix:///path. Empty: the embedded one.",
     )
-    redis_prefix: str = Field("palimpsest:", description="Prefix of every key, so that a server can be shared.")
+    redis_prefix: str = Field(
+        default="palimpsest:", description="Prefix of every key, so that a server can be shared."
+    )
     artifact_url: str = Field(
-        "", description="fsspec URL of the artefact store, such as s3://bucket/prefix. Empty: state_dir/artifacts."
+        default="",
+        description="fsspec URL of the artefact store, such as s3://bucket/prefix. Empty: in state_dir.",
     )
     artifact_options: dict[str, object] = Field(
-        default_factory=dict, description="fsspec storage options as JSON, such as an S3 endpoint and its keys."
+        default_factory=dict,
+        description="fsspec storage options as JSON, such as an S3 endpoint and its keys.",
     )
-    artifact_max_bytes: int = Field(64 << 30, description="Largest artefact accepted, in bytes.")
-    artifact_grace_seconds: int = Field(24 * 3600, description="Age below which garbage collection takes nothing.")
+    artifact_max_bytes: int = Field(default=64 << 30, description="Largest artefact accepted, in bytes.")
+    artifact_grace_seconds: int = Field(
+        default=24 * 3600, description="Age below which garbage collection takes nothing."
+    )
     model_roots: Annotated[list[Path], NoDecode] | None = Field(
-        None, description="Folders models may be registered from, separated by ':'. Unset: any path, loopback only."
+        default=None,
+        description="Folders to register models from, separated by ':'. Unset: any path, loopback only.",
     )
-    hub_offline: bool = Field(True, description="Never ask a model hub; 'hub:' sources must be in the local cache.")
+    hub_offline: bool = Field(
+        default=True, description="Never ask a model hub; 'hub:' sources must be in the local cache."
+    )
 
     # the server
-    listen: str = Field("127.0.0.1:7600", description="host:port or unix:/path the server listens on.")
-    insecure: bool = Field(False, description="Allow plaintext off loopback. For networks that are private already.")
-    tokens_file: Path | None = Field(None, description="Bearer tokens accepted, hashed; none: no token is asked for.")
-    max_concurrent_rpcs: int = Field(256, description="Calls served at once; more are RESOURCE_EXHAUSTED.")
-    default_deadline: float = Field(30.0, description="Deadline clients give unary calls by default, in seconds.")
-    max_deadline: float = Field(120.0, description="Longest deadline a unary call may bring, in seconds.")
-    drain_seconds: float = Field(5.0, description="On SIGTERM: how long running calls may take to finish.")
-    reflection: bool = Field(True, description="Serve gRPC reflection.")
+    listen: str = Field(
+        default="127.0.0.1:7600", description="host:port or unix:/path the server listens on."
+    )
+    insecure: bool = Field(
+        default=False, description="Allow plaintext off loopback. For networks that are private already."
+    )
+    tokens_file: Path | None = Field(
+        default=None, description="Bearer tokens accepted, hashed; none: no token is asked for."
+    )
+    max_concurrent_rpcs: int = Field(
+        default=256, description="Calls served at once; more are RESOURCE_EXHAUSTED."
+    )
+    default_deadline: float = Field(
+        default=30.0, description="Deadline clients give unary calls by default, in seconds."
+    )
+    max_deadline: float = Field(
+        default=120.0, description="Longest deadline a unary call may bring, in seconds."
+    )
+    drain_seconds: float = Field(
+        default=5.0, description="On SIGTERM: how long running calls may take to finish."
+    )
+    reflection: bool = Field(default=True, description="Serve gRPC reflection.")
 
     # jobs
-    lease_seconds: float = Field(15.0, description="A worker silent for this long has lost its job.")
-    job_max_attempts: int = Field(3, description="Attempts before a job whose worker dies is dead-lettered.")
-    job_retention_seconds: int = Field(14 * 24 * 3600, description="How long finished jobs are remembered.")
-    job_queue_limit: int = Field(10_000, description="Jobs that may wait; more are RESOURCE_EXHAUSTED.")
-    cancel_grace_seconds: float = Field(5.0, description="A cancelled job that does not stop by itself is killed then.")
-    worker_queues: str = Field("cpu,gpu", description="Queues this worker serves.")
-    worker_concurrency: int = Field(1, description="Jobs this worker runs at once; 1 for each GPU.")
+    lease_seconds: float = Field(default=15.0, description="A worker silent for this long has lost its job.")
+    job_max_attempts: int = Field(
+        default=3, description="Attempts before a job whose worker dies is dead-lettered."
+    )
+    job_retention_seconds: int = Field(
+        default=14 * 24 * 3600, description="How long finished jobs are remembered."
+    )
+    job_queue_limit: int = Field(
+        default=10_000, description="Jobs that may wait; more are RESOURCE_EXHAUSTED."
+    )
+    cancel_grace_seconds: float = Field(
+        default=5.0, description="A cancelled job that does not stop by itself is killed then."
+    )
+    worker_queues: str = Field(default="cpu,gpu", description="Queues this worker serves.")
+    worker_concurrency: int = Field(default=1, description="Jobs this worker runs at once; 1 for each GPU.")
 
     # inference
-    device: str = Field("auto", description="cpu, cuda, cuda:0 ...; auto: CUDA if there is any.")
-    dtype: str = Field("auto", description="float32, bfloat16, float16; auto: the fastest here, measured at load.")
-    threads: int = Field(0, description="Threads for one forward pass; 0: one per physical core.")
-    engine_cache_bytes: int = Field(2 << 30, description="Memory for keys and values of one model, in bytes.")
-    engine_max_running: int = Field(32, description="Sequences decoded in one batch.")
-    engine_queue_limit: int = Field(128, description="Requests that may wait for a place in the batch.")
-    engine_max_models: int = Field(1, description="Models held in memory; the least recently used idle one goes.")
+    device: str = Field(default="auto", description="cpu, cuda, cuda:0 ...; auto: CUDA if there is any.")
+    dtype: str = Field(
+        default="auto", description="float32, bfloat16, float16; auto: the fastest here, measured at load."
+    )
+    threads: int = Field(default=0, description="Threads for one forward pass; 0: one per physical core.")
+    engine_cache_bytes: int = Field(
+        default=2 << 30, description="Memory for keys and values of one model, in bytes."
+    )
+    engine_max_running: int = Field(default=32, description="Sequences decoded in one batch.")
+    engine_queue_limit: int = Field(
+        default=128, description="Requests that may wait for a place in the batch."
+    )
+    engine_max_models: int = Field(
+        default=1, description="Models held in memory; the least recently used idle one goes."
+    )
 
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING, ERROR.")
-    log_json: bool = Field(False, description="Logs as JSON lines instead of text.")
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING, ERROR.")
+    log_json: bool = Field(default=False, description="Logs as JSON lines instead of text.")
 
     def model_post_init(self, _context: object) -> None:
         """Fill what depends on state_dir."""

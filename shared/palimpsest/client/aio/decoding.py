@@ -1,0 +1,37 @@
+"""Text from models: the decoding RPCs, and the one-liner for when only the text is wanted."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from palimpsest.api.decoding.v1 import decoding_pb2
+from palimpsest.client.aio.rooms import AsyncDecodingRoom
+
+
+class AsyncDecoding(AsyncDecodingRoom):
+    """Generation and scoring."""
+
+    async def text(
+        self,
+        *,
+        model: str,
+        prompt: str | None = None,
+        chat: Sequence[Mapping[str, object]] | decoding_pb2.ChatMessages | None = None,
+        max_tokens: int | None = None,
+        **fields: Any,
+    ) -> str:
+        """Return the whole text of one generated sequence; takes every field of ``generate``.
+
+        Examples
+        --------
+        ``client.decoding.text(model="smollm2-135m", chat=[{"role": "user", "content": "Hello!"}])``
+        """
+        if fields.get("n") not in (None, 0, 1):
+            raise TypeError("text() returns one sequence; use generate() for n > 1.")
+        text = ""
+        async with self.generate(
+            model=model, prompt=prompt, chat=chat, max_tokens=max_tokens, **fields
+        ) as events:
+            async for event in events:
+                if event.HasField("finished"):
+                    text = event.finished.text
+        return text

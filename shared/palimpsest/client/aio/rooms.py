@@ -1,0 +1,393 @@
+"""The rooms with their RPCs as typed methods. Generated from protos/ by deploy/client.py."""
+
+# ruff: noqa: D417, E501
+
+from collections.abc import AsyncIterable, Mapping, Sequence
+
+from google.longrunning import operations_pb2
+
+from palimpsest.api.artifacts.v1 import artifacts_pb2
+from palimpsest.api.decoding.v1 import decoding_pb2
+from palimpsest.api.models.v1 import models_pb2
+from palimpsest.client.aio.connection import AsyncRoom, rpc
+from palimpsest.client.aio.jobs import AsyncJob
+from palimpsest.client.aio.streams import AsyncStream
+
+
+class AsyncArtifactsRoom(AsyncRoom):
+    """Artefacts: immutable bytes named by their SHA-256 digest. Inputs and results of jobs, models and caches
+    are artefacts; they travel here in chunks of at most 1 MiB and never inside another message.
+    """
+
+    @rpc("palimpsest.api.artifacts.v1.ArtifactService.WriteArtifact")
+    async def write_artifact(
+        self,
+        requests: AsyncIterable[artifacts_pb2.WriteArtifactRequest],
+        *,
+        timeout: float | None = None,
+    ) -> artifacts_pb2.Artifact:
+        """Uploads one artefact. The first message opens or resumes an upload and names it; the messages after it
+        carry chunks in order; the last sets finish. If the stream breaks, call QueryWriteStatus and go on from
+        committed_size in a new stream: bytes already committed are not sent again.
+        OUT_OF_RANGE: a chunk's offset is not committed_size; resume from the offset in ErrorInfo.metadata.
+        DATA_LOSS: the bytes do not have the digest or a chunk not the checksum announced; start again.
+        RESOURCE_EXHAUSTED: the store is full or the artefact larger than allowed; nothing half-written is served.
+        """
+        ...
+
+    @rpc("palimpsest.api.artifacts.v1.ArtifactService.QueryWriteStatus")
+    async def query_write_status(
+        self,
+        *,
+        upload_id: str,
+        timeout: float | None = None,
+    ) -> artifacts_pb2.QueryWriteStatusResponse:
+        """How far an upload has come. NOT_FOUND: no such upload (it was never opened, or expired unfinished)."""
+        ...
+
+    @rpc("palimpsest.api.artifacts.v1.ArtifactService.ReadArtifact")
+    def read_artifact(
+        self,
+        *,
+        digest: str,
+        offset: int | None = None,
+        limit: int | None = None,
+        timeout: float | None = None,
+    ) -> AsyncStream[artifacts_pb2.ReadArtifactResponse]:
+        """Streams an artefact's bytes from offset. A read from 0 to the end is verified against the digest as it
+        goes, and a stored blob that no longer has its digest is set aside and answered DATA_LOSS before its
+        last chunk is sent; it is never served again.
+
+        Parameters
+        ----------
+        limit
+            Most bytes to send; 0 for all.
+        """
+        ...
+
+    @rpc("palimpsest.api.artifacts.v1.ArtifactService.GetArtifact")
+    async def get_artifact(
+        self,
+        *,
+        digest: str,
+        timeout: float | None = None,
+    ) -> artifacts_pb2.Artifact:
+        """Call GetArtifact."""
+        ...
+
+    @rpc("palimpsest.api.artifacts.v1.ArtifactService.ListArtifacts")
+    async def list_artifacts(
+        self,
+        *,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        timeout: float | None = None,
+    ) -> artifacts_pb2.ListArtifactsResponse:
+        """Newest first.
+
+        Parameters
+        ----------
+        page_size
+            0 for 100; more than 1000 is taken as 1000.
+        """
+        ...
+
+    @rpc("palimpsest.api.artifacts.v1.ArtifactService.FindMissing")
+    async def find_missing(
+        self,
+        *,
+        digests: Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> artifacts_pb2.FindMissingResponse:
+        """Which of these digests the store does not hold: push only those."""
+        ...
+
+    @rpc("palimpsest.api.artifacts.v1.ArtifactService.DeleteArtifact")
+    async def delete_artifact(
+        self,
+        *,
+        digest: str,
+        timeout: float | None = None,
+    ) -> artifacts_pb2.DeleteArtifactResponse:
+        """Deletes an artefact that nothing refers to. FAILED_PRECONDITION: a job, model or pin still refers to it;
+        ErrorInfo.metadata names the owners.
+        """
+        ...
+
+    @rpc("palimpsest.api.artifacts.v1.ArtifactService.CollectGarbage")
+    async def collect_garbage(
+        self,
+        *,
+        request_id: str | None = None,
+        grace_seconds: int | None = None,
+        dry_run: bool | None = None,
+        timeout: float | None = None,
+    ) -> AsyncJob[artifacts_pb2.CollectGarbageResponse]:
+        """Deletes, as a job, artefacts that nothing refers to and that are older than the grace time.
+
+        Parameters
+        ----------
+        grace_seconds
+            Only artefacts and unfinished uploads at least this old, in seconds; 0 for the server's setting.
+        dry_run
+            Report what would go and delete nothing.
+        """
+        ...
+
+
+class AsyncDecodingRoom(AsyncRoom):
+    """Decoding: text from language models, and the probability of text under them."""
+
+    @rpc("palimpsest.api.decoding.v1.DecodingService.Generate")
+    def generate(
+        self,
+        *,
+        model: str,
+        prompt: str | None = None,
+        chat: decoding_pb2.ChatMessages
+        | Mapping[str, object]
+        | Sequence[decoding_pb2.ChatMessage | Mapping[str, object]]
+        | None = None,
+        tokens: decoding_pb2.TokenIds | Mapping[str, object] | Sequence[int] | None = None,
+        sampling: decoding_pb2.SamplingConfig | Mapping[str, object] | None = None,
+        n: int | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] | None = None,
+        logprobs: int | None = None,
+        ignore_eos: bool | None = None,
+        timeout: float | None = None,
+    ) -> AsyncStream[decoding_pb2.GenerateResponse]:
+        """Streams generated text. One GenerateStarted comes first; then, for each of the n sequences, GenerateDelta
+        events as text becomes certain (never half a character, never text a stop string may still take back) and
+        one SequenceFinished. Cancel the call, or close the channel, to stop: the sequences leave the batch before
+        the next step.
+        NOT_FOUND: no such model. INVALID_ARGUMENT: empty prompt, or prompt plus max_tokens longer than the
+        model's context (nothing is ever cut off silently; ErrorInfo.metadata gives both lengths).
+        RESOURCE_EXHAUSTED: the queue or the cache memory is full; wait as RetryInfo says and send again.
+
+        Parameters
+        ----------
+        prompt
+            Raw text; tokenized with the model's tokenizer, which adds its opening special tokens if it has any.
+        n
+            Independent sequences; 0 for 1. The prompt is prefilled once.
+        max_tokens
+            Most tokens to generate per sequence; 0 for 256.
+        stop
+            Generation ends before the first of these to appear in the text; the stop string is not part of the output.
+            Matching is on whole characters.
+        logprobs
+            Per token, the log-probabilities of this many most probable tokens, beside the chosen one's own;
+            -1 reports none, 0 only the chosen token's.
+        ignore_eos
+            Go on past the end-of-sequence token.
+        """
+        ...
+
+    @rpc("palimpsest.api.decoding.v1.DecodingService.Score")
+    async def score(
+        self,
+        *,
+        model: str,
+        text: str | None = None,
+        tokens: decoding_pb2.TokenIds | Mapping[str, object] | Sequence[int] | None = None,
+        skip_tokens: int | None = None,
+        top: int | None = None,
+        timeout: float | None = None,
+    ) -> decoding_pb2.ScoreResponse:
+        """Log-probability of every token of a given text under a model, from one pass.
+
+        Parameters
+        ----------
+        skip_tokens
+            Score only what follows this many leading tokens; 0 scores everything after the first token.
+        top
+            Also the log-probabilities of this many most probable tokens at each position.
+        """
+        ...
+
+    @rpc("palimpsest.api.decoding.v1.DecodingService.GenerateBatch")
+    async def generate_batch(
+        self,
+        *,
+        model: str,
+        input: str,
+        sampling: decoding_pb2.SamplingConfig | Mapping[str, object] | None = None,
+        n: int | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] | None = None,
+        logprobs: int | None = None,
+        request_id: str | None = None,
+        skip_cache: bool | None = None,
+        timeout: float | None = None,
+    ) -> AsyncJob[decoding_pb2.GenerateBatchResponse]:
+        """Generates for every line of a JSONL artefact, as a job. A line is an object with "prompt" or "messages",
+        and optionally "id" and any of max_tokens, temperature, top_k, top_p, min_p, seed, n, stop, logprobs,
+        which override the request's defaults. The result artefact has one line per input line, in order: either
+        {"id", "index", "outputs": [{"text", "finish_reason", "prompt_tokens", "generated_tokens", ...}]} or
+        {"id", "index", "error": {"code", "reason", "message"}}; a bad line reports its error and the rest run.
+
+        Parameters
+        ----------
+        input
+            Digest of a JSONL artefact.
+        sampling
+            Defaults for lines that do not say otherwise.
+        skip_cache
+            Run again even if identical work has a finished result.
+        """
+        ...
+
+    @rpc("palimpsest.api.decoding.v1.DecodingService.GetEngineInfo")
+    async def get_engine_info(
+        self,
+        *,
+        timeout: float | None = None,
+    ) -> decoding_pb2.GetEngineInfoResponse:
+        """The engine's limits and load: models in memory, streams running and waiting, cache use, dtype and kernels."""
+        ...
+
+
+class AsyncJobsRoom(AsyncRoom):
+    """Jobs: queued work. Every method that may take more than about ten seconds returns a
+    google.longrunning.Operation; its metadata is a JobMetadata, its response the type the method names.
+    Poll or wait with google.longrunning.Operations, which every server mounts, or watch it here.
+    """
+
+    @rpc("palimpsest.api.jobs.v1.JobsService.WatchOperation")
+    def watch_operation(
+        self,
+        *,
+        name: str,
+        since_revision: int | None = None,
+        timeout: float | None = None,
+    ) -> AsyncStream[operations_pb2.Operation]:
+        """Streams the operation each time its record changes, starting with the present state unless
+        since_revision names it already, and ends after the terminal state. Reconnect with the last
+        revision seen: no change is missed, though changes close together may arrive as one.
+        NOT_FOUND: no such job, or its retention has passed.
+
+        Parameters
+        ----------
+        name
+            "operations/{job_id}".
+        since_revision
+            Only changes after this revision (JobMetadata.revision) are sent; 0 sends the present state first.
+        """
+        ...
+
+    @rpc("palimpsest.api.jobs.v1.JobsService.RetryJob")
+    async def retry_job(
+        self,
+        *,
+        name: str,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> operations_pb2.Operation:
+        """Queues a FAILED or CANCELLED job again, with its attempts counted from zero and its last checkpoint
+        kept. The job keeps its name. FAILED_PRECONDITION: the job is queued, running or has succeeded.
+
+        Parameters
+        ----------
+        name
+            "operations/{job_id}".
+        request_id
+            Makes the call safe to repeat: a second call with the same id returns what the first returned.
+        """
+        ...
+
+
+class AsyncModelsRoom(AsyncRoom):
+    """Models: what can be loaded, how each is fingerprinted, and what it was made from."""
+
+    @rpc("palimpsest.api.models.v1.ModelService.RegisterModel")
+    async def register_model(
+        self,
+        *,
+        model_id: str,
+        source: str,
+        parent: str | None = None,
+        relation: models_pb2.Relation | str | None = None,
+        labels: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncJob[models_pb2.Model]:
+        """Registers a model from a folder, a GGUF file or a hub id, as a job: the source is checked, a GGUF file is
+        converted once to safetensors, weights, tokenizer and config are fingerprinted, and the record appears.
+        Nothing is registered unless all of that succeeds. Registering the same id with the same content
+        succeeds and changes nothing; with other content it is ALREADY_EXISTS.
+        Job errors: INVALID_ARGUMENT (pickled weights, a GGUF cut short, no config), NOT_FOUND (no such source),
+        PERMISSION_DENIED (a path outside the server's model roots).
+
+        Parameters
+        ----------
+        source
+            A folder or .gguf file on the server's file system, or "hub:<owner>/<name>[@revision]", or "sample".
+        parent
+            The model this one was made from, and how.
+        """
+        ...
+
+    @rpc("palimpsest.api.models.v1.ModelService.GetModel")
+    async def get_model(
+        self,
+        *,
+        model_id: str,
+        timeout: float | None = None,
+    ) -> models_pb2.Model:
+        """Call GetModel."""
+        ...
+
+    @rpc("palimpsest.api.models.v1.ModelService.ListModels")
+    async def list_models(
+        self,
+        *,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        timeout: float | None = None,
+    ) -> models_pb2.ListModelsResponse:
+        """Oldest first.
+
+        Parameters
+        ----------
+        page_size
+            0 for 100; more than 1000 is taken as 1000.
+        """
+        ...
+
+    @rpc("palimpsest.api.models.v1.ModelService.DeleteModel")
+    async def delete_model(
+        self,
+        *,
+        model_id: str,
+        timeout: float | None = None,
+    ) -> models_pb2.DeleteModelResponse:
+        """Forgets the record, and deletes the weights if the server made that copy itself (a GGUF conversion); a
+        folder that was registered in place is left alone.
+        FAILED_PRECONDITION: another model names this one as its parent; delete that one first.
+        """
+        ...
+
+    @rpc("palimpsest.api.models.v1.ModelService.GetLineage")
+    async def get_lineage(
+        self,
+        *,
+        model_id: str,
+        timeout: float | None = None,
+    ) -> models_pb2.GetLineageResponse:
+        """The chain of parents up to the root, nearest first, and the direct children."""
+        ...
+
+    @rpc("palimpsest.api.models.v1.ModelService.CheckPair")
+    async def check_pair(
+        self,
+        *,
+        base: str,
+        donor: str,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncJob[models_pb2.PairReport]:
+        """Compares two models tensor by tensor, as a job: may weights of one be put into the other, and what moved?
+        Reads one pair of tensors at a time; time grows with the number of parameters.
+        """
+        ...

@@ -1,0 +1,93 @@
+"""The client: one connection, the rooms as attributes."""
+
+# Made from client/aio/client.py by deploy/client.py; edit that.
+
+from types import TracebackType
+from typing import Self
+
+from google.longrunning import operations_pb2
+
+from palimpsest.client.blocking.artifacts import Artifacts
+from palimpsest.client.blocking.connection import Connection
+from palimpsest.client.blocking.decoding import Decoding
+from palimpsest.client.blocking.flavour import off_loop
+from palimpsest.client.blocking.job_room import Jobs
+from palimpsest.client.blocking.jobs import Anything, Job
+from palimpsest.client.blocking.rooms import ModelsRoom
+from palimpsest.rpc.channel import Tls, open_channel
+from palimpsest.settings import Settings
+
+
+class Client:
+    """A connection to a server; use it as a context manager, or close it.
+
+    Every method raises :class:`palimpsest.errors.PalimpsestError` and its kinds, nothing of gRPC's. Calls
+    that fail because the server is away are tried again for a moment; those that change something carry a
+    request id, so that doing so is safe.
+
+    Parameters
+    ----------
+    target
+        ``host:port`` or ``unix:/path``.
+    token
+        Bearer token. Without tls it is sent over loopback and unix sockets only.
+    tls
+        True for the system's authorities, or a :class:`Tls` that names files.
+    timeout
+        Deadline of calls that answer once, in seconds; by default ``PALIMPSEST_DEFAULT_DEADLINE`` or 30.
+        Every method takes ``timeout=`` for itself too; streams have no deadline otherwise.
+
+    Attributes
+    ----------
+    artifacts, decoding, jobs, models
+        The rooms: ``client.<room>.<rpc_in_snake_case>(**request_fields)``.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        token: str | None = None,
+        tls: Tls | bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        self.target = target
+        files = Tls() if tls is True else tls or None
+        deadline = timeout if timeout is not None else Settings().default_deadline
+        self._connection = Connection(open_channel(target, token=token, tls=files), deadline)
+        self.artifacts = Artifacts(self._connection)
+        self.decoding = Decoding(self._connection)
+        self.jobs = Jobs(self._connection)
+        self.models = ModelsRoom(self._connection)
+
+    @classmethod
+    def local(cls, settings: Settings | None = None, *, timeout: float | None = None) -> Self:
+        """Connect to the stack of this machine's state directory, starting it in the background if none runs.
+
+        A stack started this way keeps running; ``palimpsest down`` stops it.
+
+        Raises
+        ------
+        Unavailable
+            It did not get ready; the message names its log.
+        """
+        from palimpsest.embedded.local import ensure_running
+
+        target = off_loop(ensure_running, settings or Settings())
+        return cls(target, timeout=timeout)
+
+    def job(self, name: str) -> Anything:
+        """Return a handle on a job by its name (``operations/{id}``), without asking the server yet."""
+        return Job(self._connection, operations_pb2.Operation(name=name))
+
+    def close(self) -> None:
+        """Close the connection; calls still going on end as cancelled."""
+        self._connection.channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

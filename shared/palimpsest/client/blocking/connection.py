@@ -1,0 +1,105 @@
+"""One channel to a server: calls with deadlines in, messages or typed errors out."""
+
+# Made from client/aio/connection.py by deploy/client.py; edit that.
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import grpc
+from google.longrunning import operations_pb2
+from google.protobuf.message import Message
+
+from palimpsest.client.blocking.jobs import Job
+from palimpsest.client.blocking.streams import Stream
+from palimpsest.client.methods import Method
+from palimpsest.client.requests import build
+from palimpsest.rpc.errors import from_rpc_error
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Connection:
+    """A channel and the deadline its calls get by default.
+
+    Parameters
+    ----------
+    deadline
+        Seconds, for calls that answer once; streams have none unless the caller gives one.
+    """
+
+    def __init__(self, channel: grpc.Channel, deadline: float) -> None:
+        self.channel = channel
+        self.deadline = deadline
+        self._callables: dict[str, Any] = {}
+
+    def _callable(self, method: Method) -> Any:
+        if method.path not in self._callables:
+            kind = "_".join("stream" if s else "unary" for s in (method.sends_stream, method.receives_stream))
+            self._callables[method.path] = getattr(self.channel, kind)(
+                method.path, method.request.SerializeToString, method.response.FromString
+            )
+        return self._callables[method.path]
+
+    def unary(self, method: Method, request: Message, timeout: float | None = None) -> Any:
+        """Call a method that answers once.
+
+        The deadline is timeout seconds; by default what the contract allows at most, where it names
+        something, else the connection's own.
+        """
+        limit = timeout if timeout is not None else method.seconds or self.deadline
+        try:
+            return self._callable(method)(request, timeout=limit)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+
+    def stream(self, method: Method, request: Message, timeout: float | None = None) -> Stream[Any]:
+        """Call a method that answers with a stream."""
+        return Stream(self._callable(method)(request, timeout=timeout))
+
+    def send(self, method: Method, requests: Iterable[Message], timeout: float | None = None) -> Any:
+        """Call a method that takes a stream and answers once."""
+        try:
+            return self._callable(method)(requests, timeout=timeout)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+
+
+class Room:
+    """Base of the rooms: the methods of one area of the contract."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+
+def rpc(full_name: str) -> Callable[[F], F]:
+    """Turn a declared method, whose signature serves readers and type checkers, into the call itself."""
+    method = Method.named(full_name)
+
+    def decorate(declared: F) -> F:
+        where = f"{declared.__name__}()"
+
+        def send(self: Room, requests: Iterable[Message], *, timeout: float | None = None) -> Any:
+            return self._connection.send(method, requests, timeout)
+
+        def stream(self: Room, *, timeout: float | None = None, **fields: object) -> Any:
+            return self._connection.stream(method, build(method.request, fields, where), timeout)
+
+        def start(self: Room, *, timeout: float | None = None, **fields: object) -> Any:
+            request = build(method.request, fields, where)
+            operation: operations_pb2.Operation = self._connection.unary(method, request, timeout)
+            return Job(self._connection, operation)
+
+        def unary(self: Room, *, timeout: float | None = None, **fields: object) -> Any:
+            return self._connection.unary(method, build(method.request, fields, where), timeout)
+
+        chosen: Callable[..., Any]
+        if method.sends_stream:
+            chosen = send
+        elif method.receives_stream:
+            chosen = stream
+        else:
+            chosen = start if method.result is not None else unary
+        return cast(F, wraps(declared)(chosen))
+
+    return decorate

@@ -1,0 +1,147 @@
+"""Jobs as objects: wait for the result, watch the progress, cancel, come back later."""
+
+# Made from client/aio/jobs.py by deploy/client.py; edit that.
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from google.longrunning import operations_pb2
+
+from palimpsest.api.jobs.v1 import jobs_pb2
+from palimpsest.client.blocking.flavour import pause
+from palimpsest.client.methods import Method, unpack
+from palimpsest.client.patience import Patience
+from palimpsest.errors import DeadlineExceeded, PalimpsestError, Reason
+from palimpsest.rpc.errors import from_status
+
+if TYPE_CHECKING:
+    from palimpsest.client.blocking.connection import Connection
+
+T_co = TypeVar("T_co", covariant=True)
+
+_WATCH = Method.named("palimpsest.api.jobs.v1.JobsService.WatchOperation")
+_GET = Method.named("google.longrunning.Operations.GetOperation")
+_CANCEL = Method.named("google.longrunning.Operations.CancelOperation")
+
+
+class Job(Generic[T_co]):
+    """A handle on queued work; T is the type of its result.
+
+    The work belongs to the server: dropping the handle stops nothing, and ``client.job(name)`` makes a new
+    one, in any process. Iterating gives a ``JobMetadata`` now and after every change until the end. Waiting
+    and iterating go on through a restart of the server and miss no change.
+    """
+
+    def __init__(self, connection: "Connection", operation: operations_pb2.Operation) -> None:
+        self._connection = connection
+        self._operation = operation
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """``operations/{id}``; give it to ``client.job()`` to come back."""
+        return self._operation.name
+
+    def progress(self) -> jobs_pb2.JobMetadata:
+        """Ask the server how far the job is.
+
+        Raises
+        ------
+        NotFound
+            The job was deleted or its retention has passed.
+        """
+        return metadata_of(self._refresh())
+
+    def done(self) -> bool:
+        """Ask the server whether the job has ended, well or not."""
+        return (self._refresh()).done
+
+    def cancel(self) -> None:
+        """Ask for cancellation and return at once; the job ends CANCELLED at its next check point."""
+        self._connection.unary(_CANCEL, operations_pb2.CancelOperationRequest(name=self.name))
+
+    def wait(self, timeout: float | None = None) -> operations_pb2.Operation:
+        """Return the operation once it has ended, whether with a response or with an error.
+
+        Raises
+        ------
+        DeadlineExceeded
+            Not within timeout seconds; the job goes on.
+        """
+        if not self._operation.done:
+            for _ in self._changes(timeout):
+                pass
+        return self._operation
+
+    def result(self, timeout: float | None = None) -> T_co:
+        """Return the job's response once it has ended well.
+
+        Raises
+        ------
+        DeadlineExceeded
+            The job did not end within timeout seconds; it goes on, and result() may be called again.
+        PalimpsestError
+            The job failed (the class and reason are the job's own) or was cancelled (Cancelled).
+        """
+        operation = self.wait(timeout)
+        if operation.HasField("error"):
+            raise from_status(operation.error)
+        return cast(T_co, unpack(operation.response))
+
+    def __iter__(self) -> Iterator[jobs_pb2.JobMetadata]:
+        for operation in self._changes(None):
+            yield metadata_of(operation)
+
+    def _refresh(self) -> operations_pb2.Operation:
+        request = operations_pb2.GetOperationRequest(name=self.name)
+        self._operation = self._connection.unary(_GET, request)
+        return self._operation
+
+    def _changes(self, timeout: float | None) -> Iterator[operations_pb2.Operation]:
+        end = None if timeout is None else time.monotonic() + timeout
+        revision = 0
+        patience = Patience()
+        while True:
+            left = None if end is None else max(end - time.monotonic(), 0.001)
+            request = jobs_pb2.WatchOperationRequest(name=self.name, since_revision=revision)
+            delay = 0.1
+            try:
+                with self._connection.stream(_WATCH, request, left) as stream:
+                    for operation in stream:
+                        patience.progressed()
+                        self._operation = operation
+                        revision = metadata_of(operation).revision
+                        yield operation
+                        if operation.done:
+                            return
+            except PalimpsestError as error:
+                if end is not None and isinstance(error, DeadlineExceeded):
+                    raise self._late(timeout) from None
+                delay = patience.pause(error)
+            if end is not None and time.monotonic() + delay > end:
+                raise self._late(timeout)
+            pause(delay)
+
+    def _late(self, timeout: float | None) -> DeadlineExceeded:
+        seen = metadata_of(self._operation)
+        state = jobs_pb2.JobState.Name(seen.state).removeprefix("JOB_STATE_")
+        return DeadlineExceeded(
+            Reason.DEADLINE_EXCEEDED,
+            f"{self.name} has not ended within {timeout:g} s (last seen {state}, {seen.fraction:.0%} done). "
+            "It goes on: wait again, or cancel it.",
+            metadata={"name": self.name, "state": state},
+        )
+
+
+def metadata_of(operation: operations_pb2.Operation) -> jobs_pb2.JobMetadata:
+    """Return the typed metadata of a job's operation; empty for a handle that never asked."""
+    metadata = jobs_pb2.JobMetadata()
+    operation.metadata.Unpack(metadata)
+    return metadata
+
+
+Anything = Job[Any]
+"""A job whose result type only the server knows."""

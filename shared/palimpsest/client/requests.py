@@ -1,0 +1,121 @@
+"""From keyword arguments to request messages, with complaints that name the field."""
+
+import difflib
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+M = TypeVar("M", bound=Message)
+
+
+def build(cls: type[M], fields: Mapping[str, object], where: str) -> M:
+    """Return the request that the keyword arguments describe.
+
+    Nested messages may be dicts; a message that only wraps a list may be that list; enums may be names,
+    whole or without their prefix, in any case. None leaves a field unset. A request_id that the message has
+    and the caller did not choose is a fresh UUID, which is what makes repeating the call safe.
+
+    Parameters
+    ----------
+    cls, fields
+        The message's class, and its fields by name.
+    where
+        What to call the request in complaints, such as ``"register_model()"``.
+
+    Raises
+    ------
+    TypeError
+        A field that does not exist, of the wrong type, or two of which only one may be set.
+    ValueError
+        A number that does not fit its field, or an enum value that does not exist.
+    """
+    message = cls()
+    _fill(message, fields, where, "")
+    if "request_id" in cls.DESCRIPTOR.fields_by_name and fields.get("request_id") is None:
+        message.request_id = str(uuid.uuid4())  # type: ignore[attr-defined]
+    return message
+
+
+def _fill(message: Message, fields: Mapping[str, object], where: str, path: str) -> None:
+    known = message.DESCRIPTOR.fields_by_name
+    for name, value in fields.items():
+        field = known.get(name)
+        if field is None:
+            close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+            hint = f"; did you mean {path}{close[0]}?" if close else f"; it has {', '.join(known) or 'none'}."
+            raise TypeError(f"{where} has no field {path}{name}{hint}")
+        if value is None:
+            continue
+        oneof = field.containing_oneof
+        if oneof is not None and len(oneof.fields) > 1 and message.WhichOneof(oneof.name) is not None:
+            raise TypeError(f"{where} takes only one of {', '.join(f.name for f in oneof.fields)}.")
+        try:
+            _set(message, field, value, where, path + name)
+        except (TypeError, ValueError) as error:
+            if where in str(error):
+                raise
+            raise type(error)(f"{where}: {path}{name}: {error}") from None
+
+
+def _set(message: Message, field: Any, value: object, where: str, path: str) -> None:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"a mapping is needed, not {type(value).__name__}")
+        getattr(message, field.name).update(value)
+    elif field.is_repeated:
+        if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+            raise TypeError(f"a list is needed, not {type(value).__name__}")
+        target = getattr(message, field.name)
+        for index, item in enumerate(value):
+            if field.message_type is not None:
+                _fill_nested(target.add(), item, where, f"{path}[{index}]")
+            else:
+                target.append(_scalar(field, item))
+    elif field.message_type is not None:
+        nested = getattr(message, field.name)
+        nested.SetInParent()
+        _fill_nested(nested, value, where, path)
+    else:
+        setattr(message, field.name, _scalar(field, value))
+
+
+def _fill_nested(message: Message, value: object, where: str, path: str) -> None:
+    if isinstance(value, Message):
+        message.CopyFrom(value)
+    elif isinstance(value, Mapping):
+        _fill(message, value, where, path + ".")
+    elif (wrapped := wrapped_list(message.DESCRIPTOR)) is not None and isinstance(value, Sequence):
+        _fill(message, {wrapped.name: value}, where, path + ".")
+    else:
+        raise TypeError(f"a {message.DESCRIPTOR.name} or a dict is needed, not {type(value).__name__}")
+
+
+def wrapped_list(message: Any) -> Any:
+    """Return the descriptor of the one repeated field of a message that has no other, or None."""
+    fields = message.fields
+    return fields[0] if len(fields) == 1 and fields[0].is_repeated else None
+
+
+def _scalar(field: Any, value: object) -> object:
+    if field.enum_type is not None and isinstance(value, str):
+        return enum_number(field.enum_type, value)
+    return value
+
+
+def enum_number(enum: Any, name: str) -> int:
+    """Return the number of an enum value named whole (RELATION_MERGED) or short (merged).
+
+    Raises
+    ------
+    ValueError
+        There is no such value; the message lists those there are.
+    """
+    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED") if 0 in enum.values_by_number else ""
+    wanted = name.upper().replace("-", "_")
+    for candidate in (wanted, prefix + wanted):
+        if candidate in enum.values_by_name:
+            return enum.values_by_name[candidate].number
+    choices = ", ".join(v.name.removeprefix(prefix).lower() for v in enum.values if v.number)
+    raise ValueError(f"{name!r} is not one of {choices}")

@@ -1,0 +1,84 @@
+"""What uploads and downloads need besides the calls: sources, destinations, chunks."""
+
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from palimpsest.api.artifacts.v1 import artifacts_pb2
+
+CHUNK_BYTES = 1 << 20
+"""The contract's limit for one message."""
+
+Progress = Callable[[int, int], object]
+"""Called with bytes done and bytes in all."""
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+Destination = str | os.PathLike[str] | BinaryIO
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[BinaryIO]:
+    """Give the source as a seekable file; a pipe or socket goes through a temporary file first.
+
+    An upload has to know its digest before it starts and to repeat any part of itself, so one pass over the
+    bytes is not enough. Only what this opened is closed.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        yield io.BytesIO(source)
+    elif isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            yield file
+    elif source.seekable():
+        yield source
+    else:
+        with tempfile.TemporaryFile() as spool:
+            shutil.copyfileobj(source, spool, CHUNK_BYTES)
+            spool.seek(0)
+            yield cast(BinaryIO, spool)
+
+
+def digest_of(file: BinaryIO) -> tuple[str, int, int]:
+    """Return digest, first position and size of a file from where it stands to its end."""
+    start = file.tell()
+    sha256, size = hashlib.sha256(), 0
+    while data := file.read(CHUNK_BYTES):
+        sha256.update(data)
+        size += len(data)
+    return f"sha256:{sha256.hexdigest()}", start, size
+
+
+def chunk_at(file: BinaryIO, start: int, offset: int) -> artifacts_pb2.WriteArtifactRequest | None:
+    """Return the message that carries the bytes at offset; None at the end."""
+    file.seek(start + offset)
+    data = file.read(CHUNK_BYTES)
+    if not data:
+        return None
+    chunk = artifacts_pb2.WriteArtifactRequest.Chunk(offset=offset, data=data, crc32=zlib.crc32(data))
+    return artifacts_pb2.WriteArtifactRequest(chunk=chunk)
+
+
+@contextmanager
+def replacing(destination: Destination) -> Iterator[BinaryIO]:
+    """Give a file to write; a path appears there whole at the end or not at all."""
+    if not isinstance(destination, str | os.PathLike):
+        yield destination
+        return
+    path = Path(destination)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)  # mkstemp is stricter than the file a user would have made
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -71,6 +71,7 @@ class Reason(StrEnum):
     TOKEN_INVALID = "TOKEN_INVALID"
     SCOPE_MISSING = "SCOPE_MISSING"  # the token is good but lacks the method's scope
     LISTENER_INSECURE = "LISTENER_INSECURE"  # plain text where other machines can reach it
+    TLS_FILES = "TLS_FILES"  # a certificate or key file is missing or unusable
     PAGE_TOKEN_INVALID = "PAGE_TOKEN_INVALID"
     BUG = "BUG"  # an unexpected exception; the server's log has it under the request id
     CANCELLED = "CANCELLED"
@@ -96,9 +97,13 @@ class Reason(StrEnum):
     DIGEST_INVALID = "DIGEST_INVALID"  # not sha256:<64 hex digits>
     DIGEST_MISMATCH = "DIGEST_MISMATCH"  # the uploaded bytes do not have the announced digest
     CHECKSUM_MISMATCH = "CHECKSUM_MISMATCH"  # a chunk was damaged on the way
+    ARTIFACT_READ_FAILED = "ARTIFACT_READ_FAILED"  # the bytes are good but came garbled; read again
+    OFFSET_PAST_END = "OFFSET_PAST_END"  # metadata["size_bytes"] is where the artefact ends
     UPLOAD_NOT_FOUND = "UPLOAD_NOT_FOUND"
     UPLOAD_BUSY = "UPLOAD_BUSY"  # another stream is writing this upload
     UPLOAD_OFFSET = "UPLOAD_OFFSET"  # metadata["committed_size"] says where to go on
+    UPLOAD_REUSED = "UPLOAD_REUSED"  # the upload was begun with another digest, size or media type
+    UPLOAD_TOO_LONG = "UPLOAD_TOO_LONG"  # more bytes were sent than announced
     UPLOAD_ORDER = "UPLOAD_ORDER"  # open first, then chunks, then finish
     STORE_FULL = "STORE_FULL"
     # models

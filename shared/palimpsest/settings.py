@@ -56,6 +56,13 @@ class Settings(BaseSettings):
     insecure: bool = Field(
         default=False, description="Allow plaintext off loopback. For networks that are private already."
     )
+    tls_certificate: Path | None = Field(
+        None, description="PEM certificate (chain) of the server; read again on change."
+    )
+    tls_key: Path | None = Field(None, description="PEM key of the server's certificate.")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM authorities of clients: asks each for a certificate."
+    )
     tokens_file: Path | None = Field(
         default=None, description="Bearer tokens accepted, hashed; none: no token is asked for."
     )

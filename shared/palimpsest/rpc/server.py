@@ -1,9 +1,7 @@
 """The server every deployable runs: rooms on one port, with health, reflection and a graceful end."""
 
 import asyncio
-import contextlib
 import importlib
-import ipaddress
 import signal
 from typing import Any, Protocol
 
@@ -12,11 +10,11 @@ import structlog
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 
-from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.jobs.operations import OperationsServicer
 from palimpsest.rpc.auth import Authenticator
 from palimpsest.rpc.pipeline import Pipeline
 from palimpsest.rpc.resources import Resources
+from palimpsest.rpc.tls import require_safe_listener, server_credentials
 from palimpsest.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -65,7 +63,9 @@ class Server:
             No Redis is configured.
         """
         settings = self.settings
-        require_safe_listener(settings)
+        credentials = server_credentials(settings)
+        if credentials is None:
+            require_safe_listener(settings)
         self.resources = Resources.open(settings)
         self._pipeline = Pipeline(settings, Authenticator(settings.tokens_file))
         self._server = grpc.aio.server(
@@ -83,7 +83,10 @@ class Server:
         if settings.reflection:
             names = [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self._server)
-        self.port = self._server.add_insecure_port(settings.listen)
+        if credentials is None:
+            self.port = self._server.add_insecure_port(settings.listen)
+        else:
+            self.port = self._server.add_secure_port(settings.listen, credentials)
         await self._server.start()
         await self._report(health_pb2.HealthCheckResponse.SERVING)
         _log.info("serving", listen=settings.listen, port=self.port, rooms=[room.name for room in self.rooms])
@@ -112,20 +115,6 @@ class Server:
         await ended.wait()
         _log.info("stopping", grace=self.settings.drain_seconds)
         await self.stop()
-
-
-def require_safe_listener(settings: Settings) -> None:
-    """Refuse a plaintext listener that other machines can reach, unless it was asked for by name."""
-    host = settings.listen.rpartition(":")[0].strip("[]")
-    local = settings.listen.startswith("unix:") or host == "localhost"
-    with contextlib.suppress(ValueError):
-        local = local or ipaddress.ip_address(host).is_loopback
-    if not local and not settings.insecure:
-        raise FailedPrecondition(
-            Reason.LISTENER_INSECURE,
-            f"Refusing to listen on {settings.listen} in plain text: other machines can reach it. Listen on "
-            "127.0.0.1, or set PALIMPSEST_INSECURE=true if the network is private.",
-        )
 
 
 def _mount(servicer: Any, server: grpc.aio.Server) -> str:

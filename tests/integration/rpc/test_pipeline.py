@@ -37,7 +37,9 @@ class Probe(decoding_pb2_grpc.DecodingServiceServicer):
         self.seen = call()
         match request.text:
             case "domain":
-                raise errors.NotFound(errors.Reason.MODEL_NOT_FOUND, "No such model.", metadata={"model": "m"})
+                raise errors.NotFound(
+                    errors.Reason.MODEL_NOT_FOUND, "No such model.", metadata={"model": "m"}
+                )
             case "bug":
                 raise RuntimeError("secret internals")
             case "away":
@@ -130,7 +132,9 @@ async def test_unavailable_is_retried_four_times_in_all():
 def test_the_blocking_channel_retries_too(free_server):
     target, probe = free_server
     with open_channel(target) as channel, pytest.raises(grpc.RpcError):
-        decoding_pb2_grpc.DecodingServiceStub(channel).Score(pb.ScoreRequest(model="m", text="away"), timeout=30)
+        decoding_pb2_grpc.DecodingServiceStub(channel).Score(
+            pb.ScoreRequest(model="m", text="away"), timeout=30
+        )
     assert probe.attempts == 4
 
 
@@ -225,7 +229,10 @@ def write_tokens(path: Path, **tokens: dict) -> None:
 async def test_tokens_scopes_expiry_and_revocation(tmp_path):
     file = tmp_path / "tokens.json"
     write_tokens(
-        file, alice={"scopes": ["decoding.*"]}, bob={"scopes": ["jobs.read"]}, old={"scopes": ["*"], "expires": 1}
+        file,
+        alice={"scopes": ["decoding.*"]},
+        bob={"scopes": ["jobs.read"]},
+        old={"scopes": ["*"], "expires": 1},
     )
     async with serving(file) as (target, probe, _):
         await score(target, token="alice-token")

@@ -66,6 +66,7 @@ class Reason(StrEnum):
     DEADLINE_TOO_LONG = "DEADLINE_TOO_LONG"  # the deadline is beyond what the method allows
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"  # the server is at its limit of concurrent calls
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED"  # this caller's own allowance is used up
     SHUTTING_DOWN = "SHUTTING_DOWN"  # the server is draining; another will answer
     TOKEN_MISSING = "TOKEN_MISSING"
     TOKEN_INVALID = "TOKEN_INVALID"
@@ -77,6 +78,11 @@ class Reason(StrEnum):
     CANCELLED = "CANCELLED"
     UNIMPLEMENTED = "UNIMPLEMENTED"  # the server has no such method
     SERVER_UNREACHABLE = "SERVER_UNREACHABLE"  # raised by the client: nothing answers at the address
+    # the embedded stack
+    STACK_RUNNING = "STACK_RUNNING"  # another stack holds the state directory, or it is not ours to stop
+    STACK_NOT_READY = "STACK_NOT_READY"  # a process of the stack did not start or stop; see its log
+    SERVICES_MISSING = "SERVICES_MISSING"  # only the client is installed here
+    ADDRESS_IN_USE = "ADDRESS_IN_USE"
     # jobs
     JOB_NOT_FOUND = "JOB_NOT_FOUND"
     JOB_NOT_FINISHED = "JOB_NOT_FINISHED"  # only a finished job can be deleted

@@ -57,15 +57,25 @@ class Settings(BaseSettings):
         default=False, description="Allow plaintext off loopback. For networks that are private already."
     )
     tls_certificate: Path | None = Field(
-        None, description="PEM certificate (chain) of the server; read again on change."
+        default=None, description="PEM certificate (chain) of the server; read again on change."
     )
-    tls_key: Path | None = Field(None, description="PEM key of the server's certificate.")
+    tls_key: Path | None = Field(default=None, description="PEM key of the server's certificate.")
     tls_client_ca: Path | None = Field(
-        None, description="PEM authorities of clients: asks each for a certificate."
+        default=None, description="PEM authorities of clients: asks each for a certificate."
     )
     tokens_file: Path | None = Field(
         default=None, description="Bearer tokens accepted, hashed; none: no token is asked for."
     )
+    audit_file: Path | None = Field(
+        default=None, description="Log of mutating calls. Unset: state_dir/audit.jsonl."
+    )
+    quota_requests_per_minute: int = Field(
+        default=0, description="Calls one caller may make a minute; 0: no quota."
+    )
+    quota_bytes_per_minute: int = Field(
+        default=0, description="Bytes one caller may send a minute; 0: no quota."
+    )
+    quota_queued_jobs: int = Field(default=0, description="Jobs one caller may have waiting; 0: no quota.")
     max_concurrent_rpcs: int = Field(
         default=256, description="Calls served at once; more are RESOURCE_EXHAUSTED."
     )

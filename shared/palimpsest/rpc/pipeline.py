@@ -9,6 +9,7 @@ left to gRPC, a message that does not parse would be answered INTERNAL, as if th
 """
 
 import asyncio
+import contextlib
 import inspect
 import re
 import time
@@ -30,8 +31,10 @@ from palimpsest.errors import (
     Unavailable,
 )
 from palimpsest.rpc import calls
+from palimpsest.rpc.audit import AuditLog
 from palimpsest.rpc.auth import Authenticator, access_of
 from palimpsest.rpc.errors import DETAILS_KEY, to_status
+from palimpsest.rpc.quotas import Quotas
 from palimpsest.rpc.validation import validate
 from palimpsest.settings import Settings
 
@@ -52,11 +55,17 @@ class Pipeline(grpc.aio.ServerInterceptor):
         Limits and deadlines.
     authenticator
         Who may call.
+    audit
+        Where mutating calls are recorded; None: nowhere.
     """
 
-    def __init__(self, settings: Settings, authenticator: Authenticator) -> None:
+    def __init__(
+        self, settings: Settings, authenticator: Authenticator, audit: AuditLog | None = None
+    ) -> None:
         self._settings = settings
         self._authenticator = authenticator
+        self._audit = audit
+        self._quotas = Quotas(settings)
         self._running: set[asyncio.Task[None]] = set()
         self._evicted: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -72,57 +81,74 @@ class Pipeline(grpc.aio.ServerInterceptor):
             return None
         method = handler_call_details.method
         metadata: dict[str, Any] = dict(handler_call_details.invocation_metadata or ())
-        streams_out = handler.response_streaming
+        streams = bool(handler.request_streaming or handler.response_streaming)
         inner: Handler = next(
             f
             for f in (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream)
             if f
         )
 
-        async def run(raw: Any, context: Any) -> Any:
-            parse = _parser(handler.request_deserializer)
-            request = _parse_stream(raw, parse) if handler.request_streaming else parse(raw)
-            outcome = inner(request, context)
-            if inspect.isasyncgen(outcome):
+        async def run(raw: Any, context: Any, received: Callable[[bytes], None]) -> Any:
+            def take(body: bytes) -> Message:
+                received(body)
+                return _parse(handler.request_deserializer, body)
+
+            async def take_all() -> AsyncIterator[Message]:
+                async for body in raw:
+                    yield take(body)
+
+            outcome = inner(take_all() if handler.request_streaming else take(raw), context)
+            if not inspect.isasyncgen(outcome):
+                return await outcome
+            async with contextlib.aclosing(
+                outcome
+            ):  # a caller that leaves must not leave the handler waiting
                 async for message in outcome:
                     await context.write(message)
-                return None
-            return await outcome
 
         async def wrapped(raw: Any, context: Any) -> Any:
-            return await self._serve(method, metadata, streams_out, context, lambda: run(raw, context))
+            return await self._serve(
+                method, metadata, streams, context, lambda received: run(raw, context, received)
+            )
 
         make = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,
             (True, False): grpc.stream_unary_rpc_method_handler,
             (True, True): grpc.stream_stream_rpc_method_handler,
-        }[bool(handler.request_streaming), bool(streams_out)]
+        }[bool(handler.request_streaming), bool(handler.response_streaming)]
         return make(wrapped, request_deserializer=None, response_serializer=handler.response_serializer)
 
     async def _serve(
         self,
         method: str,
         metadata: dict[str, Any],
-        streams_out: bool,
+        streams: bool,
         context: Any,
-        run: Callable[[], Awaitable[Any]],
+        run: Callable[[Callable[[bytes], None]], Awaitable[Any]],
     ) -> Any:
         started = time.monotonic()
         given = metadata.get("x-request-id", "")
         request_id = given if isinstance(given, str) and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
         limited = not method.startswith(_UNLIMITED)
-        principal, code = "", "UNKNOWN"
+        principal, code, first = "", "UNKNOWN", b""
         token = None
+
+        def received(body: bytes) -> None:
+            nonlocal first
+            first = first or body
+            self._quotas.bytes(principal, len(body))
+
         try:
             principal = self._authenticator.principal(method, metadata.get("authorization"))
             token = calls.current.set(calls.CallInfo(method, principal, request_id))
             if limited:
                 self._admit()
                 self._running.add(task)
-            async with asyncio.timeout(self._time_limit(method, streams_out, context)):
-                outcome = await run()
+                self._quotas.request(principal)
+            async with asyncio.timeout(self._time_limit(method, streams, context)):
+                outcome = await run(received)
             code = "OK"
             return outcome
         except asyncio.CancelledError:
@@ -147,16 +173,11 @@ class Pipeline(grpc.aio.ServerInterceptor):
             self._evicted.discard(task)
             if token is not None:
                 calls.current.reset(token)
+            who = {"method": method, "principal": principal, "request_id": request_id, "code": code}
             if limited:
-                seconds = round(time.monotonic() - started, 4)
-                _log.info(
-                    "rpc",
-                    method=method,
-                    code=code,
-                    seconds=seconds,
-                    principal=principal,
-                    request_id=request_id,
-                )
+                _log.info("rpc", **who, seconds=round(time.monotonic() - started, 4))
+            if self._audit and access_of(method).mutating:
+                self._audit.record(**who, request=first)
 
     def _admit(self) -> None:
         if self._draining:
@@ -170,10 +191,10 @@ class Pipeline(grpc.aio.ServerInterceptor):
                 retry_after=1.0,
             )
 
-    def _time_limit(self, method: str, streams_out: bool, context: Any) -> float | None:
+    def _time_limit(self, method: str, streams: bool, context: Any) -> float | None:
         """Seconds the call may take; the caller's deadline, checked, or the default for unary calls."""
         remaining: float | None = context.time_remaining()
-        if streams_out:
+        if streams:
             return remaining
         longest = float(access_of(method).max_seconds or self._settings.max_deadline)
         if remaining is None:
@@ -225,24 +246,14 @@ async def _abort(context: Any, error: PalimpsestError, request_id: str) -> None:
 _STATUS: dict[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}
 
 
-def _parser(deserialize: Callable[[bytes], Message]) -> Callable[[bytes], Message]:
-    def parse(raw: bytes) -> Message:
-        try:
-            message = deserialize(raw)
-        except (DecodeError, UnicodeDecodeError, ValueError) as error:
-            raise InvalidArgument(
-                Reason.MALFORMED_MESSAGE,
-                "The request is not a valid message of this method: damaged, of another type, or text "
-                "that is not UTF-8.",
-            ) from error
-        validate(message)
-        return message
-
-    return parse
-
-
-async def _parse_stream(
-    raw: AsyncIterator[bytes], parse: Callable[[bytes], Message]
-) -> AsyncIterator[Message]:
-    async for item in raw:
-        yield parse(item)
+def _parse(deserialize: Callable[[bytes], Message], body: bytes) -> Message:
+    try:
+        message = deserialize(body)
+    except (DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise InvalidArgument(
+            Reason.MALFORMED_MESSAGE,
+            "The request is not a valid message of this method: damaged, of another type, or text that is not "
+            "UTF-8.",
+        ) from error
+    validate(message)
+    return message

@@ -11,6 +11,7 @@ from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from palimpsest.jobs.operations import OperationsServicer
+from palimpsest.rpc.audit import AuditLog
 from palimpsest.rpc.auth import Authenticator
 from palimpsest.rpc.pipeline import Pipeline
 from palimpsest.rpc.resources import Resources
@@ -67,7 +68,8 @@ class Server:
         if credentials is None:
             require_safe_listener(settings)
         self.resources = Resources.open(settings)
-        self._pipeline = Pipeline(settings, Authenticator(settings.tokens_file))
+        self._audit = AuditLog(settings.audit_file or settings.state_dir / "audit.jsonl")
+        self._pipeline = Pipeline(settings, Authenticator(settings.tokens_file), self._audit)
         self._server = grpc.aio.server(
             interceptors=[self._pipeline],
             # A backstop above the pipeline's own limit, whose answer says when to come back.
@@ -104,6 +106,7 @@ class Server:
         for room in reversed(self.rooms):
             await room.stop()
         await self.resources.close()
+        self._audit.close()
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then stop."""

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.longrunning import operations_pb2
 
 from palimpsest import errors
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.api.decoding.v1 import decoding_pb2_grpc
 from palimpsest.rpc import call
+from palimpsest.rpc.audit import AuditLog
 from palimpsest.rpc.auth import Authenticator
 from palimpsest.rpc.channel import open_aio_channel, open_channel
 from palimpsest.rpc.errors import from_rpc_error
@@ -53,6 +55,11 @@ class Probe(decoding_pb2_grpc.DecodingServiceServicer):
                     raise
         return pb.ScoreResponse(perplexity=1.0)
 
+    async def GenerateBatch(self, request, context):
+        if request.model == "none":
+            raise errors.NotFound(errors.Reason.MODEL_NOT_FOUND, "No such model.")
+        return operations_pb2.Operation(name="operations/1")
+
     async def Generate(self, request, context):
         try:
             yield pb.GenerateResponse(started=pb.GenerateStarted(seed=1))
@@ -63,9 +70,11 @@ class Probe(decoding_pb2_grpc.DecodingServiceServicer):
 
 
 @asynccontextmanager
-async def serving(tokens: Path | None = None, **changes) -> AsyncIterator[tuple[str, Probe, Pipeline]]:
+async def serving(
+    tokens: Path | None = None, audit: Path | None = None, **changes
+) -> AsyncIterator[tuple[str, Probe, Pipeline]]:
     settings = Settings(redis_url="unix:///nowhere", **changes)
-    pipeline = Pipeline(settings, Authenticator(tokens))
+    pipeline = Pipeline(settings, Authenticator(tokens), AuditLog(audit) if audit else None)
     server = grpc.aio.server(interceptors=[pipeline])
     probe = Probe()
     decoding_pb2_grpc.add_DecodingServiceServicer_to_server(probe, server)
@@ -248,3 +257,36 @@ async def test_tokens_scopes_expiry_and_revocation(tmp_path):
         await score(target, token="bob-token")
         with pytest.raises(errors.Unauthenticated):
             await score(target, token="alice-token")
+
+
+async def test_mutating_calls_are_audited_and_reading_ones_are_not(tmp_path):
+    audit = tmp_path / "audit.jsonl"
+    tokens = tmp_path / "tokens.json"
+    write_tokens(tokens, alice={"scopes": ["*"]})
+    digest = "sha256:" + "0" * 64
+    requests = [pb.GenerateBatchRequest(model=model, input=digest) for model in ("m", "none")]
+    async with (
+        serving(tokens, audit) as (target, _, _),
+        open_aio_channel(target, token="alice-token") as channel,
+    ):
+        stub = decoding_pb2_grpc.DecodingServiceStub(channel)
+        await stub.Score(pb.ScoreRequest(model="m"))
+        await stub.GenerateBatch(requests[0], metadata=(("x-request-id", "r-1"),))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.GenerateBatch(requests[1])
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [(line["principal"], line["code"]) for line in lines] == [("alice", "OK"), ("alice", "NOT_FOUND")]
+    assert lines[0]["request_id"] == "r-1"
+    assert lines[0]["digest"] == "sha256:" + hashlib.sha256(requests[0].SerializeToString()).hexdigest()
+    assert audit.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_caller_over_its_quota_is_told_when_to_come_back():
+    async with serving(quota_requests_per_minute=2) as (target, probe, _):
+        await score(target)
+        await score(target)
+        with pytest.raises(errors.ResourceExhausted) as caught:
+            await score(target)
+    assert caught.value.reason == "QUOTA_EXCEEDED"
+    assert 0 < caught.value.retry_after <= 30
+    assert probe.attempts == 2

@@ -1,0 +1,48 @@
+"""Settings as environment variables, for child processes; and where the services' code is."""
+
+import json
+from pathlib import Path
+
+import palimpsest
+from palimpsest.errors import FailedPrecondition, Reason
+from palimpsest.settings import Settings
+
+
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """Return the ``PALIMPSEST_*`` variables from which a child's ``Settings()`` comes out equal.
+
+    Paths are made absolute: the child works in another folder.
+    """
+    variables: dict[str, str] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if value is None:
+            continue
+        if isinstance(value, Path):
+            text = str(value.absolute())
+        elif isinstance(value, list):
+            text = ":".join(str(Path(item).absolute()) for item in value)
+        elif isinstance(value, dict):
+            text = json.dumps(value)
+        else:
+            text = str(value)
+        variables[f"PALIMPSEST_{name.upper()}"] = text
+    return variables
+
+
+def services_root() -> Path:
+    """Return the folder that holds ``services/``.
+
+    Raises
+    ------
+    FailedPrecondition
+        Only the client is installed, from a wheel.
+    """
+    root = Path(palimpsest.__path__[0]).parent.parent
+    if not (root / "services" / "__main__.py").is_file():
+        raise FailedPrecondition(
+            Reason.SERVICES_MISSING,
+            "This installation holds the client only. Start the stack from a checkout of Palimpsest, or "
+            "give the address of a running server with --server.",
+        )
+    return root

@@ -1,0 +1,95 @@
+"""The stack of this machine: found if it runs, started in the background if not, stopped on request."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from palimpsest.client.health import serving
+from palimpsest.embedded.environment import services_root, settings_environment
+from palimpsest.embedded.probes import tail
+from palimpsest.embedded.state import StackState, is_locked, running
+from palimpsest.errors import FailedPrecondition, Reason, Unavailable
+from palimpsest.settings import Settings
+
+_START_SECONDS = 150.0
+_STOP_SECONDS = 60.0
+
+
+def ensure_running(settings: Settings, *, listen: str | None = None) -> str:
+    """Return the address of the stack on ``settings.state_dir``, starting it in the background if none runs.
+
+    Raises
+    ------
+    Unavailable
+        It did not get ready; the message names its log.
+    """
+    launcher: subprocess.Popen[bytes] | None = None
+    log = settings.state_dir.absolute() / "logs" / "stack.log"
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        state = running(settings.state_dir)
+        if state is not None and state.ready and serving(state.target):
+            return state.target
+        if launcher is None and not is_locked(settings.state_dir):
+            launcher = _launch(settings, log, listen)
+        if launcher is not None and launcher.poll() is not None and not is_locked(settings.state_dir):
+            raise Unavailable(Reason.STACK_NOT_READY, f"The stack did not start:\n{tail(log)}\nSee {log}.")
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                Reason.STACK_NOT_READY, f"The stack is not ready after {_START_SECONDS:g} s; see {log}."
+            )
+        time.sleep(0.1)
+
+
+def _launch(settings: Settings, log: Path, listen: str | None) -> subprocess.Popen[bytes]:
+    services_root()  # a better complaint than the launcher's log would be
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "palimpsest.embedded", *([listen] if listen else [])],
+            env=os.environ | settings_environment(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def stop_running(settings: Settings, waiting: Callable[[], object] = lambda: None) -> StackState | None:
+    """Stop the stack on ``settings.state_dir`` and wait for its end; return what ran, None if nothing did.
+
+    Parameters
+    ----------
+    settings
+        Whose state directory.
+    waiting
+        Called again and again until it has ended.
+
+    Raises
+    ------
+    FailedPrecondition
+        The stack belongs to a program of somebody's own, which is the one to stop it.
+    Unavailable
+        It has not ended in time.
+    """
+    state = running(settings.state_dir)
+    if state is None:
+        return None
+    if state.owner != "launcher":
+        raise FailedPrecondition(
+            Reason.STACK_RUNNING, f"Process {state.pid} started this stack for itself; end that process."
+        )
+    os.kill(state.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while is_locked(settings.state_dir):
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                Reason.STACK_NOT_READY, f"Process {state.pid} has not ended; see the logs in {state.logs}."
+            )
+        waiting()
+        time.sleep(0.1)
+    return state

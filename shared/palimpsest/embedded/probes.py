@@ -1,0 +1,70 @@
+"""Whether the parts of a stack do their work, seen from outside."""
+
+import contextlib
+import socket
+from pathlib import Path
+
+from palimpsest.errors import FailedPrecondition, Reason
+
+
+def worker_consumes(redis_url: str) -> bool:
+    """Return whether some worker waits for hints: a client of this Redis that is blocked in BRPOP.
+
+    That is what Celery's consumer does whenever it has nothing to do, and nothing else of ours does. It
+    says more than a living process: a worker that lost its connection, or is still importing, is not there.
+    """
+    import redis
+
+    with contextlib.suppress(redis.RedisError, OSError):
+        connection = redis.Redis.from_url(redis_url, socket_timeout=2.0)
+        try:
+            return any(str(entry.get("cmd", "")).startswith("brpop") for entry in connection.client_list())
+        finally:
+            connection.close()
+    return False
+
+
+def free_address(listen: str, *, exact: bool) -> str:
+    """Return listen if nobody listens there, else the same host with a free port.
+
+    Raises
+    ------
+    FailedPrecondition
+        The address is taken and exact says that no other will do.
+    """
+    if listen.startswith("unix:"):
+        return listen
+    host, _, port = listen.rpartition(":")
+    for candidate in (int(port), 0):
+        with contextlib.suppress(OSError), _bound(host.strip("[]"), candidate) as bound:
+            return f"{host}:{bound.getsockname()[1]}"
+        if exact:
+            break
+    raise FailedPrecondition(
+        Reason.ADDRESS_IN_USE, f"Something else listens on {listen}; name another address with --listen."
+    )
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def client_target(listen: str) -> str:
+    """Return the address a client on this machine uses for a server that listens on listen."""
+    host, _, port = listen.rpartition(":")
+    return {"0.0.0.0": f"127.0.0.1:{port}", "[::]": f"[::1]:{port}"}.get(host, listen)
+
+
+def tail(log: Path, lines: int = 12) -> str:
+    """Return the last lines of a log; nothing if there is none."""
+    with contextlib.suppress(OSError):
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    return ""

@@ -1,0 +1,117 @@
+"""How others find a running stack: a lock while it lives, and a file that says where it is."""
+
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from palimpsest.errors import FailedPrecondition, Reason
+
+Owner = Literal["launcher", "program"]
+
+
+@dataclass(frozen=True)
+class StackState:
+    """A stack as ``stack.json`` describes it.
+
+    Attributes
+    ----------
+    owner
+        "launcher": a process that does nothing else, and may be told to stop. "program": somebody's own
+        program that holds a Stack.
+    target
+        Address for clients.
+    processes
+        Names and process ids of the children.
+    """
+
+    pid: int
+    owner: Owner
+    target: str
+    ready: bool
+    logs: str
+    processes: dict[str, int] = field(default_factory=dict)
+
+    def write(self, state_dir: Path) -> None:
+        """Replace the file whole, so that readers never see half of it."""
+        path = _file(state_dir)
+        scratch = path.with_suffix(f".{os.getpid()}")
+        scratch.write_text(json.dumps(asdict(self)))
+        os.replace(scratch, path)
+
+
+def _file(state_dir: Path) -> Path:
+    return state_dir / "stack.json"
+
+
+class StackLock:
+    """At most one stack on a state directory; the kernel lets go when its process ends, however that is."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises
+        ------
+        FailedPrecondition
+            Another stack holds it.
+        """
+        if not self.try_acquire():
+            state = running(self._state_dir)
+            who = f"process {state.pid} serves {state.target}" if state else "another process is starting one"
+            raise FailedPrecondition(
+                Reason.STACK_RUNNING,
+                f"A stack already runs on {self._state_dir}: {who}. Use it, stop it with `palimpsest down`, "
+                "or set PALIMPSEST_STATE_DIR to another folder.",
+            )
+        _file(self._state_dir).unlink(missing_ok=True)  # a killed stack's
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free."""
+        self._state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._descriptor = _lock(self._state_dir, fcntl.LOCK_EX)
+        return self._descriptor is not None
+
+    def release(self) -> None:
+        """Forget the stack and let go."""
+        if self._descriptor is not None:
+            _file(self._state_dir).unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _lock(state_dir: Path, kind: int) -> int | None:
+    descriptor = os.open(state_dir / "stack.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def is_locked(state_dir: Path) -> bool:
+    """Return whether a stack lives on a state directory, even one that is only starting or stopping."""
+    if not (state_dir / "stack.lock").exists():
+        return False
+    # Shared, so that two that look at once do not take each other for a stack.
+    descriptor = _lock(state_dir, fcntl.LOCK_SH)
+    if descriptor is None:
+        return True
+    os.close(descriptor)
+    return False
+
+
+def running(state_dir: Path) -> StackState | None:
+    """Return the stack that runs on a state directory, ready or not; None if there is none."""
+    if not is_locked(state_dir):
+        return None
+    try:
+        return StackState(**json.loads(_file(state_dir).read_text()))
+    except FileNotFoundError:
+        return None

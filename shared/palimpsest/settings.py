@@ -11,11 +11,19 @@ import platformdirs
 from pydantic import Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+_SECRETS = Path("/run/secrets")
+
 
 class Settings(BaseSettings):
     """What a server, a worker or the embedded stack needs to know about where it runs."""
 
-    model_config = SettingsConfigDict(env_prefix="PALIMPSEST_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="PALIMPSEST_",
+        extra="ignore",
+        frozen=True,
+        # Containers hand secrets over as files: /run/secrets/palimpsest_redis_url and the like.
+        secrets_dir=_SECRETS if _SECRETS.is_dir() else None,
+    )
 
     # where things are
     state_dir: Path = Field(

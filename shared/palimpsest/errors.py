@@ -90,6 +90,7 @@ class Reason(StrEnum):
     JOB_CANCELLED = "JOB_CANCELLED"
     JOB_KIND_UNKNOWN = "JOB_KIND_UNKNOWN"  # this worker has no code for the job
     JOB_QUEUE_FULL = "JOB_QUEUE_FULL"
+    JOB_RECORD_NEWER = "JOB_RECORD_NEWER"  # a newer version wrote the record; ask an upgraded server
     JOB_TOO_LARGE = "JOB_TOO_LARGE"  # the request does not fit a job record; send an artefact
     ATTEMPTS_EXHAUSTED = "ATTEMPTS_EXHAUSTED"  # the worker died on every attempt; dead-lettered
     EXECUTION_TIMEOUT = "EXECUTION_TIMEOUT"

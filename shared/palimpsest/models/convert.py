@@ -12,13 +12,10 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.jobs.progress import NullProgress, Progress
 from palimpsest.models.gguf_file import GgufHeader, read_gguf_header
-
-if TYPE_CHECKING:
-    from palimpsest.jobs.progress import Progress
 
 _STAGES = 4
 _LOCK_POLL_SECONDS = 0.2
@@ -26,7 +23,7 @@ _DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exa
 """Values of ``tokenizer.ggml.pre`` whose tokenizers split every digit off before byte-level BPE."""
 
 
-def convert_gguf(path: Path, models_dir: Path, progress: "Progress | None" = None) -> Path:
+def convert_gguf(path: Path, models_dir: Path, progress: Progress | None = None) -> Path:
     """Convert a GGUF file to a safetensors folder under models_dir, or find the earlier conversion.
 
     Weights are dequantised to float32; a file stored in bfloat16 stays bfloat16. Needs memory for the whole
@@ -51,8 +48,9 @@ def convert_gguf(path: Path, models_dir: Path, progress: "Progress | None" = Non
     InvalidArgument
         MODEL_INVALID: not a whole GGUF file, or of an architecture transformers does not read.
     """
+    progress = progress or NullProgress()
     header = read_gguf_header(path)
-    _report(progress, 0, "hashing the GGUF file")
+    progress.step(0, _STAGES, "hashing the GGUF file")
     name = f"gguf-{_file_digest(path, progress)}"
     folder = models_dir / name
     if folder.is_dir():
@@ -65,7 +63,7 @@ def convert_gguf(path: Path, models_dir: Path, progress: "Progress | None" = Non
         shutil.rmtree(partial, ignore_errors=True)
         try:
             _convert_into(partial, path, header, progress)
-            _report(progress, 3, "storing")
+            progress.step(3, _STAGES, "storing")
             _sync_tree(partial)
             partial.rename(folder)
             _sync(models_dir)
@@ -74,7 +72,7 @@ def convert_gguf(path: Path, models_dir: Path, progress: "Progress | None" = Non
     return folder
 
 
-def _convert_into(folder: Path, path: Path, header: GgufHeader, progress: "Progress | None") -> None:
+def _convert_into(folder: Path, path: Path, header: GgufHeader, progress: Progress) -> None:
     import torch
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -86,9 +84,9 @@ def _convert_into(folder: Path, path: Path, header: GgufHeader, progress: "Progr
     matrices = {kind for kind in header.tensor_types.values() if kind != "F32"}
     dtype = torch.bfloat16 if matrices == {"BF16"} else torch.float32
     try:
-        _report(progress, 1, "reading the tokenizer")
+        progress.step(1, _STAGES, "reading the tokenizer")
         tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file="model.gguf", trust_remote_code=False)
-        _report(progress, 2, "dequantising the weights")
+        progress.step(2, _STAGES, "dequantising the weights")
         model = AutoModelForCausalLM.from_pretrained(
             alone, gguf_file="model.gguf", dtype=dtype, trust_remote_code=False
         )
@@ -104,15 +102,14 @@ def _convert_into(folder: Path, path: Path, header: GgufHeader, progress: "Progr
         )
     shutil.rmtree(alone)
     # What is saved is no longer quantised, and saving refuses a model that claims to be.
-    model.is_quantized = False
-    model.hf_quantizer = None
-    del model.config.quantization_config
+    vars(model).update(is_quantized=False, hf_quantizer=None)
+    vars(model.config).pop("quantization_config")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 @contextlib.contextmanager
-def _only_one(lock: Path, progress: "Progress | None") -> Iterator[None]:
+def _only_one(lock: Path, progress: Progress) -> Iterator[None]:
     """Hold an exclusive lock on a file; the kernel gives it back if this process dies."""
     with lock.open("w") as file:
         while True:
@@ -120,25 +117,18 @@ def _only_one(lock: Path, progress: "Progress | None") -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                _report(progress, 1, "waiting for the same conversion in another process")
+                progress.step(1, _STAGES, "waiting for the same conversion in another process")
                 time.sleep(_LOCK_POLL_SECONDS)
         yield
 
 
-def _file_digest(path: Path, progress: "Progress | None") -> str:
+def _file_digest(path: Path, progress: Progress) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(8 << 20):
             digest.update(chunk)
-            if progress is not None:
-                progress.check()
+            progress.check()
     return digest.hexdigest()
-
-
-def _report(progress: "Progress | None", done: int, stage: str) -> None:
-    if progress is not None:
-        progress.step(done, _STAGES, stage)
-        progress.check()
 
 
 def _sync_tree(folder: Path) -> None:

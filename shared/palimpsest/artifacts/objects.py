@@ -1,0 +1,187 @@
+"""Where the store's bytes lie: named objects on a disk or behind any fsspec URL, replaced whole or not at all."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+import fsspec
+import fsspec.core
+
+_REMOTE_BLOCK_BYTES = 8 << 20
+_REMOTE_LOOKUPS_AT_ONCE = 16
+
+
+class Found(NamedTuple):
+    """One object in a listing; modified is in seconds since 1970."""
+
+    name: str
+    size_bytes: int
+    modified: float
+
+
+class DiskObjects:
+    """Objects on a local file system, durable when a call returns: fsync, rename, fsync of the folders."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.staging = root / "staging"
+        self.staging.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def publish(self, staged: Path, name: str) -> None:
+        """Move a complete local file to a name; a reader sees all of it, or what was there before."""
+        target = self.root / name
+        sync(staged)
+        if not target.parent.is_dir():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            sync(target.parent.parent)
+        staged.replace(target)
+        sync(target.parent)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Store a small object whole."""
+        staged = self.staging / uuid.uuid4().hex
+        try:
+            staged.write_bytes(data)
+            self.publish(staged, name)
+        finally:
+            staged.unlink(missing_ok=True)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open for reading; FileNotFoundError if there is none."""
+        return (self.root / name).open("rb")
+
+    def move(self, name: str, target: str) -> bool:
+        """Rename an object; its age counts from now. False if it is not there."""
+        place = self.root / target
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (self.root / name).replace(place)
+        except FileNotFoundError:
+            return False
+        os.utime(place)
+        return True
+
+    def remove(self, name: str) -> None:
+        """Delete an object; nothing happens if it is not there."""
+        (self.root / name).unlink(missing_ok=True)
+
+    def present(self, names: Iterable[str]) -> list[bool]:
+        """Say which of these exist."""
+        return [(self.root / name).is_file() for name in names]
+
+    def find(self, folder: str) -> list[Found]:
+        """List everything under a folder."""
+        found = []
+        for path in (self.root / folder).rglob("*"):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue
+            if path.is_file():
+                found.append(Found(str(path.relative_to(self.root)), status.st_size, status.st_mtime))
+        return found
+
+
+class RemoteObjects:
+    """Objects behind an fsspec URL such as ``s3://bucket/prefix``.
+
+    Such stores have no rename: a file is finished locally and then sent whole, and the sidecar, which is
+    written last, is what makes an artefact exist.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, object], staging: Path) -> None:
+        self._fs, root = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **options})
+        self._root = root.rstrip("/")
+        self.staging = staging
+        self.staging.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def publish(self, staged: Path, name: str) -> None:
+        """Move a complete local file to a name; a reader sees all of it, or what was there before."""
+        self._fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+        self._fs.put_file(str(staged), self._path(name))
+        staged.unlink()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Store a small object whole."""
+        self._fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+        self._fs.pipe_file(self._path(name), data)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open for reading; FileNotFoundError if there is none."""
+        return cast(BinaryIO, self._fs.open(self._path(name), "rb", block_size=_REMOTE_BLOCK_BYTES))
+
+    def move(self, name: str, target: str) -> bool:
+        """Rename an object; its age counts from now. False if it is not there."""
+        self._fs.makedirs(self._path(target).rpartition("/")[0], exist_ok=True)
+        try:
+            with (
+                self._fs.open(self._path(name), "rb") as source,
+                self._fs.open(self._path(target), "wb") as copy,
+            ):
+                shutil.copyfileobj(source, copy, _REMOTE_BLOCK_BYTES)
+        except FileNotFoundError:
+            return False
+        self.remove(name)
+        return True
+
+    def remove(self, name: str) -> None:
+        """Delete an object; nothing happens if it is not there."""
+        try:
+            self._fs.rm_file(self._path(name))
+        except FileNotFoundError:
+            return
+
+    def present(self, names: Iterable[str]) -> list[bool]:
+        """Say which of these exist."""
+        with ThreadPoolExecutor(_REMOTE_LOOKUPS_AT_ONCE) as pool:
+            return list(pool.map(lambda name: bool(self._fs.exists(self._path(name))), names))
+
+    def find(self, folder: str) -> list[Found]:
+        """List everything under a folder."""
+        listing = self._fs.find(self._path(folder), detail=True)
+        return [
+            Found(path.removeprefix(f"{self._root}/"), int(entry["size"]), _modified(entry))
+            for path, entry in cast(dict, listing).items()
+        ]
+
+
+Objects = DiskObjects | RemoteObjects
+"""Objects by name; names are relative, with ``/``, and made by the store alone."""
+
+
+def open_objects(url: str, options: Mapping[str, object], staging: Path) -> Objects:
+    """Objects at an fsspec URL; staging is used by stores that are not a local disk."""
+    if fsspec.core.split_protocol(url)[0] in ("file", "local", None):
+        return DiskObjects(Path(fsspec.core.url_to_fs(url)[1]))
+    return RemoteObjects(url, options, staging)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _modified(entry: Mapping[str, object]) -> float:
+    """Seconds since 1970 from whichever key this file system lists it under."""
+    for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = entry.get(key)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+        if isinstance(value, str):
+            return datetime.fromisoformat(value).timestamp()
+    # Of unknown age: never old enough to collect.
+    return float("inf")

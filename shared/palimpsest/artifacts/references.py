@@ -1,0 +1,191 @@
+"""Who still needs an artefact: references in Redis, shared by jobs, models, pins and the collector.
+
+Keys, all under the installation's prefix:
+
+``refs:<digest>``        SET of owners: ``job/<id>``, ``model/<id>``, ``pin/<name>``, ``write/<time>-<id>``
+``owned:<owner>``        SET of digests, the same relation the other way
+``collecting``           SET of digests being deleted now; nothing may refer to them until that has ended
+``collecting:<digest>``  the deleter's token; expires, so that a deleter that died blocks nobody for long
+
+A reference is refused while its digest is being deleted, and deletion is refused while a reference exists; each
+is one script, so one of the two always sees the other.
+"""
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import redis
+
+from palimpsest.errors import Aborted, FailedPrecondition, Reason
+from palimpsest.jobs.redis_errors import translated
+
+COLLECT_LEASE_SECONDS = 60
+"""How long one artefact's deletion may take before others stop waiting for it."""
+
+_ADD = """
+-- KEYS: collecting, owned:<owner>   ARGV: prefix, owner, digest...
+-- Returns the first digest under deletion, having changed nothing, or '' once every reference stands.
+for i = 3, #ARGV do
+  if redis.call('SISMEMBER', KEYS[1], ARGV[i]) == 1 then
+    if redis.call('EXISTS', ARGV[1] .. 'collecting:' .. ARGV[i]) == 1 then return ARGV[i] end
+    redis.call('SREM', KEYS[1], ARGV[i])
+  end
+end
+for i = 3, #ARGV do
+  redis.call('SADD', ARGV[1] .. 'refs:' .. ARGV[i], ARGV[2])
+  redis.call('SADD', KEYS[2], ARGV[i])
+end
+return ''
+"""
+
+_REMOVE_OWNER = """
+-- KEYS: owned:<owner>   ARGV: prefix, owner
+-- Returns how many references are gone.
+local digests = redis.call('SMEMBERS', KEYS[1])
+for _, digest in ipairs(digests) do
+  redis.call('SREM', ARGV[1] .. 'refs:' .. digest, ARGV[2])
+end
+redis.call('DEL', KEYS[1])
+return #digests
+"""
+
+_BEGIN = """
+-- KEYS: refs:<digest>, collecting, collecting:<digest>   ARGV: digest, token, lease seconds
+-- Returns the owners, having changed nothing; or {''} if another deleter is at it; or {} once marked.
+local owners = redis.call('SMEMBERS', KEYS[1])
+if #owners > 0 then return owners end
+if not redis.call('SET', KEYS[3], ARGV[2], 'NX', 'EX', ARGV[3]) then return {''} end
+redis.call('SADD', KEYS[2], ARGV[1])
+return {}
+"""
+
+_END = """
+-- KEYS: collecting, collecting:<digest>   ARGV: digest, token
+if redis.call('GET', KEYS[2]) == ARGV[2] then
+  redis.call('DEL', KEYS[2])
+  redis.call('SREM', KEYS[1], ARGV[1])
+end
+"""
+
+_SWEEP = """
+-- KEYS: collecting   ARGV: prefix
+-- Lifts the marks of deleters that died. Returns how many.
+local lifted = 0
+for _, digest in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  if redis.call('EXISTS', ARGV[1] .. 'collecting:' .. digest) == 0 then
+    lifted = lifted + redis.call('SREM', KEYS[1], digest)
+  end
+end
+return lifted
+"""
+
+
+class References:
+    """References on artefacts.
+
+    Every method raises Unavailable (JOB_STORE_UNAVAILABLE) if Redis does not answer and ResourceExhausted
+    (JOB_STORE_FULL) if it is out of memory.
+    """
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self._redis = client
+        self._prefix = prefix
+        self._add = client.register_script(_ADD)
+        self._remove_owner = client.register_script(_REMOVE_OWNER)
+        self._begin = client.register_script(_BEGIN)
+        self._end = client.register_script(_END)
+        self._sweep = client.register_script(_SWEEP)
+
+    def add(self, owner: str, digests: Sequence[str]) -> None:
+        """Refer to artefacts, all or none.
+
+        Raises
+        ------
+        Aborted
+            ARTIFACT_IN_USE: one of them is being deleted at this moment; store it again.
+        """
+        with translated():
+            keys = [f"{self._prefix}collecting", f"{self._prefix}owned:{owner}"]
+            refused = self._add(keys=keys, args=[self._prefix, owner, *digests])
+        if refused:
+            message = f"{_text(refused)} is being deleted at this moment. Upload it again, then retry."
+            raise Aborted(Reason.ARTIFACT_IN_USE, message, retry_after=1)
+
+    def remove_owner(self, owner: str) -> int:
+        """Drop all references of one owner; return how many there were."""
+        with translated():
+            keys = [f"{self._prefix}owned:{owner}"]
+            return int(cast(int, self._remove_owner(keys=keys, args=[self._prefix, owner])))
+
+    def owners(self, digest: str) -> list[str]:
+        """Who refers to an artefact, sorted."""
+        with translated():
+            members = cast(set, self._redis.smembers(f"{self._prefix}refs:{digest}"))
+        return sorted(_text(member) for member in members)
+
+    @contextmanager
+    def written(self, digest: str, patience: float = COLLECT_LEASE_SECONDS + 5) -> Iterator[None]:
+        """Keep the collector off a digest while it is being stored, waiting for a deletion to end first."""
+        owner = f"write/{int(time.time())}-{uuid.uuid4().hex}"
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                self.add(owner, [digest])
+                break
+            except Aborted:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+        try:
+            yield
+        finally:
+            self.remove_owner(owner)
+
+    @contextmanager
+    def collected(self, digest: str) -> Iterator[None]:
+        """Keep everyone else off a digest while it is being deleted.
+
+        Raises
+        ------
+        FailedPrecondition
+            ARTIFACT_IN_USE: something refers to it, or another deletion is at it; metadata names the owners.
+        """
+        token = uuid.uuid4().hex
+        own = f"{self._prefix}collecting:{digest}"
+        with translated():
+            keys = [f"{self._prefix}refs:{digest}", f"{self._prefix}collecting", own]
+            owners = cast(list, self._begin(keys=keys, args=[digest, token, COLLECT_LEASE_SECONDS]))
+        if owners:
+            names = ", ".join(sorted(_text(owner) for owner in owners)) or "another deletion"
+            message = f"{digest} is still in use by {names}. Delete or unpin those first."
+            raise FailedPrecondition(
+                Reason.ARTIFACT_IN_USE, message, metadata={"digest": digest, "owners": names}
+            )
+        try:
+            yield
+        finally:
+            with translated():
+                self._end(keys=[f"{self._prefix}collecting", own], args=[digest, token])
+
+    def sweep(self, oldest_write: float) -> None:
+        """Clear what dead processes left: marks of deletions, and references of writes begun before oldest_write."""
+        with translated():
+            self._sweep(keys=[f"{self._prefix}collecting"], args=[self._prefix])
+            pattern = f"{_escape(self._prefix)}owned:write/*"
+            owners = [
+                _text(key).removeprefix(f"{self._prefix}owned:") for key in self._redis.scan_iter(pattern)
+            ]
+        for owner in owners:
+            if int(owner.removeprefix("write/").partition("-")[0]) < oldest_write:
+                self.remove_owner(owner)
+
+
+def _escape(pattern: str) -> str:
+    return "".join(f"\\{char}" if char in "*?[]\\" else char for char in pattern)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

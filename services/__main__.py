@@ -9,7 +9,7 @@ import services
 from palimpsest.errors import PalimpsestError
 from palimpsest.rpc.server import Room, Server
 from palimpsest.settings import Settings
-from palimpsest.telemetry import configure_logging
+from palimpsest.telemetry import configure_logging, configure_tracing
 
 
 def room_names() -> list[str]:
@@ -30,6 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     chosen = parser.parse_args(argv).rooms or names
     settings = Settings()
     configure_logging(settings)
+    configure_tracing(chosen[0] if len(chosen) == 1 else "server")
     try:
         asyncio.run(Server(settings, [load(name) for name in chosen]).run())
     except PalimpsestError as error:

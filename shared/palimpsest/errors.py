@@ -73,6 +73,7 @@ class Reason(StrEnum):
     SCOPE_MISSING = "SCOPE_MISSING"  # the token is good but lacks the method's scope
     LISTENER_INSECURE = "LISTENER_INSECURE"  # plain text where other machines can reach it
     TLS_FILES = "TLS_FILES"  # a certificate or key file is missing or unusable
+    METRICS_ADDRESS = "METRICS_ADDRESS"  # the address for /metrics cannot be used
     PAGE_TOKEN_INVALID = "PAGE_TOKEN_INVALID"
     BUG = "BUG"  # an unexpected exception; the server's log has it under the request id
     CANCELLED = "CANCELLED"

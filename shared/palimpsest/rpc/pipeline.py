@@ -37,6 +37,8 @@ from palimpsest.rpc.errors import DETAILS_KEY, to_status
 from palimpsest.rpc.quotas import Quotas
 from palimpsest.rpc.validation import validate
 from palimpsest.settings import Settings
+from palimpsest.telemetry import extract, span
+from palimpsest.telemetry.metrics import RPC_RUNNING, RPC_SECONDS
 
 _log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -69,6 +71,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         self._running: set[asyncio.Task[None]] = set()
         self._evicted: set[asyncio.Task[None]] = set()
         self._draining = False
+        RPC_RUNNING.set_function(lambda: len(self._running))
 
     async def intercept_service(
         self,
@@ -143,12 +146,15 @@ class Pipeline(grpc.aio.ServerInterceptor):
         try:
             principal = self._authenticator.principal(method, metadata.get("authorization"))
             token = calls.current.set(calls.CallInfo(method, principal, request_id))
+            structlog.contextvars.bind_contextvars(request_id=request_id)
             if limited:
                 self._admit()
                 self._running.add(task)
                 self._quotas.request(principal)
-            async with asyncio.timeout(self._time_limit(method, streams, context)):
-                outcome = await run(received)
+            limit = self._time_limit(method, streams, context)
+            with extract(metadata), span(method, kind="SERVER", request_id=request_id):
+                async with asyncio.timeout(limit):
+                    outcome = await run(received)
             code = "OK"
             return outcome
         except asyncio.CancelledError:
@@ -175,7 +181,9 @@ class Pipeline(grpc.aio.ServerInterceptor):
                 calls.current.reset(token)
             who = {"method": method, "principal": principal, "request_id": request_id, "code": code}
             if limited:
-                _log.info("rpc", **who, seconds=round(time.monotonic() - started, 4))
+                seconds = time.monotonic() - started
+                _log.info("rpc", **who, seconds=round(seconds, 4))
+                RPC_SECONDS.labels(*method.lstrip("/").split("/"), code).observe(seconds)
             if self._audit and access_of(method).mutating:
                 self._audit.record(**who, request=first)
 

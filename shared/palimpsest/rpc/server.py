@@ -17,6 +17,7 @@ from palimpsest.rpc.pipeline import Pipeline
 from palimpsest.rpc.resources import Resources
 from palimpsest.rpc.tls import require_safe_listener, server_credentials
 from palimpsest.settings import Settings
+from palimpsest.telemetry.metrics import serve_metrics
 
 _log = structlog.get_logger(__name__)
 
@@ -68,6 +69,7 @@ class Server:
         if credentials is None:
             require_safe_listener(settings)
         self.resources = Resources.open(settings)
+        self._metrics = serve_metrics(settings)
         self._audit = AuditLog(settings.audit_file or settings.state_dir / "audit.jsonl")
         self._pipeline = Pipeline(settings, Authenticator(settings.tokens_file), self._audit)
         self._server = grpc.aio.server(
@@ -107,6 +109,8 @@ class Server:
             await room.stop()
         await self.resources.close()
         self._audit.close()
+        if self._metrics is not None:
+            self._metrics.shutdown()
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then stop."""

@@ -2,10 +2,12 @@
 
 import logging
 import sys
+from collections.abc import MutableMapping
 
 import structlog
 
 from palimpsest.settings import Settings
+from palimpsest.telemetry.tracing import trace_id
 
 
 def configure_logging(settings: Settings) -> None:
@@ -21,6 +23,7 @@ def configure_logging(settings: Settings) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _add_trace,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *renderers,
@@ -29,3 +32,12 @@ def configure_logging(settings: Settings) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _add_trace(
+    _logger: object, _method: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    current = trace_id()
+    if current:
+        event["trace_id"] = current
+    return event

@@ -1,0 +1,133 @@
+"""The worker: ``python -m services.worker`` runs jobs from the queues of PALIMPSEST_WORKER_QUEUES.
+
+A parent process (Celery) receives hints and keeps one child per place of PALIMPSEST_WORKER_CONCURRENCY; the
+children claim and run jobs. SIGTERM or SIGINT drains: running jobs leave a checkpoint, go back to the queue, and
+the worker exits. Handlers are found in ``services/<room>/tasks.py`` and in the modules that
+PALIMPSEST_HANDLER_MODULES names, separated by commas.
+"""
+
+import functools
+import importlib
+import importlib.util
+import os
+import pkgutil
+import signal
+import socket
+import sys
+import threading
+import uuid
+
+import redis
+import structlog
+from celery import shared_task, signals
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+import services
+from palimpsest.jobs.celery_app import QUEUES, TASK, create_app
+from palimpsest.jobs.handlers import Handler, WorkerResources, registered
+from palimpsest.jobs.runner import Runner
+from palimpsest.jobs.running import LONGEST_BEAT
+from palimpsest.jobs.store import JobStore
+from palimpsest.settings import Settings
+from palimpsest.telemetry import configure_logging
+
+_log = structlog.get_logger(__name__)
+_NAME = "PALIMPSEST_WORKER_NAME"
+_SLOWEST_EXIT = 3.0
+"""Seconds Celery may take to stop once its runs have ended."""
+
+
+@shared_task(name=TASK)
+def run(job_id: str, v: int) -> None:
+    """Handle a hint. A hint of a version this code does not know is left to newer workers: jobs are re-hinted."""
+    if v == 1:
+        _runner().run(job_id)
+
+
+@functools.cache
+def _runner() -> Runner:
+    settings = Settings()
+    configure_logging(settings)
+    # A minute of retries: a finished job waits for Redis to come back rather than lose its result.
+    patience = Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.0), retries=40)
+    client = redis.Redis.from_url(
+        settings.redis_url, retry=patience, socket_timeout=10, socket_connect_timeout=5
+    )
+    store = JobStore(client, settings)
+    return Runner(store, WorkerResources(settings, client), find_handler, os.environ.get(_NAME, "worker"))
+
+
+def find_handler(kind: str) -> Handler | None:
+    """Return the code for a kind of job, importing as little as necessary: some rooms cost a torch."""
+    room = kind.partition(".")[0]
+    modules = [f"services.{room}.tasks"]
+    modules += [name for name in os.environ.get("PALIMPSEST_HANDLER_MODULES", "").split(",") if name]
+    modules += [
+        f"services.{module.name}.tasks" for module in pkgutil.iter_modules(services.__path__) if module.ispkg
+    ]
+    for name in modules:
+        if (found := registered(kind)) is not None:
+            return found
+        if name.startswith("services.") and not _exists(name):
+            continue
+        try:
+            importlib.import_module(name)
+        except ImportError:  # another room's missing dependency is no reason to refuse this job
+            _log.exception("handlers not loaded", module=name)
+    return registered(kind)
+
+
+def _exists(name: str) -> bool:
+    package = name.rpartition(".")[0]
+    return importlib.util.find_spec(package) is not None and importlib.util.find_spec(name) is not None
+
+
+def main() -> int:
+    """Run the worker until it is told to stop; the exit status is 0 after a clean drain."""
+    settings = Settings()
+    configure_logging(settings)
+    worker_name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+    os.environ[_NAME] = worker_name
+    queues = [name.strip() for name in settings.worker_queues.split(",") if name.strip()] or list(QUEUES)
+    app = create_app(settings, imports=["services.worker"])
+
+    @signals.worker_shutting_down.connect(weak=False)
+    def drain(**_details: object) -> None:
+        threading.Thread(target=_drain, args=(settings, worker_name), daemon=True).start()
+
+    @signals.worker_ready.connect(weak=False)
+    def ready(**_details: object) -> None:
+        # Ctrl-C in a terminal reaches the worker too: it should drain, not drop what it runs.
+        handler = signal.getsignal(signal.SIGTERM)
+        if callable(handler):
+            signal.signal(signal.SIGINT, handler)
+        _log.info("worker ready", worker=worker_name, queues=queues, concurrency=settings.worker_concurrency)
+
+    worker = app.Worker(
+        queues=queues,
+        hostname=f"palimpsest-{uuid.uuid4().hex[:12]}@%h",
+        loglevel="WARNING",
+        without_gossip=True,
+        without_mingle=True,
+    )
+    worker.start()
+    return worker.exitcode or 0
+
+
+def _drain(settings: Settings, worker_name: str) -> None:
+    """Tell the runs to leave, then end the process if it is still there when they should have left."""
+    deadline = threading.Timer(LONGEST_BEAT + settings.drain_seconds + _SLOWEST_EXIT, _give_up)
+    deadline.daemon = True
+    deadline.start()
+    client = redis.Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
+    JobStore(client, settings).drain(worker_name)
+
+
+def _give_up() -> None:
+    _log.error("the worker did not drain in time; its running jobs will be attempted again")
+    os._exit(1)  # children go with their parent
+
+
+if __name__ == "__main__":
+    sys.exit(main())

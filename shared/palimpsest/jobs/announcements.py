@@ -1,0 +1,78 @@
+"""Who waits for which job: one subscription for a whole process, however many watchers there are."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator
+
+import redis.asyncio
+import redis.exceptions
+import structlog
+
+_log = structlog.get_logger(__name__)
+_RECONNECT_SECONDS = 1.0
+
+
+class Announcements:
+    """Wakes listeners when the channel names their job.
+
+    Announcements are lost while the connection is down; every listener is woken when it is back.
+
+    Parameters
+    ----------
+    client
+        asyncio client whose pool gives the subscribing connection.
+    channel
+        Where transitions publish the ids of changed records.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, channel: str) -> None:
+        self._client = client
+        self._channel = channel
+        self._listeners: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._task: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def listen(self, job_id: str) -> Iterator[asyncio.Event]:
+        """Give an event that is set whenever the job changes, and possibly when it did not."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._receive(), name="job announcements")
+        event = asyncio.Event()
+        self._listeners[job_id].add(event)
+        try:
+            yield event
+        finally:
+            self._listeners[job_id].discard(event)
+            if not self._listeners[job_id]:
+                del self._listeners[job_id]
+
+    async def close(self) -> None:
+        """Unsubscribe; listeners are left to their slow timer."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _receive(self) -> None:
+        while True:
+            try:
+                async with self._client.pubsub() as subscription:
+                    await subscription.subscribe(self._channel)
+                    async for message in subscription.listen():
+                        if message["type"] == "subscribe":
+                            self._wake_all()  # whatever was missed before this moment
+                        elif message["type"] == "message":
+                            self._wake(message["data"])
+            except (redis.exceptions.RedisError, OSError) as error:
+                _log.warning("job announcements interrupted", error=str(error))
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    def _wake(self, job_id: bytes | str) -> None:
+        name = job_id.decode() if isinstance(job_id, bytes) else job_id
+        for event in self._listeners.get(name, ()):
+            event.set()
+
+    def _wake_all(self) -> None:
+        for events in self._listeners.values():
+            for event in events:
+                event.set()

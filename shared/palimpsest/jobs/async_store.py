@@ -1,0 +1,165 @@
+"""The asyncio job store: what servers use, with watching instead of polling."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import redis.asyncio
+
+from palimpsest.jobs import calls
+from palimpsest.jobs.announcements import Announcements
+from palimpsest.jobs.calls import Call, Sweep
+from palimpsest.jobs.hints import Hints
+from palimpsest.jobs.listing import Page, parse_query
+from palimpsest.jobs.record import JobRecord, JobSpec
+from palimpsest.jobs.redis_errors import aof_missing, not_durable, translated
+from palimpsest.jobs.store import AOF_TIMEOUT_MS
+from palimpsest.settings import Settings
+
+T = TypeVar("T")
+_SLOW_TIMER = 5.0
+"""Seconds after which a watcher reads the record again, announced or not: announcements may be lost."""
+
+
+class AsyncJobStore:
+    """Twin of ``JobStore`` for servers: the same records, transitions and errors.
+
+    Parameters
+    ----------
+    client
+        asyncio client; one further connection of its pool is held while anyone watches.
+    settings
+        Key prefix, limits and broker.
+    announce
+        Called with (job id, queue) to wake a worker; must not block. None: a Celery message from a thread.
+    clock
+        Milliseconds since 1970, in place of Redis's clock; for tests only.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        settings: Settings,
+        *,
+        announce: Callable[[str, str], None] | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self.redis = client
+        self.settings = settings
+        self.prefix = settings.redis_prefix
+        self._hints = Hints(settings) if announce is None else None
+        self.announce: Callable[[str, str], None] = self._hints or announce  # type: ignore[assignment]
+        self._announcements = Announcements(client, f"{self.prefix}jobs:events")
+        self._clock = clock
+        self._scripts: dict[bool, Any] = {}
+        self._aof = True
+
+    async def submit(self, spec: JobSpec) -> JobRecord:
+        """Record a job durably and wake a worker; see ``JobStore.submit``."""
+        return self._wake(await self._run(calls.submit(spec, self.settings)))
+
+    async def get(self, job_id: str) -> JobRecord:
+        """Return the record, or raise NotFound."""
+        with translated():
+            fields: Any = await self.redis.hgetall(f"{self.prefix}job:{job_id}")  # type: ignore[misc]
+        if not fields:
+            raise calls.not_found(job_id)
+        return JobRecord.parse(fields)
+
+    async def list(self, filter_text: str = "", page_size: int = 0, page_token: str = "") -> Page:
+        """Return one page, newest first; see ``listing.parse_query``."""
+        return await self._run(calls.list_page(parse_query(filter_text, page_size, page_token)))
+
+    async def cancel(self, job_id: str) -> JobRecord:
+        """End a queued job at once, ask a running one to stop; NotFound if there is no such job."""
+        return await self._run(calls.cancel(job_id))
+
+    async def delete(self, job_id: str) -> None:
+        """Forget a finished job; FailedPrecondition if it is not finished, NotFound if there is none."""
+        await self._run(calls.delete(job_id))
+
+    async def retry(self, job_id: str, request_id: str = "", principal: str = "") -> JobRecord:
+        """Queue a FAILED or CANCELLED job again; FailedPrecondition for any other."""
+        return self._wake(await self._run(calls.retry(job_id, request_id, principal, self.settings)))
+
+    async def sweep(self, *, lapse: bool = True) -> Sweep:
+        """Do what is due; see ``Reconciler``."""
+        return await self._run(calls.sweep(lapse=lapse))
+
+    async def watch(self, job_id: str, since: int = 0) -> AsyncIterator[JobRecord]:
+        """Yield the record each time its revision passes ``since``, then whenever it changes, to the end.
+
+        Changes close together may come as one. Ends after the terminal state.
+
+        Raises
+        ------
+        NotFound
+            No such job, or it was deleted meanwhile.
+        """
+        with self._announcements.listen(job_id) as changed:
+            while True:
+                changed.clear()  # before reading: what changes after the read sets it again
+                record = await self.get(job_id)
+                if record.revision > since:
+                    since = record.revision
+                    yield record
+                if record.terminal:
+                    return
+                try:
+                    await asyncio.wait_for(changed.wait(), _SLOW_TIMER)
+                except TimeoutError:
+                    continue
+
+    async def wait(self, job_id: str, timeout: float) -> JobRecord:
+        """Return the record when the job is done or ``timeout`` seconds have passed, whichever is first."""
+        latest = await self.get(job_id)
+        since = latest.revision
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                async for record in self.watch(job_id, since):
+                    latest = record
+        return latest
+
+    async def close(self) -> None:
+        """End watching and stop waking workers; the client stays open."""
+        await self._announcements.close()
+        if self._hints is not None:
+            self._hints.close()
+
+    def _wake(self, record: JobRecord) -> JobRecord:
+        if record.state == "QUEUED":
+            self.announce(record.id, record.queue)
+        return record
+
+    async def _run(self, call: Call[T]) -> T:
+        arguments = dict(call.arguments)
+        if self._clock is not None:
+            arguments["now"] = self._clock()
+        args = (self.prefix, call.transition, json.dumps(arguments, ensure_ascii=False))
+        with translated():
+            durable = call.durable and self._aof
+            reply = await (self._durably(call, args) if durable else self._plainly(call, args))
+        return call.read(reply)
+
+    async def _plainly(self, call: Call[Any], args: tuple[str, str, str]) -> Any:
+        if call.grows not in self._scripts:
+            self._scripts[call.grows] = self.redis.register_script(calls.script(call.grows))
+        return await self._scripts[call.grows](keys=args[:1], args=args[1:])
+
+    async def _durably(self, call: Call[Any], args: tuple[str, str, str]) -> Any:
+        """Run the script and wait until the append-only file has it, on one connection as WAITAOF demands."""
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.eval(calls.script(call.grows), 1, *args)  # type: ignore[arg-type]
+            pipe.execute_command("WAITAOF", 1, 0, AOF_TIMEOUT_MS)
+            reply, acknowledged = await pipe.execute(raise_on_error=False)
+        if isinstance(reply, Exception):
+            raise reply
+        if isinstance(acknowledged, Exception):
+            if not aof_missing(acknowledged):
+                raise acknowledged
+            self._aof = False
+        elif (error := not_durable(acknowledged)) is not None:
+            raise error
+        return reply

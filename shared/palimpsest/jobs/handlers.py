@@ -1,0 +1,104 @@
+"""The code behind each kind of job: a decorator that registers it, and what it is handed when it runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import redis
+from google.protobuf.message import Message
+
+from palimpsest.jobs.progress import Progress
+from palimpsest.settings import Settings
+
+if TYPE_CHECKING:
+    from palimpsest.artifacts import ArtifactStore
+    from palimpsest.models import ModelCatalogue
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+
+class WorkerResources:
+    """What every job of a worker may use; connections and folders are opened on first use.
+
+    Parameters
+    ----------
+    settings
+        The worker's settings.
+    client
+        Blocking Redis client.
+    """
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self.settings = settings
+        self.redis = client
+
+    @cached_property
+    def artifacts(self) -> "ArtifactStore":
+        """The artefact store."""
+        from palimpsest.artifacts import ArtifactStore
+
+        return ArtifactStore.from_settings(self.settings, self.redis)
+
+    @cached_property
+    def models(self) -> "ModelCatalogue":
+        """The registered models."""
+        from palimpsest.models import ModelCatalogue
+
+        return ModelCatalogue(self.redis, self.settings.redis_prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    """One run of one job, for its handler."""
+
+    job_id: str
+    principal: str
+    attempt: int
+    progress: Progress
+    resources: WorkerResources
+
+
+class Handler(NamedTuple):
+    """Code for one kind of job."""
+
+    run: Callable[[Any, JobContext], Message]
+    request: type[Message]
+    response: type[Message]
+
+
+_HANDLERS: dict[str, Handler] = {}
+
+
+def handler(
+    kind: str, *, request: type[RequestT], response: type[ResponseT]
+) -> Callable[
+    [Callable[[RequestT, JobContext], ResponseT]],
+    Callable[[RequestT, JobContext], ResponseT],
+]:
+    """Register a function as the code for jobs of a kind.
+
+    It may run more than once for one job, after a crash from the last checkpoint; only one result counts.
+    A PalimpsestError it raises becomes the job's error as it is; any other exception becomes INTERNAL.
+
+    Parameters
+    ----------
+    kind
+        ``"room.verb"``; a worker looks for it in ``services/<room>/tasks.py`` first.
+    request, response
+        What it takes and returns.
+    """
+
+    def register(
+        function: Callable[[RequestT, JobContext], ResponseT],
+    ) -> Callable[[RequestT, JobContext], ResponseT]:
+        _HANDLERS[kind] = Handler(function, request, response)
+        return function
+
+    return register
+
+
+def registered(kind: str) -> Handler | None:
+    """Return the code for a kind, if a module that has it was imported."""
+    return _HANDLERS.get(kind)

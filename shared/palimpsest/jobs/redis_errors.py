@@ -1,0 +1,61 @@
+"""What Redis's failures mean to a caller: away, full, or a bug of ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis.exceptions
+
+from palimpsest.errors import Reason, ResourceExhausted, Unavailable
+
+_AWAY = ("LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "MISCONF", "NOREPLICAS")
+"""First words of replies that say the server cannot serve this now, though it answers."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise Unavailable where Redis does not answer and ResourceExhausted where it is full.
+
+    Whatever else it complains about is a bug of ours and goes through.
+    """
+    try:
+        yield
+    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+        raise Unavailable(
+            Reason.JOB_STORE_UNAVAILABLE,
+            f"The job store does not answer ({error}); try again, or look at Redis.",
+            retry_after=2,
+        ) from error
+    except redis.exceptions.ResponseError as error:
+        word = str(error).partition(" ")[0]
+        if isinstance(error, redis.exceptions.OutOfMemoryError) or word == "OOM" or "OOM " in str(error):
+            raise ResourceExhausted(
+                Reason.JOB_STORE_FULL,
+                "The job store is at its memory limit; delete finished jobs or raise maxmemory, then try again.",
+                retry_after=10,
+            ) from error
+        if word in _AWAY:
+            raise Unavailable(
+                Reason.JOB_STORE_UNAVAILABLE,
+                f"The job store cannot serve now ({error}); try again, or look at Redis.",
+                retry_after=2,
+            ) from error
+        raise
+
+
+def not_durable(acknowledged: list[int] | None) -> Unavailable | None:
+    """Return the error for a WAITAOF reply that does not promise anything, None for one that does."""
+    if acknowledged and acknowledged[0] >= 1:
+        return None
+    return Unavailable(
+        Reason.JOB_STORE_UNAVAILABLE,
+        "The job store did not confirm in time that the job is on disk; send it again with the same request_id.",
+        retry_after=2,
+    )
+
+
+def aof_missing(error: Exception) -> bool:
+    """Say whether WAITAOF failed because the server keeps no append-only file, or is too old to know it."""
+    text = str(error).lower()
+    return isinstance(error, redis.exceptions.ResponseError) and (
+        "appendonly" in text or "unknown command" in text
+    )

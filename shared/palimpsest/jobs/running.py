@@ -1,0 +1,165 @@
+"""One run of a job in a worker's child process: its heartbeat, and the Progress its handler sees."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from palimpsest.errors import Cancelled, PalimpsestError, Reason
+from palimpsest.jobs.calls import Claim
+from palimpsest.jobs.progress import Drain, LeaseLost
+from palimpsest.jobs.record import JobRecord
+from palimpsest.jobs.store import JobStore
+
+_log = structlog.get_logger(__name__)
+
+LONGEST_BEAT = 2.0
+"""Seconds between heartbeats where a third of the lease is longer: watchers see progress and cancels bite."""
+
+
+class Run:
+    """Keeps one claim alive from a thread, and ends the process where the handler does not obey.
+
+    A context manager around the handler. It is also the handler's Progress.
+
+    Parameters
+    ----------
+    store
+        Where the record is.
+    record
+        As the claim returned it.
+    exit_process
+        Ends this process at once, whatever the handler is doing.
+    """
+
+    def __init__(
+        self, store: JobStore, record: JobRecord, exit_process: Callable[[int], None] = os._exit
+    ) -> None:
+        self._store = store
+        self._record = record
+        self._exit = exit_process
+        self.claim = Claim(record.id, record.attempt, record.owner, record.worker)
+        self.raised: Exception | None = None
+        self._wish: type[Exception] | None = None
+        self._wished_at = 0.0
+        self._reported: dict[str, object] | None = None
+        self._stage, self._done, self._total = record.stage, record.done, record.total
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"heartbeat {record.id}", daemon=True)
+        self._interval = min(store.settings.lease_seconds / 3, LONGEST_BEAT)
+        self._parent = os.getppid()
+
+    def __enter__(self) -> "Run":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    # Progress, from the handler's thread
+
+    def step(self, done: int, total: int, stage: str = "") -> None:
+        """Note progress for the next heartbeat, then check."""
+        with self._lock:
+            self._done, self._total = int(done), int(total)
+            self._stage = stage or self._stage
+        self.check()
+
+    def check(self) -> None:
+        """Raise what was wished for since the last heartbeat."""
+        if self._wish is Cancelled:
+            self.raised = Cancelled(Reason.JOB_CANCELLED, "The job was cancelled.")
+        elif self._wish is not None:
+            self.raised = self._wish(self._record.id)
+        if self.raised is not None:
+            raise self.raised
+
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Store state, unless Redis cannot take it now: a missed checkpoint costs time, not the job."""
+        try:
+            held = self._store.checkpoint(self.claim, state)
+        except PalimpsestError as error:
+            if error.reason == Reason.JOB_TOO_LARGE:
+                raise
+            _log.warning("checkpoint not stored", job=self._record.id, error=str(error))
+            return
+        self._require(held)
+
+    def resume(self) -> dict[str, Any] | None:
+        """Return the checkpoint that was there when this run began."""
+        return json.loads(self._record.checkpoint) if self._record.checkpoint else None
+
+    def publish(self, digest: str) -> None:
+        """Refer the job to an artefact."""
+        self._require(self._store.publish(self.claim, digest))
+
+    def progress(self) -> dict[str, object]:
+        """Return the fields of the record that hold progress."""
+        with self._lock:
+            fraction = min(1.0, self._done / self._total) if self._total > 0 else 0.0
+            return {
+                "stage": self._stage[:200],
+                "done": self._done,
+                "total": self._total,
+                "fraction": f"{fraction:.6f}",
+            }
+
+    def _require(self, held: bool) -> None:
+        if not held:
+            self._want(LeaseLost)
+            self.check()
+
+    # the heartbeat's thread
+
+    def _want(self, wish: type[Exception]) -> None:
+        # A lost lease outranks a cancel, a cancel outranks a drain; the grace runs from the first of the kind.
+        rank = (None, Drain, Cancelled, LeaseLost)
+        with self._lock:
+            if rank.index(wish) > rank.index(self._wish):
+                self._wish, self._wished_at = wish, time.monotonic()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self._interval):
+            if os.getppid() != self._parent:
+                self._exit(1)  # the worker died; without it nobody would stop this process
+            try:
+                self._exchange()
+            except PalimpsestError as error:
+                _log.warning("heartbeat failed", job=self._record.id, error=str(error))
+            except Exception:
+                _log.exception("heartbeat failed", job=self._record.id)
+            self._enforce()
+
+    def _exchange(self) -> None:
+        progress = self.progress()
+        beat = self._store.heartbeat(self.claim, None if progress == self._reported else progress)
+        self._reported = progress
+        if beat.lost:
+            self._want(LeaseLost)
+        elif beat.cancel:
+            self._want(Cancelled)
+        elif beat.drain:
+            self._want(Drain)
+
+    def _enforce(self) -> None:
+        """End the process if the handler had its time to obey; the record first, while this run holds it."""
+        settings = self._store.settings
+        grace = settings.drain_seconds if self._wish is Drain else settings.cancel_grace_seconds
+        if self._wish is None or time.monotonic() - self._wished_at < grace or self._ended.is_set():
+            return
+        _log.warning(
+            "the handler does not stop; ending its process", job=self._record.id, why=self._wish.__name__
+        )
+        try:
+            if self._wish is Cancelled:
+                self._store.fail(self.claim, Cancelled(Reason.JOB_CANCELLED, "The job was cancelled."))
+            elif self._wish is Drain:
+                self._store.release(self.claim)
+        finally:
+            self._exit(1)

@@ -1,0 +1,164 @@
+"""The blocking job store: every transition of a job, for workers, tools and tests."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import redis
+
+from palimpsest.errors import PalimpsestError
+from palimpsest.jobs import calls
+from palimpsest.jobs.calls import Beat, Call, Claim, Sweep
+from palimpsest.jobs.listing import Page, parse_query
+from palimpsest.jobs.record import JobRecord, JobSpec
+from palimpsest.jobs.redis_errors import aof_missing, not_durable, translated
+from palimpsest.settings import Settings
+
+T = TypeVar("T")
+AOF_TIMEOUT_MS = 5000
+
+
+class JobStore:
+    """Job records in Redis or Valkey 7.0 or newer.
+
+    Every method raises Unavailable (JOB_STORE_UNAVAILABLE) where Redis does not answer, and those that
+    add to it ResourceExhausted (JOB_STORE_FULL) where it is full, with nothing half-written.
+
+    Parameters
+    ----------
+    client
+        Blocking client; may be shared between threads.
+    settings
+        Key prefix, lease, retention and limits.
+    announce
+        Called with (job id, queue) after a submit or retry, to wake a worker; without it the reconciler does.
+    clock
+        Milliseconds since 1970, in place of Redis's clock; for tests only.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        *,
+        announce: Callable[[str, str], None] | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self.redis = client
+        self.settings = settings
+        self.prefix = settings.redis_prefix
+        self._announce = announce
+        self._clock = clock
+        self._scripts: dict[bool, Any] = {}
+        self._aof = True
+
+    def submit(self, spec: JobSpec) -> JobRecord:
+        """Record a job durably; the same request or action returns the job it already has.
+
+        Raises
+        ------
+        InvalidArgument
+            REQUEST_ID_REUSED, JOB_TOO_LARGE, or the spec is malformed.
+        ResourceExhausted
+            JOB_QUEUE_FULL: too many jobs wait.
+        NotFound
+            An input is being deleted.
+        """
+        return self._wake(self._run(calls.submit(spec, self.settings)))
+
+    def get(self, job_id: str) -> JobRecord:
+        """Return the record, or raise NotFound."""
+        with translated():
+            fields: Any = self.redis.hgetall(f"{self.prefix}job:{job_id}")
+        if not fields:
+            raise calls.not_found(job_id)
+        return JobRecord.parse(fields)
+
+    def list(self, filter_text: str = "", page_size: int = 0, page_token: str = "") -> Page:
+        """Return one page, newest first; see ``listing.parse_query``."""
+        return self._run(calls.list_page(parse_query(filter_text, page_size, page_token)))
+
+    def cancel(self, job_id: str) -> JobRecord:
+        """End a queued job at once, ask a running one to stop; NotFound if there is no such job."""
+        return self._run(calls.cancel(job_id))
+
+    def delete(self, job_id: str) -> None:
+        """Forget a finished job; FailedPrecondition if it is not finished, NotFound if there is none."""
+        self._run(calls.delete(job_id))
+
+    def retry(self, job_id: str, request_id: str = "", principal: str = "") -> JobRecord:
+        """Queue a FAILED or CANCELLED job again; FailedPrecondition for any other."""
+        return self._wake(self._run(calls.retry(job_id, request_id, principal, self.settings)))
+
+    def claim(self, job_id: str, owner: str, worker: str) -> JobRecord | None:
+        """Take a queued job for one run named by a unique owner; None if it is not to be had."""
+        return self._run(calls.claim(job_id, owner, worker, self.settings))
+
+    def heartbeat(self, run: Claim, progress: Mapping[str, object] | None = None) -> Beat:
+        """Renew a run's lease, store its progress, learn what is wished of it."""
+        return self._run(calls.heartbeat(run, progress, self.settings))
+
+    def checkpoint(self, run: Claim, state: Mapping[str, object]) -> bool:
+        """Store a checkpoint; False if the run is lost."""
+        return self._run(calls.checkpoint(run, state))
+
+    def publish(self, run: Claim, digest: str) -> bool:
+        """Refer the job to an artefact; False if the run is lost; NotFound if it is being deleted."""
+        return self._run(calls.publish(run, digest))
+
+    def succeed(self, run: Claim, response_type: str, response: str, progress: Mapping[str, object]) -> bool:
+        """End a run with its result; False if the run is lost."""
+        return self._run(calls.succeed(run, response_type, response, progress))
+
+    def fail(self, run: Claim, error: PalimpsestError) -> bool:
+        """End a run with an error (JOB_CANCELLED: as cancelled); False if the run is lost."""
+        return self._run(calls.fail(run, error))
+
+    def release(self, run: Claim) -> bool:
+        """Put the job back into the queue without counting the attempt; False if the run is lost."""
+        return self._run(calls.release(run))
+
+    def sweep(self, *, lapse: bool = True) -> Sweep:
+        """Do what is due; see ``Reconciler``."""
+        return self._run(calls.sweep(lapse=lapse))
+
+    def drain(self, worker: str) -> None:
+        """Tell a worker's runs, with their next heartbeat, to leave; it is given no more."""
+        with translated():
+            self.redis.set(f"{self.prefix}drain:{worker}", "1", ex=3600)
+
+    def _wake(self, record: JobRecord) -> JobRecord:
+        if self._announce is not None and record.state == "QUEUED":
+            self._announce(record.id, record.queue)
+        return record
+
+    def _run(self, call: Call[T]) -> T:
+        arguments = dict(call.arguments)
+        if self._clock is not None:
+            arguments["now"] = self._clock()
+        args = (self.prefix, call.transition, json.dumps(arguments, ensure_ascii=False))
+        with translated():
+            reply = self._durably(call, args) if call.durable and self._aof else self._plainly(call, args)
+        return call.read(reply)
+
+    def _plainly(self, call: Call[Any], args: tuple[str, str, str]) -> Any:
+        if call.grows not in self._scripts:
+            self._scripts[call.grows] = self.redis.register_script(calls.script(call.grows))
+        return self._scripts[call.grows](keys=args[:1], args=args[1:])
+
+    def _durably(self, call: Call[Any], args: tuple[str, str, str]) -> Any:
+        """Run the script and wait until the append-only file has it, on one connection as WAITAOF demands."""
+        text = calls.script(call.grows)
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.eval(text, 1, *args)
+            pipe.execute_command("WAITAOF", 1, 0, AOF_TIMEOUT_MS)
+            reply, acknowledged = pipe.execute(raise_on_error=False)
+        if isinstance(reply, Exception):
+            raise reply
+        if isinstance(acknowledged, Exception):
+            if not aof_missing(acknowledged):
+                raise acknowledged
+            self._aof = False
+        elif (error := not_durable(acknowledged)) is not None:
+            raise error
+        return reply

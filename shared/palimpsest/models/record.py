@@ -1,0 +1,62 @@
+"""What is remembered about a registered model."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import cast
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from palimpsest.api.models.v1.models_pb2 import Model
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A model that can be loaded; the fields are those of the contract's ``Model``, and the folder.
+
+    Attributes
+    ----------
+    path
+        Folder on this machine's disk with safetensors weights, config and tokenizer.
+    relation
+        Name of the contract's ``Relation``, such as ``RELATION_FINE_TUNED``.
+    create_time
+        Seconds since 1970, UTC.
+    """
+
+    model_id: str
+    fingerprint: str
+    tokenizer_fingerprint: str
+    source: str
+    source_format: str
+    architecture: str
+    parameter_count: int
+    size_bytes: int
+    dtype: str
+    context_length: int
+    vocab_size: int
+    has_chat_template: bool
+    path: str
+    parent: str = ""
+    relation: str = "RELATION_UNSPECIFIED"
+    create_time: float = 0.0
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def message(self) -> Model:
+        """The record as the contract's message; the path stays here."""
+        fields = asdict(self)
+        del fields["path"]
+        created = Timestamp()
+        created.FromDatetime(datetime.fromtimestamp(fields.pop("create_time"), UTC))
+        return Model(create_time=created, **fields)
+
+    def to_json(self) -> str:
+        """The record as it is stored."""
+        return json.dumps({"version": 1, **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, data: str | bytes) -> "ModelRecord":
+        """Read a stored record."""
+        fields = cast(dict, json.loads(data))
+        del fields["version"]
+        return cls(**fields)

@@ -132,7 +132,9 @@ class Settings(BaseSettings):
         default=1, description="Models held in memory; the least recently used idle one goes."
     )
 
-    metrics_listen: str = Field("", description="host:port to serve Prometheus metrics on; empty: nowhere.")
+    metrics_listen: str = Field(
+        default="", description="host:port to serve Prometheus metrics on; empty: nowhere."
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING, ERROR.")
     log_json: bool = Field(default=False, description="Logs as JSON lines instead of text.")
 

@@ -47,7 +47,8 @@ def ensure_running(settings: Settings, *, listen: str | None = None) -> str:
 
 def _launch(settings: Settings, log: Path, listen: str | None) -> subprocess.Popen[bytes]:
     services_root()  # a better complaint than the launcher's log would be
-    log.parent.mkdir(parents=True, exist_ok=True)
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log.parent.mkdir(exist_ok=True)
     with log.open("wb") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "palimpsest.embedded", *([listen] if listen else [])],

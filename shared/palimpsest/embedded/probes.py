@@ -1,6 +1,7 @@
 """Whether the parts of a stack do their work, seen from outside."""
 
 import contextlib
+import os
 import socket
 from pathlib import Path
 
@@ -68,3 +69,17 @@ def tail(log: Path, lines: int = 12) -> str:
     with contextlib.suppress(OSError):
         return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
     return ""
+
+
+def processes_of(state_dir: Path) -> list[int]:
+    """Return ids of processes that work on a state directory, other than this one; Linux only, else empty."""
+    marks = (f"PALIMPSEST_STATE_DIR={state_dir}\0".encode(), f"{state_dir}/".encode())
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int(entry.name) == os.getpid() or not (entry / "cmdline").read_bytes():
+                continue  # without a command line: a zombie, which has let go of everything
+            environment = (entry / "environ").read_bytes() + b"\0"
+            if marks[0] in environment or marks[1] in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found

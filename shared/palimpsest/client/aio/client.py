@@ -59,7 +59,9 @@ class AsyncClient:
         self.models = AsyncModelsRoom(self._connection)
 
     @classmethod
-    async def local(cls, settings: Settings | None = None, *, timeout: float | None = None) -> Self:
+    async def local(
+        cls, settings: Settings | None = None, *, token: str | None = None, timeout: float | None = None
+    ) -> Self:
         """Connect to the stack of this machine's state directory, starting it in the background if none runs.
 
         A stack started this way keeps running; ``palimpsest down`` stops it.
@@ -72,7 +74,7 @@ class AsyncClient:
         from palimpsest.embedded.local import ensure_running
 
         target = await off_loop(ensure_running, settings or Settings())
-        return cls(target, timeout=timeout)
+        return cls(target, token=token, timeout=timeout)
 
     def job(self, name: str) -> Anything:
         """Return a handle on a job by its name (``operations/{id}``), without asking the server yet."""

@@ -61,7 +61,9 @@ class Client:
         self.models = ModelsRoom(self._connection)
 
     @classmethod
-    def local(cls, settings: Settings | None = None, *, timeout: float | None = None) -> Self:
+    def local(
+        cls, settings: Settings | None = None, *, token: str | None = None, timeout: float | None = None
+    ) -> Self:
         """Connect to the stack of this machine's state directory, starting it in the background if none runs.
 
         A stack started this way keeps running; ``palimpsest down`` stops it.
@@ -74,7 +76,7 @@ class Client:
         from palimpsest.embedded.local import ensure_running
 
         target = off_loop(ensure_running, settings or Settings())
-        return cls(target, timeout=timeout)
+        return cls(target, token=token, timeout=timeout)
 
     def job(self, name: str) -> Anything:
         """Return a handle on a job by its name (``operations/{id}``), without asking the server yet."""

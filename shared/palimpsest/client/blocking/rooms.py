@@ -2,7 +2,7 @@
 
 # Made from client/aio/rooms.py by deploy/client.py; edit that.
 
-# ruff: noqa: D417, E501
+# ruff: noqa: D417
 
 from collections.abc import Iterable, Mapping, Sequence
 

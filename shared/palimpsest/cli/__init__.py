@@ -1,0 +1,47 @@
+"""The ``palimpsest`` command."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from palimpsest.cli import artifacts, batch, config, demo, doctor, generate, jobs, models, stack
+from palimpsest.cli.exits import table
+
+app = typer.Typer(
+    name="palimpsest",
+    help="Serve open-weight language models, and look after what they hold.",
+    epilog=table(),
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(version("palimpsest-lm"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+for _module in (stack, generate, batch, doctor, demo):
+    _module.add(app)
+for _name, _group in (
+    ("jobs", jobs.app),
+    ("models", models.app),
+    ("artifacts", artifacts.app),
+    ("config", config.app),
+):
+    app.add_typer(_group, name=_name)
+
+
+def main() -> None:
+    """Run the command."""
+    app()

@@ -1,0 +1,220 @@
+"""``palimpsest demo``: the whole tour on a real model, real services and real jobs."""
+
+import asyncio
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from rich.table import Table
+
+from palimpsest.cli import output
+from palimpsest.cli.exits import Exit, table
+from palimpsest.cli.progress import follow, transfer
+from palimpsest.cli.session import guarded
+from palimpsest.client import AsyncClient, Client
+from palimpsest.embedded.probes import processes_of
+from palimpsest.embedded.stack import Stack
+from palimpsest.errors import DataLoss, Reason
+from palimpsest.settings import Settings
+
+MODEL = "smollm2-135m"
+
+_QUESTIONS = (
+    "What is a palimpsest?",
+    "Why did scribes scrape parchment clean?",
+    "How can old ink be made visible again?",
+)
+_SUBJECTS = ("parchment", "ink", "vellum", "a quill", "a scribe", "a library", "a monastery", "a manuscript")
+_OPENINGS = (
+    "Once upon a time, {} was",
+    "The history of {} begins",
+    "Most people think that {} is",
+    "In one sentence, {} is",
+)
+
+
+class Row(NamedTuple):
+    """One line of the final table: what happened, and its figures."""
+
+    what: str
+    figures: str
+
+
+@dataclass
+class Context:
+    """What the steps share.
+
+    Attributes
+    ----------
+    folder
+        Scratch space, gone at the end.
+    digests
+        Artefacts that one step leaves for another, by a name the two agree on.
+    """
+
+    client: Client
+    folder: Path
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stop of the tour."""
+
+    name: str
+    run: Callable[[Context], Sequence[Row]]
+
+
+def _register(context: Context) -> list[Row]:
+    job = context.client.models.register_model(model_id=MODEL, source="sample")
+    model = follow(job, f"Registering {MODEL}")
+    figures = f"{model.parameter_count / 1e6:.1f}M parameters, {output.size(model.size_bytes)}, {model.dtype}"
+    return [
+        Row(f"converted and registered {model.model_id}", figures),
+        Row("fingerprinted weights, tokenizer, config", model.fingerprint[:23] + "…"),
+    ]
+
+
+def _generate(context: Context) -> list[Row]:
+    return asyncio.run(_generate_together(context.client.target))
+
+
+async def _generate_together(target: str) -> list[Row]:
+    console = output.console()
+    began = time.perf_counter()
+    async with AsyncClient(target) as client:
+
+        async def one(question: str) -> Row:
+            # Whole lines, so that three streams at once stay readable.
+            tokens, line = 0, ""
+            chat = [{"role": "user", "content": question}]
+            async for event in client.decoding.generate(model=MODEL, chat=chat, max_tokens=48):
+                if event.HasField("delta"):
+                    line += event.delta.text
+                    while len(line) > 70 and " " in line[40:]:
+                        cut = line.index(" ", 40)
+                        console.print(f"[dim]{question}[/] {line[:cut].strip()}")
+                        line = line[cut:]
+                elif event.HasField("finished"):
+                    tokens = event.finished.generated_tokens
+            console.print(f"[dim]{question}[/] {line.strip()}")
+            return Row(question, f"{tokens} tokens")
+
+        rows = list(await asyncio.gather(*map(one, _QUESTIONS)))
+    seconds = time.perf_counter() - began
+    total = sum(int(row.figures.split()[0]) for row in rows)
+    return [*rows, Row("three streams at once", f"{total / seconds:.0f} tokens/s together")]
+
+
+def _batch(context: Context) -> list[Row]:
+    source = context.folder / "prompts.jsonl"
+    prompts = [opening.format(subject) for subject in _SUBJECTS for opening in _OPENINGS]
+    lines = [json.dumps({"id": f"prompt-{i}", "prompt": prompt}) for i, prompt in enumerate(prompts)]
+    source.write_text("\n".join(lines) + "\n")
+    with transfer("Uploading prompts.jsonl") as progress:
+        artifact = context.client.artifacts.upload(source, media_type="application/jsonl", progress=progress)
+    began = time.perf_counter()
+    job = context.client.decoding.generate_batch(model=MODEL, input=artifact.digest, max_tokens=32)
+    result = follow(job, f"Generating for {len(prompts)} prompts")
+    seconds = time.perf_counter() - began
+    context.digests["batch"] = result.output.digest
+    speed = f"{result.generated_tokens} tokens, {result.generated_tokens / seconds:.0f} tokens/s"
+    return [
+        Row(
+            f"uploaded {len(prompts)} prompts", f"{output.size(artifact.size_bytes)}, {artifact.digest[:19]}…"
+        ),
+        Row(f"{job.name} generated {result.succeeded}, failed {result.failed}", speed),
+    ]
+
+
+def _verify(context: Context) -> list[Row]:
+    destination = context.folder / "texts.jsonl"
+    artifact = context.client.artifacts.download(context.digests["batch"], destination)
+    data = destination.read_bytes()
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    lines = [json.loads(line) for line in data.splitlines()]
+    wanted = len(_SUBJECTS) * len(_OPENINGS)
+    if digest != artifact.digest or len(lines) != wanted or any("outputs" not in line for line in lines):
+        raise DataLoss(
+            Reason.ARTIFACT_CORRUPT,
+            f"The result should have {wanted} generated lines and the digest {artifact.digest}; it has "
+            f"{len(lines)} and {digest}.",
+        )
+    first = lines[0]["outputs"][0]["text"].strip().splitlines()[0][:60]
+    return [
+        Row("read the result back, digest verified", f"{len(lines)} lines, {output.size(len(data))}"),
+        Row("its first line", first),
+    ]
+
+
+STEPS: list[Step] = [
+    Step("register a model", _register),
+    Step("generate", _generate),
+    Step("batch job", _batch),
+    Step("verify", _verify),
+]
+"""The tour; rooms append their own stops."""
+
+
+def run(settings: Settings, folder: Path, steps: Sequence[Step]) -> Table:
+    """Run the steps on a stack of their own; return the table of what happened."""
+    shown = Table(title="What happened", title_justify="left", header_style="bold")
+    for column in ("step", "what", "figures", "seconds"):
+        shown.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
+    console = output.console()
+
+    def record(name: str, began: float, rows: Sequence[Row]) -> None:
+        seconds = f"{time.perf_counter() - began:.1f}"
+        for index, row in enumerate(rows):
+            shown.add_row(*((name, *row, seconds) if index == 0 else ("", *row, "")))
+
+    began = time.perf_counter()
+    console.print("[bold]start[/]")
+    with Stack(settings) as stack:
+        children = ", ".join(child.name for child in stack.status())
+        record("start", began, [Row(children, f"serving {stack.target}")])
+        with Client(stack.target) as client:
+            context = Context(client, folder)
+            for step in steps:
+                console.print(f"[bold]{step.name}[/]")
+                began = time.perf_counter()
+                record(step.name, began, step.run(context))
+        console.print("[bold]stop[/]")
+        began = time.perf_counter()
+        stack.stop()
+    left = processes_of(settings.state_dir)
+    record("stop", began, [Row("everything stopped", f"{len(left)} processes left")])
+    if left:
+        console.print(shown)
+        raise typer.Exit(Exit.FAILED)
+    return shown
+
+
+def demo(
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(help="Keep everything here, such as the converted model. Default: nothing stays."),
+    ] = None,
+) -> None:
+    """Start everything, run the tour on a real model, show what happened, stop everything."""
+    with tempfile.TemporaryDirectory(prefix="palimpsest-demo-") as scratch:
+        # Its own Valkey and artefacts, whatever the environment says: the tour must not touch real data.
+        settings = Settings(
+            state_dir=state_dir or Path(scratch) / "state",
+            redis_url="",
+            artifact_url="",
+            listen="127.0.0.1:0",
+            tokens_file=None,
+        )
+        output.console().print(guarded(run)(settings, Path(scratch), STEPS))
+
+
+def add(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command(epilog=table())(demo)

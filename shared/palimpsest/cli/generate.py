@@ -1,0 +1,110 @@
+"""``palimpsest generate``: text on standard output as the model writes it."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from palimpsest.api.decoding.v1 import decoding_pb2
+from palimpsest.cli import output
+from palimpsest.cli.sampling import (
+    Count,
+    Logprobs,
+    MaxTokens,
+    MinP,
+    Model,
+    Seed,
+    Stop,
+    Temperature,
+    TopK,
+    TopP,
+    chosen_model,
+    sampling,
+)
+from palimpsest.cli.session import Session, command
+from palimpsest.client import Stream
+
+Events = Stream[decoding_pb2.GenerateResponse]
+
+
+def generate(
+    session: Session,
+    prompt: Annotated[str, typer.Argument(help="The prompt; - or nothing reads standard input.")] = "-",
+    model: Model = "",
+    chat: Annotated[
+        bool, typer.Option("--chat", help="The prompt is a user's message to a chat model.")
+    ] = False,
+    system: Annotated[str, typer.Option(help="System message; implies --chat.")] = "",
+    n: Count = 1,
+    max_tokens: MaxTokens = 0,
+    temperature: Temperature = 0.0,
+    top_k: TopK = 0,
+    top_p: TopP = None,
+    min_p: MinP = 0.0,
+    seed: Seed = None,
+    stop: Stop = None,
+    logprobs: Logprobs = None,
+    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on past the end of text.")] = False,
+) -> None:
+    """Generate text. One sequence streams as it comes; several are printed as each one ends."""
+    if prompt == "-":
+        if sys.stdin.isatty():
+            output.note("Reading the prompt from standard input; Ctrl-D ends it.")
+        prompt = sys.stdin.read()
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": prompt})
+    asked: dict[str, Any] = {"chat": messages} if chat or system else {"prompt": prompt}
+    with session.client() as client:
+        events = client.decoding.generate(
+            model=chosen_model(client, model),
+            sampling=sampling(temperature, top_k, top_p, min_p, seed),
+            n=n,
+            max_tokens=max_tokens,
+            stop=stop,
+            logprobs=logprobs,
+            ignore_eos=ignore_eos,
+            **asked,
+        )
+        with events:
+            if session.json:
+                for event in events:
+                    output.print_json(event)
+            else:
+                _print(events, n, logprobs is not None)
+
+
+def _print(events: Events, n: int, with_logprobs: bool) -> None:
+    scored: dict[int, list[decoding_pb2.TokenLogprob]] = {}
+    for event in events:
+        if event.HasField("delta"):
+            scored.setdefault(event.delta.index, []).extend(event.delta.logprobs)
+            if n == 1:
+                sys.stdout.write(event.delta.text)
+                sys.stdout.flush()
+        elif event.HasField("finished"):
+            done = event.finished
+            sys.stdout.write("\n" if n == 1 else f"[{done.index}] {done.text}\n")
+            if with_logprobs:
+                _print_logprobs(scored.get(done.index, []), done.logprob)
+            sys.stdout.flush()
+
+
+def _print_logprobs(tokens: list[decoding_pb2.TokenLogprob], total: float) -> None:
+    rows = [
+        (
+            _shown(token),
+            f"{token.logprob:.4f}",
+            "  ".join(f"{_shown(other)} {other.logprob:.4f}" for other in token.top),
+        )
+        for token in tokens
+    ]
+    output.print_table(["token", ">log-probability", "alternatives"], rows, title=f"Total {total:.4f} nats")
+
+
+def _shown(token: decoding_pb2.TokenLogprob) -> str:
+    return repr(token.bytes.decode(errors="backslashreplace"))
+
+
+def add(app: typer.Typer) -> None:
+    """Register the command."""
+    command(app)(generate)

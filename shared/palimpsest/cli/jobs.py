@@ -1,0 +1,109 @@
+"""``palimpsest jobs``: what is queued, running and done."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from google.longrunning import operations_pb2
+
+from palimpsest.cli import output
+from palimpsest.cli.progress import follow
+from palimpsest.cli.session import Session, command
+from palimpsest.client import Client
+from palimpsest.client.aio.jobs import metadata_of
+
+app = typer.Typer(help="Queued work: list, watch, cancel, retry, delete.", no_args_is_help=True)
+
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="Job id, or operations/<id>.")]
+
+
+def full_name(job: str) -> str:
+    """Return ``operations/<id>`` for a job given either way."""
+    return job if job.startswith("operations/") else f"operations/{job}"
+
+
+def _all(client: Client, filter: str, limit: int) -> Iterator[operations_pb2.Operation]:
+    token = ""
+    while limit > 0:
+        page = client.jobs.list(filter=filter, page_size=min(limit, 1000), page_token=token)
+        yield from page.operations
+        limit -= len(page.operations)
+        token = page.next_page_token
+        if not token:
+            return
+
+
+@command(app, "list")
+def list_(
+    session: Session,
+    state: Annotated[str, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = "",
+    kind: Annotated[str, typer.Option(help="Such as decoding.generate_batch.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Most jobs to list.")] = 100,
+) -> None:
+    """List jobs, newest first."""
+    wanted = [f"state={state.upper()}"] if state else []
+    wanted += [f"kind={kind}"] if kind else []
+    with session.client() as client:
+        operations = list(_all(client, " AND ".join(wanted), limit))
+    if session.json:
+        output.print_json([output.plain(operation) for operation in operations])
+        return
+    rows = []
+    for operation in operations:
+        seen = metadata_of(operation)
+        done = f"{seen.fraction:.0%}" if seen.fraction else ""
+        name = operation.name.removeprefix("operations/")
+        created = output.when(seen.create_time)
+        rows.append((name, seen.kind, output.state_name(operation), done, seen.attempt, created, seen.stage))
+    output.print_table(["job", "kind", "state", ">done", ">attempt", "created", "stage"], rows)
+
+
+@command(app)
+def show(session: Session, job: JobName) -> None:
+    """Show everything about one job: progress, times, result or error."""
+    with session.client() as client:
+        operation = client.jobs.get(full_name(job))
+    if session.json:
+        output.print_json(operation)
+        return
+    data = output.plain(operation)
+    fields = {"name": operation.name, **data.get("metadata", {})}
+    fields |= {key: data[key] for key in ("response", "error") if key in data}
+    output.print_fields(fields)
+
+
+@command(app)
+def watch(session: Session, job: JobName) -> None:
+    """Follow a job to its end; fails as the job fails."""
+    with session.client() as client:
+        handle = client.job(full_name(job))
+        if session.json:
+            for seen in handle:
+                output.print_json(seen)
+            handle.result()
+        else:
+            output.print_fields(output.plain(follow(handle, handle.name)))
+
+
+@command(app)
+def cancel(session: Session, job: JobName) -> None:
+    """Ask a job to stop; it ends at its next check point."""
+    with session.client() as client:
+        client.jobs.cancel(full_name(job))
+        session.show(metadata_of(client.jobs.get(full_name(job))))
+
+
+@command(app)
+def retry(session: Session, job: JobName) -> None:
+    """Queue a failed or cancelled job again."""
+    with session.client() as client:
+        session.show(client.jobs.retry(full_name(job)).progress())
+
+
+@command(app)
+def delete(session: Session, job: JobName) -> None:
+    """Forget a finished job and release its artefacts."""
+    with session.client() as client:
+        client.jobs.delete(full_name(job))
+    if session.json:
+        output.print_json({"deleted": full_name(job)})

@@ -1,0 +1,121 @@
+"""What every command that talks to a server shares: where it is, how to print, how to end."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
+
+import typer
+from google.protobuf.message import Message
+
+from palimpsest.cli import output
+from palimpsest.cli.exits import Exit, exit_code, table
+from palimpsest.client import Client
+from palimpsest.errors import PalimpsestError
+from palimpsest.settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Server = Annotated[
+    str,
+    typer.Option(
+        "--server",
+        envvar="PALIMPSEST_SERVER",
+        metavar="HOST:PORT",
+        help="Server to talk to. Default: this machine's own stack, started if need be.",
+    ),
+]
+Token = Annotated[
+    str,
+    typer.Option("--token", envvar="PALIMPSEST_TOKEN", metavar="TOKEN", help="Bearer token, if asked for."),
+]
+Tls = Annotated[bool, typer.Option("--tls", envvar="PALIMPSEST_TLS", help="Use TLS to --server.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON: one document, or one a line for streams.")]
+
+_SHARED = {"server": (Server, ""), "token": (Token, ""), "tls": (Tls, False), "json": (Json, False)}
+
+
+class Session:
+    """One run of a command.
+
+    Attributes
+    ----------
+    json
+        Print for programs.
+    """
+
+    def __init__(self, server: str = "", token: str = "", tls: bool = False, json: bool = False) -> None:
+        self.server = server
+        self.token = token
+        self.tls = tls
+        self.json = json
+
+    def client(self) -> Client:
+        """Connect: to the server named, else to the local stack, started if none runs."""
+        if self.server:
+            return Client(self.server, token=self.token or None, tls=self.tls)
+        from palimpsest.embedded.state import is_locked
+
+        settings = Settings()
+        if not is_locked(settings.state_dir):
+            output.note(f"Starting a stack on {settings.state_dir}; `palimpsest down` stops it.")
+        return Client.local(settings, token=self.token or None)
+
+    def show(self, message: Message) -> None:
+        """Print one resource."""
+        if self.json:
+            output.print_json(message)
+        else:
+            output.print_fields(output.plain(message))
+
+
+def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register ``f(session, ...)`` as a command that also takes --server, --token, --tls and --json."""
+
+    def decorate(declared: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(declared)
+        def run(**values: Any) -> None:
+            session = Session(**{key: values.pop(key) for key in _SHARED})
+            guarded(declared, as_json=session.json)(session, **values)
+
+        hints = get_type_hints(declared, include_extras=True)
+        own = list(inspect.signature(declared).parameters.values())[1:]
+        parameters = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
+        parameters += [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+            for key, (kind, default) in _SHARED.items()
+        ]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        del run.__wrapped__
+        app.command(name, epilog=table())(run)
+        return declared
+
+    return decorate
+
+
+def guarded(work: Callable[P, R], *, as_json: bool = False) -> Callable[P, R]:
+    """Return work with every error that is not a bug turned into a message and an exit code."""
+
+    @wraps(work)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return work(*args, **kwargs)
+        except PalimpsestError as error:
+            output.complain(error, as_json=as_json)
+            raise typer.Exit(exit_code(error)) from None
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+            output.note(f"Error: {error.strerror}: {error.filename}")
+            missing = isinstance(error, FileNotFoundError)
+            raise typer.Exit(Exit.NOT_FOUND if missing else Exit.REFUSED) from None
+        except BrokenPipeError:
+            # `palimpsest generate | head`: the reader has enough. Nothing more may be written, even at exit.
+            sys.stdout = open("/dev/null", "w")  # noqa: SIM115
+            raise typer.Exit(Exit.OK) from None
+        except KeyboardInterrupt:
+            output.note("Interrupted.")
+            raise typer.Exit(Exit.INTERRUPTED) from None
+
+    return run

@@ -141,7 +141,7 @@ class Settings(BaseSettings):
     def model_post_init(self, _context: object) -> None:
         """Fill what depends on state_dir."""
         if not self.artifact_url:
-            object.__setattr__(self, "artifact_url", (self.state_dir / "artifacts").as_uri())
+            object.__setattr__(self, "artifact_url", (self.state_dir.absolute() / "artifacts").as_uri())
 
     @property
     def models_dir(self) -> Path:

@@ -1,0 +1,101 @@
+"""Every kind of error ends the command with the code the table promises."""
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from palimpsest import cli, errors
+from palimpsest.cli.exits import MEANINGS, Exit, exit_code
+from palimpsest.cli.session import guarded
+from palimpsest.errors import Reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (errors.InvalidArgument, 2),
+        (errors.NotFound, 3),
+        (errors.Unavailable, 4),
+        (errors.DeadlineExceeded, 4),
+        (errors.FailedPrecondition, 5),
+        (errors.AlreadyExists, 5),
+        (errors.PermissionDenied, 5),
+        (errors.Unauthenticated, 5),
+        (errors.ResourceExhausted, 5),
+        (errors.Cancelled, 6),
+        (errors.Internal, 1),
+        (errors.DataLoss, 1),
+        (errors.PalimpsestError, 1),
+    ],
+)
+def test_codes(kind, code):
+    assert exit_code(kind(Reason.BUG, "")) == code
+
+
+def test_every_code_is_explained_in_help():
+    text = CliRunner().invoke(cli.app, ["--help"]).output
+    assert set(MEANINGS) == set(Exit)
+    for code, meaning in MEANINGS.items():
+        assert f"{int(code)}  {meaning}" in text
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), FileNotFoundError(2, "No such file", "x")])
+def test_other_ends(error, capsys):
+    def fail():
+        raise error
+
+    with pytest.raises(typer.Exit) as ended:
+        guarded(fail)()
+    assert ended.value.exit_code == (130 if isinstance(error, KeyboardInterrupt) else 3)
+    assert capsys.readouterr().out == ""
+
+
+def test_errors_as_json(capsys):
+    def fail():
+        raise errors.InvalidArgument.field(Reason.INVALID_REQUEST, "n", "is too large", largest=4)
+
+    with pytest.raises(typer.Exit) as ended:
+        guarded(fail, as_json=True)()
+    assert ended.value.exit_code == 2
+    assert '"violations": [{"field": "n", "description": "is too large"}]' in capsys.readouterr().err
+
+
+def test_bugs_are_not_dressed_up():
+    def fail():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        guarded(fail)()
+
+
+def every_command(group, path=()):
+    import typer.main
+
+    command = typer.main.get_command(group)
+    for name, sub in getattr(command, "commands", {}).items():
+        if getattr(sub, "commands", None):
+            yield from ((*path, name, inner) for inner in sub.commands)
+        else:
+            yield (*path, name)
+
+
+@pytest.mark.parametrize("words", list(every_command(cli.app)), ids=" ".join)
+def test_every_command_has_help_with_exit_codes(words):
+    result = CliRunner().invoke(cli.app, [*words, "--help"])
+    assert result.exit_code == 0
+    assert "Exit codes:" in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["jobs", "list"], ["models", "show", "m"], ["artifacts", "show", "sha256:" + "0" * 64], ["health"]],
+)
+def test_nobody_answers(words):
+    result = CliRunner().invoke(cli.app, [*words, "--server", "127.0.0.1:1"])
+    assert result.exit_code == 4
+    assert "palimpsest up" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_wrong_option_is_a_usage_error():
+    assert CliRunner().invoke(cli.app, ["jobs", "list", "--limit", "0"]).exit_code == 2

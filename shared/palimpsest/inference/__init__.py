@@ -1,0 +1,29 @@
+"""Inference: the one place that runs a causal language model."""
+
+from palimpsest.inference.engine import Engine, Handle
+from palimpsest.inference.forward import Cache, Output, Rows
+from palimpsest.inference.model import LanguageModel, load_model
+from palimpsest.inference.requests import Delta, Event, Failed, Finish, Finished, Request, Started
+from palimpsest.inference.sampling import Choice, Sampling
+from palimpsest.inference.scoring import Scores, score
+
+__all__ = [
+    "Cache",
+    "Choice",
+    "Delta",
+    "Engine",
+    "Event",
+    "Failed",
+    "Finish",
+    "Finished",
+    "Handle",
+    "LanguageModel",
+    "Output",
+    "Request",
+    "Rows",
+    "Sampling",
+    "Scores",
+    "Started",
+    "load_model",
+    "score",
+]

@@ -1,0 +1,114 @@
+"""What every forward pass takes and gives: new tokens of several sequences in, logits and hidden states out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+
+from palimpsest.inference.blocks import PagedCache
+
+
+class Cache(Protocol):
+    """Keys and values (or other state) of one sequence."""
+
+    length: int
+
+    def branch(self) -> "Cache":
+        """A sequence with the same past."""
+        ...
+
+    def crop(self, length: int) -> None:
+        """Forget the tokens from position ``length`` on."""
+        ...
+
+    def export(self, start: int = 0, stop: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copy keys and values out, each [layers, kv_heads, tokens, head_dim]."""
+        ...
+
+    def load(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Append keys and values in the form :meth:`export` gives."""
+        ...
+
+    def release(self) -> None:
+        """Give the memory back."""
+        ...
+
+
+@dataclass
+class Rows:
+    """The new tokens of one sequence in one forward pass.
+
+    Parameters
+    ----------
+    cache
+        The sequence's past; grows by the new tokens.
+    ids
+        Token ids, or
+    embeddings
+        input embeddings [tokens, hidden] in their place (superposed tokens, say).
+    logits
+        For which of the new positions logits are wanted.
+    """
+
+    cache: Cache
+    ids: Sequence[int] | None = None
+    embeddings: torch.Tensor | None = None
+    logits: Literal["none", "last", "all"] = "last"
+
+    @property
+    def count(self) -> int:
+        """How many new tokens there are."""
+        if self.embeddings is not None:
+            return self.embeddings.shape[0]
+        return len(self.ids or ())
+
+    @property
+    def outputs(self) -> int:
+        """How many rows of logits are wanted."""
+        return {"none": 0, "last": 1, "all": self.count}[self.logits]
+
+
+@dataclass
+class Output:
+    """What a forward pass says about one sequence's new tokens.
+
+    Attributes
+    ----------
+    logits
+        [positions asked for, vocabulary], float32.
+    hidden
+        For each layer asked for, [tokens, hidden], float32; numbered as transformers does: 0 is the embedding,
+        n what layer n puts out, and the last one is after the final norm.
+    """
+
+    logits: torch.Tensor
+    hidden: dict[int, torch.Tensor] = field(default_factory=dict)
+
+
+class Paged(Protocol):
+    """A forward pass over paged caches: already embedded rows, positions made room for."""
+
+    def run(
+        self, caches: Sequence[PagedCache], counts: Sequence[int], x: torch.Tensor, outputs: Sequence[int],
+        hidden: Sequence[int],
+    ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:  # fmt: skip
+        """Run all layers over the last ``counts`` tokens of each cache.
+
+        Parameters
+        ----------
+        caches, counts
+            Sequences, already extended, and how many of their last tokens are new.
+        x
+            Input embeddings of all new tokens, one sequence after another: [rows, hidden].
+        outputs
+            Row numbers of which logits are wanted, ascending.
+        hidden
+            Layers of which hidden states are wanted.
+
+        Returns
+        -------
+        tuple
+            Logits [outputs, vocabulary] and hidden states {layer: [rows, hidden]}, float32.
+        """
+        ...

@@ -1,0 +1,89 @@
+"""What goes into the engine and what comes out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from palimpsest.errors import PalimpsestError
+from palimpsest.inference.sampling import Choice, Sampling
+
+
+class Finish(Enum):
+    """Why a sequence ended."""
+
+    LENGTH = "length"
+    EOS = "eos"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt and what to make of it.
+
+    Parameters
+    ----------
+    ids
+        The prompt's tokens.
+    sampling
+        How tokens are chosen.
+    n
+        Independent sequences; the prompt is prefilled once.
+    max_tokens
+        Most tokens per sequence.
+    stop
+        Generation ends before the first of these in the text.
+    logprobs
+        None for none; else how many alternatives to report for each token.
+    ignore_eos
+        Go on past the end-of-sequence token.
+    """
+
+    ids: Sequence[int]
+    sampling: Sampling = field(default_factory=Sampling)
+    n: int = 1
+    max_tokens: int = 256
+    stop: Sequence[str] = ()
+    logprobs: int | None = None
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True)
+class Started:
+    """The prompt is being worked on; ``cached_tokens`` of it were in the prefix cache."""
+
+    prompt_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True)
+class Delta:
+    """New text of sequence ``index``, with all tokens since its last delta."""
+
+    index: int
+    text: str
+    token_ids: tuple[int, ...]
+    choices: tuple[Choice, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end of sequence ``index``; ``text`` is the whole of it."""
+
+    index: int
+    reason: Finish
+    stop: str
+    generated_tokens: int
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The request ended with an error; no event follows."""
+
+    error: PalimpsestError
+
+
+Event = Started | Delta | Finished | Failed
+Deliver = Callable[[Sequence[Event]], None]
+"""Takes the events of one step; called on the engine's thread, so it must be quick and must not raise."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import platformdirs
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _SECRETS = Path("/run/secrets")
@@ -137,6 +137,12 @@ class Settings(BaseSettings):
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING, ERROR.")
     log_json: bool = Field(default=False, description="Logs as JSON lines instead of text.")
+
+    @field_validator("model_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        """Read folders as PATH is written."""
+        return [part for part in value.split(":") if part] if isinstance(value, str) else value
 
     def model_post_init(self, _context: object) -> None:
         """Fill what depends on state_dir."""

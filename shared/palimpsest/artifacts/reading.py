@@ -122,7 +122,8 @@ def read_part(blob: StoredBlob, start: int, end: int) -> Generator[bytes]:
                 pieces = blob.pieces()
                 if not _fits(data, pieces, index):
                     raise _garbled(blob.info)
-            yield data[max(start - base, 0) : end - base]
+            if wanted := data[max(start - base, 0) : end - base]:
+                yield wanted
 
 
 class ChunkFile(io.RawIOBase):

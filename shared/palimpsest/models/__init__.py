@@ -2,7 +2,25 @@
 
 from palimpsest.models.catalogue import Lineage, ModelCatalogue
 from palimpsest.models.convert import convert_gguf
+from palimpsest.models.fingerprint import Fingerprints, fingerprint_folder
+from palimpsest.models.pair import PairComparison, compare
 from palimpsest.models.record import ModelRecord
+from palimpsest.models.registration import register, unregister, verify
 from palimpsest.models.sample import sample_gguf
+from palimpsest.models.sources import check_source
 
-__all__ = ["Lineage", "ModelCatalogue", "ModelRecord", "convert_gguf", "sample_gguf"]
+__all__ = [
+    "Fingerprints",
+    "Lineage",
+    "ModelCatalogue",
+    "ModelRecord",
+    "PairComparison",
+    "check_source",
+    "compare",
+    "convert_gguf",
+    "fingerprint_folder",
+    "register",
+    "sample_gguf",
+    "unregister",
+    "verify",
+]

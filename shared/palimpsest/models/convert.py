@@ -56,7 +56,7 @@ def convert_gguf(path: Path, models_dir: Path, progress: Progress | None = None)
     if folder.is_dir():
         return folder
     models_dir.mkdir(parents=True, exist_ok=True)
-    with _only_one(models_dir / f".{name}.lock", progress):
+    with held(folder, progress):
         if folder.is_dir():
             return folder
         partial = models_dir / f".{name}.partial"
@@ -109,15 +109,15 @@ def _convert_into(folder: Path, path: Path, header: GgufHeader, progress: Progre
 
 
 @contextlib.contextmanager
-def _only_one(lock: Path, progress: Progress) -> Iterator[None]:
-    """Hold an exclusive lock on a file; the kernel gives it back if this process dies."""
-    with lock.open("w") as file:
+def held(folder: Path, progress: Progress) -> Iterator[None]:
+    """Keep other processes from making or deleting a converted folder; the kernel lets go if this one dies."""
+    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                progress.step(1, _STAGES, "waiting for the same conversion in another process")
+                progress.step(0, 0, "waiting for another process that works on the same file")
                 time.sleep(_LOCK_POLL_SECONDS)
         yield
 

@@ -88,7 +88,7 @@ def fingerprint_folder(
 
 
 def _fingerprint(folder: Path, progress: Progress) -> Fingerprints:
-    tokenizer = hashlib.sha256(_canonical(_tokenizer_facts(folder))).hexdigest()
+    tokenizer = hashlib.sha256(_canonical(tokenizer_facts(folder))).hexdigest()
     whole = hashlib.sha256()
     whole.update(_canonical([tokenizer, _read_json(folder, "chat_template.jinja"), _config_facts(folder)]))
     tensors = stored_tensors(folder)
@@ -108,7 +108,7 @@ def _config_facts(folder: Path) -> list[object]:
     return [_without(config, _CONFIG_NOISE), ends]
 
 
-def _tokenizer_facts(folder: Path) -> dict[str, object]:
+def tokenizer_facts(folder: Path) -> dict[str, object]:
     """What decides which ids a text becomes."""
     options = _read_json(folder, "tokenizer_config.json")
     facts: dict[str, object] = {

@@ -1,0 +1,144 @@
+"""ArtifactService: bytes in and out, in chunks of at most 1 MiB, off the event loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import TypeVar
+
+import grpc
+from google.longrunning import operations_pb2
+
+from palimpsest.api.artifacts.v1 import artifacts_pb2, artifacts_pb2_grpc
+from palimpsest.artifacts import Announced, ArtifactInfo, Upload
+from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.jobs import JobSpec
+from palimpsest.rpc import call
+from palimpsest.rpc.resources import Resources
+
+T = TypeVar("T")
+
+
+class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
+    """The contract's ArtifactService over the store."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._jobs = resources.jobs
+        self._store = resources.artifacts
+
+    async def WriteArtifact(
+        self,
+        request_iterator: AsyncIterator[artifacts_pb2.WriteArtifactRequest],
+        context: grpc.aio.ServicerContext,
+    ) -> artifacts_pb2.Artifact:
+        """Take one upload, or its next part; however the stream ends, what came is kept for the next."""
+        first = await anext(request_iterator, None)
+        if first is None or first.WhichOneof("part") != "open":
+            raise _out_of_order("The first message of an upload is open.")
+        announced = Announced(first.open.digest, first.open.size_bytes, first.open.media_type)
+        held = ExitStack()
+        try:
+            opening = partial(self._store.uploads.open, first.open.upload_id, announced, call().principal)
+            upload = await _in_thread(lambda: held.enter_context(opening()))
+            artifact = upload.artifact or await self._take(upload, request_iterator)
+            return artifact.message()
+        finally:
+            await _in_thread(held.close)
+
+    async def _take(
+        self, upload: Upload, messages: AsyncIterator[artifacts_pb2.WriteArtifactRequest]
+    ) -> ArtifactInfo:
+        async for message in messages:
+            match message.WhichOneof("part"):
+                case "chunk":
+                    chunk = message.chunk
+                    crc32 = chunk.crc32 if chunk.HasField("crc32") else None
+                    await _in_thread(upload.write, chunk.offset, chunk.data, crc32)
+                case "finish" if message.finish:
+                    return await _in_thread(upload.finish)
+                case _:
+                    raise _out_of_order("After open come chunks, and last finish.")
+        raise _out_of_order(f"The stream ended without finish. Resume from {upload.size_bytes}, then finish.")
+
+    async def QueryWriteStatus(
+        self, request: artifacts_pb2.QueryWriteStatusRequest, context: grpc.aio.ServicerContext
+    ) -> artifacts_pb2.QueryWriteStatusResponse:
+        """How far an upload has come."""
+        status = await asyncio.to_thread(self._store.uploads.status, request.upload_id, call().principal)
+        return artifacts_pb2.QueryWriteStatusResponse(
+            committed_size=status.committed_size,
+            complete=status.artifact is not None,
+            artifact=status.artifact.message() if status.artifact else None,
+        )
+
+    async def ReadArtifact(
+        self, request: artifacts_pb2.ReadArtifactRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[artifacts_pb2.ReadArtifactResponse]:
+        """Stream an artefact; the next chunk is read only once the last has been taken."""
+        chunks = await asyncio.to_thread(self._store.chunks, request.digest, request.offset, request.limit)
+        following: Callable[[], bytes] = partial(next, chunks, b"")
+        offset = request.offset
+        try:
+            while data := await _in_thread(following):
+                yield artifacts_pb2.ReadArtifactResponse(offset=offset, data=data)
+                offset += len(data)
+        finally:
+            await _in_thread(chunks.close)
+
+    async def GetArtifact(
+        self, request: artifacts_pb2.GetArtifactRequest, context: grpc.aio.ServicerContext
+    ) -> artifacts_pb2.Artifact:
+        """Look one artefact up, with what refers to it."""
+        info = await asyncio.to_thread(self._store.stat, request.digest)
+        owners = await asyncio.to_thread(self._store.references.owners, request.digest)
+        return info.message(owners)
+
+    async def ListArtifacts(
+        self, request: artifacts_pb2.ListArtifactsRequest, context: grpc.aio.ServicerContext
+    ) -> artifacts_pb2.ListArtifactsResponse:
+        """List artefacts, newest first."""
+        infos, token = await asyncio.to_thread(self._store.list, request.page_size, request.page_token)
+        messages = [info.message() for info in infos]
+        return artifacts_pb2.ListArtifactsResponse(artifacts=messages, next_page_token=token)
+
+    async def FindMissing(
+        self, request: artifacts_pb2.FindMissingRequest, context: grpc.aio.ServicerContext
+    ) -> artifacts_pb2.FindMissingResponse:
+        """Which of these are not here."""
+        missing = await asyncio.to_thread(self._store.missing, list(request.digests))
+        return artifacts_pb2.FindMissingResponse(missing=missing)
+
+    async def DeleteArtifact(
+        self, request: artifacts_pb2.DeleteArtifactRequest, context: grpc.aio.ServicerContext
+    ) -> artifacts_pb2.DeleteArtifactResponse:
+        """Delete an artefact that nothing refers to."""
+        await asyncio.to_thread(self._store.delete, request.digest)
+        return artifacts_pb2.DeleteArtifactResponse()
+
+    async def CollectGarbage(
+        self, request: artifacts_pb2.CollectGarbageRequest, context: grpc.aio.ServicerContext
+    ) -> operations_pb2.Operation:
+        """Queue a collection."""
+        spec = JobSpec(
+            kind="artifacts.collect_garbage",
+            request=request,
+            request_id=request.request_id,
+            principal=call().principal,
+        )
+        return (await self._jobs.submit(spec)).operation()
+
+
+async def _in_thread(function: Callable[..., T], *args: object) -> T:
+    """Run blocking work in a thread; a cancelled call leaves only when the thread has let go of its files."""
+    work = asyncio.ensure_future(asyncio.to_thread(function, *args))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        while not work.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([work])
+        raise
+
+
+def _out_of_order(message: str) -> InvalidArgument:
+    return InvalidArgument(Reason.UPLOAD_ORDER, message)

@@ -1,0 +1,86 @@
+"""ModelService: register, look up, compare and forget models."""
+
+import asyncio
+
+import grpc
+from google.longrunning import operations_pb2
+
+from palimpsest.api.models.v1 import models_pb2, models_pb2_grpc
+from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.jobs import JobSpec
+from palimpsest.jobs.progress import NullProgress
+from palimpsest.models import check_source, unregister
+from palimpsest.rpc import call
+from palimpsest.rpc.resources import Resources
+
+
+class ModelServicer(models_pb2_grpc.ModelServiceServicer):
+    """The contract's ModelService over the catalogue."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._models = resources.models
+
+    async def RegisterModel(
+        self, request: models_pb2.RegisterModelRequest, context: grpc.aio.ServicerContext
+    ) -> operations_pb2.Operation:
+        """Queue a registration, if the source is one this server may read."""
+        check_source(request.source, self._resources.settings)
+        if request.relation not in models_pb2.Relation.values():
+            message = f"There is no relation {request.relation}; see the enum Relation."
+            raise InvalidArgument.field(Reason.INVALID_REQUEST, "relation", message)
+        if request.parent:
+            await asyncio.to_thread(self._models.get, request.parent)
+        spec = JobSpec(
+            kind="models.register",
+            request=request,
+            request_id=request.request_id,
+            principal=call().principal,
+        )
+        return (await self._resources.jobs.submit(spec)).operation()
+
+    async def GetModel(
+        self, request: models_pb2.GetModelRequest, context: grpc.aio.ServicerContext
+    ) -> models_pb2.Model:
+        """Look one model up."""
+        return (await asyncio.to_thread(self._models.get, request.model_id)).message()
+
+    async def ListModels(
+        self, request: models_pb2.ListModelsRequest, context: grpc.aio.ServicerContext
+    ) -> models_pb2.ListModelsResponse:
+        """List models, oldest first."""
+        records, token = await asyncio.to_thread(self._models.list, request.page_size, request.page_token)
+        return models_pb2.ListModelsResponse(models=[r.message() for r in records], next_page_token=token)
+
+    async def DeleteModel(
+        self, request: models_pb2.DeleteModelRequest, context: grpc.aio.ServicerContext
+    ) -> models_pb2.DeleteModelResponse:
+        """Forget a model, and the weights if this installation made that copy."""
+        settings = self._resources.settings
+        await asyncio.to_thread(unregister, request.model_id, self._models, settings, NullProgress())
+        return models_pb2.DeleteModelResponse()
+
+    async def GetLineage(
+        self, request: models_pb2.GetLineageRequest, context: grpc.aio.ServicerContext
+    ) -> models_pb2.GetLineageResponse:
+        """Parents up to the root, and direct children."""
+        lineage = await asyncio.to_thread(self._models.lineage, request.model_id)
+        return models_pb2.GetLineageResponse(
+            ancestors=[record.message() for record in lineage.ancestors],
+            children=[record.message() for record in lineage.children],
+        )
+
+    async def CheckPair(
+        self, request: models_pb2.CheckPairRequest, context: grpc.aio.ServicerContext
+    ) -> operations_pb2.Operation:
+        """Queue a comparison; the same pair of contents is compared once."""
+        base = await asyncio.to_thread(self._models.get, request.base)
+        donor = await asyncio.to_thread(self._models.get, request.donor)
+        spec = JobSpec(
+            kind="models.check_pair",
+            request=request,
+            action={"method": "models.check_pair/1", "base": base.fingerprint, "donor": donor.fingerprint},
+            request_id=request.request_id,
+            principal=call().principal,
+        )
+        return (await self._resources.jobs.submit(spec)).operation()

@@ -1,0 +1,47 @@
+"""The registry's jobs: registering models, comparing two of them, collecting garbage."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from palimpsest.api.artifacts.v1.artifacts_pb2 import CollectGarbageRequest, CollectGarbageResponse
+from palimpsest.api.models.v1.models_pb2 import (
+    CheckPairRequest,
+    Model,
+    PairReport,
+    RegisterModelRequest,
+    Relation,
+)
+from palimpsest.jobs import JobContext, handler
+from palimpsest.models import compare, register, verify
+
+
+@handler("models.register", request=RegisterModelRequest, response=Model)
+def register_model(request: RegisterModelRequest, job: JobContext) -> Model:
+    """Check, convert, fingerprint and record a model."""
+    record = register(
+        request.model_id,
+        request.source,
+        job.resources.models,
+        job.resources.settings,
+        job.progress,
+        parent=request.parent,
+        relation=Relation.Name(request.relation),
+        labels=dict(request.labels),
+    )
+    return record.message()
+
+
+@handler("models.check_pair", request=CheckPairRequest, response=PairReport)
+def check_pair(request: CheckPairRequest, job: JobContext) -> PairReport:
+    """Compare two registered models, if both are still what was registered."""
+    base, donor = (job.resources.models.get(name) for name in (request.base, request.donor))
+    for record in (base, donor):
+        verify(record, job.resources.settings, job.progress)
+    return PairReport(**asdict(compare(Path(base.path), Path(donor.path), job.progress)))
+
+
+@handler("artifacts.collect_garbage", request=CollectGarbageRequest, response=CollectGarbageResponse)
+def collect_garbage(request: CollectGarbageRequest, job: JobContext) -> CollectGarbageResponse:
+    """Delete what nobody needs."""
+    collected = job.resources.artifacts.collect(request.grace_seconds or None, request.dry_run, job.progress)
+    return CollectGarbageResponse(**asdict(collected))

@@ -1,0 +1,120 @@
+"""Registering a model and letting it go: from a source to a record, and back to nothing."""
+
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from palimpsest.errors import Aborted, FailedPrecondition, InvalidArgument, Reason
+from palimpsest.jobs.progress import Progress
+from palimpsest.models.catalogue import ModelCatalogue
+from palimpsest.models.convert import held
+from palimpsest.models.fingerprint import fingerprint_folder
+from palimpsest.models.folder import inspect_folder
+from palimpsest.models.record import ModelRecord
+from palimpsest.models.sources import fetch_source
+from palimpsest.models.weights import stored_tensors
+from palimpsest.settings import Settings
+
+
+def register(
+    model_id: str,
+    source: str,
+    catalogue: ModelCatalogue,
+    settings: Settings,
+    progress: Progress,
+    *,
+    parent: str = "",
+    relation: str = "RELATION_UNSPECIFIED",
+    labels: Mapping[str, str] | None = None,
+) -> ModelRecord:
+    """Register a model; the record appears last, so that nothing is registered unless everything succeeded.
+
+    Returns the record: the new one, or the one already there if its content is the same.
+
+    Raises
+    ------
+    InvalidArgument
+        MODEL_INVALID, MODEL_PICKLED, or INVALID_REQUEST for something that is not a source.
+    NotFound
+        MODEL_SOURCE_NOT_FOUND; MODEL_NOT_FOUND for the parent.
+    PermissionDenied
+        MODEL_SOURCE_FORBIDDEN.
+    AlreadyExists
+        MODEL_EXISTS.
+    Aborted
+        MODEL_CHANGED: the files changed while they were read.
+    """
+    if parent:
+        catalogue.get(parent)
+    local = fetch_source(source, settings, progress)
+    progress.step(0, 1, "checking")
+    facts = inspect_folder(local.folder)
+    found = fingerprint_folder(local.folder, settings.models_dir, progress)
+    record = ModelRecord(
+        model_id=model_id,
+        fingerprint=found.model,
+        tokenizer_fingerprint=found.tokenizer,
+        source=source,
+        source_format=local.source_format,
+        path=str(local.folder),
+        parent=parent,
+        relation=relation,
+        create_time=time.time(),
+        labels=dict(labels or {}),
+        **asdict(facts),
+    )
+    progress.step(1, 1, "registering")
+    if local.folder.parent != settings.models_dir:
+        return catalogue.put(record)
+    with held(local.folder, progress):
+        if not local.folder.is_dir():
+            message = f"Another request deleted the conversion of {source} at this moment. Register it again."
+            raise Aborted(Reason.MODEL_CHANGED, message, retry_after=1)
+        return catalogue.put(record)
+
+
+def unregister(model_id: str, catalogue: ModelCatalogue, settings: Settings, progress: Progress) -> None:
+    """Forget a model; delete its weights if this installation made that copy and no other model uses it.
+
+    Raises
+    ------
+    NotFound
+        MODEL_NOT_FOUND.
+    FailedPrecondition
+        MODEL_HAS_CHILDREN.
+    """
+    folder = Path(catalogue.delete(model_id).path)
+    if folder.parent != settings.models_dir or not folder.is_dir():
+        return
+    doomed = settings.models_dir / f".deleted-{uuid.uuid4().hex}"
+    with held(folder, progress):
+        if catalogue.uses(str(folder)):
+            return
+        folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def verify(record: ModelRecord, settings: Settings, progress: Progress) -> None:
+    """Check that a registered model's files are what was registered; costs nothing while they are untouched.
+
+    Raises
+    ------
+    FailedPrecondition
+        MODEL_CHANGED: files are gone, or no longer have the registered fingerprint.
+    """
+    try:
+        stored_tensors(Path(record.path))
+        unchanged = (
+            fingerprint_folder(Path(record.path), settings.models_dir, progress).model == record.fingerprint
+        )
+    except (FileNotFoundError, InvalidArgument):
+        unchanged = False
+    if not unchanged:
+        message = (
+            f"The files of {record.model_id!r} in {record.path} are not what was registered. Put them back, or "
+            "delete the model and register it again."
+        )
+        raise FailedPrecondition(Reason.MODEL_CHANGED, message, metadata={"model": record.model_id})

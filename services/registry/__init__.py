@@ -1,7 +1,10 @@
 """The registry keeps: models and their lineage, artefacts, jobs."""
 
+import asyncio
+import contextlib
 from typing import Any
 
+from palimpsest.jobs import Reconciler
 from palimpsest.jobs.operations import JobsServicer
 from palimpsest.rpc.resources import Resources
 from services.registry.artifact_service import ArtifactServicer
@@ -9,16 +12,20 @@ from services.registry.model_service import ModelServicer
 
 
 class RegistryRoom:
-    """Mounts ModelService, ArtifactService and JobsService."""
+    """Mounts ModelService, ArtifactService and JobsService, and reconciles jobs."""
 
     name = "registry"
 
     async def start(self, resources: Resources) -> list[Any]:
-        """Return the servicers; there is nothing to warm up."""
+        """Return the servicers, and begin to look after the jobs of every room."""
+        self._sweeping = asyncio.create_task(Reconciler(resources.jobs).run())
         return [ModelServicer(resources), ArtifactServicer(resources), JobsServicer(resources.jobs)]
 
     async def stop(self) -> None:
-        """Nothing is held."""
+        """End the sweeping; another registry, or the next, goes on with it."""
+        self._sweeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._sweeping
 
 
 ROOM = RegistryRoom()

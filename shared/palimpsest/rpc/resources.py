@@ -52,4 +52,5 @@ class Resources:
 
     async def close(self) -> None:
         """Close the connections."""
+        await self.jobs.close()
         await self.redis.aclose()

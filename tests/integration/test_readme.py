@@ -1,0 +1,83 @@
+"""The README's commands, run as they are written."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+MAKE = {"make demo", "make test"}
+"""Run by hand and by continuous integration: one runs this test, the other installs anew."""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+    return [line for line in lines if line not in MAKE]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Path:
+    folder = tmp_path_factory.mktemp("readme")
+    folder.joinpath("prompts.jsonl").write_text(
+        '{"prompt": "The capital of France is", "max_tokens": 8}\n'
+        '{"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8}\n'
+    )
+    (folder / "state").mkdir()
+    (folder / "state" / "models").symlink_to(
+        model_cache
+    )  # the conversion of the sample, done once for all tests
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(folder: Path) -> Iterator[dict[str, str]]:
+    values = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PALIMPSEST_STATE_DIR": str(folder / "state"),
+        "PALIMPSEST_LISTEN": "127.0.0.1:0",
+        "PALIMPSEST_THREADS": "1",
+    }
+    yield values
+    subprocess.run(
+        ["palimpsest", "down"], env=values, cwd=folder, capture_output=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.model
+@pytest.mark.timeout(600)
+def test_commands_of_the_readme(folder: Path, environment: dict[str, str]):
+    assert len(commands()) > 8
+    for command in commands():
+        done = subprocess.run(
+            shlex.split(command), env=environment, cwd=folder, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert len((folder / "answers.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.model
+@pytest.mark.timeout(600)
+def test_python_of_the_readme(folder: Path, environment: dict[str, str]):
+    for block in blocks("python"):
+        done = subprocess.run(
+            [sys.executable, "-c", block],
+            env=environment,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "perplexity" in done.stdout
+        assert "100%" in done.stdout

@@ -4,6 +4,7 @@ import hashlib
 import io
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import BinaryIO
 
 from palimpsest.api.artifacts.v1 import artifacts_pb2
@@ -43,7 +44,8 @@ class AsyncArtifacts(AsyncArtifactsRoom):
         Unavailable
             The server stayed away for a minute.
         """
-        with opened(source) as file:
+        with ExitStack() as stack:
+            file = await off_loop(stack.enter_context, opened(source))
             digest, start, size = await off_loop(digest_of, file)
             upload = _Upload(self, file, start, size, digest, media_type, progress)
             return await upload.run()

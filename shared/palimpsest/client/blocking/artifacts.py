@@ -6,6 +6,7 @@ import hashlib
 import io
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import BinaryIO
 
 from palimpsest.api.artifacts.v1 import artifacts_pb2
@@ -45,7 +46,8 @@ class Artifacts(ArtifactsRoom):
         Unavailable
             The server stayed away for a minute.
         """
-        with opened(source) as file:
+        with ExitStack() as stack:
+            file = off_loop(stack.enter_context, opened(source))
             digest, start, size = off_loop(digest_of, file)
             upload = _Upload(self, file, start, size, digest, media_type, progress)
             return upload.run()

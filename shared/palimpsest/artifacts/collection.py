@@ -13,6 +13,7 @@ from palimpsest.errors import FailedPrecondition
 from palimpsest.jobs.progress import Progress
 
 _LONGEST_WRITE_SECONDS = 24 * 3600
+"""A writer silent for this long is dead, however short the grace time."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Collector:
                 kept += 1
         orphans = {digest_at(f.name) for f in blobs if f.modified < cutoff} - artifacts.keys()
         freed += sum(sizes[digest] for digest in sorted(orphans) if self._take(digest, cutoff, dry_run))
-        freed += self._drop_leftovers(cutoff, dry_run)
+        freed += self._drop_damaged(cutoff, dry_run)
+        freed += self._drop_unfinished(min(cutoff, now - _LONGEST_WRITE_SECONDS), dry_run)
         freed += self._uploads.expire(cutoff, dry_run)
         return Collected(deleted, freed, kept)
 
@@ -95,14 +97,16 @@ class Collector:
             return False
         return True
 
-    def _drop_leftovers(self, cutoff: float, dry_run: bool) -> int:
-        """Delete old damaged blobs, and files of writers that died; return the bytes freed."""
+    def _drop_damaged(self, cutoff: float, dry_run: bool) -> int:
+        old = [found for found in self._objects.find("quarantine") if found.modified < cutoff]
+        if not dry_run:
+            for found in old:
+                self._objects.remove(found.name)
+        return sum(found.size_bytes for found in old)
+
+    def _drop_unfinished(self, cutoff: float, dry_run: bool) -> int:
+        """Delete files of writers that died; return the bytes freed."""
         freed = 0
-        for found in self._objects.find("quarantine"):
-            if found.modified < cutoff:
-                freed += found.size_bytes
-                if not dry_run:
-                    self._objects.remove(found.name)
         for path in self._objects.staging.iterdir():
             try:
                 status = path.stat()

@@ -4,6 +4,7 @@ import os
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -59,14 +60,16 @@ def test_leftovers_of_the_dead(store, client, redis_prefix):
     orphan = root / "blobs" / "00" / ("0" * 64)
     orphan.parent.mkdir(parents=True)
     orphan.write_bytes(b"no sidecar")
+    (root / "staging" / "alive").write_bytes(b"whole")
     (root / "staging" / "dead").write_bytes(b"half")
+    os.utime(root / "staging" / "dead", (1, 1))
     with store.uploads.open("u", Announced()) as upload:
         upload.write(0, b"abc")
-    assert store.collect(3600).freed_bytes == 0
+    assert store.collect(3600).freed_bytes == len(b"half")
     collected = store.collect(0)
     assert collected.deleted == 0
-    assert collected.freed_bytes >= len(b"damage!") + len(b"no sidecar") + len(b"half") + len(b"abc")
-    assert [path for path in root.rglob("*") if path.is_file()] == []
+    assert collected.freed_bytes >= len(b"damage!") + len(b"no sidecar") + len(b"abc")
+    assert [path.name for path in root.rglob("*") if path.is_file()] == ["alive"]
     assert client.keys(f"{redis_prefix}*") == []
 
 
@@ -176,15 +179,15 @@ def test_races(make_store):
         while not ends.is_set():
             mine.collect(0)
 
-    workers = [threading.Thread(target=refer, args=(seed,)) for seed in range(3)]
-    collectors = [threading.Thread(target=collect) for _ in range(2)]
-    for thread in workers + collectors:
-        thread.start()
-    for thread in workers:
-        thread.join(120)
-    ends.set()
-    for thread in collectors:
-        thread.join(120)
+    with ThreadPoolExecutor(5) as pool:
+        collectors = [pool.submit(collect) for _ in range(2)]
+        try:
+            for worker in [pool.submit(refer, seed) for seed in range(3)]:
+                worker.result()
+        finally:
+            ends.set()
+        for collector in collectors:
+            collector.result()
     assert failures == []
     store.collect(0)
     assert store.list() == ([], "")

@@ -15,11 +15,11 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from palimpsest.errors import (
-    InvalidArgument,
     PalimpsestError,
     Reason,
     ResourceExhausted,
@@ -27,6 +27,7 @@ from palimpsest.errors import (
 )
 from palimpsest.inference.blocks import BLOCK, PagedCache, prefix_keys
 from palimpsest.inference.forward import Cache, Rows
+from palimpsest.inference.limits import check_request
 from palimpsest.inference.model import LanguageModel
 from palimpsest.inference.requests import Deliver, Event, Failed, Request, Started
 from palimpsest.inference.sampling import Choice
@@ -76,11 +77,10 @@ class Handle:
 class _Scoring:
     """A text to score, a chunk per step."""
 
-    chunks: Iterator[list[Choice]]
+    chunks: Generator[list[Choice]]
     blocks: int
     tokens: list[Choice] = field(default_factory=list)
-    done: threading.Event = field(default_factory=threading.Event)
-    error: BaseException | None = None
+    future: "Future[Scores]" = field(default_factory=Future)
     admitted: bool = False
 
 
@@ -114,58 +114,8 @@ class Engine:
     # Called from any thread.
 
     def check(self, request: Request) -> int:
-        """Check what can never work; returns the blocks the request needs at its longest.
-
-        Raises
-        ------
-        InvalidArgument
-            No prompt, ids outside the vocabulary, top_k larger than it, or longer than the context.
-        ResourceExhausted
-            Larger than the whole cache memory.
-        """
-        model, prompt = self.model, len(request.ids)
-        if prompt == 0:
-            raise InvalidArgument(
-                Reason.PROMPT_EMPTY, "The prompt has no token; send some text or at least one id."
-            )
-        worst = max(request.ids) if min(request.ids) >= 0 else min(request.ids)
-        if not 0 <= worst < model.vocab_size:
-            raise InvalidArgument(
-                Reason.TOKEN_ID_OUT_OF_RANGE,
-                f"Token id {worst} is outside the vocabulary; ids go from 0 to {model.vocab_size - 1}.",
-                metadata={"id": worst, "vocab_size": model.vocab_size},
-            )
-        if request.sampling.top_k > model.vocab_size:
-            raise InvalidArgument.field(
-                Reason.TOP_K_TOO_LARGE,
-                "sampling.top_k",
-                f"top_k is {request.sampling.top_k}; the vocabulary has {model.vocab_size} tokens. Use 0 for all.",
-            )
-        if any(not stop for stop in request.stop):
-            raise InvalidArgument.field(Reason.STOP_EMPTY, "stop", "A stop string is empty; leave it out.")
-        if prompt + request.max_tokens > model.context_length:
-            raise InvalidArgument(
-                Reason.PROMPT_TOO_LONG,
-                f"The prompt has {prompt} tokens and max_tokens is {request.max_tokens}, together more than the "
-                f"model's {model.context_length}; shorten the prompt or lower max_tokens. Nothing is cut off.",
-                metadata={
-                    "prompt_tokens": prompt,
-                    "max_tokens": request.max_tokens,
-                    "context_length": model.context_length,
-                },
-            )
-        longest = -(-(prompt + request.max_tokens) // BLOCK)
-        shared = prompt // BLOCK if model.pool is not None else 0
-        blocks = longest + (request.n - 1) * (longest - shared)
-        if blocks > model.cache_blocks:
-            raise ResourceExhausted(
-                Reason.ENGINE_MEMORY_FULL,
-                f"The request may need {blocks * model.block_bytes} bytes of cache, the engine has "
-                f"{model.cache_blocks * model.block_bytes}; lower n or max_tokens, shorten the prompt, or raise "
-                "PALIMPSEST_ENGINE_CACHE_BYTES.",
-                metadata={"n": request.n, "prompt_tokens": prompt, "max_tokens": request.max_tokens},
-            )
-        return blocks
+        """Check what can never work; see :func:`check_request`."""
+        return check_request(self.model, request)
 
     def submit(self, request: Request, deliver: Deliver) -> Handle:
         """Queue a request; its events go to ``deliver`` on the engine's thread.
@@ -192,22 +142,25 @@ class Engine:
             self._lock.notify_all()
         return handle
 
-    def score(self, ids: Sequence[int], top: int = 0, skip: int = 0) -> Scores:
-        """Log-probability of each token given those before it; blocks until the engine has got to it.
+    def submit_score(self, ids: Sequence[int], top: int = 0, skip: int = 0) -> "Future[Scores]":
+        """Queue a text whose tokens are to be scored, each given those before it.
+
+        Cancel the future to give the text up; that takes effect before its next 64 tokens.
 
         Parameters
         ----------
         ids
-            At least two tokens.
+            The text's tokens.
         top
             Alternatives to report at each position.
         skip
             Leading tokens that are only context.
+
+        Raises
+        ------
+        InvalidArgument, ResourceExhausted, Unavailable
+            As :meth:`submit`.
         """
-        if not ids:
-            raise InvalidArgument(
-                Reason.PROMPT_EMPTY, "There is no token to score; send some text or some ids."
-            )
         self.check(Request(ids, max_tokens=0))
         task = _Scoring(score_chunks(self.model, ids, top, skip), -(-len(ids) // BLOCK))
         with self._lock:
@@ -220,10 +173,7 @@ class Engine:
                 )
             self._tasks.append(task)
             self._lock.notify_all()
-        task.done.wait()
-        if task.error is not None:
-            raise task.error
-        return Scores(tuple(task.tokens))
+        return task.future
 
     @property
     def running(self) -> int:
@@ -234,6 +184,11 @@ class Engine:
     def waiting(self) -> int:
         """Requests not admitted yet."""
         return len(self._inbox) + len(self._tasks)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the engine has ended, by a failure or by :meth:`close`."""
+        return self._failure is not None
 
     @property
     def idle(self) -> bool:
@@ -290,8 +245,7 @@ class Engine:
         for handle in handles:
             handle.deliver([Failed(error)])
         for task in tasks:
-            task.error = error
-            task.done.set()
+            _settle(task.future, error)
 
     def _step(self) -> None:
         self._drop_cancelled()
@@ -415,11 +369,25 @@ class Engine:
                 return
             self._reserved += task.blocks
             task.admitted = True
-        part = next(task.chunks, None)
+        part = None
+        if task.future.cancelled():
+            task.chunks.close()
+        else:
+            part = next(task.chunks, None)
         if part is not None:
             task.tokens += part
             return
         self._reserved -= task.blocks
         with self._lock:
             self._tasks.popleft()
-        task.done.set()
+        _settle(task.future, Scores(tuple(task.tokens)))
+
+
+def _settle(future: "Future[Scores]", result: Scores | PalimpsestError) -> None:
+    """Give a future its result, unless its owner has given it up."""
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(result, PalimpsestError):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

@@ -8,7 +8,7 @@ One rule makes results independent of the batch: the dot product of a weight row
 one chain of fused multiply-adds over lanes, in order, and one fixed reduction tree, whichever tile it is in.
 """
 
-# ruff: noqa: ANN001, ANN201, ANN202 - numba's intrinsics are typed by numba, not by annotations
+# ruff: noqa: ANN001, ANN002, ANN201, ANN202 - numba's intrinsics are typed by numba, not by annotations
 # pyright: reportArgumentType=false, reportCallIssue=false
 
 import llvmlite.binding

@@ -4,9 +4,9 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
-from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -15,10 +15,11 @@ from palimpsest.inference.blocks import BLOCK, BlockPool, PagedCache
 from palimpsest.inference.forward import Cache, Output, Paged, Rows
 from palimpsest.inference.fused import FusedForward
 from palimpsest.inference.generic import ModuleForward
+from palimpsest.inference.machine import physical_cores, pick_device, pick_dtype
 from palimpsest.inference.weights import LlamaWeights, fuse, is_llama_shaped
 
 try:
-    from palimpsest.inference.team import CompiledForward, physical_cores
+    from palimpsest.inference.team import CompiledForward
 except ImportError:  # numba is optional; so is a processor it can compile for
     CompiledForward = None
 
@@ -53,8 +54,8 @@ class LanguageModel:
         self.device, self.dtype = module.device, module.dtype
         text = self.config.get_text_config()
         self.context_length = int(getattr(text, "max_position_embeddings", None) or 1 << 20)
-        self.vocab_size = int(module.get_output_embeddings().weight.shape[0])
-        self.hidden_size = int(module.get_input_embeddings().weight.shape[1])
+        self.vocab_size = int(cast(Any, module.get_output_embeddings()).weight.shape[0])
+        self.hidden_size = int(cast(Any, module.get_input_embeddings()).weight.shape[1])
         self.num_layers = int(text.num_hidden_layers)
         self.eos_ids = _eos_ids(module)
         self.generic = ModuleForward(module)
@@ -254,42 +255,6 @@ def _seconds_of_prompt(model: LanguageModel, kind: str) -> float:
     return best
 
 
-def pick_device(device: str) -> torch.device:
-    """The device a setting means; "auto" is CUDA if there is any."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
-
-
-def pick_dtype(dtype: str, device: torch.device, hidden: int = 1024) -> torch.dtype:
-    """The dtype a setting means; "auto" is the fastest for single tokens on this machine.
-
-    On CPUs this is measured, on one matrix too large for its caches. A compiled pass is bound by memory, so
-    bfloat16 is taken at once where there is one.
-    """
-    if dtype != "auto":
-        found = getattr(torch, dtype, None)
-        if not isinstance(found, torch.dtype) or not found.is_floating_point:
-            raise InvalidArgument(
-                Reason.INVALID_REQUEST, f"{dtype!r} is no dtype for a model; use auto, float32 or bfloat16."
-            )
-        return found
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    if CompiledForward is not None:
-        return torch.bfloat16
-    seconds = {}
-    for kind in (torch.float32, torch.bfloat16):
-        w, x = torch.ones((64 << 20) // hidden, hidden, dtype=kind), torch.ones(1, hidden, dtype=kind)
-        times = []
-        for _ in range(4):
-            start = time.perf_counter()
-            F.linear(x, w)
-            times.append(time.perf_counter() - start)
-        seconds[kind] = min(times)
-    return min(seconds, key=lambda kind: seconds[kind])
-
-
 def load_model(
     path: str | Path, device: str = "auto", dtype: str = "auto", threads: int = 0, cache_bytes: int = 2 << 30
 ) -> LanguageModel:
@@ -312,14 +277,14 @@ def load_model(
         The folder holds no causal LM that transformers can load without running foreign code.
     """
     place = pick_device(device)
-    threads = threads or _cores()
+    threads = threads or physical_cores()
     if place.type == "cpu":
         torch.set_num_threads(threads)
     transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        kind = pick_dtype(dtype, place, config.get_text_config().hidden_size)
+        kind = pick_dtype(dtype, place, CompiledForward is not None, config.get_text_config().hidden_size)
         module = AutoModelForCausalLM.from_pretrained(
             path, config=config, dtype=kind, local_files_only=True, use_safetensors=True
         )
@@ -327,8 +292,5 @@ def load_model(
         raise InvalidArgument(
             Reason.MODEL_INVALID, f"{path} does not load as a causal language model: {error}"
         ) from error
-    return LanguageModel(module.eval().requires_grad_(False).to(place), tokenizer, threads, cache_bytes)
-
-
-def _cores() -> int:
-    return physical_cores() if CompiledForward is not None else torch.get_num_threads()
+    module = module.eval().requires_grad_(False)
+    return LanguageModel(cast(Any, module).to(place), tokenizer, threads, cache_bytes)

@@ -61,6 +61,8 @@ def filtered(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, to
     ----------
     logits
         [vocabulary], float32.
+    sampling
+        Its temperature is above 0.
 
     Returns
     -------
@@ -98,6 +100,8 @@ def choose(logits: torch.Tensor, sampling: Sampling, sequence: int, step: int, t
     ----------
     logits
         [vocabulary], float32.
+    sampling
+        How to choose.
     sequence, step
         Which sequence of the request, and how many tokens it has generated so far.
     top

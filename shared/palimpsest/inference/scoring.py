@@ -1,6 +1,6 @@
 """Log-probabilities of a given text, without ever holding [tokens, vocabulary]."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +42,7 @@ def score(model: LanguageModel, ids: Sequence[int], top: int = 0, skip: int = 0)
     return Scores(tuple(token for part in score_chunks(model, ids, top, skip) for token in part))
 
 
-def score_chunks(model: LanguageModel, ids: Sequence[int], top: int, skip: int) -> Iterator[list[Choice]]:
+def score_chunks(model: LanguageModel, ids: Sequence[int], top: int, skip: int) -> Generator[list[Choice]]:
     """Score as :func:`score` does, giving control back after each chunk of 64 tokens."""
     cache, first = model.new_cache(), max(1, skip)
     try:

@@ -1,10 +1,8 @@
 """Threads that run a compiled step together, and the plan of addresses they run it from."""
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,21 +16,6 @@ MAX_ROWS = 256
 
 if BLOCK != c.LANES:  # pragma: no cover
     raise ImportError("a cache block must be as long as a kernel's vector")
-
-
-def physical_cores() -> int:
-    """Cores this process may use: hyperthreads count once, and a container's CPU limit counts."""
-    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    cores = set()
-    for cpu in cpus:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        cores.add(siblings.read_text() if siblings.exists() else cpu)
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.exists():
-        limit, period = quota.read_text().split()
-        if limit != "max":
-            return max(1, min(len(cores), int(limit) // int(period)))
-    return max(1, len(cores))
 
 
 class Team:

@@ -5,10 +5,10 @@ them, so loading costs the model once, plus one layer while it is being fused.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 _LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -64,7 +64,7 @@ class LlamaWeights:
         return cos[0].contiguous(), sin[0].contiguous()
 
 
-def is_llama_shaped(module: PreTrainedModel) -> bool:
+def is_llama_shaped(module: Any) -> bool:
     """Whether a transformers module has exactly the structure that :func:`fuse` understands.
 
     Structure alone cannot show every difference (a scaled embedding, say); the loader compares outputs too.
@@ -94,7 +94,7 @@ def _attends_to_all(config: object) -> bool:
     return getattr(config, "sliding_window", None) is None or not getattr(config, "use_sliding_window", True)
 
 
-def _is_llama_layer(layer: nn.Module) -> bool:
+def _is_llama_layer(layer: Any) -> bool:
     if {name for name, _ in layer.named_children()} != _LAYER:
         return False
     attention, mlp = layer.self_attn, layer.mlp
@@ -128,7 +128,7 @@ def _join(parts: list[nn.Linear]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def fuse(module: PreTrainedModel) -> LlamaWeights:
+def fuse(module: Any) -> LlamaWeights:
     """Fuse the matrices of a llama-shaped module in place, and collect them."""
     inner, config = module.model, module.config
     layers = []

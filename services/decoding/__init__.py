@@ -1,0 +1,41 @@
+"""Decoding drafts: text from language models, and the probability of text under them."""
+
+import asyncio
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from palimpsest.rpc.resources import Resources
+
+if TYPE_CHECKING:
+    from services.decoding.hosting import EngineHost
+
+
+class DecodingRoom:
+    """Mounts DecodingService over engines that load their models on first use."""
+
+    name = "decoding"
+
+    def __init__(self) -> None:
+        self._host: EngineHost | None = None
+        self._warming: asyncio.Future[Any] | None = None
+
+    async def start(self, resources: Resources) -> list[Any]:
+        """Return the servicer; torch and transformers, which take seconds, are imported in the background."""
+        from services.decoding.hosting import EngineHost
+        from services.decoding.service import DecodingServicer
+
+        self._host = EngineHost(resources.settings, resources.models)
+        self._warming = asyncio.ensure_future(
+            asyncio.to_thread(importlib.import_module, "palimpsest.inference")
+        )
+        return [DecodingServicer(resources, self._host)]
+
+    async def stop(self) -> None:
+        """Stop the engines."""
+        if self._warming is not None:
+            await self._warming
+        if self._host is not None:
+            await asyncio.to_thread(self._host.close)
+
+
+ROOM = DecodingRoom()

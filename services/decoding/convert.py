@@ -1,0 +1,143 @@
+"""Between the contract's messages and the engine's objects."""
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from palimpsest.api.decoding.v1 import decoding_pb2 as pb
+from palimpsest.inference import Choice, Delta, Finish, Finished, Request, Sampling, Started
+from services.decoding.prompts import encode_chat, encode_text
+
+DEFAULT_MAX_TOKENS = 256
+
+_REASONS = {
+    Finish.LENGTH: pb.FINISH_REASON_LENGTH,
+    Finish.EOS: pb.FINISH_REASON_EOS,
+    Finish.STOP: pb.FINISH_REASON_STOP,
+}
+
+
+def sampling_of(message: pb.SamplingConfig, seed: int | None = None) -> Sampling:
+    """Sampling settings; an unset seed becomes ``seed``, or is drawn."""
+    if message.HasField("seed"):
+        seed = message.seed
+    return Sampling(
+        temperature=message.temperature,
+        top_k=message.top_k,
+        top_p=message.top_p if message.HasField("top_p") else 1.0,
+        min_p=message.min_p,
+        seed=secrets.randbits(63) if seed is None else seed,
+    )
+
+
+def request_of(message: pb.GenerateRequest, tokenizer: Any) -> Request:
+    """The engine's request; tokenizes, which may take a while for a long prompt.
+
+    Raises
+    ------
+    InvalidArgument
+        PROMPT_EMPTY, NO_CHAT_TEMPLATE or CHAT_INVALID.
+    """
+    match message.WhichOneof("input"):
+        case "chat":
+            chat = [{"role": m.role, "content": m.content} for m in message.chat.messages]
+            ids = encode_chat(tokenizer, chat)
+        case "tokens":
+            ids = list(message.tokens.ids)
+        case _:
+            ids = encode_text(tokenizer, message.prompt)
+    logprobs = message.logprobs if message.HasField("logprobs") else -1
+    return Request(
+        ids=ids,
+        sampling=sampling_of(message.sampling),
+        n=message.n or 1,
+        max_tokens=message.max_tokens or DEFAULT_MAX_TOKENS,
+        stop=tuple(message.stop),
+        logprobs=None if logprobs < 0 else logprobs,
+        ignore_eos=message.ignore_eos,
+    )
+
+
+class TokenBytes:
+    """Bytes of single tokens, as the tokenizer writes them; remembered, as text repeats itself."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[int, bytes] = {}
+        self._byte_level = _byte_alphabet()
+
+    def __call__(self, token: int) -> bytes:
+        """The token's bytes; part of a character for some."""
+        found = self._known.get(token)
+        if found is None:
+            found = self._known[token] = self._find(token)
+        return found
+
+    def _find(self, token: int) -> bytes:
+        piece = self._tokenizer.convert_ids_to_tokens(token)
+        if piece is None:
+            return b""
+        text = self._tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        if piece.startswith("<0x") and len(piece) == 6 and piece.endswith(">"):
+            return bytes([int(piece[3:5], 16)])
+        if "\ufffd" in text and all(c in self._byte_level for c in piece):
+            return bytes(self._byte_level[c] for c in piece)
+        if piece.startswith("\u2581") and not text.startswith(" "):
+            text = " " + text
+        return text.encode()
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The character that stands for each byte in byte-level vocabularies."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    shifted = [b for b in range(256) if b not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + n): b for n, b in enumerate(shifted)}
+
+
+def logprob_messages(choices: Sequence[Choice], write: TokenBytes) -> list[pb.TokenLogprob]:
+    """Chosen tokens with their alternatives."""
+    return [
+        pb.TokenLogprob(
+            id=choice.id,
+            bytes=write(choice.id),
+            logprob=choice.logprob,
+            top=[pb.TokenLogprob(id=i, bytes=write(i), logprob=p) for i, p in choice.top],
+        )
+        for choice in choices
+    ]
+
+
+def response_of(
+    event: Started | Delta | Finished, request: Request, fingerprint: str, write: TokenBytes
+) -> pb.GenerateResponse:
+    """One event of a stream."""
+    match event:
+        case Started():
+            return pb.GenerateResponse(
+                started=pb.GenerateStarted(
+                    seed=request.sampling.seed,
+                    prompt_tokens=event.prompt_tokens,
+                    cached_tokens=event.cached_tokens,
+                    model_fingerprint=fingerprint,
+                )
+            )
+        case Delta():
+            return pb.GenerateResponse(
+                delta=pb.GenerateDelta(
+                    index=event.index,
+                    text=event.text,
+                    token_ids=event.token_ids,
+                    logprobs=logprob_messages(event.choices, write),
+                )
+            )
+        case Finished():
+            return pb.GenerateResponse(
+                finished=pb.SequenceFinished(
+                    index=event.index,
+                    reason=_REASONS[event.reason],
+                    stop=event.stop,
+                    generated_tokens=event.generated_tokens,
+                    text=event.text,
+                    logprob=event.logprob,
+                )
+            )

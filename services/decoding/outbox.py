@@ -1,0 +1,57 @@
+"""From the engine's thread to one client's stream, without ever making the engine wait."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+from palimpsest.inference import Delta, Event
+
+MERGED_TOKENS = 256
+"""Most tokens of one delta, so that its message stays small."""
+
+
+class Outbox:
+    """Events of one request, waiting to be sent.
+
+    A client that reads slowly gets fewer, longer deltas: what waits is merged per sequence, so the outbox holds
+    no more than the request's own tokens, and one entry for each 256 of them.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._filled = asyncio.Event()
+        self._lock = threading.Lock()
+        self._events: list[Event] = []
+
+    def deliver(self, events: Sequence[Event]) -> None:
+        """Add the events of one step. Called on the engine's thread."""
+        with self._lock:
+            quiet = not self._events
+            for event in events:
+                self._add(event)
+        if quiet and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._filled.set)
+
+    def _add(self, event: Event) -> None:
+        if isinstance(event, Delta):
+            for n in range(len(self._events) - 1, -1, -1):
+                last = self._events[n]
+                if isinstance(last, Delta) and last.index == event.index:
+                    if len(last.token_ids) < MERGED_TOKENS:
+                        self._events[n] = Delta(
+                            event.index,
+                            last.text + event.text,
+                            last.token_ids + event.token_ids,
+                            last.choices + event.choices,
+                        )
+                        return
+                    break
+        self._events.append(event)
+
+    async def take(self) -> list[Event]:
+        """All events that wait; waits for the first."""
+        await self._filled.wait()
+        with self._lock:
+            self._filled.clear()
+            events, self._events = self._events, []
+        return events

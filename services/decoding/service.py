@@ -1,0 +1,188 @@
+"""DecodingService: validate, convert, hand to the engine, convert back."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import grpc
+from google.longrunning import operations_pb2
+
+from palimpsest.api.decoding.v1 import decoding_pb2 as pb
+from palimpsest.api.decoding.v1 import decoding_pb2_grpc
+from palimpsest.errors import InvalidArgument, Reason, Violation
+from palimpsest.jobs import JobSpec
+from palimpsest.rpc import call
+from palimpsest.rpc.resources import Resources
+from services.decoding.hosting import EngineHost, Hosted
+
+if TYPE_CHECKING:
+    from services.decoding.convert import TokenBytes
+
+_BYTES_PER_LOGPROB = 32
+_LARGEST_RESPONSE = 4 << 20
+
+
+class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
+    """The contract's DecodingService over an :class:`EngineHost`.
+
+    Parameters
+    ----------
+    resources
+        Settings, jobs, artefacts and models.
+    host
+        Its engines.
+    """
+
+    def __init__(self, resources: Resources, host: EngineHost) -> None:
+        self._resources, self._host = resources, host
+        # Loading takes seconds and tokenizing a book takes some: not in the threads that others wait for.
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="decoding")
+        self._writers: dict[Hosted, TokenBytes] = {}
+
+    async def Generate(
+        self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.GenerateResponse]:
+        """Stream text; leaving the stream takes the sequences out of the batch before the next step."""
+        loop = asyncio.get_running_loop()
+        hosted = await self._acquire(request.model)
+        handle = None
+        try:
+            from palimpsest.inference import Failed, Finished
+            from services.decoding.convert import request_of, response_of
+            from services.decoding.outbox import Outbox
+
+            tokenizer = hosted.engine.model.tokenizer
+            wanted = await loop.run_in_executor(self._threads, request_of, request, tokenizer)
+            outbox, left, write = Outbox(), wanted.n, self._writer(hosted)
+            handle = hosted.engine.submit(wanted, outbox.deliver)
+            while left:
+                for event in await outbox.take():
+                    if isinstance(event, Failed):
+                        raise event.error
+                    left -= isinstance(event, Finished)
+                    yield response_of(event, wanted, hosted.record.fingerprint, write)
+        finally:
+            if handle is not None:
+                handle.cancel()
+            self._host.release(hosted)
+
+    async def Score(self, request: pb.ScoreRequest, context: grpc.aio.ServicerContext) -> pb.ScoreResponse:
+        """Score a text."""
+        loop = asyncio.get_running_loop()
+        hosted = await self._acquire(request.model)
+        try:
+            from services.decoding.convert import logprob_messages
+            from services.decoding.prompts import encode_text
+
+            if request.WhichOneof("input") == "tokens":
+                ids = list(request.tokens.ids)
+            else:
+                tokenizer = hosted.engine.model.tokenizer
+                ids = await loop.run_in_executor(self._threads, encode_text, tokenizer, request.text, "text")
+            _check_score(request, len(ids))
+            future = hosted.engine.submit_score(ids, request.top, request.skip_tokens)
+            scores = await asyncio.wrap_future(future)
+            tokens = logprob_messages(scores.tokens, self._writer(hosted))
+            return pb.ScoreResponse(
+                tokens=tokens,
+                total_logprob=scores.total,
+                perplexity=math.exp(min(700.0, -scores.total / len(tokens))),
+                model_fingerprint=hosted.record.fingerprint,
+            )
+        finally:
+            self._host.release(hosted)
+
+    async def GenerateBatch(
+        self, request: pb.GenerateBatchRequest, context: grpc.aio.ServicerContext
+    ) -> operations_pb2.Operation:
+        """Queue a batch; the same lines, settings and model are generated once."""
+        settings = self._resources.settings
+        record = await asyncio.to_thread(self._resources.models.get, request.model)
+        await asyncio.to_thread(self._resources.artifacts.stat, request.input)
+        decides = pb.GenerateBatchRequest()
+        decides.CopyFrom(request)
+        decides.ClearField("request_id")
+        decides.ClearField("skip_cache")
+        spec = JobSpec(
+            kind="decoding.generate_batch",
+            request=request,
+            queue="gpu" if settings.device.startswith("cuda") else "cpu",
+            inputs=[request.input],
+            action={
+                "method": "decoding.generate_batch/1",
+                "model": record.fingerprint,
+                "request": decides.SerializeToString(deterministic=True).hex(),
+                "device": settings.device,
+                "dtype": settings.dtype,
+            },
+            request_id=request.request_id,
+            principal=call().principal,
+            skip_cache=request.skip_cache,
+        )
+        return (await self._resources.jobs.submit(spec)).operation()
+
+    async def GetEngineInfo(
+        self, request: pb.GetEngineInfoRequest, context: grpc.aio.ServicerContext
+    ) -> pb.GetEngineInfoResponse:
+        """Say what is loaded and how busy it is."""
+        response = pb.GetEngineInfoResponse(queue_limit=self._resources.settings.engine_queue_limit)
+        for hosted in self._host.hosted():
+            engine, counters = hosted.engine, hosted.engine.counters
+            response.models.add(
+                model=hosted.record.model_id,
+                fingerprint=hosted.record.fingerprint,
+                device=str(engine.model.device),
+                dtype=str(engine.model.dtype).removeprefix("torch."),
+                forward=engine.model.forward_kind,
+                running=engine.running,
+                waiting=engine.waiting,
+                cache_bytes_used=engine.cache_bytes_used,
+                cache_bytes_limit=engine.model.cache_blocks * engine.model.block_bytes,
+                prefill_tokens=counters.prefill_tokens,
+                prefill_tokens_shared=counters.prefill_tokens_shared,
+                generated_tokens=counters.generated_tokens,
+                decode_steps=counters.decode_steps,
+            )
+        return response
+
+    async def _acquire(self, model: str) -> Hosted:
+        """An engine; a caller that leaves while its model loads does not stop the load, but gives it back."""
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._host.acquire, model)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(self._give_back)
+            raise
+
+    def _give_back(self, work: "asyncio.Future[Hosted]") -> None:
+        if not work.cancelled() and work.exception() is None:
+            self._host.release(work.result())
+
+    def _writer(self, hosted: Hosted) -> "TokenBytes":
+        from services.decoding.convert import TokenBytes
+
+        if hosted not in self._writers:
+            self._writers = {h: w for h, w in self._writers.items() if h in self._host.hosted()}
+            self._writers[hosted] = TokenBytes(hosted.engine.model.tokenizer)
+        return self._writers[hosted]
+
+
+def _check_score(request: pb.ScoreRequest, tokens: int) -> None:
+    """Refuse a text with nothing to score, and a response that would not fit in a message."""
+    scored = tokens - max(1, request.skip_tokens)
+    if scored < 1:
+        raise InvalidArgument(
+            Reason.PROMPT_EMPTY,
+            f"There is nothing to score: the text has {tokens} tokens, and the first one and skip_tokens "
+            f"({request.skip_tokens}) are not scored.",
+            metadata={"tokens": tokens},
+        )
+    if scored * (1 + request.top) * _BYTES_PER_LOGPROB > _LARGEST_RESPONSE:
+        most = _LARGEST_RESPONSE // ((1 + request.top) * _BYTES_PER_LOGPROB)
+        message = (
+            f"The answer for {scored} tokens with {request.top} alternatives each would not fit in one message. Score "
+            f"at most {most} tokens at once (skip_tokens leaves the earlier ones as context), or lower top."
+        )
+        raise InvalidArgument(Reason.INVALID_REQUEST, message, violations=[Violation("top", message)])

@@ -1,0 +1,134 @@
+"""The decoding room's jobs: generating for a JSONL artefact, with checkpoints."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from typing import Any
+
+from palimpsest.api.decoding.v1.decoding_pb2 import GenerateBatchRequest, GenerateBatchResponse
+from palimpsest.artifacts import ArtifactStore
+from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.jobs import Drain, JobContext, handler
+from services.decoding.hosting import EngineHost
+
+MEDIA_TYPE = "application/jsonl"
+
+_SECONDS_PER_CHECKPOINT = 10.0
+_LINES_PER_CHECKPOINT = 500
+
+_hosts: dict[str, EngineHost] = {}
+_hosts_lock = threading.Lock()
+
+
+def _host(job: JobContext) -> EngineHost:
+    """The worker's engines, kept from one job to the next."""
+    settings = job.resources.settings
+    with _hosts_lock:
+        key = settings.model_dump_json()
+        if key not in _hosts:
+            for host in _hosts.values():
+                host.close()
+            _hosts.clear()
+            _hosts[key] = EngineHost(settings, job.resources.models)
+        return _hosts[key]
+
+
+@handler("decoding.generate_batch", request=GenerateBatchRequest, response=GenerateBatchResponse)
+def generate_batch(request: GenerateBatchRequest, job: JobContext) -> GenerateBatchResponse:
+    """Generate for every line.
+
+    What is finished is published as a piece of the result every few seconds; a later attempt goes on after the
+    last piece, and gives the same bytes as one that was never disturbed.
+    """
+    from palimpsest.inference import Request
+    from services.decoding.batch import Totals, generate_lines, read_lines
+    from services.decoding.convert import DEFAULT_MAX_TOKENS, sampling_of
+
+    progress, artifacts = job.progress, job.resources.artifacts
+    progress.step(0, 0, "reading")
+    with artifacts.open(request.input) as file:
+        total = sum(1 for _ in read_lines(file))
+    if total == 0:
+        raise InvalidArgument(
+            Reason.BATCH_EMPTY, "The input artefact has no line; send one JSON object a line."
+        )
+    pieces = _Pieces(artifacts, job)
+    totals = Totals(**pieces.totals)
+    logprobs = request.logprobs if request.HasField("logprobs") else -1
+    seeded = request.sampling.seed if request.sampling.HasField("seed") else None
+    defaults = Request(
+        ids=(),
+        sampling=sampling_of(request.sampling, seed=0),
+        n=request.n or 1,
+        max_tokens=request.max_tokens or DEFAULT_MAX_TOKENS,
+        stop=tuple(request.stop),
+        logprobs=None if logprobs < 0 else logprobs,
+    )
+    progress.step(pieces.lines, total, "loading the model")
+    with _host(job).using(request.model, progress) as hosted, artifacts.open(request.input) as file:
+        settings, salt = job.resources.settings, f"{request.input}/{hosted.record.fingerprint}"
+        window = min(2 * settings.engine_max_running, settings.engine_queue_limit)
+        lines: Iterator[tuple[int, bytes]] = islice(enumerate(read_lines(file)), pieces.lines, None)
+        progress.step(pieces.lines, total, "generating")
+        results = generate_lines(hosted.engine, lines, defaults, salt, window, progress.check, seeded)
+        try:
+            for result in results:
+                for name, count in asdict(result.totals).items():
+                    setattr(totals, name, getattr(totals, name) + count)
+                pieces.add(result.text, asdict(totals))
+                progress.step(pieces.lines, total)
+        except Drain:
+            pieces.save()
+            raise
+        finally:
+            results.close()  # type: ignore[attr-defined]
+    output = pieces.join()
+    return GenerateBatchResponse(output=output.message(), **asdict(totals))
+
+
+class _Pieces:
+    """The result so far, in published pieces of whole lines."""
+
+    def __init__(self, artifacts: ArtifactStore, job: JobContext) -> None:
+        state: dict[str, Any] = job.progress.resume() or {}
+        self._artifacts, self._job = artifacts, job
+        self._digests: list[str] = list(state.get("pieces", []))
+        self.lines = int(state.get("lines", 0))
+        self.totals: dict[str, int] = dict(state.get("totals", {}))
+        self._unsaved: list[bytes] = []
+        self._saved_at = time.monotonic()
+
+    def add(self, line: bytes, totals: dict[str, int]) -> None:
+        """Append one output line, with the totals including it."""
+        self._unsaved.append(line)
+        self.lines += 1
+        self.totals = totals
+        waited = time.monotonic() - self._saved_at
+        if waited > _SECONDS_PER_CHECKPOINT or len(self._unsaved) >= _LINES_PER_CHECKPOINT:
+            self.save()
+
+    def save(self) -> None:
+        """Publish what has come since the last piece, and leave a checkpoint."""
+        if self._unsaved:
+            info = self._artifacts.put_bytes(b"".join(self._unsaved), MEDIA_TYPE)
+            self._job.progress.publish(info.digest)
+            self._digests.append(info.digest)
+            self._unsaved.clear()
+            state = {"pieces": self._digests, "lines": self.lines, "totals": self.totals}
+            self._job.progress.checkpoint(state)
+        self._saved_at = time.monotonic()
+
+    def join(self) -> Any:
+        """Publish the whole result."""
+        with self._artifacts.writer(MEDIA_TYPE) as writer:
+            for digest in self._digests:
+                with self._artifacts.open(digest) as file:
+                    while data := file.read(1 << 20):
+                        writer.write(data)
+            for line in self._unsaved:
+                writer.write(line)
+            info = writer.commit()
+        self._job.progress.publish(info.digest)
+        return info

@@ -1,0 +1,68 @@
+"""What a request may ask of a model: checked before it is queued."""
+
+from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
+from palimpsest.inference.blocks import BLOCK
+from palimpsest.inference.model import LanguageModel
+from palimpsest.inference.requests import Request
+
+
+def check_request(model: LanguageModel, request: Request) -> int:
+    """Check what can never work; returns the blocks the request needs at its longest.
+
+    Parameters
+    ----------
+    model
+        Gives vocabulary, context length and cache memory.
+    request
+        What is asked for.
+
+    Raises
+    ------
+    InvalidArgument
+        No prompt, ids outside the vocabulary, top_k larger than it, or longer than the context.
+    ResourceExhausted
+        Larger than the whole cache memory.
+    """
+    prompt = len(request.ids)
+    if prompt == 0:
+        raise InvalidArgument(
+            Reason.PROMPT_EMPTY, "The prompt has no token; send some text or at least one id."
+        )
+    worst = max(request.ids) if min(request.ids) >= 0 else min(request.ids)
+    if not 0 <= worst < model.vocab_size:
+        raise InvalidArgument(
+            Reason.TOKEN_ID_OUT_OF_RANGE,
+            f"Token id {worst} is outside the vocabulary; ids go from 0 to {model.vocab_size - 1}.",
+            metadata={"id": worst, "vocab_size": model.vocab_size},
+        )
+    if request.sampling.top_k > model.vocab_size:
+        raise InvalidArgument.field(
+            Reason.TOP_K_TOO_LARGE,
+            "sampling.top_k",
+            f"top_k is {request.sampling.top_k}; the vocabulary has {model.vocab_size} tokens. Use 0 for all.",
+        )
+    if any(not stop for stop in request.stop):
+        raise InvalidArgument.field(Reason.STOP_EMPTY, "stop", "A stop string is empty; leave it out.")
+    if prompt + request.max_tokens > model.context_length:
+        raise InvalidArgument(
+            Reason.PROMPT_TOO_LONG,
+            f"The prompt has {prompt} tokens and max_tokens is {request.max_tokens}, together more than the "
+            f"model's {model.context_length}; shorten the prompt or lower max_tokens. Nothing is cut off.",
+            metadata={
+                "prompt_tokens": prompt,
+                "max_tokens": request.max_tokens,
+                "context_length": model.context_length,
+            },
+        )
+    longest = -(-(prompt + request.max_tokens) // BLOCK)
+    shared = prompt // BLOCK if model.pool is not None else 0
+    blocks = longest + (request.n - 1) * (longest - shared)
+    if blocks > model.cache_blocks:
+        raise ResourceExhausted(
+            Reason.ENGINE_MEMORY_FULL,
+            f"The request may need {blocks * model.block_bytes} bytes of cache, the engine has "
+            f"{model.cache_blocks * model.block_bytes}; lower n or max_tokens, shorten the prompt, or raise "
+            "PALIMPSEST_ENGINE_CACHE_BYTES.",
+            metadata={"n": request.n, "prompt_tokens": prompt, "max_tokens": request.max_tokens},
+        )
+    return blocks

@@ -13,11 +13,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
 from palimpsest.jobs.progress import NullProgress, Progress
 from palimpsest.models.gguf_file import GgufHeader, read_gguf_header
 
 _STAGES = 4
+_WIDEST_BYTES = 4
+"""Bytes of one float32."""
 _LOCK_POLL_SECONDS = 0.2
 _DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone"}
 """Values of ``tokenizer.ggml.pre`` whose tokenizers split every digit off before byte-level BPE."""
@@ -47,6 +49,8 @@ def convert_gguf(path: Path, models_dir: Path, progress: Progress | None = None)
     ------
     InvalidArgument
         MODEL_INVALID: not a whole GGUF file, or of an architecture transformers does not read.
+    ResourceExhausted
+        STORE_FULL: the disk has no room for the converted weights.
     """
     progress = progress or NullProgress()
     header = read_gguf_header(path)
@@ -56,6 +60,7 @@ def convert_gguf(path: Path, models_dir: Path, progress: Progress | None = None)
     if folder.is_dir():
         return folder
     models_dir.mkdir(parents=True, exist_ok=True)
+    _check_space(header, models_dir)
     with held(folder, progress):
         if folder.is_dir():
             return folder
@@ -70,6 +75,15 @@ def convert_gguf(path: Path, models_dir: Path, progress: Progress | None = None)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _check_space(header: GgufHeader, models_dir: Path) -> None:
+    needed, free = header.elements * _WIDEST_BYTES, shutil.disk_usage(models_dir).free
+    if free < needed:
+        message = (
+            f"The converted model needs up to {needed >> 20} MiB in {models_dir}; {free >> 20} MiB are free."
+        )
+        raise ResourceExhausted(Reason.STORE_FULL, message)
 
 
 def _convert_into(folder: Path, path: Path, header: GgufHeader, progress: Progress) -> None:
@@ -90,7 +104,15 @@ def _convert_into(folder: Path, path: Path, header: GgufHeader, progress: Progre
         model = AutoModelForCausalLM.from_pretrained(
             alone, gguf_file="model.gguf", dtype=dtype, trust_remote_code=False
         )
-    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError, RuntimeError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        NotImplementedError,
+        RuntimeError,
+        IndexError,
+    ) as error:
         message = (
             f"{path} is a GGUF file of architecture {header.architecture!r} that cannot be converted: {error}"
         )

@@ -44,12 +44,15 @@ class GgufHeader:
         Key-value pairs whose value is a number, a bool or a string; arrays are left out.
     tensor_types
         Name of each tensor, and its storage type such as ``Q4_1`` or ``F32``.
+    elements
+        Numbers in all tensors together.
     size
         Bytes the tensors need, counted from the start of the file.
     """
 
     metadata: dict[str, int | float | bool | str]
     tensor_types: dict[str, str]
+    elements: int
     size: int
 
     @property
@@ -130,7 +133,7 @@ def _parse(cursor: _Cursor) -> GgufHeader:
     if "general.architecture" not in metadata:
         raise ValueError("it does not name an architecture")
 
-    types, ends = {}, [0]
+    types, ends, total = {}, [0], 0
     for _ in range(tensor_count):
         name, dimensions = cursor.text(), cursor.integer("<I")
         if dimensions > _MOST_DIMENSIONS:
@@ -141,13 +144,14 @@ def _parse(cursor: _Cursor) -> GgufHeader:
         if elements % block or name in types:
             raise ValueError(f"tensor {name!r} appears twice or does not fill its blocks")
         types[name] = kind.name
+        total += elements
         ends.append(cursor.integer("<Q") + elements // block * block_bytes)
 
     alignment = int(metadata.get("general.alignment", _DEFAULT_ALIGNMENT))
     if alignment < 1:
         raise ValueError(f"alignment is {alignment}")
     start = math.ceil(cursor.offset / alignment) * alignment
-    return GgufHeader(metadata=metadata, tensor_types=types, size=start + max(ends))
+    return GgufHeader(metadata=metadata, tensor_types=types, elements=total, size=start + max(ends))
 
 
 def _skip_array(cursor: _Cursor) -> None:

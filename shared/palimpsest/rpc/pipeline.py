@@ -29,6 +29,7 @@ from palimpsest.errors import (
     Reason,
     ResourceExhausted,
     Unavailable,
+    Unimplemented,
 )
 from palimpsest.rpc import calls
 from palimpsest.rpc.audit import AuditLog
@@ -222,6 +223,8 @@ class Pipeline(grpc.aio.ServerInterceptor):
             return DeadlineExceeded(
                 Reason.DEADLINE_EXCEEDED, "The call took longer than its deadline; pass a longer one."
             )
+        if isinstance(error, NotImplementedError):  # what generated servicers raise for a method left out
+            return Unimplemented(Reason.UNIMPLEMENTED, f"This server does not have {method}.")
         _log.error("bug", method=method, request_id=request_id, exc_info=error)
         return Internal(
             Reason.BUG,

@@ -19,7 +19,13 @@ def configure_logging(settings: Settings) -> None:
     if settings.log_json:
         renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        renderers = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        renderers = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                # Plain: the pretty one prints local variables, and with them prompts and tokens.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

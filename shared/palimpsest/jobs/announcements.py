@@ -48,10 +48,9 @@ class Announcements:
 
     async def close(self) -> None:
         """Unsubscribe; listeners are left to their slow timer."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        while self._task is not None and not self._task.done():
+            self._task.cancel()  # more than once: redis-py on Python 3.11 may swallow a cancellation
+            await asyncio.wait([self._task], timeout=0.2)
 
     async def _receive(self) -> None:
         while True:

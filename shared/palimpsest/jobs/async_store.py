@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
 
 import redis.asyncio
@@ -21,6 +22,26 @@ from palimpsest.settings import Settings
 T = TypeVar("T")
 _SLOW_TIMER = 5.0
 """Seconds after which a watcher reads the record again, announced or not: announcements may be lost."""
+
+
+@contextlib.contextmanager
+def _awaited() -> Iterator[None]:
+    """Translate Redis's errors, and raise a cancellation that was lost on the way.
+
+    redis-py sends through ``asyncio.wait_for``, which before Python 3.12 swallows a cancellation that comes as
+    the sending ends; a watcher whose caller has left would go on for ever.
+    """
+    with translated():
+        yield
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 class AsyncJobStore:
@@ -62,7 +83,7 @@ class AsyncJobStore:
 
     async def get(self, job_id: str) -> JobRecord:
         """Return the record, or raise NotFound."""
-        with translated():
+        with _awaited():
             fields: Any = await self.redis.hgetall(f"{self.prefix}job:{job_id}")  # type: ignore[misc]
         if not fields:
             raise calls.not_found(job_id)
@@ -107,20 +128,19 @@ class AsyncJobStore:
                     yield record
                 if record.terminal:
                     return
-                try:
-                    await asyncio.wait_for(changed.wait(), _SLOW_TIMER)
-                except TimeoutError:
-                    continue
+                await _set_within(changed, _SLOW_TIMER)
 
     async def wait(self, job_id: str, timeout: float) -> JobRecord:
         """Return the record when the job is done or ``timeout`` seconds have passed, whichever is first."""
-        latest = await self.get(job_id)
-        since = latest.revision
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                async for record in self.watch(job_id, since):
-                    latest = record
-        return latest
+        deadline = time.monotonic() + timeout
+        with self._announcements.listen(job_id) as changed:
+            while True:
+                changed.clear()
+                record = await self.get(job_id)
+                remaining = deadline - time.monotonic()
+                if record.terminal or remaining <= 0:
+                    return record
+                await _set_within(changed, min(remaining, _SLOW_TIMER))
 
     async def close(self) -> None:
         """End watching and stop waking workers; the client stays open."""
@@ -138,7 +158,7 @@ class AsyncJobStore:
         if self._clock is not None:
             arguments["now"] = self._clock()
         args = (self.prefix, call.transition, json.dumps(arguments, ensure_ascii=False))
-        with translated():
+        with _awaited():
             durable = call.durable and self._aof
             reply = await (self._durably(call, args) if durable else self._plainly(call, args))
         return call.read(reply)

@@ -1,0 +1,215 @@
+"""Any history of submissions, deliveries, crashes, expiries and repeats keeps the promises."""
+
+import uuid
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from palimpsest.embedded.valkey import ValkeyServer
+from palimpsest.errors import FailedPrecondition, NotFound, Reason
+from palimpsest.jobs import JobStore
+from palimpsest.jobs.calls import Claim
+from palimpsest.jobs.record import TERMINAL, JobRecord
+from palimpsest.settings import Settings
+from tests.unit.jobs.harness import Clock, echo
+
+DIGESTS = ["sha256:" + letter * 64 for letter in "abc"]
+
+
+class Lifecycle(RuleBasedStateMachine):
+    """Callers, workers that die silently, a sweep and a clock, against one real server."""
+
+    client: redis.Redis
+
+    jobs = Bundle("jobs")
+    runs = Bundle("runs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        config = Settings(redis_prefix=f"machine-{uuid.uuid4().hex[:8]}:", job_max_attempts=2)
+        self.store = JobStore(self.client, config, clock=self.clock)
+        self.seen: dict[str, JobRecord] = {}
+        self.retried: set[str] = set()
+        self.finished: dict[str, int] = {}  # accepted finishes since the last retry
+        self.ended: dict[str, set[str]] = {}  # runs whose finish was accepted
+        self.owners = 0
+
+    @rule(
+        target=jobs,
+        request_id=st.sampled_from(["", "r1", "r2"]),
+        action=st.sampled_from([None, {"a": 1}]),
+        skip=st.booleans(),
+        inputs=st.lists(st.sampled_from(DIGESTS), max_size=2),
+        timeout=st.sampled_from([None, 20.0]),
+    )
+    def submit(
+        self, request_id: str, action: Any, skip: bool, inputs: list[str], timeout: float | None
+    ) -> Any:
+        spec = echo(
+            request_id=request_id, action=action, skip_cache=skip, inputs=inputs, execution_timeout=timeout
+        )
+        record = self.store.submit(spec)
+        if record.id in self.seen:
+            return multiple()
+        return record.id
+
+    @rule(target=runs, job=jobs)
+    def deliver(self, job: str) -> Any:
+        """A hint arrives, whether the first or a stale copy."""
+        self.owners += 1
+        record = self.store.claim(job, f"run-{self.owners}", "worker")
+        if record is None:
+            return multiple()
+        before = self.seen.get(job)
+        assert before is not None
+        assert before.state == "QUEUED" or before.lease_ms <= self.clock.now, "two runs hold one lease"
+        return Claim(record.id, record.attempt, record.owner, record.worker)
+
+    @rule(run=runs)
+    def beat(self, run: Claim) -> None:
+        beat = self.store.heartbeat(run, {"done": self.clock.now % 97})
+        assert beat.lost == (not self.holds(run))
+
+    @rule(run=runs, digest=st.sampled_from(DIGESTS))
+    def work(self, run: Claim, digest: str) -> None:
+        holds = self.holds(run)
+        assert self.store.checkpoint(run, {"x": 1}) == holds
+        assert self.store.publish(run, digest) == holds
+
+    @rule(run=runs, fails=st.booleans())
+    def finish(self, run: Claim, fails: bool) -> None:
+        holds = self.holds(run)
+        if fails:
+            accepted = self.store.fail(run, NotFound(Reason.MODEL_NOT_FOUND, "gone"))
+        else:
+            accepted = self.store.succeed(run, "google.protobuf.StringValue", '"x"', {})
+        if holds:
+            assert accepted
+            self.finished[run.job_id] = self.finished.get(run.job_id, 0) + 1
+            self.ended.setdefault(run.job_id, set()).add(run.owner)
+        elif accepted:  # only the same run may hear again what it was told
+            assert run.owner in self.ended.get(run.job_id, set())
+
+    @rule(run=runs)
+    def release(self, run: Claim) -> None:
+        assert self.store.release(run) == self.holds(run)
+
+    @rule(run=consumes(runs))
+    def die(self, run: Claim) -> None:
+        """The worker is gone: nothing is ever heard of this run again."""
+
+    @rule(job=jobs)
+    def cancel(self, job: str) -> None:
+        if self.exists(job):
+            self.store.cancel(job)
+
+    @rule(job=jobs, request_id=st.sampled_from(["", "again"]))
+    def retry(self, job: str, request_id: str) -> None:
+        try:
+            record = self.store.retry(job, f"{job}{request_id}" if request_id else "")
+        except (FailedPrecondition, NotFound):
+            return
+        if record.state == "QUEUED" and self.seen[job].state in TERMINAL:
+            self.retried.add(job)
+            self.finished[job] = 0
+
+    @rule(job=consumes(jobs))
+    def delete(self, job: str) -> None:
+        if not self.exists(job):
+            return
+        if self.store.get(job).terminal:
+            self.store.delete(job)
+        else:
+            with pytest.raises(FailedPrecondition):
+                self.store.delete(job)
+
+    @rule(seconds=st.sampled_from([1.0, 6.0, 16.0, 40.0]))
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule()
+    def sweep(self) -> None:
+        for job, _ in self.store.sweep().hints:
+            assert self.store.get(job).state == "QUEUED"
+
+    @rule()
+    def forget(self) -> None:
+        """A long time passes."""
+        self.clock.advance(self.store.settings.job_retention_seconds + 1)
+        self.store.sweep()
+
+    def exists(self, job: str) -> bool:
+        return bool(self.client.exists(f"{self.store.prefix}job:{job}"))
+
+    def holds(self, run: Claim) -> bool:
+        if not self.exists(run.job_id):
+            return False
+        record = self.store.get(run.job_id)
+        return (record.state, record.owner, record.attempt) == ("RUNNING", run.owner, run.attempt)
+
+    @invariant()
+    def promises(self) -> None:
+        prefix = self.store.prefix
+        now = {record.id: record for record in self.store.list(page_size=1000).records}
+        for job, record in now.items():
+            before = self.seen.get(job)
+            if before is not None:
+                assert record.revision >= before.revision
+                if record.revision == before.revision:
+                    assert record.state == before.state
+                if before.state in TERMINAL and record.state != before.state:
+                    assert job in self.retried
+            assert record.attempt <= record.max_attempts
+            assert self.finished.get(job, 0) <= 1
+            assert (record.state == "RUNNING") == (self.score("leases", job) is not None)
+            assert (record.state == "QUEUED") == (self.score("hints", job) is not None)
+            assert (record.state in TERMINAL) == (self.score("expiry", job) is not None)
+            assert record.terminal == bool(record.end_ms)
+            assert (record.state in ("FAILED", "CANCELLED")) == (record.error is not None)
+        self.retried.clear()
+        self.seen = now
+        for state in ("QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"):
+            expected = {job.encode() for job, record in now.items() if record.state == state}
+            for index in (f"jobs:index:{state}", f"jobs:index:kind:test.echo:{state}"):
+                assert set(self.client.zrange(prefix + index, 0, -1)) == expected
+        for digest in DIGESTS:
+            owners = self.client.smembers(f"{prefix}refs:{digest}")
+            assert {owner.decode().removeprefix("job/") for owner in owners} <= set(now)
+            for owner in owners:
+                assert self.client.sismember(f"{prefix}owned:{owner.decode()}", digest)
+
+    def score(self, index: str, job: str) -> float | None:
+        return self.client.zscore(f"{self.store.prefix}jobs:{index}", job)  # type: ignore[return-value]
+
+
+def test_every_history_keeps_the_promises(tmp_path_factory: pytest.TempPathFactory):
+    # Its own server without an append-only file: thousands of submissions need not wait for a disk.
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey"), extra=["appendonly no"]).start()
+    try:
+        with redis.Redis.from_url(server.url) as client:
+            Lifecycle.client = client
+            run_state_machine_as_test(
+                Lifecycle,
+                settings=settings(
+                    max_examples=60,
+                    stateful_step_count=40,
+                    deadline=None,
+                    derandomize=True,
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+    finally:
+        server.stop()

@@ -40,7 +40,9 @@ class CertificateFiles:
     def credentials(self) -> grpc.ServerCredentials:
         """Return credentials that look at the files on every handshake."""
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration, self._fetch, require_client_authentication=self._client_ca is not None
+            self._configuration,
+            self._fetch,  # type: ignore[arg-type]  # None is documented to keep the configuration in use
+            require_client_authentication=self._client_ca is not None,
         )
 
     def _stat(self) -> list[tuple[int, int, int]]:

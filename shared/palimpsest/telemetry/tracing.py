@@ -5,7 +5,7 @@ Without OpenTelemetry every function here does nothing, so that the client need 
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import Token
 from typing import Any
 
@@ -13,7 +13,7 @@ try:
     from opentelemetry import context as otel_context
     from opentelemetry import propagate, trace
 except ImportError:  # the client alone is installed
-    trace = None
+    otel_context = propagate = trace = None
 
 
 @contextmanager
@@ -30,8 +30,7 @@ def span(name: str, *, kind: str = "INTERNAL", **attributes: str | int | float |
         Ids and figures.
     """
     if trace is None:
-        with nullcontext() as nothing:
-            yield nothing
+        yield None
         return
     tracer = trace.get_tracer("palimpsest")
     with tracer.start_as_current_span(name, kind=trace.SpanKind[kind], attributes=attributes) as current:
@@ -41,7 +40,7 @@ def span(name: str, *, kind: str = "INTERNAL", **attributes: str | int | float |
 def inject() -> dict[str, str]:
     """Return the headers that carry the current trace; none outside one."""
     headers: dict[str, str] = {}
-    if trace is not None:
+    if propagate is not None:
         propagate.inject(headers)
     return headers
 
@@ -49,7 +48,7 @@ def inject() -> dict[str, str]:
 @contextmanager
 def extract(headers: Mapping[str, str]) -> Iterator[None]:
     """Make the trace that headers carry the current one for the body."""
-    if trace is None:
+    if otel_context is None or propagate is None:
         yield
         return
     token: Token[Any] = otel_context.attach(propagate.extract(headers))

@@ -1,0 +1,85 @@
+"""The files under deploy/ parse, and name only things that exist."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helm_python.chart import Chart
+
+from palimpsest.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
+DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "palimpsest.json"
+CODE = "\n".join(p.read_text() for base in ("shared", "services") for p in (ROOT / base).rglob("*.py"))
+
+
+def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
+    files = Chart.load(ROOT / "deploy" / "helm" / "palimpsest").render(values, name="x")
+    return [d for text in files.values() for d in yaml.safe_load_all(text) if d]
+
+
+@pytest.mark.parametrize("values", [{}, {"tls": True, "keda": {"enabled": False}, "artifactUrl": "s3://b/p"}])
+def test_the_chart_renders_what_a_cluster_needs(values):
+    manifests = rendered(values)
+    kinds = {(m["kind"], m["metadata"]["name"]) for m in manifests}
+    assert {("Deployment", f"x-{n}") for n in ("registry", "decoding", "worker-cpu", "worker-gpu")} <= kinds
+    assert (("ScaledObject", "x-worker-gpu") in kinds) is not bool(values)
+    for deployment in (m for m in manifests if m["kind"] == "Deployment"):
+        pod = deployment["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert "livenessProbe" in container
+        names = {variable["name"] for variable in container["env"]}
+        assert ("PALIMPSEST_INSECURE" in names) is not values.get("tls", False)
+        assert names <= {f"PALIMPSEST_{field.upper()}" for field in Settings.model_fields}
+
+
+def test_workers_scale_on_work_and_not_on_messages():
+    scalers = [m for m in rendered({}) if m["kind"] == "ScaledObject"]
+    for scaler in scalers:
+        (trigger,) = scaler["spec"]["triggers"]
+        assert trigger["type"] == "prometheus"
+        assert 'state=~"queued|running"' in trigger["metadata"]["query"]
+
+
+def test_alert_rules_are_valid():
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    for rule in (rule for group in groups for rule in group["rules"]):
+        assert {"alert", "expr", "labels", "annotations"} <= set(rule)
+    promtool = shutil.which("promtool")
+    if promtool:  # Prometheus's own opinion, where it is installed
+        subprocess.run([promtool, "check", "rules", str(RULES)], check=True, capture_output=True)
+
+
+def test_rules_and_dashboard_ask_for_metrics_that_exist():
+    board = json.loads(DASHBOARD.read_text())
+    expressions = [t["expr"] for panel in board["panels"] for t in panel["targets"]]
+    expressions += [
+        rule["expr"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
+    ]
+    asked = {
+        re.sub(r"_(bucket|count|sum)$", "", name)
+        for expression in expressions
+        for name in re.findall(r"\bpalimpsest_\w+", expression)
+    }
+    assert len(asked) > 8
+    for name in sorted(asked):
+        assert f'"{name.removesuffix("_total")}' in CODE, name
+
+
+def test_compose_names_every_room_and_only_known_settings():
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    rooms = {p.parent.name for p in (ROOT / "services").glob("*/__init__.py")}
+    assert rooms | {"redis", "worker-cpu", "worker-gpu"} <= set(compose["services"])
+    for name, service in compose["services"].items():
+        assert name in {"prometheus", "grafana"} or service["read_only"] is True
+        for variable in service.get("environment", {}):
+            if variable.startswith("PALIMPSEST_"):
+                assert variable.removeprefix("PALIMPSEST_").lower() in Settings.model_fields, variable

@@ -97,21 +97,29 @@ class RemoteObjects:
     def __init__(self, url: str, options: Mapping[str, object], staging: Path) -> None:
         self._fs, root = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **options})
         self._root = root.rstrip("/")
+        self._folders: set[str] = set()
         self.staging = staging
         self.staging.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
+    def _make_folder(self, name: str) -> None:
+        """Make an object's folder once: object stores have none, but asking costs them a request."""
+        folder = self._path(name).rpartition("/")[0]
+        if folder not in self._folders:
+            self._fs.makedirs(folder, exist_ok=True)
+            self._folders.add(folder)
+
     def publish(self, staged: Path, name: str) -> None:
         """Move a complete local file to a name; a reader sees all of it, or what was there before."""
-        self._fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+        self._make_folder(name)
         self._fs.put_file(str(staged), self._path(name))
         staged.unlink()
 
     def write(self, name: str, data: bytes) -> None:
         """Store a small object whole."""
-        self._fs.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+        self._make_folder(name)
         self._fs.pipe_file(self._path(name), data)
 
     def open(self, name: str) -> BinaryIO:
@@ -120,7 +128,7 @@ class RemoteObjects:
 
     def move(self, name: str, target: str) -> bool:
         """Rename an object; its age counts from now. False if it is not there."""
-        self._fs.makedirs(self._path(target).rpartition("/")[0], exist_ok=True)
+        self._make_folder(target)
         try:
             with (
                 self._fs.open(self._path(name), "rb") as source,

@@ -97,7 +97,10 @@ class Uploads:
         """Drop uploads untouched since older_than (seconds since 1970); return the bytes freed."""
         freed = 0
         for place in self._folder.iterdir():
-            files = [file.stat() for file in place.iterdir()]
+            try:
+                files = [file.stat() for file in place.iterdir()]
+            except FileNotFoundError:  # its stream renamed a file, or another sweep took it
+                continue
             if any(status.st_mtime >= older_than for status in files):
                 continue
             size = sum(status.st_size for status in files)

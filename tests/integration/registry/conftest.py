@@ -1,0 +1,108 @@
+"""The registry alone, with a worker of its own: collecting garbage here must not touch what other tests hold."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from palimpsest.api.artifacts.v1 import artifacts_pb2, artifacts_pb2_grpc
+from palimpsest.api.jobs.v1 import jobs_pb2_grpc
+from palimpsest.api.models.v1 import models_pb2, models_pb2_grpc
+from palimpsest.embedded.valkey import ValkeyServer
+from palimpsest.errors import PalimpsestError
+from palimpsest.rpc.channel import open_aio_channel
+from palimpsest.rpc.errors import from_rpc_error, from_status
+from palimpsest.rpc.server import Server
+from palimpsest.settings import Settings
+from services.registry import RegistryRoom
+
+ROOT = Path(__file__).parents[3]
+RESULTS: list[type[Message]] = [models_pb2.Model, models_pb2.PairReport, artifacts_pb2.CollectGarbageResponse]
+
+
+@pytest.fixture(scope="module")
+def registry_settings(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(
+        state_dir=tmp_path_factory.mktemp("registry"),
+        redis_url=valkey.url,
+        redis_prefix=f"test-{uuid.uuid4().hex[:12]}:",
+        listen="127.0.0.1:0",
+        threads=1,
+        drain_seconds=1.0,
+        artifact_max_bytes=64 << 20,
+    )
+
+
+@pytest.fixture(scope="module")
+async def server(registry_settings: Settings) -> AsyncIterator[Server]:
+    server = Server(registry_settings, [RegistryRoom()])
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture(scope="module")
+def worker(registry_settings: Settings) -> Iterator[None]:
+    environment = {
+        **os.environ,
+        "PALIMPSEST_REDIS_URL": registry_settings.redis_url,
+        "PALIMPSEST_REDIS_PREFIX": registry_settings.redis_prefix,
+        "PALIMPSEST_STATE_DIR": str(registry_settings.state_dir),
+    }
+    process = subprocess.Popen([sys.executable, "-m", "services.worker"], cwd=ROOT, env=environment)
+    yield
+    process.terminate()
+    process.wait(30)
+
+
+@contextmanager
+def typed() -> Iterator[None]:
+    """Raise what the server answered as the project's own errors."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from error
+
+
+@pytest.fixture(scope="module")
+async def registry(server: Server) -> AsyncIterator[SimpleNamespace]:
+    async with open_aio_channel(f"127.0.0.1:{server.port}") as channel:
+        yield SimpleNamespace(
+            artifacts=artifacts_pb2_grpc.ArtifactServiceStub(channel),
+            models=models_pb2_grpc.ModelServiceStub(channel),
+            jobs=jobs_pb2_grpc.JobsServiceStub(channel),
+            operations=operations_pb2_grpc.OperationsStub(channel),
+        )
+
+
+@pytest.fixture
+def ended(registry: SimpleNamespace, worker: None) -> Callable[[Any], Awaitable[Any]]:
+    """Wait for an operation and unpack its result, or raise its error."""
+
+    async def wait(operation: Any) -> Any:
+        for _ in range(6):
+            request = operations_pb2.WaitOperationRequest(name=operation.name, timeout=Duration(seconds=20))
+            operation = await registry.operations.WaitOperation(request, timeout=30)
+            if operation.done:
+                break
+        assert operation.done, operation
+        if operation.HasField("error"):
+            error = from_status(operation.error)
+            assert isinstance(error, PalimpsestError)
+            raise error
+        result = next(kind() for kind in RESULTS if operation.response.Is(kind.DESCRIPTOR))
+        operation.response.Unpack(result)
+        return result
+
+    return wait

@@ -50,7 +50,8 @@ class Choice:
 
 def uniform(seed: int, sequence: int, step: int) -> float:
     """The random number in [0, 1) for one token of one sequence: Philox under the key (seed, sequence)."""
-    bits = np.random.Philox(key=[seed & (2**64 - 1), sequence], counter=[step, 0, 0, 0])
+    key = np.array([seed & (2**64 - 1), sequence], dtype=np.uint64)
+    bits = np.random.Philox(key=key, counter=step)
     return float(np.random.Generator(bits).random())
 
 

@@ -25,6 +25,7 @@ class Detokenizer:
         self._ids: list[int] = []
         self._context, self._settled = 0, 0
         self._before = ""
+        self._in_bytes = False
 
     def _decode(self, start: int) -> str:
         return self._tokenizer.decode(
@@ -33,15 +34,22 @@ class Detokenizer:
 
     def _is_open(self, text: str) -> bool:
         """Whether a later token may still change the end of the text."""
-        if text.endswith("\ufffd"):
+        return self._in_bytes or text.endswith("\ufffd")
+
+    def _ends_in_bytes(self, token: int) -> bool:
+        """Whether the text now ends in byte tokens.
+
+        A run of them is decoded as a whole: one bad byte at its end spoils the characters before it.
+        """
+        piece = self._tokenizer.convert_ids_to_tokens(token)
+        if isinstance(piece, str) and _BYTE_TOKEN.fullmatch(piece):
             return True
-        last = self._tokenizer.convert_ids_to_tokens(self._ids[-1])
-        # A run of byte tokens is decoded as a whole: one bad byte at its end spoils the characters before it.
-        return isinstance(last, str) and _BYTE_TOKEN.fullmatch(last) is not None
+        return self._in_bytes and not self._tokenizer.decode([token], skip_special_tokens=True)
 
     def push(self, token: int) -> str:
         """Add a token; returns the text that has become certain."""
         self._ids.append(token)
+        self._in_bytes = self._ends_in_bytes(token)
         text = self._decode(self._context)
         if self._is_open(text) or len(text) <= len(self._before):
             return ""

@@ -1,0 +1,42 @@
+"""The command against the real stack."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from palimpsest import Client, cli
+from palimpsest.embedded.stack import Stack
+
+
+class Run:
+    """What a command printed and ended with."""
+
+    def __init__(self, result: Any) -> None:
+        self.code = result.exit_code
+        self.out = result.stdout
+        self.err = result.stderr
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document printed."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def palimpsest(stack: Stack) -> Callable[..., Run]:
+    def run(*words: object, input: str | None = None) -> Run:
+        environment = {"PALIMPSEST_SERVER": stack.target, "PALIMPSEST_MODEL": ""}
+        return Run(CliRunner().invoke(cli.app, [str(w) for w in words], input=input, env=environment))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cli_model(stack: Stack, tiny_model: Path) -> str:
+    with Client(stack.target) as client:
+        client.models.register_model(model_id="cli-tiny", source=str(tiny_model)).result(timeout=60)
+    return "cli-tiny"

@@ -1,0 +1,157 @@
+"""Stacks of their own: started, found, broken, stopped, and nothing left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from palimpsest import Client
+from palimpsest.client.health import serving
+from palimpsest.embedded.local import ensure_running, stop_running
+from palimpsest.embedded.probes import processes_of
+from palimpsest.embedded.stack import Stack
+from palimpsest.embedded.state import is_locked, running
+from palimpsest.errors import FailedPrecondition, Unavailable
+from palimpsest.settings import Settings
+from tests.waiting import until
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Settings of a stack of the test's own; whatever is left of it is ended."""
+    settings = Settings(
+        state_dir=tmp_path / "state", redis_url="", listen="127.0.0.1:0", threads=1, drain_seconds=0.5
+    )
+    yield settings
+    for pid in processes_of(settings.state_dir):
+        os.kill(pid, signal.SIGKILL)
+
+
+def command(settings, *words):
+    environment = os.environ | {
+        "PALIMPSEST_STATE_DIR": str(settings.state_dir),
+        "PALIMPSEST_LISTEN": "127.0.0.1:0",
+        "PALIMPSEST_DRAIN_SECONDS": "0.5",
+        "PALIMPSEST_REDIS_URL": "",
+        "PALIMPSEST_SERVER": "",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "palimpsest.cli", *words], env=environment, capture_output=True, text=True
+    )
+
+
+def nothing_left(settings):
+    return until(lambda: not is_locked(settings.state_dir) and not processes_of(settings.state_dir))
+
+
+def test_up_health_up_again_down(own):
+    assert command(own, "health").returncode == 4
+    first = command(own, "up", "--detach")
+    assert first.returncode == 0, first.stderr
+    target = running(own.state_dir).target
+    assert target in first.stdout
+    assert command(own, "health").returncode == 0
+    assert target in command(own, "up", "--detach").stdout
+    refused = command(own, "up")
+    assert refused.returncode == 5
+    assert "STACK_RUNNING" in refused.stderr
+    down = command(own, "down")
+    assert (down.returncode, down.stdout) == (0, f"Stopped {target}.\n")
+    assert nothing_left(own)
+    assert "No stack runs" in command(own, "down").stdout
+
+
+def test_the_foreground_ends_with_its_signal(own):
+    environment = os.environ | {
+        "PALIMPSEST_STATE_DIR": str(own.state_dir),
+        "PALIMPSEST_LISTEN": "127.0.0.1:0",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "palimpsest.cli", "up"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline().startswith("Palimpsest serves 127.0.0.1:")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert nothing_left(own)
+
+
+def test_a_killed_launcher_leaves_nothing(own):
+    ensure_running(own)
+    state = running(own.state_dir)
+    assert len(state.processes) == 3
+    os.kill(state.pid, signal.SIGKILL)
+    assert nothing_left(own)
+    # And the next start finds its way.
+    with Stack(own) as stack:
+        assert serving(stack.target)
+    assert nothing_left(own)
+
+
+def test_local_clients_share_one_stack(own):
+    with ThreadPoolExecutor() as pool:
+        clients = list(pool.map(lambda _: Client.local(own), range(3)))
+    assert len({client.target for client in clients}) == 1
+    artifact = clients[0].artifacts.upload(b"shared")
+    assert clients[1].artifacts.read_bytes(artifact.digest) == b"shared"
+    for client in clients:
+        client.close()
+    stop_running(own)
+    assert nothing_left(own)
+
+
+def test_children_that_die_come_back_with_what_they_knew(own):
+    with Stack(own) as stack, Client(stack.target) as client:
+        artifact = client.artifacts.upload(b"kept")
+        done = client.artifacts.collect_garbage(dry_run=True)
+        done.result(timeout=60)
+        for name in ("server", "worker", "valkey"):
+            before = {child.name: child.pid for child in stack.status()}
+            os.kill(before[name], signal.SIGKILL)
+            now = until(lambda n=name, old=before[name]: _pid(stack, n) not in (None, old) and _pid(stack, n))
+            assert now
+            until(lambda: serving(stack.target))
+            assert client.artifacts.read_bytes(artifact.digest) == b"kept"
+            assert client.job(done.name).done()
+            client.artifacts.collect_garbage(dry_run=True).result(timeout=60)
+        assert all(child.restarts == 1 for child in stack.status())
+    assert nothing_left(own)
+
+
+def _pid(stack, name):
+    return next(child.pid for child in stack.status() if child.name == name)
+
+
+def test_a_programs_own_stack_is_not_ours_to_stop(own):
+    with Stack(own):
+        with pytest.raises(FailedPrecondition, match="end that process"):
+            stop_running(own)
+        with pytest.raises(FailedPrecondition, match="already runs"):
+            Stack(own).start()
+    assert nothing_left(own)
+
+
+def test_a_server_that_cannot_start_shows_its_log(own):
+    open_to_all = own.model_copy(update={"listen": "0.0.0.0:0", "insecure": False})
+    with pytest.raises(Unavailable, match="Refusing to listen"):
+        Stack(open_to_all).start()
+    assert nothing_left(own)
+
+
+def test_an_address_that_is_taken_is_refused_if_asked_for_by_name(own, stack):
+    with pytest.raises(FailedPrecondition, match="Something else listens"):
+        Stack(own, listen=stack.target).start()
+    with Stack(own.model_copy(update={"listen": stack.target})) as other:
+        assert other.target != stack.target
+    assert nothing_left(own)
+
+
+async def test_the_asyncio_client_finds_it_too(own):
+    from palimpsest import AsyncClient
+
+    async with await AsyncClient.local(own) as client:
+        assert (await client.models.list_models()).models == []
+    stop_running(own)

@@ -1,0 +1,159 @@
+"""The batch job's handler with real artefacts: order, bad lines, being killed and going on."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from palimpsest.api.decoding.v1 import decoding_pb2 as pb
+from palimpsest.errors import Cancelled, InvalidArgument, Reason
+from palimpsest.jobs import Drain, JobContext, WorkerResources
+from palimpsest.jobs.progress import NullProgress
+from palimpsest.models import register
+from services.decoding import tasks
+
+
+class Watched(NullProgress):
+    """Remembers what was reported, and raises when told to."""
+
+    def __init__(self, resume=None, stop: Callable[[int], None] = lambda done: None) -> None:
+        super().__init__(resume)
+        self.steps: list[tuple[int, int]] = []
+        self.published: list[str] = []
+        self._stop = stop
+
+    def step(self, done: int, total: int, stage: str = "") -> None:
+        self.steps.append((done, total))
+        self._stop(done)
+
+    def publish(self, digest: str) -> None:
+        self.published.append(digest)
+
+
+@pytest.fixture
+def resources(settings, tiny_model) -> WorkerResources:
+    quick = settings.model_copy(update={"dtype": "float32", "device": "cpu", "engine_cache_bytes": 8 << 20})
+    resources = WorkerResources(quick, redis.Redis.from_url(quick.redis_url))
+    register("tiny", str(tiny_model), resources.models, quick, NullProgress())
+    return resources
+
+
+def run(resources, lines: list[object], progress=None, **fields) -> tuple[pb.GenerateBatchResponse, bytes]:
+    data = b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
+    request = pb.GenerateBatchRequest(
+        model="tiny", input=resources.artifacts.put_bytes(data).digest, **{"max_tokens": 8, **fields}
+    )
+    job = JobContext("job", "me", 1, progress or Watched(), resources)
+    response = tasks.generate_batch(request, job)
+    return response, resources.artifacts.read_bytes(response.output.digest)
+
+
+def test_one_line_out_for_each_line_in(resources):
+    lines = [
+        {"id": "a", "prompt": "the quick"},
+        {"prompt": "fox", "n": 2, "temperature": 1.0, "seed": 9, "max_tokens": 3},
+        {"id": 7, "messages": [{"role": "user", "content": "hi"}], "logprobs": 1},
+        {"id": "bad", "prompt": "x", "temprature": 1},
+        b"this is not JSON\n",
+        b"\n",
+        {"id": "long", "prompt": "x", "max_tokens": 5000},
+        {"prompt": ""},
+        {"prompt": "x", "messages": [{"role": "user", "content": "y"}]},
+        {"id": "last", "prompt": "dog", "stop": "zzz"},
+    ]
+    progress = Watched()
+    response, data = run(resources, lines, progress)
+    out = [json.loads(line) for line in data.splitlines()]
+    assert [o["index"] for o in out] == list(range(10))
+    assert [o["id"] for o in out] == ["a", None, 7, "bad", None, None, "long", None, None, "last"]
+    errors = {o["index"]: o["error"]["reason"] for o in out if "error" in o}
+    assert errors == {
+        3: "BATCH_LINE_INVALID",
+        4: "BATCH_LINE_INVALID",
+        5: "BATCH_LINE_INVALID",
+        6: "PROMPT_TOO_LONG",
+        7: "PROMPT_EMPTY",
+        8: "BATCH_LINE_INVALID",
+    }
+    assert "temprature" in out[3]["error"]["message"]
+    assert (response.succeeded, response.failed) == (4, 6)
+    assert len(out[1]["outputs"]) == 2
+    assert out[1]["outputs"][0]["generated_tokens"] <= 3
+    assert len(out[2]["outputs"][0]["logprobs"]) == out[2]["outputs"][0]["generated_tokens"]
+    made = [o for line in out for o in line.get("outputs", [])]
+    assert response.generated_tokens == sum(o["generated_tokens"] for o in made)
+    assert progress.steps[-1] == (10, 10)
+    assert response.output.digest in progress.published
+
+
+SAMPLED = {"sampling": pb.SamplingConfig(temperature=1.3)}
+
+
+def test_a_batch_that_was_stopped_goes_on_to_the_same_bytes(resources, monkeypatch):
+    lines = [{"id": n, "prompt": f"the fox {n % 5}"} for n in range(40)]
+    expected = run(resources, lines, **SAMPLED)
+    assert len({json.loads(line)["outputs"][0]["seed"] for line in expected[1].splitlines()}) == 40
+
+    def drain(done: int) -> None:
+        if done == 17:
+            raise Drain
+
+    first = Watched(stop=drain)
+    with pytest.raises(Drain):
+        run(resources, lines, first, **SAMPLED)
+    state = first.resume()
+    assert state is not None
+    assert state["lines"] == 17
+    second = Watched(resume=json.loads(json.dumps(state)))
+    response, data = run(resources, lines, second, **SAMPLED)
+    assert data == expected[1]
+    assert response == expected[0] or response.output.digest == expected[0].output.digest
+    assert min(done for done, total in second.steps if total) == 17
+
+    monkeypatch.setattr(tasks, "_LINES_PER_CHECKPOINT", 4)
+
+    def die(done: int) -> None:
+        if done == 11:
+            raise RuntimeError("power cut")
+
+    third = Watched(stop=die)
+    with pytest.raises(RuntimeError):
+        run(resources, lines, third, **SAMPLED)
+    state = third.resume()
+    assert state is not None
+    assert state["lines"] == 8
+    response, data = run(resources, lines, Watched(resume=state), **SAMPLED)
+    assert data == expected[1]
+    assert (response.succeeded, response.generated_tokens) == (
+        expected[0].succeeded,
+        expected[0].generated_tokens,
+    )
+
+
+def test_a_cancelled_batch_leaves_nothing_in_the_engine(resources):
+    def cancel(done: int) -> None:
+        if done == 3:
+            raise Cancelled(Reason.JOB_CANCELLED, "cancelled")
+
+    with pytest.raises(Cancelled):
+        run(
+            resources,
+            [{"prompt": f"the {n}"} for n in range(30)],
+            Watched(stop=cancel),
+            max_tokens=200,
+        )
+    response, _ = run(resources, [{"prompt": "the"}])
+    assert response.succeeded == 1
+
+
+def test_an_empty_batch_is_refused(resources):
+    with pytest.raises(InvalidArgument) as caught:
+        run(resources, [])
+    assert caught.value.reason == "BATCH_EMPTY"
+
+
+def test_a_last_line_without_an_end_counts(resources):
+    response, data = run(resources, [b'{"prompt":"the"}\n{"prompt":"fox"}'])
+    assert response.succeeded == 2
+    assert len(data.splitlines()) == 2

@@ -12,10 +12,14 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
 from palimpsest.jobs.progress import NullProgress, Progress
 from palimpsest.models.gguf_file import GgufHeader, read_gguf_header
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _STAGES = 4
 _WIDEST_BYTES = 4
@@ -23,6 +27,11 @@ _WIDEST_BYTES = 4
 _LOCK_POLL_SECONDS = 0.2
 _DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone"}
 """Values of ``tokenizer.ggml.pre`` whose tokenizers split every digit off before byte-level BPE."""
+_LLAMA_3 = {"llama3", "llama-v3", "llama-bpe"}
+_LLAMA_3_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def convert_gguf(path: Path, models_dir: Path, progress: Progress | None = None) -> Path:
@@ -88,9 +97,10 @@ def _check_space(header: GgufHeader, models_dir: Path) -> None:
 
 def _convert_into(folder: Path, path: Path, header: GgufHeader, progress: Progress) -> None:
     import torch
-    from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     # transformers looks for companions beside the file it is given: show it a folder that has none.
     alone = folder / "source"
     alone.mkdir(parents=True)
@@ -117,17 +127,39 @@ def _convert_into(folder: Path, path: Path, header: GgufHeader, progress: Progre
             f"{path} is a GGUF file of architecture {header.architecture!r} that cannot be converted: {error}"
         )
         raise InvalidArgument(Reason.MODEL_INVALID, message) from error
-    if header.metadata.get("tokenizer.ggml.pre") in _DIGITS_APART:
-        # The GGUF reader of transformers drops this step, which changes the ids of "\n\n1".
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
+    restore_splitting(tokenizer.backend_tokenizer, str(header.metadata.get("tokenizer.ggml.pre", "")))
     shutil.rmtree(alone)
     # What is saved is no longer quantised, and saving refuses a model that claims to be.
     vars(model).update(is_quantized=False, hf_quantizer=None)
     vars(model.config).pop("quantization_config")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def restore_splitting(tokenizer: "Tokenizer", splitting: str) -> None:
+    r"""Put back how a tokenizer splits text before merging, which transformers' GGUF reader leaves out.
+
+    It gives every llama file GPT-2's rules, under which ``"\n\n1"`` and ``"12345"`` become other ids than those
+    the model was trained on.
+
+    Parameters
+    ----------
+    tokenizer
+        Changed in place.
+    splitting
+        The file's ``tokenizer.ggml.pre``; those not known here leave the tokenizer as it is.
+    """
+    from tokenizers import Regex, models, pre_tokenizers
+
+    if splitting in _DIGITS_APART:
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+    elif splitting in _LLAMA_3 and isinstance(tokenizer.model, models.BPE):
+        words = pre_tokenizers.Split(Regex(_LLAMA_3_WORDS), behavior="isolated")
+        bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, bytes_])
+        tokenizer.model.ignore_merges = True
 
 
 @contextlib.contextmanager

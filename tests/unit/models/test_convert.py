@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from palimpsest.errors import Cancelled, InvalidArgument, NotFound
 from palimpsest.jobs.progress import NullProgress
 from palimpsest.models import convert_gguf, sample, sample_gguf
+from palimpsest.models.convert import restore_splitting
 from palimpsest.models.folder import inspect_folder
 from palimpsest.models.gguf_file import read_gguf_header
 
@@ -71,10 +73,25 @@ def test_folder_loads_as_any_other(converted):
 
 
 def test_digits_are_split_as_the_file_says(converted):
-    from tokenizers import Tokenizer
-
     pre = Tokenizer.from_file(str(converted / "tokenizer.json")).pre_tokenizer
     assert [piece for piece, _ in pre.pre_tokenize_str("x\n\n12")] == ["x", "ĊĊ", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("splitting", "text", "pieces"),
+    [
+        ("smollm", "a\n\n12", ["a", "ĊĊ", "1", "2"]),
+        ("smollm", "x  19 z", ["x", "ĠĠ", "1", "9", "Ġz"]),
+        ("llama-bpe", "a\n\n12345", ["a", "ĊĊ", "123", "45"]),
+        ("llama-bpe", "It'S x_y  z", ["It", "'S", "Ġx", "_y", "Ġ", "Ġz"]),
+        ("something-else", "12345", ["12345"]),
+    ],
+)
+def test_splitting(splitting, text, pieces):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    restore_splitting(tokenizer, splitting)
+    assert [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)] == pieces
 
 
 def test_second_conversion_is_the_first(converted, tiny_gguf, tmp_path):

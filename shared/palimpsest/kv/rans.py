@@ -1,0 +1,311 @@
+"""Interleaved range asymmetric numeral systems (rANS): symbols to bits and back, in integers only.
+
+One stream codes a matrix of byte symbols ``[tokens, width]``, row by row. Column ``c`` has the frequency table
+``classes[c]`` and belongs to lane ``c % LANES``; each lane is a 32-bit state that takes 16-bit words from one
+shared sequence, in column order. Every operation is an integer one, so that the same symbols give the same bytes on
+every machine. The loops are compiled with numba, which releases the GIL: streams can be coded in parallel
+threads. Without numba a numpy version runs the same algorithm a block of lanes at a time.
+
+Stream: ``LANES`` little-endian u32 states, then little-endian u16 words.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from palimpsest.errors import DataLoss, InvalidArgument, Reason
+
+try:
+    from numba import njit
+except ImportError:  # the numpy version below stands in: slow, the same bytes
+    njit = None
+
+LANES = 32
+PROBABILITY_BITS = 12
+TOTAL = 1 << PROBABILITY_BITS
+ALPHABET = 256
+STATE_FLOOR = 1 << 16
+_STATE_BYTES = 4 * LANES
+
+compiled = njit is not None
+"""Whether numba is here. Without it coding is some hundred times slower."""
+
+
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile with numba where it is installed, once for all runs, without the GIL; else return as is."""
+    return njit(function, nogil=True, cache=True) if njit is not None else function
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Integer frequency tables, one row for each class of columns.
+
+    Parameters
+    ----------
+    frequencies
+        ``[classes, 256]`` uint16; each row sums to 4096. A symbol of frequency 0 cannot be coded.
+    """
+
+    frequencies: np.ndarray
+    starts: np.ndarray = field(init=False, repr=False)
+    slots: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        rows = np.ascontiguousarray(self.frequencies, dtype=np.uint32)
+        if rows.ndim != 2 or rows.shape[1] != ALPHABET or not (rows.sum(1) == TOTAL).all():
+            raise InvalidArgument(
+                Reason.KV_PROFILE_INVALID,
+                f"Frequency tables are [classes, 256] and sum to {TOTAL}; recalibrate.",
+            )
+        starts = (np.cumsum(rows, 1) - rows).astype(np.uint32)
+        # One slot is all a decoder needs for a symbol: symbol | frequency - 1 | offset inside the symbol's range.
+        symbols = np.repeat(np.tile(np.arange(ALPHABET, dtype=np.uint32), len(rows)), rows.ravel())
+        owner = np.repeat(np.arange(len(rows)), TOTAL)
+        offset = np.tile(np.arange(TOTAL, dtype=np.uint32), len(rows)) - starts[owner, symbols]
+        slots = symbols | (rows[owner, symbols] - 1) << 8 | offset << 20
+        for name, value in (("frequencies", rows), ("starts", starts), ("slots", slots.astype(np.uint32))):
+            object.__setattr__(self, name, value)
+
+    def cost(self) -> np.ndarray:
+        """Return the ideal bits of each symbol, ``[classes, 256]`` float64; infinite where it cannot be coded."""
+        with np.errstate(divide="ignore"):
+            return PROBABILITY_BITS - np.log2(self.frequencies.astype(np.float64))
+
+
+def frequencies_from_counts(counts: np.ndarray) -> np.ndarray:
+    """Turn counts into frequencies that sum to 4096, every symbol codable, by integer arithmetic.
+
+    Parameters
+    ----------
+    counts
+        ``[classes, 256]`` non-negative integers; a row's sum is below 2**50.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``[classes, 256]`` uint16.
+    """
+    counts = np.asarray(counts, dtype=np.int64)
+    room = TOTAL - ALPHABET
+    sums = np.maximum(counts.sum(1, keepdims=True), 1)
+    share, rest = np.divmod(counts * room, sums)
+    result = share + 1
+    for row, fraction in zip(result, rest, strict=True):
+        best = np.lexsort((np.arange(ALPHABET), -fraction))[: TOTAL - int(row.sum())]
+        row[best] += 1
+    return result.astype(np.uint16)
+
+
+def encode(symbols: np.ndarray, classes: np.ndarray, tables: Tables) -> bytes:
+    """Code a matrix of symbols into one stream.
+
+    Parameters
+    ----------
+    symbols
+        ``[tokens, width]`` uint8.
+    classes
+        ``[width]`` uint8, the table of each column.
+    tables
+        The frequencies, the same at both ends.
+
+    Returns
+    -------
+    bytes
+        The stream.
+
+    Raises
+    ------
+    InvalidArgument
+        A symbol has frequency 0 in its table.
+    """
+    symbols = np.ascontiguousarray(symbols, dtype=np.uint8)
+    classes = np.ascontiguousarray(classes, dtype=np.uint8)
+    words = np.empty(symbols.size, dtype=np.uint16)
+    states = np.full(LANES, STATE_FLOOR, dtype=np.uint32)
+    run = _encode_lanes if compiled else _encode_blocks
+    first = int(run(symbols, classes, tables.frequencies, tables.starts, words, states))
+    if first < 0:
+        raise InvalidArgument(
+            Reason.KV_PROFILE_INVALID, "A symbol has no room in its frequency table; recalibrate the profile."
+        )
+    return states.astype("<u4").tobytes() + words[first:].astype("<u2").tobytes()
+
+
+def decode(stream: bytes | memoryview, tokens: int, classes: np.ndarray, tables: Tables) -> np.ndarray:
+    """Read back a matrix of symbols.
+
+    Parameters
+    ----------
+    stream
+        What ``encode`` returned.
+    tokens
+        Rows of the matrix.
+    classes
+        ``[width]`` uint8, the table of each column.
+    tables
+        The frequencies it was coded with.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``[tokens, width]`` uint8.
+
+    Raises
+    ------
+    DataLoss
+        The stream is too short or too long, or does not end in the state it was begun in.
+    """
+    classes = np.ascontiguousarray(classes, dtype=np.uint8)
+    if len(stream) < _STATE_BYTES or len(stream) % 2:
+        raise DataLoss(Reason.KV_DAMAGED, "An entropy-coded section is cut short; fetch the chunk again.")
+    states = np.frombuffer(stream, dtype="<u4", count=LANES).astype(np.uint32)
+    words = np.frombuffer(stream, dtype="<u2", offset=_STATE_BYTES).astype(np.uint16, copy=False)
+    if (states < STATE_FLOOR).any():
+        raise DataLoss(Reason.KV_DAMAGED, "An entropy-coded section has a state no encoder writes.")
+    # A row takes at most one word for each column: the pad lets the compiled loop check once a row.
+    padded = np.concatenate([words, np.zeros(len(classes), dtype=np.uint16)])
+    out = np.empty((tokens, len(classes)), dtype=np.uint8)
+    run = _decode_lanes if compiled else _decode_blocks
+    taken = int(run(padded, len(words), states, classes, tables.slots, out))
+    if taken != len(words) or (states != STATE_FLOOR).any():
+        raise DataLoss(
+            Reason.KV_DAMAGED, "An entropy-coded section does not end where it should; fetch it again."
+        )
+    return out
+
+
+@jit
+def _encode_lanes(
+    symbols: np.ndarray,
+    classes: np.ndarray,
+    frequencies: np.ndarray,
+    starts: np.ndarray,
+    words: np.ndarray,
+    states: np.ndarray,
+) -> int:
+    """Code from the last symbol to the first; words fill from the back. Returns the first word used, or -1."""
+    tokens, width = symbols.shape
+    position = words.shape[0]
+    for token in range(tokens - 1, -1, -1):
+        for column in range(width - 1, -1, -1):
+            symbol = symbols[token, column]
+            table = classes[column]
+            frequency = np.uint64(frequencies[table, symbol])
+            if frequency == np.uint64(0):
+                return -1
+            lane = column & (LANES - 1)
+            state = np.uint64(states[lane])
+            if state >= (frequency << np.uint64(32 - PROBABILITY_BITS)):
+                position -= 1
+                words[position] = np.uint16(state & np.uint64(0xFFFF))
+                state >>= np.uint64(16)
+            quotient = np.uint64(np.uint32(state) // np.uint32(frequency))
+            remainder = state - quotient * frequency
+            states[lane] = np.uint32(
+                (quotient << np.uint64(PROBABILITY_BITS)) + remainder + np.uint64(starts[table, symbol])
+            )
+    return position
+
+
+@jit
+def _decode_lanes(
+    words: np.ndarray,
+    count: int,
+    states: np.ndarray,
+    classes: np.ndarray,
+    slots: np.ndarray,
+    out: np.ndarray,
+) -> int:
+    """Decode a block of lanes at a time: first every look-up, then every refill. Returns the words taken.
+
+    The two short loops have no branch to mispredict, and the first is free of dependencies.
+    """
+    tokens, width = out.shape
+    position = 0
+    for token in range(tokens):
+        if position > count:
+            return -1
+        for block in range(0, width, LANES):
+            lanes = min(LANES, width - block)
+            for lane in range(lanes):
+                state = states[lane]
+                slot = slots[
+                    np.uint32(classes[block + lane]) * np.uint32(TOTAL) + (state & np.uint32(TOTAL - 1))
+                ]
+                out[token, block + lane] = np.uint8(slot)
+                states[lane] = np.uint32(
+                    np.uint32(((slot >> np.uint32(8)) & np.uint32(0xFFF)) + np.uint32(1))
+                    * np.uint32(state >> np.uint32(PROBABILITY_BITS))
+                    + np.uint32(slot >> np.uint32(20))
+                )
+            for lane in range(lanes):
+                state = states[lane]
+                low = state < np.uint32(STATE_FLOOR)
+                states[lane] = (
+                    np.uint32((state << np.uint32(16)) | np.uint32(words[position])) if low else state
+                )
+                position += low
+    return position
+
+
+def _encode_blocks(
+    symbols: np.ndarray,
+    classes: np.ndarray,
+    frequencies: np.ndarray,
+    starts: np.ndarray,
+    words: np.ndarray,
+    states: np.ndarray,
+) -> int:
+    """Do what ``_encode_lanes`` does, a block of lanes in one numpy step."""
+    tokens, width = symbols.shape
+    position = len(words)
+    blocks = range(0, width, LANES)
+    for token in range(tokens - 1, -1, -1):
+        for block in reversed(blocks):
+            lanes = slice(0, min(LANES, width - block))
+            symbol = symbols[token, block : block + lanes.stop]
+            table = classes[block : block + lanes.stop]
+            frequency = frequencies[table, symbol].astype(np.uint64)
+            if not frequency.all():
+                return -1
+            state = states[lanes].astype(np.uint64)
+            full = state >= frequency << np.uint64(32 - PROBABILITY_BITS)
+            spilled = (state[full] & np.uint64(0xFFFF)).astype(np.uint16)
+            words[position - len(spilled) : position] = spilled
+            position -= len(spilled)
+            state = np.where(full, state >> np.uint64(16), state)
+            quotient, remainder = np.divmod(state, frequency)
+            states[lanes] = (quotient << np.uint64(PROBABILITY_BITS)) + remainder + starts[table, symbol]
+    return position
+
+
+def _decode_blocks(
+    words: np.ndarray,
+    count: int,
+    states: np.ndarray,
+    classes: np.ndarray,
+    slots: np.ndarray,
+    out: np.ndarray,
+) -> int:
+    """Do what ``_decode_lanes`` does, a block of lanes in one numpy step."""
+    tokens, width = out.shape
+    position = 0
+    for token in range(tokens):
+        if position > count:
+            return -1
+        for block in range(0, width, LANES):
+            lanes = slice(0, min(LANES, width - block))
+            state = states[lanes]
+            slot = slots[
+                classes[block : block + lanes.stop].astype(np.uint32) * TOTAL + (state & (TOTAL - 1))
+            ]
+            out[token, block : block + lanes.stop] = (slot & 0xFF).astype(np.uint8)
+            state = ((slot >> 8 & 0xFFF) + 1) * (state >> PROBABILITY_BITS) + (slot >> 20)
+            low = state < STATE_FLOOR
+            refill = words[position : position + int(low.sum())].astype(np.uint32)
+            state[low] = state[low] << 16 | refill
+            states[lanes] = state
+            position += len(refill)
+    return position

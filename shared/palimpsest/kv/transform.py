@@ -1,0 +1,107 @@
+"""The transform codec: un-rotate, subtract the mean, decorrelate across layers, quantise evenly, entropy-code.
+
+Sections come in layer order: for each group of layers the sinks (first chunk only), the keys, the values, so that a
+reader can use the first layers while the last are on their way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged
+from palimpsest.kv.layout import KeyValues
+from palimpsest.kv.profile import CalibrationProfile, LevelTables
+from palimpsest.kv.quantiser import dequantise, pack_symbols, quantise, symbol_checksum, unpack_symbols
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A coded section and how far off its numbers are, in the codec's own units."""
+
+    section: Section
+    error: float
+
+
+def coefficients(kv: KeyValues, profile: CalibrationProfile, component: int, group: int) -> np.ndarray:
+    """Return the weighted, decorrelated coefficients of a group of layers.
+
+    Parameters
+    ----------
+    kv
+        Tokens without sinks.
+    profile
+        Of the model.
+    component
+        0 keys, 1 values.
+    group
+        Which group.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``[tokens, n]`` float32.
+    """
+    first, layers = profile.groups[group]
+    x = profile.rotary.flatten(kv.part(component)[first : first + layers], kv.start, keys=component == 0)
+    return torch.mm(x - profile.mean(component, group), profile.forward(component, group)).numpy()
+
+
+def encode_group(
+    kv: KeyValues, profile: CalibrationProfile, component: int, group: int, levels: Sequence[str]
+) -> dict[str, Coded]:
+    """Code keys (0) or values (1) of a group at several levels, which share the transform."""
+    first, layers = profile.groups[group]
+    kind = (Kind.KEYS, Kind.VALUES)[component]
+    y = coefficients(kv, profile, component, group)
+    result = {}
+    for name in levels:
+        level = profile.level(name)
+        classes = _classes(level, component, group)
+        symbols, escapes = quantise(y, level.step, len(classes))
+        payload = pack_symbols(symbols, escapes, classes, level.tables)
+        error = dequantise(symbols, escapes, level.step, classes, level.centres)
+        rms = float(np.sqrt(np.mean(np.square(y[:, : len(classes)] - error))))
+        result[name] = Coded(Section(kind, first, layers, payload, symbol_checksum(symbols, escapes)), rms)
+    return result
+
+
+def decode_group(
+    section: Section, meta: ChunkMeta, profile: CalibrationProfile, level: LevelTables, out: KeyValues
+) -> None:
+    """Decode one section of keys or values into its layers of ``out``.
+
+    Parameters
+    ----------
+    section
+        The section, its bytes already checked.
+    meta
+        Of its chunk.
+    profile, level
+        What it was coded with.
+    out
+        The whole chunk; tokens after the sinks are written.
+
+    Raises
+    ------
+    DataLoss
+        The section does not decode to the symbols it was made from.
+    """
+    component = 0 if section.kind is Kind.KEYS else 1
+    if (section.first_layer, section.layers) not in profile.groups:
+        raise damaged("A section covers layers that are no group of the profile.")
+    group = profile.groups.index((section.first_layer, section.layers))
+    classes = _classes(level, component, group)
+    tokens = meta.tokens - meta.sinks
+    symbols, escapes = unpack_symbols(section.payload, tokens, classes, level.tables)
+    if symbol_checksum(symbols, escapes) != section.symbols:
+        raise damaged("A section decodes to other symbols than it was made from; fetch the chunk again.")
+    y = torch.from_numpy(dequantise(symbols, escapes, level.step, classes, level.centres))
+    x = torch.addmm(profile.mean(component, group), y, profile.inverse(component, group)[: len(classes)])
+    target = out.part(component)[section.first_layer : section.first_layer + section.layers, :, meta.sinks :]
+    profile.rotary.unflatten(x, target, meta.start + meta.sinks, keys=component == 0)
+
+
+def _classes(level: LevelTables, component: int, group: int) -> np.ndarray:
+    return level.classes[component, group, : int(level.kept[component, group])]

@@ -138,6 +138,23 @@ class Reason(StrEnum):
     ENGINE_FAILED = "ENGINE_FAILED"  # the engine stopped; the process restarts
     BATCH_EMPTY = "BATCH_EMPTY"  # the JSONL artefact has no line
     BATCH_LINE_INVALID = "BATCH_LINE_INVALID"  # reported inside the result, for that line only
+    # keys and values
+    KV_SHAPE = "KV_SHAPE"  # keys and values of the wrong or different shapes, or empty
+    KV_DTYPE = "KV_DTYPE"  # an element type the codec does not carry
+    KV_RANGE = "KV_RANGE"  # tokens or stretches that do not exist or do not join
+    KV_LAYER_UNSUPPORTED = "KV_LAYER_UNSUPPORTED"  # a layer that keeps a window or a state
+    KV_ROTARY = "KV_ROTARY"  # a rotary embedding that cannot be
+    KV_NOT_FINITE = "KV_NOT_FINITE"  # infinities or NaN, which only the lossless level carries
+    KV_LEVEL_UNKNOWN = "KV_LEVEL_UNKNOWN"
+    KV_CALIBRATION = "KV_CALIBRATION"  # too few or unlike caches to calibrate from
+    KV_PROFILE_INVALID = "KV_PROFILE_INVALID"  # the bytes are no calibration profile, or one that cannot code this
+    KV_PROFILE_MISSING = "KV_PROFILE_MISSING"  # metadata["profile"] is the one needed
+    KV_PROFILE_MISMATCH = "KV_PROFILE_MISMATCH"  # coded with, or made for, something else
+    KV_IDENTITY_MISMATCH = "KV_IDENTITY_MISMATCH"  # another model, tokenizer or prefix; metadata says which
+    KV_FORMAT_UNKNOWN = "KV_FORMAT_UNKNOWN"  # not a chunk, or one of a newer format
+    KV_DAMAGED = "KV_DAMAGED"  # a chunk's bytes are not those written; metadata["offset"] says where
+    KV_TOO_LARGE = "KV_TOO_LARGE"  # a chunk would decode to more than is allowed
+    KV_PLAN_INVALID = "KV_PLAN_INVALID"  # a load that cannot be planned: no chunks, times or sizes that cannot be
 
 
 class Violation(NamedTuple):

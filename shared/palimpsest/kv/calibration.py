@@ -17,7 +17,7 @@ from palimpsest.kv.classic import calibrate_classic
 from palimpsest.kv.layout import Geometry, KeyValues
 from palimpsest.kv.profile import CalibrationProfile, LevelTables
 from palimpsest.kv.quantiser import ZERO, choose_classes, quantise
-from palimpsest.kv.rans import ALPHABET, TOTAL, frequencies_from_counts, jit
+from palimpsest.kv.rans import ALPHABET, frequencies_from_counts, jit
 from palimpsest.kv.rotary import Rotary
 from palimpsest.kv.transform import coefficients
 

@@ -1,8 +1,8 @@
 """CacheGen's own scheme (section 5.2): 10-token groups, 8-bit anchors, deltas to them, coarser with depth.
 
 Kept for fidelity and comparison. What the paper leaves open is fixed here: bins are multiples of the standard
-deviation of a (layer, channel)'s deltas; deltas are taken against the *reconstructed* anchor, so that its error does not
-add up; a short last group is a group; what does not fit a byte is escaped; means are static and subtracted, so that
+deviation of a (layer, channel)'s deltas; deltas are taken against the *reconstructed* anchor, so that its error does
+not add up; a short last group is a group; what does not fit a byte is escaped; means are static and subtracted, so that
 the deltas are not credited with removing them. Keys stay rotated. Each (layer, channel) has an offline table for its
 anchors and one for its deltas, out of 64 shared shapes.
 """
@@ -25,7 +25,7 @@ from palimpsest.kv.quantiser import (
     symbol_checksum,
     unpack_symbols,
 )
-from palimpsest.kv.rans import ALPHABET, Tables, frequencies_from_counts
+from palimpsest.kv.rans import ALPHABET, frequencies_from_counts
 
 GROUP = 10
 """Tokens of a group; the first is its anchor."""

@@ -43,7 +43,7 @@ DECODED_LIMIT = 4 << 30
 EXPANSION_LIMIT = 1024
 
 _HEAD = struct.Struct("<8sBBHIIQI")
-_ENTRY = struct.Struct("<BBHHHIIII")
+_ENTRY = struct.Struct("<BBHHHIIIf")
 _FOOT = struct.Struct("<QI4s")
 FOOTER_SIZE = _FOOT.size
 
@@ -90,8 +90,6 @@ class ChunkMeta(BaseModel):
     sinks: Annotated[int, Field(ge=0, le=64)] = 0
     rotary: Literal["none", "half"] = "none"
     theta: Annotated[float, Field(gt=1.0, lt=1e12)] = 10_000.0
-    errors: Annotated[list[float], Field(max_length=SECTION_LIMIT)] = []
-    """Root mean square error of each section when it was encoded, in the codec's own weighting."""
     requires: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=64)] = []
 
     @property
@@ -119,6 +117,8 @@ class Section:
         Its bytes.
     symbols
         CRC-32 of the quantised symbols: integers, so that the check holds on any device.
+    error
+        Root mean square error when it was encoded, in the codec's own weighting; 0 where none was measured.
     """
 
     kind: Kind
@@ -126,6 +126,7 @@ class Section:
     layers: int
     payload: bytes | memoryview
     symbols: int = 0
+    error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ class Entry:
     length: int
     payload_crc: int
     symbols_crc: int
+    error: float
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class Header:
             raise damaged(
                 "A section's bytes are not those that were written; fetch the chunk again.", entry.offset
             )
-        return Section(entry.kind, entry.first_layer, entry.layers, payload, entry.symbols_crc)
+        return Section(entry.kind, entry.first_layer, entry.layers, payload, entry.symbols_crc, entry.error)
 
 
 def damaged(message: str, offset: int = 0) -> DataLoss:
@@ -256,10 +258,10 @@ def read_header(data: bytes | memoryview, *, decoded_limit: int = DECODED_LIMIT)
         raise damaged("The chunk's sections do not add up to its length; fetch it again.")
     entries = []
     for line, offset in zip(lines, starts, strict=False):
-        kind, _, first, layers, _, length, payload_crc, symbols_crc, _ = line
+        kind, _, first, layers, _, length, payload_crc, symbols_crc, error = line
         if kind not in set(Kind) or layers < 1 or first + layers > meta.layers:
             raise damaged("The chunk's directory names layers or kinds that do not exist.", offset)
-        entries.append(Entry(Kind(kind), first, layers, offset, length, payload_crc, symbols_crc))
+        entries.append(Entry(Kind(kind), first, layers, offset, length, payload_crc, symbols_crc, error))
     if meta.sinks > meta.tokens:
         raise damaged("The chunk says it has more sink tokens than tokens.")
     if meta.decoded_bytes > min(decoded_limit, total * EXPANSION_LIMIT):

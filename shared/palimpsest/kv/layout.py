@@ -1,6 +1,7 @@
 """What a context's keys and values look like, and one line each way to a transformers cache."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -131,7 +132,7 @@ class KeyValues:
     @staticmethod
     def join(parts: "list[KeyValues]") -> "KeyValues":
         """Put consecutive stretches together again."""
-        for before, after in zip(parts, parts[1:], strict=False):
+        for before, after in pairwise(parts):
             if after.start != before.start + before.tokens:
                 raise InvalidArgument(
                     Reason.KV_RANGE, "The stretches do not follow on each other; sort them."

@@ -123,7 +123,7 @@ class CalibrationProfile:
         return [(first, min(self.group, layers - first)) for first in range(0, layers, self.group)]
 
     def forward(self, component: int, group: int) -> torch.Tensor:
-        """Return the forward transform ``[n, n]`` float32 of a group's keys (0) or values (1); only encoders need it."""
+        """Return the forward transform ``[n, n]`` float32 of a group, as only encoders need it."""
         return self._cached(
             component,
             group,

@@ -3,9 +3,11 @@
 A parent process (Celery) receives hints and keeps one child per place of PALIMPSEST_WORKER_CONCURRENCY; the
 children claim and run jobs. SIGTERM or SIGINT drains: running jobs leave a checkpoint, go back to the queue, and
 the worker exits. Handlers are found in ``services/<room>/tasks.py`` and in the modules that
-PALIMPSEST_HANDLER_MODULES names, separated by commas.
+PALIMPSEST_HANDLER_MODULES names, separated by commas. ``--check`` runs nothing and says by its exit status whether
+a worker on this host takes part.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -16,24 +18,28 @@ import socket
 import sys
 import threading
 import uuid
+from typing import Any
 
 import redis
 import structlog
-from celery import shared_task, signals
+from celery import bootsteps, shared_task, signals
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
 import services
+from palimpsest.errors import PalimpsestError
 from palimpsest.jobs.celery_app import QUEUES, TASK, create_app
 from palimpsest.jobs.handlers import Handler, WorkerResources, registered
 from palimpsest.jobs.runner import Runner
 from palimpsest.jobs.running import LONGEST_BEAT
 from palimpsest.jobs.store import JobStore
 from palimpsest.settings import Settings
-from palimpsest.telemetry import configure_logging
+from palimpsest.telemetry import configure_logging, configure_tracing
 
 _log = structlog.get_logger(__name__)
 _NAME = "PALIMPSEST_WORKER_NAME"
+_BEAT_LASTS = 15.0
+"""Seconds after which a worker that has not been heard of does not count."""
 _SLOWEST_EXIT = 3.0
 """Seconds Celery may take to stop once its runs have ended."""
 
@@ -49,6 +55,7 @@ def run(job_id: str, v: int) -> None:
 def _runner() -> Runner:
     settings = Settings()
     configure_logging(settings)
+    configure_tracing("worker")
     # A minute of retries: a finished job waits for Redis to come back rather than lose its result.
     patience = Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.0), retries=40)
     client = redis.Redis.from_url(
@@ -83,14 +90,48 @@ def _exists(name: str) -> bool:
     return importlib.util.find_spec(package) is not None and importlib.util.find_spec(name) is not None
 
 
+class Beat(bootsteps.StartStopStep):
+    """Notes every few seconds, from the loop that receives hints, that this worker takes part.
+
+    A stuck or disconnected loop stops noting, which is what ``--check`` looks for: a process that exists but
+    does not consume is not alive.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Any) -> None:
+        """Begin with each (re)connection; Celery clears the timer when it loses one."""
+        settings = Settings()
+        client = redis.Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
+        store = JobStore(client, settings)
+
+        def beat() -> None:
+            with contextlib.suppress(PalimpsestError):  # the next beat tries again
+                store.beat(os.environ[_NAME], _BEAT_LASTS)
+
+        beat()
+        parent.timer.call_repeatedly(_BEAT_LASTS / 3, beat)
+
+
+def check() -> int:
+    """Exit status 0 if a worker on this host takes part, for health checks."""
+    settings = Settings()
+    client = redis.Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
+    return 0 if JobStore(client, settings).workers(socket.gethostname()) else 1
+
+
 def main() -> int:
     """Run the worker until it is told to stop; the exit status is 0 after a clean drain."""
+    if "--check" in sys.argv[1:]:
+        return check()
     settings = Settings()
     configure_logging(settings)
     worker_name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
     os.environ[_NAME] = worker_name
     queues = [name.strip() for name in settings.worker_queues.split(",") if name.strip()] or list(QUEUES)
     app = create_app(settings, imports=["services.worker"])
+
+    app.steps["consumer"].add(Beat)
 
     @signals.worker_shutting_down.connect(weak=False)
     def drain(**_details: object) -> None:

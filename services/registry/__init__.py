@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 from typing import Any
 
+from prometheus_client import REGISTRY
+
 from palimpsest.jobs import Reconciler
+from palimpsest.jobs.metrics import JobCollector
 from palimpsest.jobs.operations import JobsServicer
 from palimpsest.rpc.resources import Resources
 from services.registry.artifact_service import ArtifactServicer
@@ -18,11 +21,14 @@ class RegistryRoom:
 
     async def start(self, resources: Resources) -> list[Any]:
         """Return the servicers, and begin to look after the jobs of every room."""
+        self._metrics = JobCollector(resources.settings)
+        REGISTRY.register(self._metrics)
         self._sweeping = asyncio.create_task(Reconciler(resources.jobs).run())
         return [ModelServicer(resources), ArtifactServicer(resources), JobsServicer(resources.jobs)]
 
     async def stop(self) -> None:
         """End the sweeping; another registry, or the next, goes on with it."""
+        REGISTRY.unregister(self._metrics)
         self._sweeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._sweeping

@@ -23,6 +23,7 @@ from palimpsest.jobs.listing import Page, Query, encode_token
 from palimpsest.jobs.payload import canonical_digest, checked, request_digest, to_json
 from palimpsest.jobs.record import JobRecord, JobSpec, error_to_json, newer
 from palimpsest.settings import Settings
+from palimpsest.telemetry.tracing import inject
 
 T = TypeVar("T")
 Reply = Sequence[Any]
@@ -78,6 +79,21 @@ class Beat(NamedTuple):
     drain: bool
 
 
+class QueueStats(NamedTuple):
+    """How a queue stands: jobs waiting and running, and seconds the oldest has waited."""
+
+    queued: int
+    running: int
+    age: float
+
+
+class Stats(NamedTuple):
+    """Counters since ever (see transitions.lua) and the state of each queue."""
+
+    counters: dict[str, int]
+    queues: dict[str, QueueStats]
+
+
 class Sweep(NamedTuple):
     """What one sweep did, and the (job id, queue) pairs to announce."""
 
@@ -107,6 +123,7 @@ def submit(spec: JobSpec, settings: Settings) -> Call[JobRecord]:
         "request": to_json(spec.request),
         "inputs": list(dict.fromkeys(spec.inputs)),
         "action": action,
+        "trace": json.dumps(inject()),
         "skip_cache": spec.skip_cache,
         "max_attempts": spec.max_attempts or settings.job_max_attempts,
         "timeout_ms": round(1000 * (timeout or 0)),
@@ -225,6 +242,20 @@ def sweep(*, lapse: bool) -> Call[Sweep]:
     return Call("sweep", {"lapse": lapse, "limit": _SWEEP_LIMIT}, parse)
 
 
+def stats(queues: Sequence[str]) -> Call[Stats]:
+    """Count for the metrics."""
+
+    def parse(_word: str, rest: Reply) -> Stats:
+        flat = [_text(value) for value in rest[0]]
+        counters = {name: int(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
+        rows = [
+            QueueStats(int(q), int(r), int(ms) / 1000) for q, r, ms in zip(*[iter(rest[1:])] * 3, strict=True)
+        ]
+        return Stats(counters, dict(zip(queues, rows, strict=True)))
+
+    return Call("stats", {"queues": list(queues)}, parse)
+
+
 def not_found(job_id: str) -> NotFound:
     """Build the error for a job nobody remembers."""
     return NotFound(
@@ -246,6 +277,12 @@ def _record_or_refusal(word: str, rest: Reply) -> JobRecord:
     if word == "full":
         raise ResourceExhausted(
             Reason.JOB_QUEUE_FULL, "The queue is full; send the same request again later.", retry_after=10
+        )
+    if word == "quota":
+        raise ResourceExhausted(
+            Reason.QUOTA_EXCEEDED,
+            "You have as many jobs waiting as you may; send the same request again when some have run.",
+            retry_after=10,
         )
     if word == "collecting":
         raise _collecting(_text(rest[0]))
@@ -278,7 +315,7 @@ def _lease(settings: Settings) -> dict[str, object]:
 
 
 def _limit(settings: Settings) -> dict[str, object]:
-    return {"queue_limit": settings.job_queue_limit}
+    return {"queue_limit": settings.job_queue_limit, "quota": settings.quota_queued_jobs}
 
 
 def _idempotency(method: str, principal: str, request_id: str, digest: str) -> dict[str, object]:

@@ -80,6 +80,7 @@ class JobRecord:
     revision: int
     seq: int = 0
     principal: str = ""
+    trace: str = field(default="{}", repr=False)
     request_type: str = ""
     request: str = field(default="{}", repr=False)
     response_type: str = ""
@@ -129,6 +130,7 @@ class JobRecord:
             revision=number("revision"),
             seq=number("seq"),
             principal=fields.get("principal", ""),
+            trace=fields.get("trace") or "{}",
             request_type=fields.get("request_type", ""),
             request=fields.get("request", "{}"),
             response_type=fields.get("response_type", ""),

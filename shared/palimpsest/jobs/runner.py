@@ -1,8 +1,11 @@
 """What a worker does with a hint: claim the job, run its handler, record how it ended."""
 
+import json
 import os
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import structlog
 from google.protobuf.message import Message
@@ -21,6 +24,7 @@ from palimpsest.jobs.progress import Drain, LeaseLost
 from palimpsest.jobs.record import JobRecord
 from palimpsest.jobs.running import Run
 from palimpsest.jobs.store import JobStore
+from palimpsest.telemetry import extract, span
 
 _log = structlog.get_logger(__name__)
 
@@ -63,7 +67,8 @@ class Runner:
             poisoned = False
             with Run(self._store, record) as run:
                 try:
-                    response = self._handle(record, run)
+                    with extract(json.loads(record.trace)), _span(record):
+                        response = self._handle(record, run)
                 except LeaseLost:
                     kept, ended = False, "LOST"
                 except Drain:
@@ -115,6 +120,10 @@ class Runner:
             )
         to_json(response)
         return response
+
+
+def _span(record: JobRecord) -> AbstractContextManager[Any]:
+    return span(record.kind, kind="CONSUMER", job=record.id, attempt=record.attempt)
 
 
 def _as_error(error: Exception) -> PalimpsestError:

@@ -1,14 +1,14 @@
 """The blocking job store: every transition of a job, for workers, tools and tests."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import redis
 
 from palimpsest.errors import PalimpsestError
 from palimpsest.jobs import calls
-from palimpsest.jobs.calls import Beat, Call, Claim, Sweep
+from palimpsest.jobs.calls import Beat, Call, Claim, Stats, Sweep
 from palimpsest.jobs.listing import Page, parse_query
 from palimpsest.jobs.record import JobRecord, JobSpec
 from palimpsest.jobs.redis_errors import aof_missing, not_durable, translated
@@ -121,6 +121,24 @@ class JobStore:
     def sweep(self, *, lapse: bool = True) -> Sweep:
         """Do what is due; see ``Reconciler``."""
         return self._run(calls.sweep(lapse=lapse))
+
+    def stats(self, queues: Sequence[str]) -> Stats:
+        """Count what waits, runs and has ended."""
+        return self._run(calls.stats(queues))
+
+    def beat(self, worker: str, seconds: float) -> None:
+        """Note that a worker takes part; the note fades after seconds unless renewed."""
+        with translated():
+            self.redis.set(f"{self.prefix}worker:{worker}", "1", ex=max(1, round(seconds)))
+
+    def workers(self, host: str = "") -> "list[str]":
+        """Return the names of workers that take part, of one host or of all."""
+        prefix = f"{self.prefix}worker:"
+        pattern = prefix + (f"{host}:*" if host else "*")
+        with translated():
+            return sorted(
+                key.decode().removeprefix(prefix) for key in self.redis.scan_iter(pattern, count=1000)
+            )
 
     def drain(self, worker: str) -> None:
         """Tell a worker's runs, with their next heartbeat, to leave; it is given no more."""

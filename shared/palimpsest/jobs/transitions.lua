@@ -1,7 +1,7 @@
 -- Every change a job record can go through. One file, run with EVALSHA; ARGV[1] names the transition.
 --
 -- KEYS[1]   prefix of every key below
--- ARGV[1]   transition: submit claim heartbeat checkpoint publish finish release cancel delete retry sweep list
+-- ARGV[1]   transition: submit claim heartbeat checkpoint publish finish release cancel delete retry sweep list stats
 -- ARGV[2]   its arguments as a JSON object
 -- Reply     an array: a word saying how it went ("ok" or why not), then what the transition returns.
 --
@@ -13,6 +13,7 @@
 --       response_type response   the same of the result; set by SUCCEEDED
 --       error                    {code, reason, message, ...} as JSON; set by FAILED and CANCELLED
 --       principal action         who asked; digest of the work, empty if never deduplicated
+--       trace                    W3C trace headers of the call that submitted it, as JSON
 --       state                    QUEUED RUNNING SUCCEEDED FAILED CANCELLED
 --       revision update_ms       + 1 with every change, and when that was
 --       attempt max_attempts     claims that count; more are refused
@@ -29,11 +30,13 @@
 --   jobs:seq                     STRING  counter behind seq
 --   jobs:index                   ZSET  id by seq: all jobs; and the parts of it that lists ask for:
 --   jobs:index:<STATE>, jobs:index:kind:<kind>, jobs:index:kind:<kind>:<STATE>
+--   jobs:index:queue:<queue>:<STATE>, jobs:index:principal:<principal>:<STATE>  only counted
 --   jobs:leases                  ZSET  RUNNING id by lease_ms
 --   jobs:timeouts                ZSET  RUNNING id by the end of its longest run
 --   jobs:hints                   ZSET  QUEUED id by when its next wake-up message is due
 --   jobs:expiry                  ZSET  finished id by expire_ms
 --   jobs:dead                    ZSET  id by end_ms: dead letters, every attempt's worker died
+--   jobs:counters                HASH  since ever: "attempts <kind>", "lapsed", "ended <kind> <outcome>"
 --   jobs:events                  pub/sub channel: the id of each record that changed
 --   idem:<digest>                STRING  "<request digest> <job id>" of a request_id already used; expires
 --   action:<digest>              STRING  the job that does, or did, this work
@@ -56,7 +59,7 @@ local time = redis.call('TIME')
 local NOW = a.now or (time[1] * 1000 + math.floor(time[2] / 1000))
 local NUMBERS = { 'v', 'seq', 'revision', 'attempt', 'max_attempts', 'lease_ms', 'not_before_ms', 'timeout_ms',
   'retention_ms' }
-local WORDS = { 'id', 'kind', 'queue', 'state', 'owner', 'ended_by', 'cancel', 'action', 'artifacts' }
+local WORDS = { 'id', 'kind', 'queue', 'principal', 'state', 'owner', 'ended_by', 'cancel', 'action', 'artifacts' }
 local TERMINAL = { SUCCEEDED = true, FAILED = true, CANCELLED = true }
 
 -- The fields transitions decide on, without the payloads; nil if there is no record.
@@ -82,7 +85,13 @@ end
 
 local function indexes(job)
   local kind = P .. 'jobs:index:kind:' .. job.kind
-  return { P .. 'jobs:index', kind }, { P .. 'jobs:index:' .. job.state, kind .. ':' .. job.state }
+  return { P .. 'jobs:index', kind }, { P .. 'jobs:index:' .. job.state, kind .. ':' .. job.state,
+    P .. 'jobs:index:queue:' .. job.queue .. ':' .. job.state,
+    P .. 'jobs:index:principal:' .. job.principal .. ':' .. job.state }
+end
+
+local function count(what)
+  redis.call('HINCRBY', P .. 'jobs:counters', what, 1)
 end
 
 -- Write fields, count the revision, announce.
@@ -117,8 +126,9 @@ local function enqueue(job, fields, due)
   redis.call('ZADD', P .. 'jobs:hints', math.max(due, job.not_before_ms), job.id)
 end
 
-local function conclude(job, state, fields)
+local function conclude(job, state, fields, outcome)
   leave_worker(job)
+  count('ended ' .. job.kind .. ' ' .. (outcome or string.lower(state)))
   redis.call('ZREM', P .. 'jobs:hints', job.id)
   fields.state, fields.end_ms, fields.expire_ms = state, NOW, NOW + job.retention_ms
   redis.call('ZADD', P .. 'jobs:expiry', fields.expire_ms, job.id)
@@ -135,12 +145,13 @@ end
 
 local function conclude_exhausted(job)
   conclude(job, 'FAILED', failure(13, 'ATTEMPTS_EXHAUSTED', string.format(
-    'The worker died on each of %d attempts. If the job is not what kills it, retry it.', job.attempt)))
+    'The worker died on each of %d attempts. If the job is not what kills it, retry it.', job.attempt)), 'dead')
   redis.call('ZADD', P .. 'jobs:dead', NOW, job.id)
 end
 
 -- The worker fell silent: another may try, if tries are left.
 local function lapse(job)
+  count('lapsed')
   if job.cancel == '1' then
     conclude_cancelled(job)
   elseif job.attempt >= job.max_attempts then
@@ -194,13 +205,16 @@ local function remember(id)
   end
 end
 
-local function queue_full()
-  return redis.call('ZCARD', P .. 'jobs:index:QUEUED') >= a.queue_limit
+-- Why no more jobs may wait: "full" for everybody, "quota" for this caller; nil if they may.
+local function refusal(principal)
+  if redis.call('ZCARD', P .. 'jobs:index:QUEUED') >= a.queue_limit then return 'full' end
+  local mine = P .. 'jobs:index:principal:' .. principal .. ':QUEUED'
+  if a.quota > 0 and redis.call('ZCARD', mine) >= a.quota then return 'quota' end
 end
 
 local T = {}
 
--- ok record | reused id | full | collecting digest
+-- ok record | reused id | full | quota | collecting digest
 function T.submit()
   local id, differs = repeated()
   if differs then return { 'reused', id } end
@@ -214,18 +228,20 @@ function T.submit()
       return record(twin)
     end
   end
-  if queue_full() then return { 'full' } end
+  local refused = refusal(a.principal)
+  if refused then return { refused } end
   for _, digest in ipairs(a.inputs) do
     if redis.call('SISMEMBER', P .. 'collecting', digest) == 1 then return { 'collecting', digest } end
   end
-  local job = { key = P .. 'job:' .. a.id, id = a.id, kind = a.kind, state = 'QUEUED', revision = 0,
+  local job = { key = P .. 'job:' .. a.id, id = a.id, kind = a.kind, queue = a.queue, principal = a.principal,
+    state = 'QUEUED', revision = 0,
     seq = redis.call('INCR', P .. 'jobs:seq'), not_before_ms = a.delay_ms > 0 and NOW + a.delay_ms or 0 }
   for _, digest in ipairs(a.inputs) do refer(digest, a.id) end
   for _, group in ipairs({ indexes(job) }) do
     for _, key in ipairs(group) do redis.call('ZADD', key, job.seq, job.id) end
   end
   enqueue(job, { v = SCHEMA, id = a.id, seq = job.seq, kind = a.kind, queue = a.queue, principal = a.principal,
-    request_type = a.request_type, request = a.request, response_type = '', action = a.action, attempt = 0,
+    trace = a.trace, request_type = a.request_type, request = a.request, response_type = '', action = a.action, attempt = 0,
     max_attempts = a.max_attempts, not_before_ms = job.not_before_ms, timeout_ms = a.timeout_ms,
     retention_ms = a.retention_ms, create_ms = NOW }, NOW + HINT_INTERVAL)
   if a.action ~= '' then redis.call('SET', P .. 'action:' .. a.action, a.id) end
@@ -245,6 +261,7 @@ function T.claim()
   -- Lapsed leases are the sweep's to judge; a claim only does it where no sweep seems to run.
   if job.state == 'RUNNING' and job.lease_ms + a.lease_ms <= NOW then lapse(job) end
   if job.state ~= 'QUEUED' or job.not_before_ms > NOW then return { 'refused', job.state } end
+  count('attempts ' .. job.kind)
   redis.call('ZREM', P .. 'jobs:hints', job.id)
   redis.call('ZADD', P .. 'jobs:leases', NOW + a.lease_ms, job.id)
   if job.timeout_ms > 0 then redis.call('ZADD', P .. 'jobs:timeouts', NOW + job.timeout_ms, job.id) end
@@ -328,7 +345,7 @@ function T.delete()
   return { 'ok' }
 end
 
--- ok record | missing | reused id | refused state | full
+-- ok record | missing | reused id | refused state | full | quota
 function T.retry()
   local id, differs = repeated()
   if differs then return { 'reused', id } end
@@ -336,7 +353,8 @@ function T.retry()
   local job = load(a.id)
   if not job then return { 'missing' } end
   if job.state ~= 'FAILED' and job.state ~= 'CANCELLED' then return { 'refused', job.state } end
-  if queue_full() then return { 'full' } end
+  local refused = refusal(job.principal)
+  if refused then return { refused } end
   redis.call('ZREM', P .. 'jobs:expiry', job.id)
   redis.call('ZREM', P .. 'jobs:dead', job.id)
   redis.call('HDEL', job.key, 'error', 'cancel', 'ended_by', 'end_ms', 'expire_ms', 'start_ms', 'stage', 'done',
@@ -405,6 +423,20 @@ function T.list()
     local fields = redis.call('HGETALL', P .. 'job:' .. id)
     for _, value in ipairs(fields) do bytes = bytes + #value end
     reply[#reply + 1] = fields
+  end
+  return reply
+end
+
+-- ok counters, then for each of a.queues: queued, running, milliseconds the oldest queued has waited
+function T.stats()
+  local reply = { 'ok', redis.call('HGETALL', P .. 'jobs:counters') }
+  for _, queue in ipairs(a.queues) do
+    local key = P .. 'jobs:index:queue:' .. queue
+    local oldest = redis.call('ZRANGE', key .. ':QUEUED', 0, 0)[1]
+    local since = oldest and tonumber(redis.call('HGET', P .. 'job:' .. oldest, 'update_ms')) or NOW
+    reply[#reply + 1] = redis.call('ZCARD', key .. ':QUEUED')
+    reply[#reply + 1] = redis.call('ZCARD', key .. ':RUNNING')
+    reply[#reply + 1] = NOW - since
   end
   return reply
 end

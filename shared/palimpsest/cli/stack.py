@@ -1,5 +1,6 @@
 """``palimpsest up``, ``down`` and ``health``: the stack of this machine, and any server's pulse."""
 
+import contextlib
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ from palimpsest.cli.session import Session, command, guarded
 from palimpsest.embedded.local import ensure_running, stop_running
 from palimpsest.embedded.stack import Stack
 from palimpsest.embedded.state import running
-from palimpsest.errors import Reason, Unavailable
+from palimpsest.errors import PalimpsestError, Reason, Unavailable
 from palimpsest.settings import Settings
 
 Listen = Annotated[
@@ -51,30 +52,31 @@ def _foreground(settings: Settings, listen: str | None) -> None:
         signal.signal(sig, lambda *_: ended.set())
     stack = Stack(settings, listen=listen, owner="launcher")
     console = output.console()
-    starting = threading.Thread(target=_start, args=(stack, failures := []), daemon=True)
+    starting = threading.Thread(target=_start, args=(stack,), daemon=True)
     starting.start()
     if console.is_terminal:
         with Live(_status(stack), console=console, refresh_per_second=4) as live:
-            while not ended.wait(0.25) and not failures:
+            while not ended.wait(0.25) and stack.failure is None:
                 live.update(_status(stack))
     else:
         while starting.is_alive() and not ended.wait(0.1):
             pass
         if stack.ready:
             console.print(f"Palimpsest serves {stack.target}; logs in {stack.logs}.")
-        while not failures and not ended.wait(0.5):
+        while stack.failure is None and not ended.wait(0.5):
             pass
-    if failures:
-        raise failures[0]
+    if stack.failure is not None:
+        starting.join()
+        stack.stop()
+        raise stack.failure
     output.note("Stopping: the worker hands back its job, the server drains, Valkey saves.")
     stack.stop()
 
 
-def _start(stack: Stack, failures: list[Exception]) -> None:
-    try:
+def _start(stack: Stack) -> None:
+    # The stack keeps what went wrong; the thread that shows its status asks for it.
+    with contextlib.suppress(PalimpsestError):
         stack.start()
-    except Exception as error:
-        failures.append(error)
 
 
 def _status(stack: Stack) -> Table:

@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import tempfile
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,24 +45,36 @@ def opened(source: Source) -> Iterator[BinaryIO]:
             yield cast(BinaryIO, spool)
 
 
-def digest_of(file: BinaryIO) -> tuple[str, int, int]:
-    """Return digest, first position and size of a file from where it stands to its end."""
-    start = file.tell()
-    sha256, size = hashlib.sha256(), 0
-    while data := file.read(CHUNK_BYTES):
-        sha256.update(data)
-        size += len(data)
-    return f"sha256:{sha256.hexdigest()}", start, size
+class Chunks:
+    """A file from where it stands to its end, as messages; safe to read from several threads.
 
+    A broken call may still be asking for its next chunk while the call that replaces it starts over.
 
-def chunk_at(file: BinaryIO, start: int, offset: int) -> artifacts_pb2.WriteArtifactRequest | None:
-    """Return the message that carries the bytes at offset; None at the end."""
-    file.seek(start + offset)
-    data = file.read(CHUNK_BYTES)
-    if not data:
-        return None
-    chunk = artifacts_pb2.WriteArtifactRequest.Chunk(offset=offset, data=data, crc32=zlib.crc32(data))
-    return artifacts_pb2.WriteArtifactRequest(chunk=chunk)
+    Attributes
+    ----------
+    digest, size
+        Of the whole, read once at the start.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._start = file.tell()
+        self._lock = threading.Lock()
+        sha256, self.size = hashlib.sha256(), 0
+        while data := file.read(CHUNK_BYTES):
+            sha256.update(data)
+            self.size += len(data)
+        self.digest = f"sha256:{sha256.hexdigest()}"
+
+    def at(self, offset: int) -> artifacts_pb2.WriteArtifactRequest | None:
+        """Return the message that carries the bytes at offset; None at the end."""
+        with self._lock:
+            self._file.seek(self._start + offset)
+            data = self._file.read(CHUNK_BYTES)
+        if not data:
+            return None
+        chunk = artifacts_pb2.WriteArtifactRequest.Chunk(offset=offset, data=data, crc32=zlib.crc32(data))
+        return artifacts_pb2.WriteArtifactRequest(chunk=chunk)
 
 
 @contextmanager

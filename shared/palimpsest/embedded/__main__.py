@@ -19,8 +19,11 @@ def main(arguments: list[str]) -> None:
         stack.start()
     except PalimpsestError as error:
         raise SystemExit(str(error)) from None
-    ended.wait()
+    while not ended.wait(0.5) and stack.failure is None:
+        pass
     stack.stop()
+    if stack.failure is not None:
+        raise SystemExit(str(stack.failure))
 
 
 if __name__ == "__main__":

@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from palimpsest.client.health import serving
 from palimpsest.embedded.environment import services_root, settings_environment
-from palimpsest.embedded.probes import tail
+from palimpsest.embedded.probes import answers, tail
 from palimpsest.embedded.state import StackState, is_locked, running
 from palimpsest.errors import FailedPrecondition, Reason, Unavailable
 from palimpsest.settings import Settings
@@ -32,7 +31,7 @@ def ensure_running(settings: Settings, *, listen: str | None = None) -> str:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         state = running(settings.state_dir)
-        if state is not None and state.ready and serving(state.target):
+        if state is not None and state.ready and answers(state.target, settings):
             return state.target
         if launcher is None and not is_locked(settings.state_dir):
             launcher = _launch(settings, log, listen)

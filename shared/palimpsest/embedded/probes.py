@@ -3,9 +3,33 @@
 import contextlib
 import os
 import socket
+import ssl
 from pathlib import Path
 
+from palimpsest.client.health import serving
 from palimpsest.errors import FailedPrecondition, Reason
+from palimpsest.settings import Settings
+
+
+def answers(target: str, settings: Settings, *, timeout: float = 1.0) -> bool:
+    """Return whether the stack's own server answers at target.
+
+    Plain, it has to report SERVING. With TLS a handshake has to succeed, whatever name the certificate is
+    for: the certificate speaks to other machines, and a server listens only once its rooms have started.
+    """
+    if settings.tls_certificate is None:
+        return serving(target, timeout=timeout)
+    host, _, port = target.rpartition(":")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout) as connection:
+            context.wrap_socket(connection).close()
+    except OSError:
+        return False
+    return True
 
 
 def worker_consumes(redis_url: str) -> bool:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from palimpsest.client.health import serving
 from palimpsest.embedded.children import Child, PythonChild, Restarts, ValkeyChild
 from palimpsest.embedded.environment import services_root, settings_environment
-from palimpsest.embedded.probes import client_target, free_address, tail, worker_consumes
+from palimpsest.embedded.probes import answers, client_target, free_address, tail, worker_consumes
 from palimpsest.embedded.state import Owner, StackLock, StackState
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.errors import PalimpsestError, Reason, Unavailable
@@ -70,8 +69,13 @@ class Stack:
         """The server has reported SERVING and a worker has waited for work, since the start."""
         return self._ready
 
+    @property
+    def failure(self) -> Exception | None:
+        """Why the stack gave up, if it did: its children have been stopped."""
+        return self._failure
+
     def start(self, timeout: float = 120.0) -> Self:
-        """Start everything; return once the server serves and the worker waits for work.
+        """Start everything, unless that was done; return once the server serves and the worker waits for work.
 
         Raises
         ------
@@ -80,8 +84,10 @@ class Stack:
         Unavailable
             A part did not get ready; the message names its log and shows its end.
         """
-        self._lock.acquire()
+        if self._thread is not None:
+            return self
         try:
+            self._lock.acquire()
             self._plan()
             self._ending.clear()
             # One thread starts every child and lives until they are stopped: the kernel's death signal is
@@ -95,8 +101,10 @@ class Stack:
                 raise self._failure
             if not settled:
                 raise self._not_ready(f"The stack was not ready within {timeout:g} s.")
-        except BaseException:
+        except BaseException as error:
             self.stop()
+            if isinstance(error, Exception):
+                self._failure = error
             raise
         return self
 
@@ -169,12 +177,12 @@ class Stack:
                     return
                 try:
                     child.start()
-                except PalimpsestError:
+                except (PalimpsestError, OSError):
                     continue  # due again, after a longer pause
                 self._publish()
 
     def _settle(self) -> None:
-        if serving(self.target, timeout=1.0) and worker_consumes(self._redis_url):
+        if answers(self.target, self.settings) and worker_consumes(self._redis_url):
             with self._changed:
                 self._ready = True
                 self._changed.notify_all()

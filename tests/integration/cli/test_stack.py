@@ -1,14 +1,14 @@
 """Stacks of their own: started, found, broken, stopped, and nothing left behind."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from palimpsest import Client
+from palimpsest import AsyncClient, Client
 from palimpsest.client.health import serving
 from palimpsest.embedded.local import ensure_running, stop_running
 from palimpsest.embedded.probes import processes_of
@@ -79,6 +79,7 @@ def test_the_foreground_ends_with_its_signal(own):
     assert nothing_left(own)
 
 
+@pytest.mark.chaos
 def test_a_killed_launcher_leaves_nothing(own):
     ensure_running(own)
     state = running(own.state_dir)
@@ -91,18 +92,20 @@ def test_a_killed_launcher_leaves_nothing(own):
     assert nothing_left(own)
 
 
-def test_local_clients_share_one_stack(own):
-    with ThreadPoolExecutor() as pool:
-        clients = list(pool.map(lambda _: Client.local(own), range(3)))
-    assert len({client.target for client in clients}) == 1
-    artifact = clients[0].artifacts.upload(b"shared")
+async def test_local_clients_share_one_stack(own):
+    blocking = [asyncio.to_thread(Client.local, own) for _ in range(2)]
+    *clients, twin = await asyncio.gather(*blocking, AsyncClient.local(own))
+    assert len({client.target for client in (*clients, twin)}) == 1
+    artifact = await twin.artifacts.upload(b"shared")
     assert clients[1].artifacts.read_bytes(artifact.digest) == b"shared"
     for client in clients:
         client.close()
+    await twin.close()
     stop_running(own)
     assert nothing_left(own)
 
 
+@pytest.mark.chaos
 def test_children_that_die_come_back_with_what_they_knew(own):
     with Stack(own) as stack, Client(stack.target) as client:
         artifact = client.artifacts.upload(b"kept")
@@ -125,8 +128,11 @@ def _pid(stack, name):
     return next(child.pid for child in stack.status() if child.name == name)
 
 
-def test_a_programs_own_stack_is_not_ours_to_stop(own):
-    with Stack(own):
+def test_a_programs_own_stack_is_not_ours_to_stop(own, stack):
+    with pytest.raises(FailedPrecondition, match="Something else listens"):
+        Stack(own, listen=stack.target).start()
+    with Stack(own.model_copy(update={"listen": stack.target})) as other:
+        assert other.target != stack.target
         with pytest.raises(FailedPrecondition, match="end that process"):
             stop_running(own)
         with pytest.raises(FailedPrecondition, match="already runs"):
@@ -139,19 +145,3 @@ def test_a_server_that_cannot_start_shows_its_log(own):
     with pytest.raises(Unavailable, match="Refusing to listen"):
         Stack(open_to_all).start()
     assert nothing_left(own)
-
-
-def test_an_address_that_is_taken_is_refused_if_asked_for_by_name(own, stack):
-    with pytest.raises(FailedPrecondition, match="Something else listens"):
-        Stack(own, listen=stack.target).start()
-    with Stack(own.model_copy(update={"listen": stack.target})) as other:
-        assert other.target != stack.target
-    assert nothing_left(own)
-
-
-async def test_the_asyncio_client_finds_it_too(own):
-    from palimpsest import AsyncClient
-
-    async with await AsyncClient.local(own) as client:
-        assert (await client.models.list_models()).models == []
-    stop_running(own)

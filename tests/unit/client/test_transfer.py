@@ -18,13 +18,13 @@ def test_chunks_cover_the_file_from_where_it_stands(data, start, size):
     start = min(start, len(data))
     file = io.BytesIO(data)
     file.seek(start)
-    digest, origin, total = transfer.digest_of(file)
-    assert (origin, total) == (start, len(data) - start)
-    assert digest == f"sha256:{hashlib.sha256(data[start:]).hexdigest()}"
+    chunks = transfer.Chunks(file)
+    assert chunks.size == len(data) - start
+    assert chunks.digest == f"sha256:{hashlib.sha256(data[start:]).hexdigest()}"
     original, transfer.CHUNK_BYTES = transfer.CHUNK_BYTES, size
     try:
         joined, offset = b"", 0
-        while (part := transfer.chunk_at(file, origin, offset)) is not None:
+        while (part := chunks.at(offset)) is not None:
             assert part.chunk.offset == offset
             assert part.chunk.crc32 == zlib.crc32(part.chunk.data)
             joined += part.chunk.data

@@ -73,8 +73,10 @@ class AsyncClient:
         """
         from palimpsest.embedded.local import ensure_running
 
-        target = await off_loop(ensure_running, settings or Settings())
-        return cls(target, token=token, timeout=timeout)
+        settings = settings or Settings()
+        target = await off_loop(ensure_running, settings)
+        tls = Tls(ca=settings.tls_certificate) if settings.tls_certificate else False
+        return cls(target, token=token, tls=tls, timeout=timeout)
 
     def job(self, name: str) -> Anything:
         """Return a handle on a job by its name (``operations/{id}``), without asking the server yet."""

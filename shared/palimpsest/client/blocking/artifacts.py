@@ -13,7 +13,7 @@ from palimpsest.api.artifacts.v1 import artifacts_pb2
 from palimpsest.client.blocking.flavour import off_loop, pause
 from palimpsest.client.blocking.rooms import ArtifactsRoom
 from palimpsest.client.patience import Patience
-from palimpsest.client.transfer import Destination, Progress, Source, chunk_at, digest_of, opened, replacing
+from palimpsest.client.transfer import Chunks, Destination, Progress, Source, opened, replacing
 from palimpsest.errors import DataLoss, NotFound, OutOfRange, PalimpsestError, Reason
 
 
@@ -48,9 +48,8 @@ class Artifacts(ArtifactsRoom):
         """
         with ExitStack() as stack:
             file = off_loop(stack.enter_context, opened(source))
-            digest, start, size = off_loop(digest_of, file)
-            upload = _Upload(self, file, start, size, digest, media_type, progress)
-            return upload.run()
+            chunks = off_loop(Chunks, file)
+            return _Upload(self, chunks, media_type, progress).run()
 
     def download(
         self, digest: str, destination: Destination, *, progress: Progress | None = None
@@ -112,22 +111,16 @@ class _Upload:
     """One upload, through as many streams as it takes."""
 
     def __init__(
-        self,
-        artifacts: ArtifactsRoom,
-        file: BinaryIO,
-        start: int,
-        size: int,
-        digest: str,
-        media_type: str,
-        progress: Progress | None,
+        self, artifacts: ArtifactsRoom, chunks: Chunks, media_type: str, progress: Progress | None
     ) -> None:
         self.artifacts = artifacts
-        self.file = file
-        self.start = start
-        self.size = size
+        self.chunks = chunks
         self.progress = progress
         self.opening = artifacts_pb2.WriteArtifactRequest.Open(
-            upload_id=uuid.uuid4().hex, digest=digest, size_bytes=size, media_type=media_type
+            upload_id=uuid.uuid4().hex,
+            digest=chunks.digest,
+            size_bytes=chunks.size,
+            media_type=media_type,
         )
         self.committed = 0
         self.failure: BaseException | None = None
@@ -176,7 +169,7 @@ class _Upload:
         else:
             if status.committed_size > self.committed:
                 patience.progressed()
-            self.committed = self.size if status.complete else status.committed_size
+            self.committed = self.chunks.size if status.complete else status.committed_size
         self._report(self.committed)
 
     def _parts(self) -> Iterator[artifacts_pb2.WriteArtifactRequest]:
@@ -184,7 +177,7 @@ class _Upload:
         offset = self.committed
         while True:
             try:
-                part = off_loop(chunk_at, self.file, self.start, offset)
+                part = off_loop(self.chunks.at, offset)
             except Exception as error:  # raised here it would only surface as a cancelled call
                 self.failure = error
                 return
@@ -197,10 +190,10 @@ class _Upload:
 
     def _report(self, done: int) -> None:
         if self.progress is not None:
-            self.progress(done, self.size)
+            self.progress(done, self.chunks.size)
 
     def _finished(self, artifact: artifacts_pb2.Artifact) -> artifacts_pb2.Artifact:
-        self._report(self.size)
+        self._report(self.chunks.size)
         return artifact
 
 

@@ -4,6 +4,8 @@ import asyncio
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client import REGISTRY
+
 from palimpsest.rpc.resources import Resources
 
 if TYPE_CHECKING:
@@ -22,9 +24,12 @@ class DecodingRoom:
     async def start(self, resources: Resources) -> list[Any]:
         """Return the servicer; torch and transformers, which take seconds, are imported in the background."""
         from services.decoding.hosting import EngineHost
+        from services.decoding.metrics import EngineCollector
         from services.decoding.service import DecodingServicer
 
         self._host = EngineHost(resources.settings, resources.models)
+        self._metrics = EngineCollector(self._host)
+        REGISTRY.register(self._metrics)
         self._warming = asyncio.ensure_future(
             asyncio.to_thread(importlib.import_module, "palimpsest.inference")
         )
@@ -32,6 +37,7 @@ class DecodingRoom:
 
     async def stop(self) -> None:
         """Stop the engines."""
+        REGISTRY.unregister(self._metrics)
         if self._warming is not None:
             await self._warming
         if self._host is not None:

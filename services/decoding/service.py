@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 from google.longrunning import operations_pb2
+from google.protobuf.json_format import MessageToDict
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.api.decoding.v1 import decoding_pb2_grpc
@@ -113,7 +114,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
             action={
                 "method": "decoding.generate_batch/1",
                 "model": record.fingerprint,
-                "request": decides.SerializeToString(deterministic=True).hex(),
+                "request": MessageToDict(decides, preserving_proto_field_name=True),
                 "device": settings.device,
                 "dtype": settings.dtype,
             },

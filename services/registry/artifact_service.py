@@ -15,6 +15,7 @@ from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
+from palimpsest.telemetry.metrics import ARTIFACT_BYTES
 
 T = TypeVar("T")
 
@@ -54,6 +55,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
                     chunk = message.chunk
                     crc32 = chunk.crc32 if chunk.HasField("crc32") else None
                     await _in_thread(upload.write, chunk.offset, chunk.data, crc32)
+                    ARTIFACT_BYTES.labels("in").inc(len(chunk.data))
                 case "finish" if message.finish:
                     return await _in_thread(upload.finish)
                 case _:
@@ -82,6 +84,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
             while data := await _in_thread(following):
                 yield artifacts_pb2.ReadArtifactResponse(offset=offset, data=data)
                 offset += len(data)
+                ARTIFACT_BYTES.labels("out").inc(len(data))
         finally:
             await _in_thread(chunks.close)
 

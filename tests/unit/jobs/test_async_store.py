@@ -83,7 +83,9 @@ async def test_a_watched_job_that_is_deleted_ends_the_watch(jobs: AsyncJobStore,
         await asyncio.wait_for(anext(watching), 10)
 
 
-async def test_watching_survives_a_lost_connection(jobs: AsyncJobStore, worker: JobStore, client: redis.Redis):
+async def test_watching_survives_a_lost_connection(
+    jobs: AsyncJobStore, worker: JobStore, client: redis.Redis
+):
     job_id = (await jobs.submit(echo())).id
     watching = jobs.watch(job_id)
     await anext(watching)

@@ -7,8 +7,11 @@ import subprocess
 import sys
 
 import pytest
+import trustme
 
-from palimpsest import AsyncClient, Client
+from palimpsest import AsyncClient, Client, Tls
+from palimpsest.cli import output
+from palimpsest.cli.demo import Row, Step, run
 from palimpsest.client.health import serving
 from palimpsest.embedded.local import ensure_running, stop_running
 from palimpsest.embedded.probes import processes_of
@@ -145,3 +148,35 @@ def test_a_server_that_cannot_start_shows_its_log(own):
     with pytest.raises(Unavailable, match="Refusing to listen"):
         Stack(open_to_all).start()
     assert nothing_left(own)
+
+
+def test_a_stack_with_tls_on_a_valkey_of_somebody_elses(own, valkey, redis_prefix, tmp_path):
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    certificate, key, ca = (tmp_path / name for name in ("certificate", "key", "ca"))
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
+    authority.cert_pem.write_to_path(ca)
+    changed = {
+        "listen": "localhost:0",
+        "tls_certificate": certificate,
+        "tls_key": key,
+        "redis_url": valkey.url,
+        "redis_prefix": redis_prefix,
+    }
+    with Stack(own.model_copy(update=changed)) as stack:
+        assert [child.name for child in stack.status()] == ["server", "worker"]
+        with Client(stack.target, tls=Tls(ca=ca)) as client:
+            assert client.artifacts.collect_garbage(dry_run=True).result(timeout=60).deleted == 0
+    assert nothing_left(own)
+
+
+def test_the_tour_tells_what_happened_and_leaves_nothing(own, tmp_path, capsys):
+    def look(context):
+        return [Row("looked around", f"{len(context.client.models.list_models().models)} models")]
+
+    output.console().print(run(own, tmp_path, [Step("look", look)]))
+    told = capsys.readouterr().out
+    assert "looked around" in told
+    assert "0 models" in told
+    assert "0 processes left" in told

@@ -9,7 +9,8 @@ import services
 from palimpsest.errors import PalimpsestError
 from palimpsest.rpc.server import Room, Server
 from palimpsest.settings import Settings
-from palimpsest.telemetry import configure_logging, configure_tracing
+from palimpsest.telemetry import configure_tracing
+from palimpsest.telemetry.logs import configure_logging
 
 
 def room_names() -> list[str]:

@@ -34,7 +34,8 @@ from palimpsest.jobs.runner import Runner
 from palimpsest.jobs.running import LONGEST_BEAT
 from palimpsest.jobs.store import JobStore
 from palimpsest.settings import Settings
-from palimpsest.telemetry import configure_logging, configure_tracing
+from palimpsest.telemetry import configure_tracing
+from palimpsest.telemetry.logs import configure_logging
 
 _log = structlog.get_logger(__name__)
 _NAME = "PALIMPSEST_WORKER_NAME"
@@ -131,7 +132,7 @@ def main() -> int:
     queues = [name.strip() for name in settings.worker_queues.split(",") if name.strip()] or list(QUEUES)
     app = create_app(settings, imports=["services.worker"])
 
-    app.steps["consumer"].add(Beat)
+    app.steps["consumer"].add(Beat)  # type: ignore[index]
 
     @signals.worker_shutting_down.connect(weak=False)
     def drain(**_details: object) -> None:

@@ -8,14 +8,13 @@ from prometheus_client import REGISTRY
 
 from palimpsest.jobs import Reconciler
 from palimpsest.jobs.metrics import JobCollector
-from palimpsest.jobs.operations import JobsServicer
 from palimpsest.rpc.resources import Resources
 from services.registry.artifact_service import ArtifactServicer
 from services.registry.model_service import ModelServicer
 
 
 class RegistryRoom:
-    """Mounts ModelService, ArtifactService and JobsService, and reconciles jobs."""
+    """Mounts ModelService and ArtifactService, and reconciles the jobs of every room."""
 
     name = "registry"
 
@@ -24,7 +23,7 @@ class RegistryRoom:
         self._metrics = JobCollector(resources.settings)
         REGISTRY.register(self._metrics)
         self._sweeping = asyncio.create_task(Reconciler(resources.jobs).run())
-        return [ModelServicer(resources), ArtifactServicer(resources), JobsServicer(resources.jobs)]
+        return [ModelServicer(resources), ArtifactServicer(resources)]
 
     async def stop(self) -> None:
         """End the sweeping; another registry, or the next, goes on with it."""

@@ -38,6 +38,29 @@ def channel_options() -> list[tuple[str, object]]:
     ]
 
 
+def parse_targets(text: str) -> dict[str, str]:
+    """Read where the rooms are: ``host:port``, and ``room=host:port`` for each room that is elsewhere.
+
+    ``"127.0.0.1:7600,decoding=127.0.0.1:7601"`` gives ``{"": "127.0.0.1:7600", "decoding": "127.0.0.1:7601"}``;
+    the key ``""`` is every other room's.
+
+    Raises
+    ------
+    ValueError
+        No address for the other rooms, or two for one.
+    """
+    targets: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        room, separator, target = part.rpartition("=")
+        room = room.strip() if separator else ""
+        if room in targets or not target.strip():
+            raise ValueError(f"{text!r}: expected host:port[,room=host:port ...], each room once")
+        targets[room] = target.strip()
+    if "" not in targets:
+        raise ValueError(f"{text!r} names no server for the rooms it leaves out; begin with host:port")
+    return targets
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     """Files a client proves the server, and itself, with.

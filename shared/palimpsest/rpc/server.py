@@ -10,7 +10,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 
-from palimpsest.jobs.operations import OperationsServicer
+from palimpsest.jobs.operations import JobsServicer, OperationsServicer
 from palimpsest.rpc.audit import AuditLog
 from palimpsest.rpc.auth import Authenticator
 from palimpsest.rpc.pipeline import Pipeline
@@ -44,7 +44,7 @@ class Server:
     settings
         Address, limits, where Redis and the artefacts are.
     rooms
-        Mounted in order; ``google.longrunning.Operations`` and health are always there.
+        Mounted in order; the services of jobs and health are always there.
     """
 
     def __init__(self, settings: Settings, rooms: list[Room]) -> None:
@@ -78,7 +78,8 @@ class Server:
             maximum_concurrent_rpcs=settings.max_concurrent_rpcs * 2 + 16,
             options=[("grpc.so_reuseport", 0)],
         )
-        servicers: list[Any] = [OperationsServicer(self.resources.jobs)]
+        # On every server, so that a job can be followed where it was started.
+        servicers: list[Any] = [OperationsServicer(self.resources.jobs), JobsServicer(self.resources.jobs)]
         for room in self.rooms:
             servicers += await room.start(self.resources)
         for servicer in servicers:

@@ -4,7 +4,6 @@ Logs always; ``/metrics`` where ``PALIMPSEST_METRICS_LISTEN`` names an address; 
 installed and ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set (or a test installs an exporter of its own).
 """
 
-from palimpsest.telemetry.logs import configure_logging
 from palimpsest.telemetry.tracing import configure_tracing, extract, inject, span
 
-__all__ = ["configure_logging", "configure_tracing", "extract", "inject", "span"]
+__all__ = ["configure_tracing", "extract", "inject", "span"]

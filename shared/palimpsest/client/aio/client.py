@@ -12,7 +12,7 @@ from palimpsest.client.aio.flavour import off_loop
 from palimpsest.client.aio.job_room import AsyncJobs
 from palimpsest.client.aio.jobs import Anything, AsyncJob
 from palimpsest.client.aio.rooms import AsyncModelsRoom
-from palimpsest.rpc.channel import Tls, open_aio_channel
+from palimpsest.rpc.channel import Tls, open_aio_channel, parse_targets
 from palimpsest.settings import Settings
 
 
@@ -26,7 +26,8 @@ class AsyncClient:
     Parameters
     ----------
     target
-        ``host:port`` or ``unix:/path``.
+        ``host:port`` or ``unix:/path``; where rooms have servers of their own, those too, as
+        ``host:port,decoding=host:port``.
     token
         Bearer token. Without tls it is sent over loopback and unix sockets only.
     tls
@@ -52,11 +53,15 @@ class AsyncClient:
         self.target = target
         files = Tls() if tls is True else tls or None
         deadline = timeout if timeout is not None else Settings().default_deadline
-        self._connection = AsyncConnection(open_aio_channel(target, token=token, tls=files), deadline)
-        self.artifacts = AsyncArtifacts(self._connection)
-        self.decoding = AsyncDecoding(self._connection)
-        self.jobs = AsyncJobs(self._connection)
-        self.models = AsyncModelsRoom(self._connection)
+        self._connections = {
+            room: AsyncConnection(open_aio_channel(where, token=token, tls=files), deadline)
+            for room, where in parse_targets(target).items()
+        }
+        self._connection = self._connections[""]
+        self.artifacts = AsyncArtifacts(self._to("artifacts"))
+        self.decoding = AsyncDecoding(self._to("decoding"))
+        self.jobs = AsyncJobs(self._to("jobs"))
+        self.models = AsyncModelsRoom(self._to("models"))
 
     @classmethod
     async def local(
@@ -78,13 +83,17 @@ class AsyncClient:
         tls = Tls(ca=settings.tls_certificate) if settings.tls_certificate else False
         return cls(target, token=token, tls=tls, timeout=timeout)
 
+    def _to(self, room: str) -> AsyncConnection:
+        return self._connections.get(room, self._connection)
+
     def job(self, name: str) -> Anything:
         """Return a handle on a job by its name (``operations/{id}``), without asking the server yet."""
-        return AsyncJob(self._connection, operations_pb2.Operation(name=name))
+        return AsyncJob(self._to("jobs"), operations_pb2.Operation(name=name))
 
     async def close(self) -> None:
         """Close the connection; calls still going on end as cancelled."""
-        await self._connection.channel.close()
+        for connection in self._connections.values():
+            await connection.channel.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -13,8 +13,14 @@ from palimpsest.client.aio.streams import AsyncStream
 from palimpsest.client.methods import Method
 from palimpsest.client.requests import build
 from palimpsest.rpc.errors import from_rpc_error
+from palimpsest.telemetry.tracing import inject, span
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def trace_headers() -> tuple[tuple[str, str], ...]:
+    """Return the current trace as call metadata."""
+    return tuple(inject().items())
 
 
 class AsyncConnection:
@@ -47,20 +53,23 @@ class AsyncConnection:
         """
         limit = timeout if timeout is not None else method.seconds or self.deadline
         try:
-            return await self._callable(method)(request, timeout=limit)
+            with span(method.path, kind="CLIENT"):
+                return await self._callable(method)(request, timeout=limit, metadata=trace_headers())
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 
     def stream(self, method: Method, request: Message, timeout: float | None = None) -> AsyncStream[Any]:
         """Call a method that answers with a stream."""
-        return AsyncStream(self._callable(method)(request, timeout=timeout))
+        with span(method.path, kind="CLIENT"):  # of the opening: the stream's life is the server's span
+            return AsyncStream(self._callable(method)(request, timeout=timeout, metadata=trace_headers()))
 
     async def send(
         self, method: Method, requests: AsyncIterable[Message], timeout: float | None = None
     ) -> Any:
         """Call a method that takes a stream and answers once."""
         try:
-            return await self._callable(method)(requests, timeout=timeout)
+            with span(method.path, kind="CLIENT"):
+                return await self._callable(method)(requests, timeout=timeout, metadata=trace_headers())
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 

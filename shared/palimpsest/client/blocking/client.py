@@ -14,7 +14,7 @@ from palimpsest.client.blocking.flavour import off_loop
 from palimpsest.client.blocking.job_room import Jobs
 from palimpsest.client.blocking.jobs import Anything, Job
 from palimpsest.client.blocking.rooms import ModelsRoom
-from palimpsest.rpc.channel import Tls, open_channel
+from palimpsest.rpc.channel import Tls, open_channel, parse_targets
 from palimpsest.settings import Settings
 
 
@@ -28,7 +28,8 @@ class Client:
     Parameters
     ----------
     target
-        ``host:port`` or ``unix:/path``.
+        ``host:port`` or ``unix:/path``; where rooms have servers of their own, those too, as
+        ``host:port,decoding=host:port``.
     token
         Bearer token. Without tls it is sent over loopback and unix sockets only.
     tls
@@ -54,11 +55,15 @@ class Client:
         self.target = target
         files = Tls() if tls is True else tls or None
         deadline = timeout if timeout is not None else Settings().default_deadline
-        self._connection = Connection(open_channel(target, token=token, tls=files), deadline)
-        self.artifacts = Artifacts(self._connection)
-        self.decoding = Decoding(self._connection)
-        self.jobs = Jobs(self._connection)
-        self.models = ModelsRoom(self._connection)
+        self._connections = {
+            room: Connection(open_channel(where, token=token, tls=files), deadline)
+            for room, where in parse_targets(target).items()
+        }
+        self._connection = self._connections[""]
+        self.artifacts = Artifacts(self._to("artifacts"))
+        self.decoding = Decoding(self._to("decoding"))
+        self.jobs = Jobs(self._to("jobs"))
+        self.models = ModelsRoom(self._to("models"))
 
     @classmethod
     def local(
@@ -80,13 +85,17 @@ class Client:
         tls = Tls(ca=settings.tls_certificate) if settings.tls_certificate else False
         return cls(target, token=token, tls=tls, timeout=timeout)
 
+    def _to(self, room: str) -> Connection:
+        return self._connections.get(room, self._connection)
+
     def job(self, name: str) -> Anything:
         """Return a handle on a job by its name (``operations/{id}``), without asking the server yet."""
-        return Job(self._connection, operations_pb2.Operation(name=name))
+        return Job(self._to("jobs"), operations_pb2.Operation(name=name))
 
     def close(self) -> None:
         """Close the connection; calls still going on end as cancelled."""
-        self._connection.channel.close()
+        for connection in self._connections.values():
+            connection.channel.close()
 
     def __enter__(self) -> Self:
         return self

@@ -15,8 +15,14 @@ from palimpsest.client.blocking.streams import Stream
 from palimpsest.client.methods import Method
 from palimpsest.client.requests import build
 from palimpsest.rpc.errors import from_rpc_error
+from palimpsest.telemetry.tracing import inject, span
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def trace_headers() -> tuple[tuple[str, str], ...]:
+    """Return the current trace as call metadata."""
+    return tuple(inject().items())
 
 
 class Connection:
@@ -49,18 +55,21 @@ class Connection:
         """
         limit = timeout if timeout is not None else method.seconds or self.deadline
         try:
-            return self._callable(method)(request, timeout=limit)
+            with span(method.path, kind="CLIENT"):
+                return self._callable(method)(request, timeout=limit, metadata=trace_headers())
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 
     def stream(self, method: Method, request: Message, timeout: float | None = None) -> Stream[Any]:
         """Call a method that answers with a stream."""
-        return Stream(self._callable(method)(request, timeout=timeout))
+        with span(method.path, kind="CLIENT"):  # of the opening: the stream's life is the server's span
+            return Stream(self._callable(method)(request, timeout=timeout, metadata=trace_headers()))
 
     def send(self, method: Method, requests: Iterable[Message], timeout: float | None = None) -> Any:
         """Call a method that takes a stream and answers once."""
         try:
-            return self._callable(method)(requests, timeout=timeout)
+            with span(method.path, kind="CLIENT"):
+                return self._callable(method)(requests, timeout=timeout, metadata=trace_headers())
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 

@@ -21,7 +21,7 @@ from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.errors import FailedPrecondition, NotFound, Reason
 from palimpsest.jobs import JobStore
 from palimpsest.jobs.calls import Claim
-from palimpsest.jobs.record import TERMINAL, JobRecord
+from palimpsest.jobs.record import STATES, TERMINAL, JobRecord
 from palimpsest.settings import Settings
 from tests.unit.jobs.harness import Clock, echo
 
@@ -141,7 +141,7 @@ class Lifecycle(RuleBasedStateMachine):
             self.retried.add(job)
             self.finished[job] = 0
 
-    @rule(job=consumes(jobs))
+    @rule(job=jobs)
     def delete(self, job: str) -> None:
         if not self.exists(job):
             return
@@ -179,7 +179,6 @@ class Lifecycle(RuleBasedStateMachine):
 
     @invariant()
     def promises(self) -> None:
-        prefix = self.store.prefix
         now = {record.id: record for record in self.store.list(page_size=1000).records}
         for job, record in now.items():
             before = self.seen.get(job)
@@ -191,25 +190,46 @@ class Lifecycle(RuleBasedStateMachine):
                     assert job in self.retried
             assert record.attempt <= record.max_attempts
             assert self.finished.get(job, 0) <= 1
-            assert (record.state == "RUNNING") == (self.score("leases", job) is not None)
-            assert (record.state == "QUEUED") == (self.score("hints", job) is not None)
-            assert (record.state in TERMINAL) == (self.score("expiry", job) is not None)
             assert record.terminal == bool(record.end_ms)
             assert (record.state in ("FAILED", "CANCELLED")) == (record.error is not None)
         self.retried.clear()
         self.seen = now
-        for state in ("QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"):
-            expected = {job.encode() for job, record in now.items() if record.state == state}
-            for index in (f"jobs:index:{state}", f"jobs:index:kind:test.echo:{state}"):
-                assert set(self.client.zrange(prefix + index, 0, -1)) == expected
-        for digest in DIGESTS:
-            owners = self.client.smembers(f"{prefix}refs:{digest}")
-            assert {owner.decode().removeprefix("job/") for owner in owners} <= set(now)
-            for owner in owners:
-                assert self.client.sismember(f"{prefix}owned:{owner.decode()}", digest)
+        self.indexes_agree(now)
 
-    def score(self, index: str, job: str) -> float | None:
-        return self.client.zscore(f"{self.store.prefix}jobs:{index}", job)  # type: ignore[return-value]
+    def indexes_agree(self, now: dict[str, JobRecord]) -> None:
+        """What the sweep, lists and garbage collection go by says what the records say."""
+        prefix = self.store.prefix
+        with self.client.pipeline(transaction=False) as pipe:
+            for index in ("leases", "hints", "expiry"):
+                pipe.zrange(f"{prefix}jobs:{index}", 0, -1, withscores=True)
+            for state in STATES:
+                pipe.zrange(f"{prefix}jobs:index:{state}", 0, -1)
+                pipe.zrange(f"{prefix}jobs:index:kind:test.echo:{state}", 0, -1)
+            for digest in DIGESTS:
+                pipe.smembers(f"{prefix}refs:{digest}")
+            for job in now:
+                pipe.smembers(f"{prefix}owned:job/{job}")
+            leases, hints, expiry, *rest = pipe.execute()
+        running = {job: record.lease_ms for job, record in now.items() if record.state == "RUNNING"}
+        assert {job.decode(): score for job, score in leases} == running
+        assert {job.decode() for job, _ in hints} == {j for j, r in now.items() if r.state == "QUEUED"}
+        assert {job.decode(): score for job, score in expiry} == {
+            job: record.expire_ms for job, record in now.items() if record.terminal
+        }
+        for n, state in enumerate(STATES):
+            expected = {job.encode() for job, record in now.items() if record.state == state}
+            assert set(rest[2 * n]) == set(rest[2 * n + 1]) == expected
+        references = {
+            (owner.decode(), digest)
+            for digest, owners in zip(DIGESTS, rest[10:13], strict=True)
+            for owner in owners
+        }
+        owned = {
+            (f"job/{job}", digest.decode())
+            for job, digests in zip(now, rest[13:], strict=True)
+            for digest in digests
+        }
+        assert references == owned
 
 
 def test_every_history_keeps_the_promises(tmp_path_factory: pytest.TempPathFactory):

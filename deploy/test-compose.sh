@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Build the images, bring compose.yaml up, run the integration suite against it, and take it down again.
+# Needs a Docker engine that answers and Compose (the plugin, or docker-compose 1.29 or newer).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-.venv/bin/python}
+docker info >/dev/null 2>&1 || { echo "no Docker engine answers; start one, then run this again" >&2; exit 2; }
+if docker compose version >/dev/null 2>&1; then compose=(docker compose); else compose=(docker-compose); fi
+
+files=$(mktemp -d /tmp/palimpsest-compose.XXXXXX)
+export PALIMPSEST_TEST_FILES=$files/run PALIMPSEST_SECRETS=$files/secrets
+export PALIMPSEST_BUILD_NETWORK=${PALIMPSEST_BUILD_NETWORK:-host} PALIMPSEST_THREADS=1
+port() { "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+PALIMPSEST_REGISTRY_PORT=$(port) PALIMPSEST_DECODING_PORT=$(port)
+export PALIMPSEST_REGISTRY_PORT PALIMPSEST_DECODING_PORT
+mkdir -p "$PALIMPSEST_TEST_FILES"
+chmod 0755 "$files" "$PALIMPSEST_TEST_FILES"
+deploy/secrets.sh
+export PALIMPSEST_TEST_PROJECT=palimpsest-test
+compose+=(-p "$PALIMPSEST_TEST_PROJECT" -f compose.yaml -f tests/compose/override.yaml)
+end() {
+  code=$?
+  [ "$code" = 0 ] || "${compose[@]}" logs --tail 60 || true
+  "${compose[@]}" down -v --timeout 10 || true
+  rm -rf "$files"
+  exit "$code"
+}
+trap end EXIT
+"${compose[@]}" build registry
+"${compose[@]}" up -d
+export PALIMPSEST_TEST_SERVER="127.0.0.1:$PALIMPSEST_REGISTRY_PORT,decoding=127.0.0.1:$PALIMPSEST_DECODING_PORT"
+PALIMPSEST_TEST_TOKEN=$(cat "$PALIMPSEST_SECRETS/token")
+export PALIMPSEST_TEST_TOKEN
+"$python" -m pytest --basetemp "$PALIMPSEST_TEST_FILES/tests" \
+  tests/integration/client tests/integration/cli/test_commands.py tests/compose "$@"

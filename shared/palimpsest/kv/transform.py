@@ -4,7 +4,9 @@ Sections come in layer order: for each group of layers the sinks (first chunk on
 reader can use the first layers while the last are on their way.
 """
 
+import platform
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -76,9 +78,7 @@ def encode_group(
     return result
 
 
-def decode_group(
-    section: Section, meta: ChunkMeta, profile: CalibrationProfile, level: LevelTables, out: KeyValues
-) -> None:
+def decode_group(section: Section, meta: ChunkMeta, profile: CalibrationProfile, out: KeyValues) -> None:
     """Decode one section of keys or values into its layers of ``out``.
 
     Parameters
@@ -87,7 +87,7 @@ def decode_group(
         The section, its bytes already checked.
     meta
         Of its chunk.
-    profile, level
+    profile
         What it was coded with.
     out
         The whole chunk; tokens after the sinks are written.
@@ -97,6 +97,7 @@ def decode_group(
     DataLoss
         The section does not decode to the symbols it was made from.
     """
+    level = profile.level(meta.level)
     component = 0 if section.kind is Kind.KEYS else 1
     if (section.first_layer, section.layers) not in profile.groups:
         raise damaged("A section covers layers that are no group of the profile.")
@@ -107,9 +108,23 @@ def decode_group(
     if symbol_checksum(symbols, escapes) != section.symbols:
         raise damaged("A section decodes to other symbols than it was made from; fetch the chunk again.")
     y = torch.from_numpy(dequantise(symbols, escapes, level.step, classes, level.centres))
-    x = torch.addmm(profile.mean(component, group), y, profile.inverse(component, group)[: len(classes)])
+    mean = profile.mean(component, group)
+    if meta.dtype == "bfloat16" and bfloat16_products():
+        # Twice as fast; what it rounds is far below a cell's width, and the result is rounded to bfloat16 anyway.
+        x = mean + torch.mm(y.bfloat16(), profile.bases[component][group][: len(classes)])
+    else:
+        x = torch.addmm(mean, y, profile.inverse(component, group)[: len(classes)])
     target = out.part(component)[section.first_layer : section.first_layer + section.layers, :, meta.sinks :]
     profile.rotary.unflatten(x, target, meta.start + meta.sinks, keys=component == 0)
+
+
+@cache
+def bfloat16_products() -> bool:
+    """Whether this processor multiplies bfloat16 matrices itself, and so faster than float32 ones."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 def _classes(level: LevelTables, component: int, group: int) -> np.ndarray:

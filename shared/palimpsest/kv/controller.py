@@ -1,0 +1,306 @@
+"""Decide, chunk by chunk, what to send and what to recompute, so that a context is loaded in time and as well as can be.
+
+Two lanes work at once (CacheGen section 5.3 and appendix C.1, and the idea of Cake): the compute lane recomputes chunks
+from the front, exactly, from their text, while the network lane fetches coded chunks from the back, until they meet. At
+every chunk boundary the controller looks for a split point and a level for what is left: in time, with the least loss.
+It plans against less bandwidth than it sees, and commits to nothing but the next chunk of each lane.
+
+Pure and deterministic: times come in as arguments, decisions go out as data with what they were based on.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+from palimpsest.errors import InvalidArgument, Reason
+
+Mode = Literal["quality", "delay"]
+SMOOTHING = 0.6
+"""Weight of the newest receipt in the running mean of the bandwidth."""
+CAUTION = 0.65
+"""Share of the estimated bandwidth that plans count on: traces that dip must not break the deadline."""
+MARGIN = 0.1
+"""Share of the deadline that plans leave unused."""
+PATIENCE = 0.05
+"""A finer or coarser level than the last must gain at least this share of loss or time."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to fetch a chunk.
+
+    Parameters
+    ----------
+    level
+        Its name.
+    size
+        Bytes on the wire.
+    loss
+        What using it costs, in nats a token; 0 is lossless.
+    decode
+        Seconds to decode it.
+    """
+
+    level: str
+    size: int
+    loss: float
+    decode: float
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk of the context, finest option first; every chunk of a load offers the same levels."""
+
+    tokens: int
+    recompute: float
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True)
+class Load:
+    """A context to load.
+
+    Parameters
+    ----------
+    chunks
+        In order.
+    deadline
+        Seconds from the start until everything has to be usable.
+    mode
+        ``"quality"``: least loss in time. ``"delay"``: soonest within ``loss_budget``.
+    loss_budget
+        Largest mean loss in ``"delay"`` mode, in nats a token.
+    tail
+        Seconds needed after the last chunk, such as the prefill of the question.
+    bandwidth
+        Bytes a second to expect before the first receipt; 0: unknown.
+    sharers
+        Loads that share the compute lane; recomputing takes that many times as long.
+    recompute
+        Whether there is a compute lane at all.
+    """
+
+    chunks: tuple[Chunk, ...]
+    deadline: float
+    mode: Mode = "quality"
+    loss_budget: float = 0.02
+    tail: float = 0.0
+    bandwidth: float = 0.0
+    sharers: int = 1
+    recompute: bool = True
+
+    def __post_init__(self) -> None:
+        names = [tuple(option.level for option in chunk.options) for chunk in self.chunks]
+        sizes = [option.size for chunk in self.chunks for option in chunk.options]
+        if not names or not names[0] or len(set(names)) != 1 or min(sizes) < 1:
+            raise InvalidArgument(
+                Reason.KV_PLAN_INVALID, "A load has chunks, and all of them the same levels."
+            )
+        if self.deadline <= 0 or self.sharers < 1 or self.bandwidth < 0:
+            raise InvalidArgument(
+                Reason.KV_PLAN_INVALID, "A load has a deadline above 0 and at least one sharer."
+            )
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the receiver saw: bytes that arrived and the seconds they took."""
+
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do next, and why.
+
+    Parameters
+    ----------
+    fetch
+        Chunk to fetch next, or None: the compute lane does the rest.
+    level
+        At which level.
+    recompute
+        Chunk to recompute next, or None.
+    split
+        First chunk that is fetched in the plan.
+    finish
+        When the plan expects to be done, in seconds from the start.
+    loss
+        Mean loss of the plan, in nats a token.
+    bandwidth
+        Bytes a second it counted on.
+    feasible
+        Whether the plan meets the deadline.
+    """
+
+    fetch: int | None
+    level: str
+    recompute: int | None
+    split: int
+    finish: float
+    loss: float
+    bandwidth: float
+    feasible: bool
+
+
+class Controller:
+    """The state of one load: two lanes, an estimate of the bandwidth, and what has been decided.
+
+    ``decide`` may be called as often as one likes; ``fetching`` and ``recomputing`` commit a lane to its next chunk.
+    """
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.front = 0
+        self.back = len(load.chunks)
+        self.losses = 0.0
+        self._network_free = self._compute_free = 0.0
+        self._last = self._mean = load.bandwidth
+        self._slowness = 1.0
+        self._level: int | None = None
+        options = range(len(load.chunks[0].options))
+        self._sizes = [_sums([chunk.options[q].size for chunk in load.chunks]) for q in options]
+        self._decodes = [_sums([chunk.options[q].decode for chunk in load.chunks]) for q in options]
+        self._losses = [
+            _sums([chunk.options[q].loss * chunk.tokens for chunk in load.chunks]) for q in options
+        ]
+        self._recompute = _sums([chunk.recompute * load.sharers for chunk in load.chunks])
+        self._tokens = sum(chunk.tokens for chunk in load.chunks)
+
+    @property
+    def met(self) -> bool:
+        """Whether the lanes have met: every chunk is fetched, recomputed, or being so."""
+        return self.front >= self.back
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes a second that plans count on; 0 before anything is known."""
+        return min(self._last, self._mean) * CAUTION
+
+    def received(self, receipt: Receipt) -> None:
+        """Take note of what arrived."""
+        if receipt.seconds > 0:
+            self._last = receipt.size / receipt.seconds
+            self._mean = (
+                self._last if not self._mean else SMOOTHING * self._last + (1 - SMOOTHING) * self._mean
+            )
+
+    def recomputed(self, chunk: int, seconds: float) -> None:
+        """Take note of how long recomputing a chunk took."""
+        expected = self._recompute[chunk + 1] - self._recompute[chunk]
+        if expected > 0 and seconds > 0:
+            self._slowness = SMOOTHING * seconds / expected + (1 - SMOOTHING) * self._slowness
+
+    def decide(self, now: float) -> Decision:
+        """Choose the split point and level for what is left, at ``now`` seconds from the start."""
+        plans = [self._plan(now, split, level) for split, level in self._candidates()]
+        load = self.load
+        budget = load.loss_budget * self._tokens + 1e-12
+
+        def fits(plan: "_Plan") -> bool:
+            return plan.finish <= self._usable if load.mode == "quality" else plan.loss <= budget
+
+        feasible = [plan for plan in plans if fits(plan)]
+        if feasible and load.mode == "quality":
+            best = min(feasible, key=lambda plan: (plan.loss, plan.finish))
+            best = self._keep(best, feasible, lambda plan: plan.loss)
+        else:
+            best = min(feasible or plans, key=lambda plan: (plan.finish, plan.loss))
+            best = self._keep(best, feasible or plans, lambda plan: plan.finish)
+        fetch = self.back - 1 if best.split < self.back else None
+        recompute = self.front if load.recompute and self.front < best.split else None
+        return Decision(
+            fetch,
+            load.chunks[0].options[best.level].level,
+            recompute,
+            best.split,
+            best.finish,
+            best.loss / self._tokens,
+            self.bandwidth,
+            best.finish <= self._usable,
+        )
+
+    def fetching(self, decision: Decision, now: float) -> Option:
+        """Commit the network lane to the decision's chunk; returns what to send."""
+        if decision.fetch is None or decision.fetch != self.back - 1:
+            raise InvalidArgument(
+                Reason.KV_PLAN_INVALID, "The decision is stale or fetches nothing; decide again."
+            )
+        chunk = self.load.chunks[decision.fetch]
+        level = next(at for at, option in enumerate(chunk.options) if option.level == decision.level)
+        option = chunk.options[level]
+        self.back -= 1
+        self._level = level
+        self.losses += option.loss * chunk.tokens
+        self._network_free = now + (option.size / self.bandwidth if self.bandwidth else 0.0)
+        return option
+
+    def recomputing(self, decision: Decision, now: float) -> Chunk:
+        """Commit the compute lane to the decision's chunk."""
+        if decision.recompute is None or decision.recompute != self.front:
+            raise InvalidArgument(
+                Reason.KV_PLAN_INVALID, "The decision is stale or recomputes nothing; decide again."
+            )
+        chunk = self.load.chunks[self.front]
+        self._compute_free = (
+            now + (self._recompute[self.front + 1] - self._recompute[self.front]) * self._slowness
+        )
+        self.front += 1
+        return chunk
+
+    @property
+    def _usable(self) -> float:
+        return self.load.deadline * (1 - MARGIN) - self.load.tail
+
+    def _candidates(self) -> list[tuple[int, int]]:
+        """Every split that is left with every level; nothing to fetch needs only one."""
+        levels = range(len(self._sizes))
+        if not self.load.recompute:
+            return [(self.front, level) for level in levels]
+        fetched = [(split, level) for split in range(self.front, self.back) for level in levels]
+        return [*fetched, (self.back, self._level or 0)]
+
+    def _plan(self, now: float, split: int, level: int) -> "_Plan":
+        compute = 0.0
+        if split > self.front:
+            start = max(now, self._compute_free)
+            compute = start + (self._recompute[split] - self._recompute[self.front]) * self._slowness
+        network = 0.0
+        if split < self.back:
+            size = self._sizes[level][self.back] - self._sizes[level][split]
+            decode = self._decodes[level][self.back] - self._decodes[level][split]
+            # Before the first receipt nothing is known: the plan then counts on meeting the deadline halfway.
+            transfer = size / self.bandwidth if self.bandwidth else self._blind(level)
+            last = decode / (self.back - split)
+            network = max(now, self._network_free) + max(transfer, decode - last) + last
+        finish = max(compute, network, now, self._compute_free if self.front else 0.0)
+        loss = self.losses + self._losses[level][self.back] - self._losses[level][split]
+        return _Plan(split, level, finish, loss)
+
+    def _blind(self, level: int) -> float:
+        """Return the transfer time to assume when no bandwidth is known: only the coarsest third is safe."""
+        return 0.0 if level >= 2 * len(self._sizes) // 3 else float("inf")
+
+    def _keep(self, best: "_Plan", plans: "Sequence[_Plan]", key: "Callable[[_Plan], float]") -> "_Plan":
+        """Stay with the last level unless another gains enough."""
+        if self._level is None or best.level == self._level or best.split >= self.back:
+            return best
+        same = [plan for plan in plans if plan.level == self._level and plan.split < self.back]
+        if not same:
+            return best
+        stay = min(same, key=key)
+        return stay if key(best) > (1 - PATIENCE) * key(stay) else best
+
+
+@dataclass(frozen=True)
+class _Plan:
+    split: int
+    level: int
+    finish: float
+    loss: float
+
+
+def _sums(parts: Sequence[float]) -> list[float]:
+    return list(accumulate(parts, initial=0.0))

@@ -1,0 +1,136 @@
+"""Play a load against a network whose bandwidth changes, with any policy; for tests, benchmarks and dry runs."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from palimpsest.kv.controller import Controller, Decision, Load, Receipt
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Bandwidth over time: constant for ``hold`` seconds each, bytes a second; the last value goes on for ever."""
+
+    values: tuple[float, ...]
+    hold: float
+
+    @classmethod
+    def drawn(cls, seed: int, low: float, high: float, hold: float, pieces: int = 64) -> "Trace":
+        """Draw a trace with uniform values."""
+        draw = random.Random(seed)
+        return cls(tuple(draw.uniform(low, high) for _ in range(pieces)), hold)
+
+    def arrival(self, start: float, size: float) -> float:
+        """Return when the last of ``size`` bytes arrives if the first is sent at ``start``."""
+        now, left = start, size
+        while True:
+            piece = int(now / self.hold)
+            rate = self.values[min(piece, len(self.values) - 1)]
+            if piece >= len(self.values) - 1 or now + left / rate <= (piece + 1) * self.hold:
+                return now + left / rate
+            end = (piece + 1) * self.hold
+            # Rounding may leave ``now`` on the near side of a boundary it has just reached.
+            left -= max(0.0, end - now) * rate
+            now = end if end > now else now + self.hold * 1e-9
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a load went.
+
+    Parameters
+    ----------
+    finish
+        When everything was usable, in seconds.
+    first
+        When the first chunk of the context was usable.
+    loss
+        Mean loss, in nats a token.
+    fetched
+        Bytes.
+    decisions
+        Every commitment, in order.
+    """
+
+    finish: float
+    first: float
+    loss: float
+    fetched: int
+    decisions: tuple[Decision, ...]
+
+
+def play(load: Load, trace: Trace) -> Outcome:
+    """Let the controller load a context over ``trace``; transfer, decoding and recomputing overlap."""
+    controller = Controller(load)
+    decisions: list[Decision] = []
+    network = compute = decoder = first = exact = 0.0
+    fetched = 0
+    while not controller.met:
+        now = min(network, compute)
+        decision = controller.decide(now)
+        if network <= compute:
+            if decision.fetch is None:
+                # Nothing to fetch as things stand: look again when the compute lane has something to tell.
+                network = max(compute, now)
+                if compute > now:
+                    continue
+            else:
+                option = controller.fetching(decision, now)
+                decisions.append(decision)
+                network = trace.arrival(now, option.size)
+                controller.received(Receipt(option.size, network - now))
+                decoder = max(decoder, network) + option.decode
+                fetched += option.size
+                first = decoder if decision.fetch == 0 else first
+                continue
+        if decision.recompute is None:
+            compute = max(network, now)
+            continue
+        chunk = controller.recomputing(decision, now)
+        decisions.append(decision)
+        compute = exact = now + chunk.recompute * load.sharers
+        controller.recomputed(decision.recompute, compute - now)
+        first = compute if decision.recompute == 0 else first
+    return Outcome(
+        max(exact, decoder),
+        first,
+        controller.losses / sum(c.tokens for c in load.chunks),
+        fetched,
+        tuple(decisions),
+    )
+
+
+def play_fixed(load: Load, trace: Trace, choose: Callable[[int, float], int | None]) -> Outcome:
+    """Load in order over one lane: ``choose(chunk, bandwidth)`` gives each chunk's option, or None to recompute it.
+
+    The bandwidth it is told is that of the moment, which no real policy knows.
+    """
+    network = decoder = compute = first = losses = 0.0
+    fetched = 0
+    for number, chunk in enumerate(load.chunks):
+        rate = trace.values[min(int(network / trace.hold), len(trace.values) - 1)]
+        at = choose(number, rate)
+        if at is None:
+            compute = max(compute, decoder) + chunk.recompute
+            network = max(network, compute)
+            decoder = max(decoder, compute)
+        else:
+            option = chunk.options[at]
+            network = trace.arrival(network, option.size)
+            decoder = max(decoder, network) + option.decode
+            losses += option.loss * chunk.tokens
+            fetched += option.size
+        first = decoder if number == 0 else first
+    tokens = sum(chunk.tokens for chunk in load.chunks)
+    return Outcome(max(decoder, compute), first, losses / tokens, fetched, ())
+
+
+def shared_rule(load: Load, levels: Sequence[int]) -> Callable[[int, float], int | None]:
+    """Return the rule of the published code: an equal share of the deadline for each chunk, finest level that fits, else text."""
+    share = load.deadline / len(load.chunks)
+
+    def choose(number: int, bandwidth: float) -> int | None:
+        options = load.chunks[number].options
+        return next((at for at in levels if options[at].size / bandwidth <= share), None)
+
+    return choose

@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test lint types proto clean bench-decode
+.PHONY: help install demo test test-compose lint types proto audit sbom clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make
@@ -41,8 +41,19 @@ lint: install  ## ruff: lint and format check
 types: install  ## basedpyright over shared/ and services/
 	$(BIN)/basedpyright
 
-proto:  ## generate shared/palimpsest/api from protos/
-	deploy/proto.sh
+proto: install  ## generate the API and the client's typed rooms from protos/
+	PROTO_VENV=$(VENV)/proto PYTHON=$(BIN)/python deploy/proto.sh
+	$(BIN)/python deploy/client.py
+
+test-compose: install  ## build the images and run the integration suite against compose.yaml; needs a Docker engine
+	PYTHON=$(BIN)/python deploy/test-compose.sh
+
+audit: install  ## known vulnerabilities in what is installed
+	$(BIN)/pip-audit --skip-editable
+
+sbom: install  ## software bill of materials, CycloneDX, to .bench/sbom.json
+	mkdir -p .bench
+	$(BIN)/pip-audit --skip-editable --format cyclonedx-json --output .bench/sbom.json || test -s .bench/sbom.json
 
 clean:  ## remove the virtual environment and what tools left
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .bench

@@ -99,7 +99,7 @@ def down(state_dir: StateDir = None) -> None:
 def health(session: Session) -> None:
     """Say whether the server serves; ends with 4 if it does not. Starts nothing."""
     from palimpsest.client.health import check
-    from palimpsest.rpc.channel import Tls
+    from palimpsest.rpc.channel import Tls, parse_targets
 
     target, settings = session.server, Settings()
     if not target:
@@ -111,7 +111,8 @@ def health(session: Session) -> None:
             )
         target = state.target
     began = time.perf_counter()
-    check(target, timeout=5.0, token=session.token or None, tls=Tls() if session.tls else None)
+    for where in parse_targets(target).values():
+        check(where, timeout=5.0, token=session.token or None, tls=Tls() if session.tls else None)
     seconds = time.perf_counter() - began
     if session.json:
         output.print_json({"target": target, "serving": True, "seconds": round(seconds, 4)})

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from palimpsest import Client, cli
-from palimpsest.embedded.stack import Stack
+from tests.integration.conftest import Served
 
 
 class Run:
@@ -27,16 +27,20 @@ class Run:
 
 
 @pytest.fixture
-def palimpsest(stack: Stack) -> Callable[..., Run]:
+def palimpsest(stack: Served) -> Callable[..., Run]:
     def run(*words: object, input: str | None = None) -> Run:
-        environment = {"PALIMPSEST_SERVER": stack.target, "PALIMPSEST_MODEL": ""}
+        environment = {
+            "PALIMPSEST_SERVER": stack.target,
+            "PALIMPSEST_TOKEN": stack.token or "",
+            "PALIMPSEST_MODEL": "",
+        }
         return Run(CliRunner().invoke(cli.app, [str(w) for w in words], input=input, env=environment))
 
     return run
 
 
 @pytest.fixture(scope="session")
-def cli_model(stack: Stack, tiny_model: Path) -> str:
-    with Client(stack.target) as client:
+def cli_model(stack: Served, tiny_model: Path) -> str:
+    with Client(stack.target, token=stack.token) as client:
         client.models.register_model(model_id="cli-tiny", source=str(tiny_model)).result(timeout=60)
     return "cli-tiny"

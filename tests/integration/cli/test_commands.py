@@ -82,7 +82,7 @@ def test_artifacts(palimpsest, tmp_path):
 
 
 def test_generate(palimpsest, cli_model, stack):
-    with Client(stack.target) as client:
+    with Client(stack.target, token=stack.token) as client:
         text = client.decoding.text(model=cli_model, prompt="the quick", max_tokens=8)
         chat = client.decoding.text(model=cli_model, chat=[{"role": "user", "content": "hi"}], max_tokens=8)
     ask = ("--model", cli_model, "--max-tokens", 8)
@@ -156,7 +156,16 @@ def test_doctor_finds_this_machine_fit(palimpsest):
 def test_ctrl_c_ends_a_stream_with_130(stack, cli_model):
     words = ["generate", "the", "--model", cli_model, "--max-tokens", "1900", "--ignore-eos", "--json"]
     with subprocess.Popen(
-        [sys.executable, "-m", "palimpsest.cli", *words, "--server", stack.target],
+        [
+            sys.executable,
+            "-m",
+            "palimpsest.cli",
+            *words,
+            "--server",
+            stack.target,
+            "--token",
+            stack.token or "",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
@@ -169,7 +178,16 @@ def test_ctrl_c_ends_a_stream_with_130(stack, cli_model):
 
 def test_a_reader_that_has_enough_is_no_error(stack, cli_model):
     words = ["generate", "the", "--model", cli_model, "--max-tokens", "200", "--ignore-eos", "--json"]
-    command = [sys.executable, "-m", "palimpsest.cli", *words, "--server", stack.target]
+    command = [
+        sys.executable,
+        "-m",
+        "palimpsest.cli",
+        *words,
+        "--server",
+        stack.target,
+        "--token",
+        stack.token or "",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()
         process.stdout.close()

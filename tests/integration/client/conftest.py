@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from palimpsest import AsyncClient, Client
-from palimpsest.embedded.stack import Stack
 from tests.integration.client.twins import Twin
+from tests.integration.conftest import Served
 
 KINDS = {"blocking": Client, "asyncio": AsyncClient}
 
@@ -17,7 +17,7 @@ def kind(request: pytest.FixtureRequest) -> type[Client] | type[AsyncClient]:
 
 
 @pytest.fixture
-async def twin(kind: type[Client] | type[AsyncClient], stack: Stack) -> AsyncIterator[Twin]:
-    twin = Twin(kind(stack.target))
+async def twin(kind: type[Client] | type[AsyncClient], stack: Served) -> AsyncIterator[Twin]:
+    twin = Twin(kind(stack.target, token=stack.token))
     yield twin
     await twin.close()

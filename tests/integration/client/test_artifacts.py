@@ -62,8 +62,8 @@ async def test_what_is_held_is_not_sent_again(twin, kind, stack):
     data = random_bytes(4 * MIB)
     await twin.call(twin.client.artifacts.upload, data, media_type="text/plain")
     # A connection that dies after 64 KiB, however often it is opened, could not carry it.
-    async with CuttingProxy(stack.target, [65536] * 100) as proxy:
-        narrow = Twin(kind(proxy.target))
+    async with CuttingProxy(stack.address, [65536] * 100) as proxy:
+        narrow = Twin(kind(proxy.target, token=stack.token))
         artifact = await narrow.call(narrow.client.artifacts.upload, data)
         await narrow.close()
     assert artifact.digest == digest_of(data)
@@ -75,8 +75,8 @@ async def test_an_upload_goes_on_after_every_cut(kind, stack, seed):
     generator = random.Random(seed)
     data = random_bytes(8 * MIB + 5)
     cuts = [generator.randrange(200, 3 * MIB) for _ in range(6)]
-    async with CuttingProxy(stack.target, cuts) as proxy:
-        twin = Twin(kind(proxy.target))
+    async with CuttingProxy(stack.address, cuts) as proxy:
+        twin = Twin(kind(proxy.target, token=stack.token))
         artifact = await twin.call(twin.client.artifacts.upload, data)
         await twin.close()
         assert proxy.cut >= 2
@@ -89,8 +89,8 @@ async def test_a_download_goes_on_after_every_cut(twin, kind, stack, tmp_path, s
     data = random_bytes(8 * MIB + 5)
     artifact = await twin.call(twin.client.artifacts.upload, data)
     cuts = [generator.randrange(200, 3 * MIB) for _ in range(6)]
-    async with CuttingProxy(stack.target, cuts) as proxy:
-        cut = Twin(kind(proxy.target))
+    async with CuttingProxy(stack.address, cuts) as proxy:
+        cut = Twin(kind(proxy.target, token=stack.token))
         await cut.call(cut.client.artifacts.download, artifact.digest, tmp_path / "out")
         await cut.close()
         assert proxy.cut >= 2

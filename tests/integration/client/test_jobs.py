@@ -127,8 +127,8 @@ async def test_the_same_request_id_is_the_same_job(twin, tmp_path):
 
 
 async def test_watching_goes_on_through_cuts(twin, kind, stack, long_job):
-    async with CuttingProxy(stack.target, [2_000]) as proxy:
-        watcher = Twin(kind(proxy.target))
+    async with CuttingProxy(stack.address, [2_000]) as proxy:
+        watcher = Twin(kind(proxy.target, token=stack.token))
         revisions = []
         async for seen in watcher.each(watcher.client.job(long_job.name)):
             revisions.append(seen.revision)

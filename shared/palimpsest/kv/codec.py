@@ -36,6 +36,8 @@ from palimpsest.kv.sinks import decode_sinks, encode_sinks
 
 LOSSLESS = "lossless"
 CODECS = ("transform", "classic", "generic")
+GENERIC_SINKS = 4
+"""Leading tokens the generic codec keeps apart."""
 
 
 def encode(
@@ -93,11 +95,22 @@ def encode(
         raise InvalidArgument(
             Reason.KV_NOT_FINITE, "The cache has infinities or NaN; only the lossless level carries those."
         )
-    jobs: list[Callable[[], dict[str, Section]]]
     if codec == "generic":
-        rotary, kept, profile_id = rotary or Rotary(), 4, ""
-        _known(lossy, generic.STEPS)
+        rotary, kept, profile_id = rotary or Rotary(), GENERIC_SINKS, ""
         groups = _groups(kv.geometry, generic.GROUP)
+        _known(lossy, list(generic.STEPS))
+        coders = [
+            partial(
+                generic.encode_group,
+                rotary=rotary,
+                component=component,
+                first=first,
+                layers=layers,
+                levels=lossy,
+            )
+            for first, layers in groups
+            for component in (0, 1)
+        ]
     else:
         if profile is None:
             raise FailedPrecondition(
@@ -106,21 +119,25 @@ def encode(
             )
         profile.require(kv.geometry)
         rotary, kept, profile_id, groups = profile.rotary, profile.sinks, profile.id, profile.groups
-        _known(lossy, profile.levels if codec == "transform" else profile.require_classic([]).levels)
+        _known(lossy, list(profile.levels if codec == "transform" else profile.require_classic([]).levels))
+        coders = [
+            partial(
+                transform.encode_group if codec == "transform" else classic.encode_group,
+                profile=profile,
+                component=component,
+                group=group,
+                levels=lossy,
+            )
+            for group in range(len(groups))
+            for component in (0, 1)
+        ]
     sinks = max(0, min(kept - kv.start, kv.tokens))
-    body = kv[sinks:] if sinks < kv.tokens else None
-    head = kv[:sinks] if sinks else None
-    jobs = []
-    for group, (first, layers) in enumerate(groups):
-        if head:
-            jobs.append(lambda f=first, n=layers: dict.fromkeys(lossy, encode_sinks(head, f, n)))
-        for component in (0, 1) if body else ():
-            if codec == "generic":
-                jobs.append(partial(generic.encode_group, body, rotary, component, first, layers, lossy))
-            elif codec == "classic":
-                jobs.append(partial(classic.encode_group, body, profile, component, group, lossy))
-            else:
-                jobs.append(partial(transform.encode_group, body, profile, component, group, lossy))
+    jobs: list[Callable[[], dict[str, Section]]] = []
+    for at, (first, layers) in enumerate(groups):
+        if sinks:
+            jobs.append(partial(_sinks, kv[:sinks], first, layers, lossy))
+        if sinks < kv.tokens:
+            jobs += [partial(coder, kv[sinks:]) for coder in coders[2 * at : 2 * at + 2]]
     sections = _run(jobs, threads)
     for name in lossy:
         meta = _meta(kv, codec, name, identity or Identity(), sinks=sinks, profile=profile_id, rotary=rotary)
@@ -291,6 +308,10 @@ class ChunkReader:
             decoder(section, meta, self._profile, self.kv)
 
 
+def _sinks(kv: KeyValues, first: int, layers: int, levels: Sequence[str]) -> dict[str, Section]:
+    return dict.fromkeys(levels, encode_sinks(kv, first, layers))
+
+
 def _encode_lossless(kv: KeyValues, identity: Identity, threads: int) -> bytes:
     jobs = [
         partial(lossless.encode_group, kv, component, first, layers)
@@ -354,7 +375,7 @@ def _groups(geometry: Geometry, size: int) -> list[tuple[int, int]]:
     return [(first, min(size, geometry.layers - first)) for first in range(0, geometry.layers, size)]
 
 
-def _known(levels: Sequence[str], known: Sequence[str] | dict) -> None:
+def _known(levels: Sequence[str], known: Sequence[str]) -> None:
     for name in levels:
         if name not in known:
             raise InvalidArgument(

@@ -47,6 +47,7 @@ _ENTRY = struct.Struct("<BBHHHIIIf")
 _FOOT = struct.Struct("<QI4s")
 FOOTER_SIZE = _FOOT.size
 
+Buffer = bytes | bytearray | memoryview
 Digest = Annotated[str, Field(max_length=128)]
 Count = Annotated[int, Field(ge=1, le=1 << 20)]
 
@@ -124,7 +125,7 @@ class Section:
     kind: Kind
     first_layer: int
     layers: int
-    payload: bytes | memoryview
+    payload: Buffer
     symbols: int = 0
     error: float = 0.0
 
@@ -153,7 +154,7 @@ class Header:
     total: int
     crc: int
 
-    def section(self, index: int, payload: bytes | memoryview) -> Section:
+    def section(self, index: int, payload: Buffer) -> Section:
         """Check one section's bytes against the directory.
 
         Raises
@@ -191,7 +192,7 @@ def pack(meta: ChunkMeta, sections: Sequence[Section]) -> bytes:
     return b"".join([head, text, directory, *(s.payload for s in sections), _FOOT.pack(total, crc, COMMIT)])
 
 
-def header_size(data: bytes | memoryview) -> int:
+def header_size(data: Buffer) -> int:
     """Return how many bytes the header takes, from the first 32 of them.
 
     Raises
@@ -218,7 +219,7 @@ def header_size(data: bytes | memoryview) -> int:
     return size
 
 
-def read_header(data: bytes | memoryview, *, decoded_limit: int = DECODED_LIMIT) -> Header:
+def read_header(data: Buffer, *, decoded_limit: int = DECODED_LIMIT) -> Header:
     """Parse and check a chunk's header; later bytes are not looked at.
 
     Parameters
@@ -273,9 +274,7 @@ def read_header(data: bytes | memoryview, *, decoded_limit: int = DECODED_LIMIT)
     return Header(meta, tuple(entries), size, total, crc)
 
 
-def unpack(
-    data: bytes | memoryview, *, decoded_limit: int = DECODED_LIMIT
-) -> tuple[ChunkMeta, list[Section]]:
+def unpack(data: Buffer, *, decoded_limit: int = DECODED_LIMIT) -> tuple[ChunkMeta, list[Section]]:
     """Read a whole chunk, checking every byte of it.
 
     Raises
@@ -295,7 +294,7 @@ def unpack(
     return header.meta, sections
 
 
-def check_footer(header: Header, footer: bytes | memoryview) -> None:
+def check_footer(header: Header, footer: Buffer) -> None:
     """Check that the chunk was written to its end.
 
     Raises

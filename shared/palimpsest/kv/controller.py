@@ -1,4 +1,4 @@
-"""Decide, chunk by chunk, what to send and what to recompute, so that a context is loaded in time and as well as can be.
+"""Decide, chunk by chunk, what to send and what to recompute, so that a context is in time and as good as can be.
 
 Two lanes work at once (CacheGen section 5.3 and appendix C.1, and the idea of Cake): the compute lane recomputes chunks
 from the front, exactly, from their text, while the network lane fetches coded chunks from the back, until they meet. At

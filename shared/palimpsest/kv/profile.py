@@ -239,28 +239,25 @@ class CalibrationProfile:
             raise ValueError(f"format {facts['format']}")
         geometry, group = Geometry(**facts["geometry"]), int(facts["group"])
         groups = -(-geometry.layers // group)
-        levels = {
-            name: LevelTables(
-                step,
-                *(
-                    tensors[f"level.{at}.{part}"].numpy()
-                    for part in ("kept", "classes", "frequencies", "centres")
-                ),
+        levels = {}
+        for at, (name, step) in enumerate(facts["levels"]):
+            kept, classes, frequencies, centres = (
+                tensors[f"level.{at}.{part}"].numpy()
+                for part in ("kept", "classes", "frequencies", "centres")
             )
-            for at, (name, step) in enumerate(facts["levels"])
-        }
+            levels[name] = LevelTables(step, kept, classes, frequencies, centres)
         classic = None
         if "classic" in facts:
-            classic = ClassicTables(
-                *(tensors[f"classic.{part}"].numpy() for part in ("mean", "anchor_scale", "delta_scale")),
-                {
-                    name: (
-                        scale,
-                        *(tensors[f"classic.{at}.{part}"].numpy() for part in ("classes", "frequencies")),
-                    )
-                    for at, (name, scale) in enumerate(facts["classic"])
-                },
+            coded = {}
+            for at, (name, scale) in enumerate(facts["classic"]):
+                classes, frequencies = (
+                    tensors[f"classic.{at}.{part}"].numpy() for part in ("classes", "frequencies")
+                )
+                coded[name] = (scale, classes, frequencies)
+            mean, anchors, deltas = (
+                tensors[f"classic.{part}"].numpy() for part in ("mean", "anchor_scale", "delta_scale")
             )
+            classic = ClassicTables(mean, anchors, deltas, coded)
         keys, values = ([tensors[f"{name}.basis.{at}"] for at in range(groups)] for name in COMPONENTS)
         return cls(
             geometry,

@@ -1,0 +1,316 @@
+"""Chunks to bytes and back: every codec, level, type and length, and what must be refused."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from palimpsest.errors import (
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    PalimpsestError,
+    ResourceExhausted,
+    Unimplemented,
+)
+from palimpsest.kv import (
+    LEVELS,
+    CalibrationProfile,
+    ChunkReader,
+    Identity,
+    KeyValues,
+    Rotary,
+    calibrate,
+    container,
+    decode,
+    encode,
+    from_cache,
+    read_header,
+    to_cache,
+)
+from palimpsest.kv.sensitivity import measure
+
+from .conftest import ROTARY, make_cache
+
+
+def noise(kv: KeyValues, other: KeyValues, first: int = 4) -> float:
+    """Mean square error of all but the sinks, over the variance."""
+    error = torch.cat(
+        [
+            (a.float() - b.float())[:, :, first:].flatten()
+            for a, b in ((kv.keys, other.keys), (kv.values, other.values))
+        ]
+    )
+    signal = torch.cat([part.float()[:, :, first:].flatten() for part in (kv.keys, kv.values)])
+    return float(error.square().mean() / signal.var())
+
+
+@pytest.mark.parametrize("codec", ["transform", "classic", "generic"])
+def test_finer_levels_are_larger_and_closer(codec, profile):
+    kv = make_cache(50, 200)
+    coded = encode(kv, levels=list(LEVELS), codec=codec, profile=profile, rotary=ROTARY)
+    sizes = [len(coded[name]) for name in LEVELS]
+    errors = [noise(kv, decode(coded[name], profile=profile)) for name in LEVELS]
+    assert sizes == sorted(sizes, reverse=True)
+    assert errors == sorted(errors)
+    assert errors[0] < 0.02
+    assert sizes[-1] < 0.25 * 2 * kv.keys.numel() * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_lossless_brings_back_every_bit(dtype):
+    kv = make_cache(3, 70, dtype)
+    kv.keys[1, 0, 5, 3], kv.keys[2, 1, 6, 0], kv.values[0, 0, 0, 0] = float("inf"), float("nan"), -0.0
+    kv.values[3, 1, 69] = 0
+    kv.values[2, 0, 7, 7] = 1e-30
+    data = encode(kv, levels=["lossless"])["lossless"]
+    back = decode(data)
+    integer = torch.int32 if dtype is torch.float32 else torch.int16
+    assert back.keys.view(integer).equal(kv.keys.view(integer))
+    assert back.values.view(integer).equal(kv.values.view(integer))
+
+
+def test_float32_out_of_a_bfloat16_model_costs_no_more_than_bfloat16():
+    kv = make_cache(3, 256)
+    wide = KeyValues(kv.keys.float(), kv.values.float())
+    narrow, broad = (encode(each, levels=["lossless"])["lossless"] for each in (kv, wide))
+    assert len(broad) < 1.01 * len(narrow)
+    assert decode(broad).keys.equal(wide.keys)
+
+
+@given(
+    tokens=st.integers(1, 40),
+    start=st.integers(0, 300),
+    codec=st.sampled_from(["transform", "classic", "generic"]),
+    float32=st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_length_and_position_survives(profile, tokens, start, codec, float32):
+    kv = make_cache(tokens, tokens, torch.float32 if float32 else torch.bfloat16)
+    moved = KeyValues(
+        ROTARY.turn(ROTARY.turn(kv.keys, 0, back=True), start, back=False).to(kv.keys.dtype), kv.values, start
+    )
+    data = encode(moved, codec=codec, profile=profile, rotary=ROTARY)["balanced"]
+    back = decode(data, profile=profile)
+    assert (back.start, back.tokens, back.keys.dtype) == (start, tokens, kv.keys.dtype)
+    assert bool(back.keys.isfinite().all())
+    if start == 0 and tokens > 10:
+        assert noise(moved, back) < 0.1
+
+
+def test_chunks_join_to_the_whole_and_no_tail_is_lost(profile):
+    kv = make_cache(1, 90)
+    parts = kv.chunks(40)
+    assert [part.tokens for part in parts] == [40, 40, 10]
+    coded = [encode(part, profile=profile)["balanced"] for part in parts]
+    back = KeyValues.join([decode(data, profile=profile) for data in coded])
+    assert noise(kv, back) < 0.1
+    assert [read_header(data).meta.sinks for data in coded] == [4, 0, 0]
+    with pytest.raises(InvalidArgument):
+        KeyValues.join(parts[::-1])
+
+
+def test_the_first_layers_are_ready_before_the_last_have_come(profile):
+    kv = make_cache(2, 60)
+    data = encode(kv, levels=["high"], profile=profile)["high"]
+    whole = decode(data, profile=profile)
+    reader, seen = ChunkReader(profile=profile), []
+    for at in range(0, len(data), 97):
+        for layers in reader.feed(data[at : at + 97]):
+            assert reader.kv is not None
+            assert reader.kv.keys[:layers].equal(whole.keys[:layers])
+            seen.append((layers, at / len(data)))
+    assert [layers for layers, _ in seen] == [3, 4]
+    assert seen[0][1] < 0.9
+    assert reader.finish().values.equal(whole.values)
+
+
+def test_threads_change_nothing(profile):
+    kv = make_cache(2, 60)
+    one, two = (encode(kv, levels=["high", "lossless"], profile=profile, threads=n) for n in (1, 2))
+    assert one == two
+    assert decode(one["high"], profile=profile, threads=2).keys.equal(
+        decode(one["high"], profile=profile).keys
+    )
+
+
+def test_a_profile_comes_back_from_its_bytes_with_its_id(profile):
+    again = CalibrationProfile.from_bytes(profile.to_bytes())
+    assert again.id == profile.id
+    kv = make_cache(9, 30)
+    for codec in ("transform", "classic"):
+        assert encode(kv, codec=codec, profile=again) == encode(kv, codec=codec, profile=profile)
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_damaged_profile_is_refused_or_has_another_id(profile, data):
+    raw = bytearray(profile.to_bytes())
+    at = data.draw(st.integers(0, min(len(raw), 6000) - 1))
+    raw[at] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        other = CalibrationProfile.from_bytes(bytes(raw))
+    except InvalidArgument:
+        return
+    assert other.id != profile.id or other.to_bytes() == profile.to_bytes()
+
+
+def test_another_profile_model_or_shape_is_refused(profile):
+    kv = make_cache(4, 40)
+    mine = Identity(model="a", tokenizer="t", prefix="p")
+    data = encode(kv, profile=profile, identity=mine)["balanced"]
+    assert decode(data, profile=profile, identity=mine).tokens == 40
+    for wrong in (
+        Identity(model="b", tokenizer="t", prefix="p"),
+        Identity(model="a", tokenizer="t", prefix="q"),
+    ):
+        with pytest.raises(FailedPrecondition, match="another"):
+            decode(data, profile=profile, identity=wrong)
+    other = calibrate([make_cache(30), make_cache(31)], rotary=ROTARY, classic=False)
+    with pytest.raises(FailedPrecondition, match="another calibration profile"):
+        decode(data, profile=other)
+    with pytest.raises(FailedPrecondition):
+        decode(data)
+    with pytest.raises(FailedPrecondition):
+        encode(kv)
+    with pytest.raises(FailedPrecondition):
+        encode(KeyValues(kv.keys[:3], kv.values[:3]), profile=profile)
+    with pytest.raises(FailedPrecondition):
+        encode(kv, codec="classic", profile=other)
+
+
+def test_what_can_never_work_says_so(profile):
+    kv = make_cache(4, 40)
+    broken = KeyValues(kv.keys.clone(), kv.values)
+    broken.keys[0, 0, 0, 0] = float("nan")
+    for wrong in (
+        lambda: encode(kv, levels=["finest"], profile=profile),
+        lambda: encode(kv, levels=["finest"], codec="generic"),
+        lambda: encode(kv, levels=[], profile=profile),
+        lambda: encode(kv, codec="zip", profile=profile),
+        lambda: encode(broken, profile=profile),
+        lambda: KeyValues(kv.keys[0], kv.values),
+        lambda: KeyValues(kv.keys, kv.values.float()),
+        lambda: KeyValues(kv.keys.int(), kv.values.int()),
+        lambda: KeyValues(kv.keys[:, :, :0], kv.values[:, :, :0]),
+        lambda: Rotary("odd"),
+        lambda: calibrate([], rotary=ROTARY),
+        lambda: calibrate([make_cache(1, 3)], rotary=ROTARY),
+    ):
+        with pytest.raises(InvalidArgument):
+            wrong()
+    with pytest.raises(PalimpsestError):
+        _ = kv[40:]
+
+
+def test_limits_hold_before_memory_is_taken(profile):
+    kv = make_cache(4, 40)
+    data = encode(kv, profile=profile)["balanced"]
+    with pytest.raises(ResourceExhausted):
+        decode(data, profile=profile, decoded_limit=1000)
+    meta, sections = container.unpack(data)
+    bomb = container.pack(
+        meta.model_copy(update={"tokens": 1 << 20, "layers": 4096, "kv_heads": 4096}), sections
+    )
+    with pytest.raises(ResourceExhausted):
+        decode(bomb, profile=profile)
+    for sections_ in (sections[1:], sections[::-1], [*sections, sections[-1]]):
+        with pytest.raises(DataLoss):
+            decode(container.pack(meta, sections_), profile=profile)
+    with pytest.raises(Unimplemented):
+        decode(
+            container.pack(meta.model_copy(update={"requires": ["holography"]}), sections), profile=profile
+        )
+
+
+CODECS = ["transform", "classic", "generic", "lossless"]
+
+
+@pytest.fixture(scope="module")
+def streams(profile) -> dict[str, bytes]:
+    kv = make_cache(4, 30)
+    coded = {name: encode(kv, codec=name, profile=profile, rotary=ROTARY)["balanced"] for name in CODECS[:3]}
+    return coded | encode(kv, levels=["lossless"])
+
+
+@given(
+    codec=st.sampled_from(CODECS),
+    kind=st.sampled_from(["flip", "cut", "grow", "splice", "zero"]),
+    data=st.data(),
+)
+@settings(max_examples=300, deadline=None)
+def test_no_damage_goes_unnoticed(streams, profile, codec, kind, data):
+    good = streams[codec]
+    at = data.draw(st.integers(0, len(good) - 1))
+    bad = bytearray(good)
+    if kind == "flip":
+        bad[at] ^= 1 << data.draw(st.integers(0, 7))
+    elif kind == "cut":
+        bad = bad[:at]
+    elif kind == "grow":
+        bad[at:at] = data.draw(st.binary(min_size=1, max_size=9))
+    elif kind == "splice":
+        other = streams[data.draw(st.sampled_from(CODECS))]
+        bad = bad[:at] + other[min(at, len(other)) :]
+    else:
+        bad[at : at + data.draw(st.integers(1, 64))] = bytes(8)
+    if bytes(bad) in streams.values():
+        return
+    with pytest.raises((InvalidArgument, DataLoss, FailedPrecondition, ResourceExhausted, Unimplemented)):
+        decode(bytes(bad), profile=profile)
+
+
+@given(codec=st.sampled_from(CODECS), data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_damage_with_a_matching_checksum_still_raises_nothing_unexpected(streams, profile, codec, data):
+    meta, sections = container.unpack(streams[codec])
+    at = data.draw(st.integers(0, len(sections) - 1))
+    payload = bytearray(sections[at].payload)
+    for _ in range(data.draw(st.integers(1, 3))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
+    payload = payload[: data.draw(st.integers(0, len(payload)))]
+    forged = [*sections]
+    forged[at] = container.Section(
+        sections[at].kind, sections[at].first_layer, sections[at].layers, bytes(payload), sections[at].symbols
+    )
+    with pytest.raises(PalimpsestError) if sections[at].payload[: len(payload)] == payload else _either():
+        decode(container.pack(meta, forged), profile=profile)
+
+
+class _either:
+    """Allow success or an error of the catalogue; nothing else."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        return kind is not None and issubclass(kind, PalimpsestError)
+
+
+def test_a_real_cache_goes_through_and_generation_goes_on(tiny_model):
+    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    rotary = Rotary.of(model.config)
+    assert rotary == Rotary("half", 10_000.0)
+    texts = [
+        torch.randint(3, 250, (120,), generator=torch.Generator().manual_seed(n)).tolist() for n in range(4)
+    ]
+    sensitivity = measure(model, texts, rotary=rotary, continuation=40)
+    caches = []
+    for ids in texts:
+        with torch.no_grad():
+            caches.append(from_cache(model(torch.tensor([ids]), use_cache=True).past_key_values))
+    fitted = calibrate(caches, rotary=rotary, sensitivity=sensitivity, group=2)
+    ids = torch.randint(3, 250, (1, 120), generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        cache = model(ids[:, :80], use_cache=True).past_key_values
+        kv = from_cache(cache)
+        exact = model(ids[:, 80:], past_key_values=to_cache(kv, model.config)).logits.log_softmax(-1)
+        for level in ("lossless", "near-lossless"):
+            back = decode(encode(kv, levels=[level], profile=fitted)[level], profile=fitted)
+            rebuilt = to_cache(back, model.config)
+            assert isinstance(rebuilt, DynamicCache)
+            assert rebuilt.get_seq_length() == 80
+            found = model(ids[:, 80:], past_key_values=rebuilt).logits.log_softmax(-1)
+            divergence = float((exact.exp() * (exact - found)).sum(-1).mean())
+            assert divergence < (1e-6 if level == "lossless" else 0.05)

@@ -1,0 +1,127 @@
+"""The controller: in time if it can be, as good as time allows, and never much worse than the simple ways."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palimpsest.errors import InvalidArgument
+from palimpsest.kv.controller import Chunk, Controller, Load, Option, Receipt
+from palimpsest.kv.simulation import Trace, play, play_fixed, shared_rule
+
+TEXT_SECONDS, RAW_BYTES = 1.0, 1_000_000
+LEVELS = (
+    ("u8", 0.5, 0.0001),
+    ("high", 0.08, 0.0055),
+    ("balanced", 0.063, 0.0105),
+    ("smallest", 0.037, 0.035),
+)
+
+
+def load(chunks: int = 10, deadline: float = 0.5, **more) -> Load:
+    options = tuple(
+        Option(name, int(share * RAW_BYTES / chunks), loss, 0.05 * TEXT_SECONDS / chunks)
+        for name, share, loss in LEVELS
+    )
+    return Load((Chunk(200, TEXT_SECONDS / chunks, options),) * chunks, deadline, **more)
+
+
+bandwidths = st.floats(0.02, 10).map(lambda share: share * RAW_BYTES)
+
+
+@given(
+    rates=st.lists(bandwidths, min_size=1, max_size=8),
+    hold=st.floats(0.02, 0.5),
+    chunks=st.integers(1, 16),
+    deadline=st.floats(0.1, 2),
+    mode=st.sampled_from(["quality", "delay"]),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_chunk_is_handled_once_and_text_is_a_prefix(rates, hold, chunks, deadline, mode):
+    outcome = play(load(chunks, deadline, mode=mode), Trace(tuple(rates), hold))
+    # A decision commits whichever lane asked; the chunk is new in exactly one of its two fields.
+    controller = Controller(load(chunks, deadline, mode=mode))
+    assert controller.back == chunks
+    assert 0 < outcome.finish < float("inf")
+    assert len(outcome.decisions) == chunks
+    assert outcome.loss <= 0.035 + 1e-9
+
+
+@given(share=st.floats(0.02, 10), chunks=st.integers(2, 16))
+@settings(max_examples=100, deadline=None)
+def test_never_worse_than_all_text_or_the_coarsest_level_by_more_than_a_chunk(share, chunks):
+    trace = Trace((share * RAW_BYTES,), 1.0)
+    tight = load(chunks, 0.001, mode="delay", loss_budget=1.0)
+    coarsest = play_fixed(tight, trace, lambda number, rate: 3).finish
+    one_chunk = (
+        max(TEXT_SECONDS, 0.5 * RAW_BYTES / trace.values[0]) / chunks
+        if share < 0.05
+        else TEXT_SECONDS / chunks
+    )
+    assert play(tight, trace).finish <= min(TEXT_SECONDS, coarsest) + one_chunk + 1e-9
+
+
+@given(first=st.floats(0.05, 8), more=st.floats(1.3, 8))
+@settings(max_examples=80, deadline=None)
+def test_twice_the_bandwidth_never_means_clearly_worse_quality(first, more):
+    losses = [
+        play(load(10, 0.4, bandwidth=share * RAW_BYTES), Trace((share * RAW_BYTES,), 1.0)).loss
+        for share in (first, first * more)
+    ]
+    assert losses[1] <= losses[0] + 0.004
+
+
+def test_with_all_the_time_in_the_world_everything_is_exact():
+    outcome = play(load(8, 10.0), Trace((RAW_BYTES,), 1.0))
+    assert outcome.loss == 0
+    assert outcome.fetched == 0
+
+
+def test_without_a_compute_lane_everything_is_fetched():
+    outcome = play(load(8, 0.3, recompute=False), Trace((RAW_BYTES,), 1.0))
+    assert outcome.fetched > 0
+    assert all(decision.recompute is None for decision in outcome.decisions)
+
+
+def test_other_loads_make_recomputing_dearer():
+    alone, shared = (play(load(10, 0.3, sharers=n), Trace((0.2 * RAW_BYTES,), 1.0)) for n in (1, 8))
+    assert shared.fetched > alone.fetched
+
+
+def test_a_sudden_drop_costs_no_more_than_the_chunk_on_its_way():
+    slow = 0.05 * RAW_BYTES
+    dropped = play(load(10, 0.5), Trace((0.5 * RAW_BYTES, slow), 0.1))
+    last = max(option.size for option in load(10).chunks[0].options)
+    assert dropped.finish <= 0.5 + last / slow
+
+
+def test_two_lanes_break_fewer_deadlines_than_the_published_rule():
+    late = {"controller": 0, "rule": 0}
+    for seed in range(60):
+        trace = Trace.drawn(seed, 0.002 * RAW_BYTES, 0.2 * RAW_BYTES, 0.1)
+        job = load(10, 0.6)
+        late["controller"] += play(job, trace).finish > job.deadline
+        late["rule"] += play_fixed(job, trace, shared_rule(job, range(4))).finish > job.deadline
+    assert late["controller"] < 0.5 * late["rule"]
+
+
+def test_the_same_inputs_give_the_same_decisions_with_their_reasons():
+    runs = [play(load(6, 0.4), Trace.drawn(3, 1e5, 2e6, 0.05)) for _ in range(2)]
+    assert runs[0] == runs[1]
+    decision = runs[0].decisions[-1]
+    assert decision.bandwidth > 0
+    assert decision.level in {name for name, *_ in LEVELS}
+
+
+def test_stale_decisions_and_impossible_loads_are_refused():
+    controller = Controller(load(4, 0.1, bandwidth=RAW_BYTES))
+    decision = controller.decide(0.0)
+    controller.fetching(decision, 0.0)
+    controller.received(Receipt(1000, 0.01))
+    for wrong in (
+        lambda: controller.fetching(decision, 0.0),
+        lambda: Load((), 1.0),
+        lambda: load(3, 0.0),
+        lambda: load(3, 1.0, sharers=0),
+    ):
+        with pytest.raises(InvalidArgument):
+            wrong()

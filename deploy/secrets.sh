@@ -18,4 +18,4 @@ if [ ! -f "$folder/tokens.json" ]; then
 fi
 # compose mounts secret files as they are, and the containers run as another user.
 chmod 0644 "$folder/redis_password" "$folder/redis_url" "$folder/tokens.json"
-echo "secrets are in $PWD/$folder; the bearer token is the file 'token' there"
+echo "secrets are in $(cd "$folder" && pwd); the bearer token is the file 'token' there"

@@ -31,5 +31,9 @@ trap end EXIT
 export PALIMPSEST_TEST_SERVER="127.0.0.1:$PALIMPSEST_REGISTRY_PORT,decoding=127.0.0.1:$PALIMPSEST_DECODING_PORT"
 PALIMPSEST_TEST_TOKEN=$(cat "$PALIMPSEST_SECRETS/token")
 export PALIMPSEST_TEST_TOKEN
+for _ in $(seq 120); do
+  "$(dirname "$python")/palimpsest" health --server "$PALIMPSEST_TEST_SERVER" --token "$PALIMPSEST_TEST_TOKEN" && break
+  sleep 1
+done
 "$python" -m pytest --basetemp "$PALIMPSEST_TEST_FILES/tests" \
   tests/integration/client tests/integration/cli/test_commands.py tests/compose "$@"

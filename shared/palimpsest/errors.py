@@ -123,7 +123,6 @@ class Reason(StrEnum):
     MODEL_PICKLED = "MODEL_PICKLED"  # weights in a format that can run code
     MODEL_INVALID = "MODEL_INVALID"  # no config, a damaged file, no causal LM
     MODEL_CHANGED = "MODEL_CHANGED"  # the files no longer have the registered fingerprint
-    FINGERPRINT_MISMATCH = "FINGERPRINT_MISMATCH"  # made with another model or tokenizer
     HUB_UNAVAILABLE = "HUB_UNAVAILABLE"
     # decoding
     PROMPT_EMPTY = "PROMPT_EMPTY"
@@ -147,14 +146,18 @@ class Reason(StrEnum):
     KV_NOT_FINITE = "KV_NOT_FINITE"  # infinities or NaN, which only the lossless level carries
     KV_LEVEL_UNKNOWN = "KV_LEVEL_UNKNOWN"
     KV_CALIBRATION = "KV_CALIBRATION"  # too few or unlike caches to calibrate from
-    KV_PROFILE_INVALID = "KV_PROFILE_INVALID"  # the bytes are no calibration profile, or one that cannot code this
+    KV_PROFILE_INVALID = (
+        "KV_PROFILE_INVALID"  # the bytes are no calibration profile, or one that cannot code this
+    )
     KV_PROFILE_MISSING = "KV_PROFILE_MISSING"  # metadata["profile"] is the one needed
     KV_PROFILE_MISMATCH = "KV_PROFILE_MISMATCH"  # coded with, or made for, something else
     KV_IDENTITY_MISMATCH = "KV_IDENTITY_MISMATCH"  # another model, tokenizer or prefix; metadata says which
     KV_FORMAT_UNKNOWN = "KV_FORMAT_UNKNOWN"  # not a chunk, or one of a newer format
     KV_DAMAGED = "KV_DAMAGED"  # a chunk's bytes are not those written; metadata["offset"] says where
     KV_TOO_LARGE = "KV_TOO_LARGE"  # a chunk would decode to more than is allowed
-    KV_PLAN_INVALID = "KV_PLAN_INVALID"  # a load that cannot be planned: no chunks, times or sizes that cannot be
+    KV_PLAN_INVALID = (
+        "KV_PLAN_INVALID"  # a load that cannot be planned: no chunks, times or sizes that cannot be
+    )
 
 
 class Violation(NamedTuple):

@@ -37,15 +37,23 @@ def test_types_check():
 
 
 def test_every_reason_is_raised_somewhere_and_none_is_made_up():
-    text = "\n".join(p.read_text() for p in CODE if p.name != "errors.py" or p.parent.name == "rpc")
-    raised = set(re.findall(r"Reason\.([A-Z_]+)", text))
-    assert raised == {reason.name for reason in Reason}
+    files = [p for p in CODE if p.name != "errors.py" or p.parent.name == "rpc"]
+    text = "\n".join(
+        p.read_text() for p in [*files, ROOT / "shared" / "palimpsest" / "jobs" / "transitions.lua"]
+    )
+    raised = set(re.findall(r"Reason\.([A-Z_]+)|failure\(\d+, '([A-Z_]+)'", text))
+    assert {python or lua for python, lua in raised} == {reason.name for reason in Reason}
 
 
 @pytest.mark.parametrize("room", sorted(p.parent.name for p in (ROOT / "services").glob("*/__init__.py")))
 def test_every_room_has_the_same_doors(room):
     folder = ROOT / "services" / room
-    for door in ("README.md", "__main__.py", "*service.py", "tasks.py"):  # a large room has a service for each noun
+    for door in (
+        "README.md",
+        "__main__.py",
+        "*service.py",
+        "tasks.py",
+    ):  # a large room has a service for each noun
         assert list(folder.glob(door)), door
     assert "import" not in (folder / "__main__.py").read_text().replace(
         "from services.__main__ import main", ""

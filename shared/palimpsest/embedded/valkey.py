@@ -99,6 +99,8 @@ class ValkeyServer:
             "appendonly yes",
             "appendfsync everysec",
             'save ""',
+            # How often WAITAOF is answered: at the default of 10, each submitted job waits a tenth of a second.
+            "hz 100",
             # Evicting a key would lose a job without a word.
             "maxmemory-policy noeviction",
             *self.extra,

@@ -285,7 +285,7 @@ class Unavailable(PalimpsestError):
 
 
 class Unimplemented(PalimpsestError):
-    """This server does not have the method."""
+    """The server does not have the method."""
 
     code = Code.UNIMPLEMENTED
 

@@ -1,0 +1,74 @@
+"""Containers that are killed and cut off in the middle of a job: the job completes all the same."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from palimpsest import Client
+from palimpsest.client import Job
+from tests.integration.conftest import Served
+from tests.waiting import until
+
+PROJECT = os.environ.get("PALIMPSEST_TEST_PROJECT", "")
+LINES = 300
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not PROJECT, reason="runs against containers: make test-compose"),
+]
+
+
+def docker(*words: str) -> str:
+    return subprocess.run(["docker", *words], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def container(service: str) -> str:
+    labels = ("com.docker.compose.project", PROJECT), ("com.docker.compose.service", service)
+    filters = [word for name, value in labels for word in ("--filter", f"label={name}={value}")]
+    return docker("ps", "-aq", *filters).splitlines()[0]
+
+
+def killed() -> None:
+    worker = container("worker-cpu")
+    docker("kill", worker)
+    docker("start", worker)
+
+
+def cut_off() -> None:
+    worker, network = container("worker-cpu"), f"{PROJECT}_palimpsest"
+    before = docker("inspect", "-f", "{{.State.Pid}}", worker)
+    docker("network", "disconnect", network, worker)
+    try:
+        # Longer than the lease: the registry takes the job back meanwhile.
+        with pytest.raises(AssertionError):
+            until(lambda: docker("inspect", "-f", "{{.State.Pid}}", worker) != before, timeout=8, interval=1)
+    finally:
+        docker("network", "connect", network, worker)
+
+
+@pytest.fixture
+def long_job(stack: Served, tiny_model: Path, request: pytest.FixtureRequest) -> Job:
+    with Client(stack.target, token=stack.token) as client:
+        client.models.register_model(model_id="resilience", source=str(tiny_model)).result(timeout=120)
+        lines = [{"prompt": f"{request.node.name} {index}", "max_tokens": 500} for index in range(LINES)]
+        data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        artifact = client.artifacts.upload(data, media_type="application/jsonl")
+        job = client.decoding.generate_batch(model="resilience", input=artifact.digest)
+        until(lambda: job.progress().done >= 5, timeout=120)
+        assert not job.done()
+        return client.job(job.name)
+
+
+@pytest.mark.parametrize("disaster", [killed, cut_off])
+def test_the_job_completes(stack: Served, long_job: Job, disaster: Callable[[], None]):
+    disaster()
+    with Client(stack.target, token=stack.token) as client:
+        job = client.job(long_job.name)
+        result = job.result(timeout=240)
+        assert (result.succeeded, result.failed) == (LINES, 0)
+        assert len(client.artifacts.read_bytes(result.output.digest).splitlines()) == LINES
+        assert job.progress().attempt >= 2

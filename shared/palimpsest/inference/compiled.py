@@ -294,18 +294,33 @@ def run_layer(like, plan, layer, index, phase, scores, eps, scale):
 
 
 @numba.njit(nogil=True, cache=True)
-def run_step(thread, like, plan, layers, numbers, flags):
-    """Run one step as one of the team's threads. Thread 0 opens and closes the step; others may come late.
+def enter(thread, ticket, gate):
+    """Come into the step with this ticket, which thread 0 opens; False if it is over."""
+    if thread == 0:
+        atomic_add(gate, ticket)
+    atomic_add(gate + 64, 1)
+    if atomic_get(gate) == ticket:
+        return True
+    atomic_add(gate + 64, -1)
+    return False
+
+
+@numba.njit(nogil=True, cache=True)
+def leave(thread, ticket, gate):
+    """Go out of a step; thread 0 closes it, so that nobody comes in any more."""
+    if thread == 0:
+        atomic_add(gate, -ticket)
+    atomic_add(gate + 64, -1)
+
+
+@numba.njit(nogil=True, cache=True)
+def run_step(thread, ticket, like, plan, layers, numbers, flags):
+    """Run one step as one of the team's threads; those who come late find it closed, or the next one open.
 
     Parameters are arrays that stay where they are between steps: ``plan`` and ``layers`` hold sizes and addresses,
-    ``numbers`` the norm's epsilon and the attention scale, ``flags`` [open, threads inside].
+    ``numbers`` the norm's epsilon and the attention scale, ``flags`` the open step's ticket and the threads inside.
     """
-    gate = flags.ctypes.data
-    if thread == 0:
-        atomic_add(gate, 1)
-    atomic_add(gate + 64, 1)
-    if atomic_get(gate) == 0:
-        atomic_add(gate + 64, -1)
+    if not enter(thread, ticket, flags.ctypes.data):
         return
     eps, scale = numbers[0], np.float32(numbers[1])
     scores = plan[SCORES] + thread * plan[SCORES_STRIDE] * (plan[HEADS] // plan[KV_HEADS])
@@ -331,20 +346,13 @@ def run_step(thread, like, plan, layers, numbers, flags):
         finish(sync, phase)
         c = take(sync, phase)
     settle(sync, phase, chunks)
-    if thread == 0:
-        atomic_add(gate, -1)
-    atomic_add(gate + 64, -1)
+    leave(thread, ticket, flags.ctypes.data)
 
 
 @numba.njit(nogil=True, cache=True)
-def read_weights(thread, like, matrices, plan, sync, flags):
+def read_weights(thread, ticket, like, matrices, plan, sync, flags):
     """The floor: multiply every matrix once with one row and do nothing else. For benchmarks."""
-    gate = flags.ctypes.data
-    if thread == 0:
-        atomic_add(gate, 1)
-    atomic_add(gate + 64, 1)
-    if atomic_get(gate) == 0:
-        atomic_add(gate + 64, -1)
+    if not enter(thread, ticket, flags.ctypes.data):
         return
     for m in range(len(matrices)):
         n, k = matrices[m, 1], matrices[m, 2]
@@ -358,6 +366,4 @@ def read_weights(thread, like, matrices, plan, sync, flags):
             finish(sync, m)
             c = take(sync, m)
         settle(sync, m, chunks)
-    if thread == 0:
-        atomic_add(gate, -1)
-    atomic_add(gate + 64, -1)
+    leave(thread, ticket, flags.ctypes.data)

@@ -29,6 +29,7 @@ class Team:
         self.flags = np.zeros(16, dtype=np.int64)
         self._work: tuple[Callable[..., None], tuple[object, ...]] | None = None
         self._closed = False
+        self._ticket = 0
         self._wake = [threading.Semaphore(0) for _ in range(threads - 1)]
         for number, wake in enumerate(self._wake, start=1):
             threading.Thread(
@@ -49,11 +50,12 @@ class Team:
             time.sleep(0)
 
     def run(self, step: Callable[..., None], *arguments: object) -> None:
-        """Run ``step(thread, *arguments)`` on all threads; returns when the work is done."""
-        self._work = (step, arguments)
+        """Run ``step(thread, ticket, *arguments)`` on all threads; returns when the work is done."""
+        self._ticket += 1
+        self._work = (step, (self._ticket, *arguments))
         for wake in self._wake:
             wake.release()
-        step(0, *arguments)
+        step(0, self._ticket, *arguments)
 
     def close(self) -> None:
         """Send the helpers home."""

@@ -68,7 +68,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("tiny-llama")
-    folder.chmod(0o755)  # servers in containers run as another user
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -104,4 +103,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         initializer_range=0.2,
     )
     LlamaForCausalLM(config).to(torch.float32).save_pretrained(folder)
+    folder.chmod(0o755)  # servers in containers run as another user
+    for file in folder.iterdir():
+        file.chmod(0o644)
     return folder

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from palimpsest.errors import Aborted, FailedPrecondition, InvalidArgument, Reason
+from palimpsest.errors import Aborted, FailedPrecondition, InvalidArgument, PermissionDenied, Reason
 from palimpsest.jobs.progress import Progress
 from palimpsest.models.catalogue import ModelCatalogue
 from palimpsest.models.convert import held
@@ -49,10 +49,14 @@ def register(
     """
     if parent:
         catalogue.get(parent)
-    local = fetch_source(source, settings, progress)
-    progress.step(0, 1, "checking")
-    facts = inspect_folder(local.folder)
-    found = fingerprint_folder(local.folder, settings.models_dir, progress)
+    try:
+        local = fetch_source(source, settings, progress)
+        progress.step(0, 1, "checking")
+        facts = inspect_folder(local.folder)
+        found = fingerprint_folder(local.folder, settings.models_dir, progress)
+    except PermissionError as error:
+        message = f"The server's user may not read {error.filename}. Give it the right to, or copy the model."
+        raise PermissionDenied(Reason.MODEL_SOURCE_FORBIDDEN, message) from error
     record = ModelRecord(
         model_id=model_id,
         fingerprint=found.model,

@@ -83,14 +83,7 @@ def fetch_source(source: str, settings: Settings, progress: Progress) -> LocalSo
         return LocalSource(
             _download(match["repository"], match["revision"], settings.hub_offline), "safetensors"
         )
-    try:
-        return _local(Path(source), settings, progress)
-    except PermissionError as error:
-        message = f"The server's user may not read {error.filename}. Give it the right to, or copy the model."
-        raise PermissionDenied(Reason.MODEL_SOURCE_FORBIDDEN, message) from error
-
-
-def _local(path: Path, settings: Settings, progress: Progress) -> LocalSource:
+    path = Path(source)
     if path.is_dir():
         for file in path.iterdir():
             _check_inside(file, settings.model_roots)

@@ -52,8 +52,8 @@ def test_models(palimpsest, tiny_model, tmp_path):
     assert gone.out == ""
 
 
-def test_a_failed_registration_is_told(palimpsest, tmp_path):
-    failed = palimpsest("models", "register", "cli-none", tmp_path / "none")
+def test_a_failed_registration_is_told(palimpsest, tiny_model):
+    failed = palimpsest("models", "register", "cli-none", tiny_model.parent / "none")
     assert failed.code == Exit.NOT_FOUND
     assert "MODEL_SOURCE_NOT_FOUND" in failed.err
     assert palimpsest("models", "register", "cli-none", "x", "--label", "no-equals").code == Exit.USAGE
@@ -115,8 +115,8 @@ def test_batch(palimpsest, cli_model, tmp_path):
 
 
 @pytest.fixture
-def job(palimpsest, tmp_path):
-    queued = palimpsest("models", "register", "cli-job", tmp_path / "none", "--no-wait", "--json")
+def job(palimpsest, tiny_model):
+    queued = palimpsest("models", "register", "cli-job", tiny_model.parent / "none", "--no-wait", "--json")
     return queued.json["name"].removeprefix("operations/")
 
 

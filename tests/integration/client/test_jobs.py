@@ -62,8 +62,8 @@ async def test_iterating_ends_with_the_end(twin):
     assert isinstance(await twin.call(job.result), artifacts_pb2.CollectGarbageResponse)
 
 
-async def test_a_jobs_error_is_raised_as_its_own_kind(twin, tmp_path):
-    job = await register(twin, "jobs-nothing", tmp_path / "not-there")
+async def test_a_jobs_error_is_raised_as_its_own_kind(twin, tiny_model, tmp_path):
+    job = await register(twin, "jobs-nothing", tiny_model.parent / f"not-there-{tmp_path.name}")
     with pytest.raises(NotFound) as failed:
         await twin.call(job.result, timeout=60)
     assert failed.value.reason == Reason.MODEL_SOURCE_NOT_FOUND
@@ -93,9 +93,9 @@ async def test_cancelling(twin, long_job):
     await twin.call(long_job.cancel)  # changes nothing, and is no error
 
 
-async def test_the_standard_verbs(twin, tmp_path):
+async def test_the_standard_verbs(twin, tiny_model, tmp_path):
     jobs = twin.client.jobs
-    failing = await register(twin, "jobs-verbs", tmp_path / "not-there")
+    failing = await register(twin, "jobs-verbs", tiny_model.parent / f"not-there-{tmp_path.name}")
     operation = await twin.call(jobs.wait, failing.name, timeout=60)
     assert operation.done
     assert (await twin.call(jobs.get, failing.name)).name == failing.name
@@ -119,8 +119,12 @@ async def test_refusals_are_typed(twin, long_job):
         await twin.call(twin.client.jobs.retry, long_job.name)
 
 
-async def test_the_same_request_id_is_the_same_job(twin, tmp_path):
-    ask = {"model_id": "jobs-same", "source": str(tmp_path / "none"), "request_id": f"same-{tmp_path.name}"}
+async def test_the_same_request_id_is_the_same_job(twin, tiny_model, tmp_path):
+    ask = {
+        "model_id": "jobs-same",
+        "source": str(tiny_model.parent / f"none-{tmp_path.name}"),
+        "request_id": f"same-{tmp_path.name}",
+    }
     first = await twin.call(twin.client.models.register_model, **ask)
     second = await twin.call(twin.client.models.register_model, **ask)
     assert first.name == second.name

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from palimpsest.kv.container import damaged
+from palimpsest.kv.container import Buffer, damaged
 from palimpsest.kv.rans import ALPHABET, Tables, decode, encode, jit
 
 ZERO = 128
@@ -77,7 +77,7 @@ def pack_symbols(symbols: np.ndarray, escapes: np.ndarray, classes: np.ndarray, 
 
 
 def unpack_symbols(
-    payload: bytes | memoryview, tokens: int, classes: np.ndarray, tables: Tables
+    payload: Buffer, tokens: int, classes: np.ndarray, tables: Tables
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read back what ``pack_symbols`` wrote.
 

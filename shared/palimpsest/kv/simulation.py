@@ -126,7 +126,7 @@ def play_fixed(load: Load, trace: Trace, choose: Callable[[int, float], int | No
 
 
 def shared_rule(load: Load, levels: Sequence[int]) -> Callable[[int, float], int | None]:
-    """Return the published code's rule: each chunk gets an equal share of time, the finest level that fits, else text."""
+    """Return the published code's rule: an equal share of time for each chunk, the finest that fits, else text."""
     share = load.deadline / len(load.chunks)
 
     def choose(number: int, bandwidth: float) -> int | None:

@@ -11,7 +11,7 @@ Pure and deterministic: times come in as arguments, decisions go out as data wit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from palimpsest.errors import InvalidArgument, Reason
 
@@ -22,6 +22,10 @@ CAUTION = 0.65
 """Share of the estimated bandwidth that plans count on: traces that dip must not break the deadline."""
 MARGIN = 0.1
 """Share of the deadline that plans leave unused."""
+LATE = 1.5
+"""A chunk that takes this many times its predicted time is late: see ``Controller.stalled``."""
+GIVE_UP = 0.9
+"""A late chunk is given up where doing it again ends this much sooner, and the deadline would be missed otherwise."""
 PATIENCE = 0.05
 """A finer or coarser level than the last must gain at least this share of loss or time."""
 
@@ -250,6 +254,30 @@ class Controller:
         self.front += 1
         return chunk
 
+    def stalled(self, arrived: int, seconds: float, now: float) -> bool:
+        """Reconsider the chunk on its way, of which ``arrived`` bytes came in ``seconds``: call once it is late.
+
+        Returns
+        -------
+        bool
+            Whether it is given up: it is then to do again, coarser or from its text. What arrived is lost.
+        """
+        chunk, level = self.load.chunks[self.back], self._level or 0
+        option = chunk.options[level]
+        self.received(Receipt(max(1, arrived), seconds))
+        self._network_free = now + (option.size - arrived) / self.bandwidth
+        keep, kept = self.decide(now), self._network_free
+        self.back += 1
+        self.losses -= option.loss * chunk.tokens
+        self._network_free = now
+        again = self.decide(now)
+        if again.finish < GIVE_UP * keep.finish and not keep.feasible:
+            return True
+        self.back -= 1
+        self.losses += option.loss * chunk.tokens
+        self._network_free = kept
+        return False
+
     @property
     def _usable(self) -> float:
         return self.load.deadline * (1 - MARGIN) - self.load.tail
@@ -275,7 +303,7 @@ class Controller:
             transfer = size / self.bandwidth if self.bandwidth else self._blind(level)
             last = decode / (self.back - split)
             network = max(now, self._network_free) + max(transfer, decode - last) + last
-        finish = max(compute, network, now, self._compute_free if self.front else 0.0)
+        finish = max(compute, network, now, self._compute_free, self._network_free)
         loss = self.losses + self._losses[level][self.back] - self._losses[level][split]
         return _Plan(split, level, finish, loss)
 
@@ -294,8 +322,7 @@ class Controller:
         return stay if key(best) > (1 - PATIENCE) * key(stay) else best
 
 
-@dataclass(frozen=True)
-class _Plan:
+class _Plan(NamedTuple):
     split: int
     level: int
     finish: float

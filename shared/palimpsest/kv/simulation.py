@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from palimpsest.kv.controller import Controller, Decision, Load, Receipt
+from palimpsest.kv.controller import CAUTION, LATE, Controller, Decision, Load, Option, Receipt
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,24 @@ class Trace:
             # Rounding may leave ``now`` on the near side of a boundary it has just reached.
             left -= max(0.0, end - now) * rate
             now = end if end > now else now + self.hold * 1e-9
+
+    def carried(self, start: float, end: float) -> int:
+        """Return the bytes that pass between two times."""
+        total, now = 0.0, start
+        while now < end:
+            piece = min(int(now / self.hold + 1e-9), len(self.values) - 1)
+            stop = end if piece == len(self.values) - 1 else min(end, (piece + 1) * self.hold)
+            total += max(0.0, stop - now) * self.values[piece]
+            now = stop if stop > now else now + self.hold * 1e-9
+        return int(total)
+
+
+@dataclass(frozen=True)
+class _Flight:
+    chunk: int
+    option: Option
+    begun: float
+    arrival: float
 
 
 @dataclass(frozen=True)
@@ -65,32 +83,46 @@ def play(load: Load, trace: Trace) -> Outcome:
     decisions: list[Decision] = []
     network = compute = decoder = first = exact = 0.0
     fetched = 0
-    while not controller.met:
+    flight: _Flight | None = None
+    while flight or not controller.met:
         now = min(network, compute)
-        decision = controller.decide(now)
-        if network <= compute:
-            if decision.fetch is None:
-                # Nothing to fetch as things stand: look again when the compute lane has something to tell.
-                network = max(compute, now)
-                if compute > now:
-                    continue
+        if flight and network <= compute:
+            late = now < flight.arrival
+            if late and controller.stalled(trace.carried(flight.begun, now), now - flight.begun, now):
+                fetched += trace.carried(flight.begun, now)
+                flight = None
+            elif late:
+                network = flight.arrival
             else:
-                option = controller.fetching(decision, now)
-                decisions.append(decision)
-                network = trace.arrival(now, option.size)
-                controller.received(Receipt(option.size, network - now))
-                decoder = max(decoder, network) + option.decode
-                fetched += option.size
-                first = decoder if decision.fetch == 0 else first
-                continue
-        if decision.recompute is None:
-            compute = max(network, now)
+                controller.received(Receipt(flight.option.size, now - flight.begun))
+                decoder = max(decoder, now) + flight.option.decode
+                fetched += flight.option.size
+                first = decoder if flight.chunk == 0 else first
+                flight = None
             continue
-        chunk = controller.recomputing(decision, now)
-        decisions.append(decision)
-        compute = exact = now + chunk.recompute * load.sharers
-        controller.recomputed(decision.recompute, compute - now)
-        first = compute if decision.recompute == 0 else first
+        if controller.met:
+            # Only the chunk on its way is left.
+            compute = max(compute, network) + 1e-9
+            continue
+        decision = controller.decide(now)
+        if network <= compute and decision.fetch is not None:
+            expected = controller.bandwidth / CAUTION
+            option = controller.fetching(decision, now)
+            decisions.append(decision)
+            flight = _Flight(decision.fetch, option, now, trace.arrival(now, option.size))
+            timer = now + LATE * option.size / expected if expected else flight.arrival
+            network = min(timer, flight.arrival)
+        elif network <= compute and compute > now:
+            # Nothing to fetch as things stand: look again when the compute lane has something to tell.
+            network = compute
+        elif decision.recompute is None:
+            compute = max(network, now)
+        else:
+            chunk = controller.recomputing(decision, now)
+            decisions.append(decision)
+            compute = exact = now + chunk.recompute * load.sharers
+            controller.recomputed(decision.recompute, compute - now)
+            first = compute if decision.recompute == 0 else first
     return Outcome(
         max(exact, decoder),
         first,

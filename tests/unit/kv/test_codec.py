@@ -1,5 +1,7 @@
 """Chunks to bytes and back: every codec, level, type and length, and what must be refused."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -225,6 +227,7 @@ def test_limits_hold_before_memory_is_taken(profile):
 
 
 CODECS = ["transform", "classic", "generic", "lossless"]
+CASES = int(os.environ.get("PALIMPSEST_FUZZ_CASES", "300"))
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +242,7 @@ def streams(profile) -> dict[str, bytes]:
     kind=st.sampled_from(["flip", "cut", "grow", "splice", "zero"]),
     data=st.data(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=CASES, deadline=None)
 def test_no_damage_goes_unnoticed(streams, profile, codec, kind, data):
     good = streams[codec]
     at = data.draw(st.integers(0, len(good) - 1))

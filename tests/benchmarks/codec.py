@@ -318,7 +318,9 @@ def loading(means: dict[str, tuple], seconds: dict[str, float], raw: int, figure
     best = min(
         [raw / (5 * tie), *(play_fixed(load(text), fast, lambda n, b, at=at: at).finish for at in range(6))]
     )
+    budget = 1.0  # of the ways compared, the quickest is the coarsest
     figures.gate("load at 5 B* / best fixed way (simulated)", "<= 1.1", delay(5) / best)
+    budget = 1.02 * own[level - 1].loss
     figures.gate("load at .05 B* / text (simulated)", "<= 1.1", delay(0.05) / text)
     moved = play_fixed(load(text), Trace((0.7 * tie,), 1e9), lambda n, b: level)
     transfer = own[level - 1].size * chunks / (0.7 * tie)

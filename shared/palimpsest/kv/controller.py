@@ -171,6 +171,8 @@ class Controller:
             _sums([chunk.options[q].loss * chunk.tokens for chunk in load.chunks]) for q in options
         ]
         self._recompute = _sums([chunk.recompute * load.sharers for chunk in load.chunks])
+        # Before the first receipt: as if the middle level took half the time. Wrong guesses are noticed as late chunks.
+        self._guess = 2 * self._sizes[len(self._sizes) // 2][-1] / load.deadline
         self._tokens = sum(chunk.tokens for chunk in load.chunks)
 
     @property
@@ -180,8 +182,8 @@ class Controller:
 
     @property
     def bandwidth(self) -> float:
-        """Bytes a second that plans count on; 0 before anything is known."""
-        return min(self._last, self._mean) * CAUTION
+        """Bytes a second that plans count on."""
+        return (min(self._last, self._mean) or self._guess) * CAUTION
 
     def received(self, receipt: Receipt) -> None:
         """Take note of what arrived."""
@@ -238,7 +240,7 @@ class Controller:
         self.back -= 1
         self._level = level
         self.losses += option.loss * chunk.tokens
-        self._network_free = now + (option.size / self.bandwidth if self.bandwidth else 0.0)
+        self._network_free = now + option.size / self.bandwidth
         return option
 
     def recomputing(self, decision: Decision, now: float) -> Chunk:
@@ -299,17 +301,12 @@ class Controller:
         if split < self.back:
             size = self._sizes[level][self.back] - self._sizes[level][split]
             decode = self._decodes[level][self.back] - self._decodes[level][split]
-            # Before the first receipt nothing is known: the plan then counts on meeting the deadline halfway.
-            transfer = size / self.bandwidth if self.bandwidth else self._blind(level)
+            transfer = size / self.bandwidth
             last = decode / (self.back - split)
             network = max(now, self._network_free) + max(transfer, decode - last) + last
         finish = max(compute, network, now, self._compute_free, self._network_free)
         loss = self.losses + self._losses[level][self.back] - self._losses[level][split]
         return _Plan(split, level, finish, loss)
-
-    def _blind(self, level: int) -> float:
-        """Return the transfer time to assume when no bandwidth is known: only the coarsest third is safe."""
-        return 0.0 if level >= 2 * len(self._sizes) // 3 else float("inf")
 
     def _keep(self, best: "_Plan", plans: "Sequence[_Plan]", key: "Callable[[_Plan], float]") -> "_Plan":
         """Stay with the last level unless another gains enough."""

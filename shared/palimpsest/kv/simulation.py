@@ -110,8 +110,7 @@ def play(load: Load, trace: Trace) -> Outcome:
             option = controller.fetching(decision, now)
             decisions.append(decision)
             flight = _Flight(decision.fetch, option, now, trace.arrival(now, option.size))
-            timer = now + LATE * option.size / expected if expected else flight.arrival
-            network = min(timer, flight.arrival)
+            network = min(now + LATE * option.size / expected, flight.arrival)
         elif network <= compute and compute > now:
             # Nothing to fetch as things stand: look again when the compute lane has something to tell.
             network = compute

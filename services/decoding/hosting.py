@@ -1,12 +1,15 @@
 """Engines by model id: loaded on demand, one load at a time, the least recently used idle one making room."""
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import palimpsest
 from palimpsest.errors import Reason, ResourceExhausted
 from palimpsest.jobs.progress import NullProgress, Progress
 from palimpsest.models import ModelCatalogue, ModelRecord, verify
@@ -37,6 +40,7 @@ class EngineHost:
     """
 
     def __init__(self, settings: Settings, models: ModelCatalogue) -> None:
+        _keep_compiled_code_in(settings.state_dir)
         self._settings, self._models = settings, models
         self._lock = threading.Lock()
         self._loading = threading.Lock()
@@ -130,3 +134,10 @@ class EngineHost:
         s = self._settings
         model = load_model(record.path, s.device, s.dtype, s.threads, s.engine_cache_bytes)
         return Engine(model, s.engine_max_running, s.engine_queue_limit)
+
+
+def _keep_compiled_code_in(folder: Path) -> None:
+    """Let numba keep its compiled code among our state where it cannot keep it beside the source, as in an image."""
+    package = Path(palimpsest.__file__).parent / "inference"
+    if not os.access(package, os.W_OK):
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(folder / "compiled"))

@@ -131,6 +131,7 @@ class Bench:
 def one_process(figures: Figures, path: Path, threads: int) -> None:
     """Streams and prefixes."""
     benches = {dtype: Bench(path, dtype, threads) for dtype in ("float32", "bfloat16")}
+    torch.set_num_threads(threads)  # of this thread, for transformers
     same = [
         benches["float32"].run([benches["float32"].request(p, 64)])[2][0]
         == benches["float32"].transformers_ids(p, 64)

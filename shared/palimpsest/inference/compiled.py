@@ -5,7 +5,8 @@ every layer over them: the products are tiled so that the weights are read once 
 
 The step is run by a small team of threads that all enter :func:`run_step`. Work in a phase is dealt in chunks from
 an atomic counter, and a phase ends when its chunks are done, not when all threads have come by: a thread that
-the operating system keeps waiting holds nobody up, unless it holds a chunk.
+the operating system keeps waiting holds nobody up, unless it holds a chunk. Phases too short to be worth sharing
+are thread 0's alone.
 
 A row's result does not depend on the other rows, on their number, nor on the number of threads: every output is
 computed by one thread in one fixed order of operations (see ``kernels.py``).
@@ -50,8 +51,8 @@ from palimpsest.inference.kernels import (
     SYNC, X, NORMED, QKV, MIXED, GATE_UP, ACTIVE, SCORES, SCORES_STRIDE,
     POSITIONS, TABLES, TABLE_STARTS, KEYS, VALUES, BLOCK_BYTES, LAYER_BYTES,
     COS, SIN, OUT_INDEX, OUT_NORMED, LOGITS, FINAL_NORM, HEAD, KEEP, KEEP_STRIDE,
-    PLAN_SIZE,
-) = range(36)  # fmt: skip
+    FEW_ROWS, SHORT_PAST, PLAN_SIZE,
+) = range(38)  # fmt: skip
 
 # Columns of the layer table: addresses; 0 where the model has no such tensor.
 W_QKV, B_QKV, W_O, W_GATE_UP, W_DOWN, NORM_1, NORM_2, NORM_Q, NORM_K, KEEP_SLOT, LAYER_SIZE = range(11)
@@ -61,7 +62,8 @@ SYNC_STRIDE = 16
 """int64 words per phase: two counters, each on its own cache line."""
 
 _yield = types.ExternalFunction("sched_yield", types.int32())
-_SPINS = 4000
+_SPINS = 200
+"""Looks before the processor is offered to others; more, and two threads on one free core use up whole time slices."""
 
 
 @numba.njit(nogil=True, cache=True)
@@ -250,10 +252,10 @@ def gated(like, plan, phase, w):
 
 
 @numba.njit(nogil=True, cache=True)
-def normalize(plan, phase, weight, keep, eps):
+def normalize(thread, plan, phase, weight, keep, eps):
     """One phase: the norm of every row; the unnormalised rows are kept if someone wants the hidden state."""
     sync, rows, size = plan[SYNC], plan[ROWS], plan[HIDDEN]
-    r = take(sync, phase)
+    r = rows if thread and plan[FEW_ROWS] else take(sync, phase)
     while r < rows:
         x = plan[X] + r * size * 4
         if keep >= 0:
@@ -267,20 +269,20 @@ def normalize(plan, phase, weight, keep, eps):
 
 
 @numba.njit(nogil=True, cache=True)
-def run_layer(like, plan, layer, index, phase, scores, eps, scale):
+def run_layer(thread, like, plan, layer, index, phase, scores, eps, scale):
     """One transformer layer over all rows; returns the next phase."""
     sync, rows, kv_heads = plan[SYNC], plan[ROWS], plan[KV_HEADS]
     mixed, hidden = plan[HEADS] * plan[HEAD_SIZE], plan[HIDDEN]
     width = mixed + 2 * kv_heads * plan[HEAD_SIZE]
-    phase = normalize(plan, phase, layer[NORM_1], layer[KEEP_SLOT], eps)
+    phase = normalize(thread, plan, phase, layer[NORM_1], layer[KEEP_SLOT], eps)
     phase = matmul(like, plan, phase, layer[W_QKV], hidden, width, plan[NORMED], plan[QKV], False)
-    r = take(sync, phase)
+    r = rows if thread and plan[FEW_ROWS] else take(sync, phase)
     while r < rows:
         prepare_row(like, plan, layer, r, index, eps, scale)
         finish(sync, phase)
         r = take(sync, phase)
     phase = settle(sync, phase, rows)
-    c = take(sync, phase)
+    c = rows * kv_heads if thread and plan[SHORT_PAST] else take(sync, phase)
     while c < rows * kv_heads:
         # The longest rows come last in a prompt; dealing them first evens out the threads.
         attend(like, plan, rows - 1 - c // kv_heads, c % kv_heads, index, scores)
@@ -288,7 +290,7 @@ def run_layer(like, plan, layer, index, phase, scores, eps, scale):
         c = take(sync, phase)
     phase = settle(sync, phase, rows * kv_heads)
     phase = matmul(like, plan, phase, layer[W_O], mixed, hidden, plan[MIXED], plan[X], True)
-    phase = normalize(plan, phase, layer[NORM_2], -1, eps)
+    phase = normalize(thread, plan, phase, layer[NORM_2], -1, eps)
     phase = gated(like, plan, phase, layer[W_GATE_UP])
     return matmul(like, plan, phase, layer[W_DOWN], plan[INNER], hidden, plan[ACTIVE], plan[X], True)
 
@@ -326,7 +328,7 @@ def run_step(thread, ticket, like, plan, layers, numbers, flags):
     scores = plan[SCORES] + thread * plan[SCORES_STRIDE] * (plan[HEADS] // plan[KV_HEADS])
     phase = 0
     for index in range(plan[LAYERS]):
-        phase = run_layer(like, plan, layers[index], index, phase, scores, eps, scale)
+        phase = run_layer(thread, like, plan, layers[index], index, phase, scores, eps, scale)
     sync, rows, size = plan[SYNC], plan[OUT_ROWS], plan[HIDDEN]
     r = take(sync, phase)
     while r < rows:

@@ -19,6 +19,8 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+import torch
+
 from palimpsest.errors import (
     PalimpsestError,
     Reason,
@@ -217,6 +219,8 @@ class Engine:
     # The engine's thread.
 
     def _main(self) -> None:
+        if not self.model.needs_torch_threads:
+            torch.set_num_threads(1)
         try:
             while True:
                 with self._lock:

@@ -1,6 +1,7 @@
 """The forward pass of any causal LM: transformers' own, one sequence at a time."""
 
 import copy
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -99,6 +100,7 @@ class ModuleForward:
 
     def __init__(self, module: PreTrainedModel, recompute: bool = False) -> None:
         self.module, self.recompute = module, recompute
+        self._can_skip_logits = "logits_to_keep" in inspect.signature(module.forward).parameters
 
     def new_cache(self) -> ModuleCache:
         """An empty sequence."""
@@ -119,7 +121,7 @@ class ModuleForward:
                 past_key_values=cache.state,
                 use_cache=cache.state is not None,
                 output_hidden_states=bool(hidden),
-                logits_to_keep=max(1, row.outputs),
+                **({"logits_to_keep": max(1, row.outputs)} if self._can_skip_logits else {}),
             )
             logits = result.logits[0, -row.outputs :] if row.outputs else result.logits[0, :0]
             states = {n: result.hidden_states[n][0, -row.count :].float() for n in hidden}

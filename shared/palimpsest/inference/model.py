@@ -20,7 +20,7 @@ from palimpsest.inference.weights import LlamaWeights, fuse, is_llama_shaped
 
 try:
     from palimpsest.inference.team import CompiledForward
-except ImportError:  # numba is optional; so is a processor it can compile for
+except (ImportError, RuntimeError):  # numba is optional, and it may find nowhere to keep compiled code
     CompiledForward = None
 
 log = logging.getLogger(__name__)
@@ -219,6 +219,11 @@ class LanguageModel:
             outputs.append(Output(logits[out : out + row.outputs], own))
             first, out = first + row.count, out + row.outputs
         return outputs
+
+    @property
+    def needs_torch_threads(self) -> bool:
+        """Whether torch does any heavy work; if not, its pool of threads only gets in the way of the team's."""
+        return self.prefill_kind != "compiled"
 
     def close(self) -> None:
         """Stop helper threads; the memory goes with the last reference."""

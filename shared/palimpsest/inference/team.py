@@ -14,6 +14,10 @@ from palimpsest.inference.weights import LlamaWeights
 MAX_ROWS = 256
 """Rows of one compiled step; more are run as several."""
 
+_SMALL_NORM = 8192
+_SMALL_ATTENTION = 1 << 18
+"""Work, in elements, below which handing it to another thread takes longer than doing it."""
+
 if BLOCK != c.LANES:  # pragma: no cover
     raise ImportError("a cache block must be as long as a kernel's vector")
 
@@ -162,9 +166,11 @@ class CompiledForward:
             part = slice(first, first + MAX_ROWS)
             wanted = np.array([r - first for r in outputs if part.start <= r < part.stop], dtype=np.int32)
             states = self._step(x[part], positions[part], table_starts[part], tables, wanted, hidden)
-            logits.append(self._buffers["LOGITS"][: len(wanted)].clone())
+            # By numpy: torch would wake a second pool of threads for it, which then spin beside the team.
+            logits.append(torch.from_numpy(self._buffers["LOGITS"].numpy()[: len(wanted)].copy()))
             kept.append(states)
-        return torch.cat(logits), {layer: torch.cat([k[layer] for k in kept]) for layer in hidden}
+        joined = logits[0] if len(logits) == 1 else torch.cat(logits)
+        return joined, {layer: torch.cat([k[layer] for k in kept]) for layer in hidden}
 
     def _step(
         self, x: torch.Tensor, positions: np.ndarray, table_starts: np.ndarray, tables: np.ndarray,
@@ -181,7 +187,8 @@ class CompiledForward:
         self._set(
             ROWS=rows, OUT_ROWS=len(outputs), POSITIONS=positions.ctypes.data, TABLES=tables.ctypes.data,
             TABLE_STARTS=table_starts.ctypes.data, OUT_INDEX=outputs.ctypes.data,
-            KEEP=kept.data_ptr(), KEEP_STRIDE=rows * w.hidden * 4,
+            KEEP=kept.data_ptr(), KEEP_STRIDE=rows * w.hidden * 4, FEW_ROWS=int(rows * w.hidden <= _SMALL_NORM),
+            SHORT_PAST=int((positions.sum() + rows) * w.heads * w.head_dim <= _SMALL_ATTENTION),
         )  # fmt: skip
         self._sync[:] = 0
         self._arrays = (positions, tables, table_starts, outputs)

@@ -50,9 +50,15 @@ def parse_targets(text: str) -> dict[str, str]:
         No address for the other rooms, or two for one.
     """
     targets: dict[str, str] = {}
+    room = ""
     for part in filter(None, (part.strip() for part in text.split(","))):
-        room, separator, target = part.rpartition("=")
-        room = room.strip() if separator else ""
+        name, separator, target = part.rpartition("=")
+        if (
+            not separator and room in targets
+        ):  # one more address of the same servers: ipv4:10.0.0.1:1,10.0.0.2:1
+            targets[room] += f",{target}"
+            continue
+        room = name.strip() if separator else ""
         if room in targets or not target.strip():
             raise ValueError(f"{text!r}: expected host:port[,room=host:port ...], each room once")
         targets[room] = target.strip()

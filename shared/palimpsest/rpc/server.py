@@ -104,8 +104,10 @@ class Server:
         """Report NOT_SERVING, let running calls finish for grace seconds, end the rest, close everything."""
         grace = self.settings.drain_seconds if grace is None else grace
         await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        # Tells clients at once to take new calls elsewhere, while the running ones go on.
+        stopping = asyncio.create_task(self._server.stop(grace + 3.0))
         await self._pipeline.drain(grace)
-        await self._server.stop(1.0)
+        await stopping
         for room in reversed(self.rooms):
             await room.stop()
         await self.resources.close()

@@ -40,6 +40,7 @@ PROMPTS = [
 ]
 TOKENS = 48
 ROUNDS = 5
+FLOORS = 24
 
 
 def sample_model() -> Path:
@@ -105,27 +106,23 @@ class Bench:
         return (time.perf_counter() - start) / TOKENS
 
     def floor_seconds(self, rows: int = 1) -> float:
-        """One pass over the matrices with the engine's own kernels, the better of three."""
+        """One pass over the matrices with the engine's own kernels: mean of several, as a step's is."""
         assert self.model.compiled is not None
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
+        start = time.perf_counter()
+        for _ in range(FLOORS):
             self.model.compiled.read_weights(rows)
-            times.append(time.perf_counter() - start)
-        return min(times)
+        return (time.perf_counter() - start) / FLOORS
 
     def torch_floor_seconds(self) -> float:
         """The same with torch's products."""
         assert self.model.weights is not None
         matrices = self.model.weights.matrices
         rows = {m.shape[1]: torch.ones(1, m.shape[1], dtype=m.dtype) for m in matrices}
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
+        start = time.perf_counter()
+        for _ in range(FLOORS):
             for matrix in matrices:
                 F.linear(rows[matrix.shape[1]], matrix)
-            times.append(time.perf_counter() - start)
-        return min(times)
+        return (time.perf_counter() - start) / FLOORS
 
 
 def one_process(figures: Figures, path: Path, threads: int) -> None:

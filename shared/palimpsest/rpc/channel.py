@@ -10,14 +10,16 @@ _RETRY = {
     "methodConfig": [
         {
             # Every method. The policy has to sit inside methodConfig: elsewhere gRPC ignores it without a
-            # word. UNAVAILABLE only: the server did not do the work; mutations carry a request_id.
+            # word. Only where the server did not do the work; mutations carry a request_id.
             "name": [{}],
             "retryPolicy": {
                 "maxAttempts": 4,
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                # CANCELLED from the server: it was stopping just as the call arrived. A caller's own
+                # cancellation ends the call here and is not retried.
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
     ]

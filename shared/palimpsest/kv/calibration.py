@@ -29,7 +29,7 @@ LEVELS: Mapping[str, float] = {
     "smallest": 0.04,
 }
 """Levels, finest first, and the divergence from the exact cache each is meant for, in nats a token."""
-UNDERSTATED = 2.0
+UNDERSTATED = 3.0
 """How far real divergence exceeds the quadratic prediction, on contexts longer than those it was measured on."""
 PLAIN_STEPS: Mapping[str, float] = {
     "near-lossless": 0.3,

@@ -49,10 +49,12 @@ test-compose: install  ## build the images and run the integration suite against
 	PYTHON=$(BIN)/python deploy/test-compose.sh
 
 audit: install  ## known vulnerabilities in what is installed
+	$(BIN)/pip install -q 'pip-audit>=2.9'
 	$(BIN)/pip-audit --skip-editable
 
 sbom: install  ## software bill of materials, CycloneDX, to .bench/sbom.json
 	mkdir -p .bench
+	$(BIN)/pip install -q 'pip-audit>=2.9'
 	$(BIN)/pip-audit --skip-editable --format cyclonedx-json --output .bench/sbom.json || test -s .bench/sbom.json
 
 clean:  ## remove the virtual environment and what tools left

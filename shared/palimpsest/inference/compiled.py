@@ -193,6 +193,14 @@ def attend(like, plan, row, kv_head, index, scores):
 
 
 @numba.njit(nogil=True, cache=True)
+def log_total(values):
+    """Log of the sum of exp over float32 values, a multiple of LANES of them; the values are used up."""
+    address, count = values.ctypes.data, len(values)
+    top = max_of(address, count)
+    return top + math.log(exp_sum(address, count, top))
+
+
+@numba.njit(nogil=True, cache=True)
 def take(sync, phase):
     """The next chunk of a phase; past the last one when all are dealt."""
     return atomic_add(sync + phase * SYNC_STRIDE * 8, 1)

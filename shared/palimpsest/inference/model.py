@@ -154,8 +154,11 @@ class LanguageModel:
 
     def embed(self, ids: Sequence[int]) -> torch.Tensor:
         """Input embeddings of token ids: [tokens, hidden]."""
+        index = torch.tensor(list(ids), device=self.device)
+        if self.weights is not None:
+            return self.weights.embedding[index]
         with torch.inference_mode():
-            return self.module.get_input_embeddings()(torch.tensor(list(ids), device=self.device))
+            return self.module.get_input_embeddings()(index)
 
     def forward(self, rows: Sequence[Rows], hidden: Sequence[int] = ()) -> list[Output]:
         """Run new tokens of several sequences, each with one or more, and let their caches grow by them.

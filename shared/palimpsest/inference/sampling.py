@@ -10,6 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+try:
+    from palimpsest.inference.compiled import log_total
+except (ImportError, RuntimeError):
+    log_total = None
+
 _FIRST_LOOK = 1024
 """How many of the most probable tokens are sorted before sorting all."""
 
@@ -46,6 +51,13 @@ class Choice:
     id: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+
+
+def _log_total(logits: torch.Tensor) -> float:
+    """Log of the sum of exp of one row of logits."""
+    if log_total is None or logits.device.type != "cpu" or logits.numel() % 16:
+        return float(torch.logsumexp(logits, 0))
+    return float(log_total(logits.numpy().copy()))
 
 
 def uniform(seed: int, sequence: int, step: int) -> float:
@@ -116,7 +128,7 @@ def choose(logits: torch.Tensor, sampling: Sampling, sequence: int, step: int, t
         draw = uniform(sampling.seed, sequence, step) * float(reached[-1])
         place = int(torch.searchsorted(reached, draw, right=True))
         index = int(ids[min(place, len(ids) - 1)])
-    total = float(torch.logsumexp(logits, 0))
+    total = _log_total(logits)
     best: tuple[tuple[int, float], ...] = ()
     if top:
         values, indices = torch.topk(logits, min(top, logits.numel()))

@@ -18,6 +18,12 @@ _SMALL_NORM = 8192
 _SMALL_ATTENTION = 1 << 18
 """Work, in elements, below which handing it to another thread takes longer than doing it."""
 
+_OF_STEP = [
+    c.ROWS, c.OUT_ROWS, c.POSITIONS, c.TABLES, c.TABLE_STARTS, c.OUT_INDEX, c.KEEP, c.KEEP_STRIDE, c.FEW_ROWS,
+    c.SHORT_PAST,
+]  # fmt: skip
+"""Entries of the plan that change with every step."""
+
 if BLOCK != c.LANES:  # pragma: no cover
     raise ImportError("a cache block must be as long as a kernel's vector")
 
@@ -184,11 +190,10 @@ class CompiledForward:
         inside = [layer for layer in hidden if layer < len(w.layers)]
         kept = torch.empty(max(1, len(inside)), rows, w.hidden)
         self._layers[inside, c.KEEP_SLOT] = range(len(inside))
-        self._set(
-            ROWS=rows, OUT_ROWS=len(outputs), POSITIONS=positions.ctypes.data, TABLES=tables.ctypes.data,
-            TABLE_STARTS=table_starts.ctypes.data, OUT_INDEX=outputs.ctypes.data,
-            KEEP=kept.data_ptr(), KEEP_STRIDE=rows * w.hidden * 4, FEW_ROWS=int(rows * w.hidden <= _SMALL_NORM),
-            SHORT_PAST=int((positions.sum() + rows) * w.heads * w.head_dim <= _SMALL_ATTENTION),
+        self._plan[_OF_STEP] = (
+            rows, len(outputs), positions.ctypes.data, tables.ctypes.data, table_starts.ctypes.data,
+            outputs.ctypes.data, kept.data_ptr(), rows * w.hidden * 4, rows * w.hidden <= _SMALL_NORM,
+            (int(positions.sum()) + rows) * w.heads * w.head_dim <= _SMALL_ATTENTION,
         )  # fmt: skip
         self._sync[:] = 0
         self._arrays = (positions, tables, table_starts, outputs)

@@ -6,6 +6,7 @@ interleaved; the last part starts the real server.
 
 import asyncio
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -105,6 +106,27 @@ class Bench:
         self.transformers_ids(PROMPTS[0], TOKENS)
         return (time.perf_counter() - start) / TOKENS
 
+    def floor_share(self) -> float:
+        """Floor over step, each step of one stream followed at once by a pass of the floor: both see the same load."""
+        assert self.model.compiled is not None
+        floor, step = self.model.compiled.read_weights, self.engine._step
+        steps: list[float] = []
+        floors: list[float] = []
+
+        def both() -> None:
+            start = time.perf_counter()
+            step()
+            middle = time.perf_counter()
+            floor()
+            steps.append(middle - start)
+            floors.append(time.perf_counter() - middle)
+
+        self.engine._step = both  # type: ignore[method-assign]
+        self.run([self.request(PROMPTS[0], 300)])
+        self.engine._step = step  # type: ignore[method-assign]
+        # The first steps read the prompt.
+        return statistics.median(floors[5:]) / statistics.median(steps[5:])
+
     def floor_seconds(self, rows: int = 1) -> float:
         """One pass over the matrices with the engine's own kernels: mean of several, as a step's is."""
         assert self.model.compiled is not None
@@ -152,8 +174,8 @@ def one_process(figures: Figures, path: Path, threads: int) -> None:
     ratio = baseline / s[f"{engine} engine"]
     figures.gate("one stream, tokens/s over transformers generate, best dtype each", ">= 1.3", ratio)
     for dtype in benches:
-        share = s[f"{dtype} floor"] / s[f"{dtype} step"]
-        figures.gate(f"{dtype} step over its floor (the matrix products alone)", ">= 0.85", share)
+        share = statistics.median(benches[dtype].floor_share() for _ in range(ROUNDS))
+        figures.gate(f"{dtype} floor (the matrix products alone) over step", ">= 0.85", share)
         gain = 8 * s[f"{dtype} step"] / s[f"{dtype} step of 8"]
         figures.gate(f"{dtype} tokens/s of 8 streams over one stream", ">= 4", gain)
     for name, seconds in s.items():

@@ -132,8 +132,6 @@ def method_source(service: ServiceDescriptor, method: MethodDescriptor, notes: d
         answer = f"AsyncJob[{python_name(service.file.pool.FindMessageTypeByName(full))}]"
     summary = notes.get(f"{service.name}.{method.name}") or f"Call {method.name}."
     keyword = "async def"
-    if method.client_streaming and method.server_streaming:
-        raise SystemExit(f"{method.full_name}: streams both ways, which the client has no form for yet")
     if method.client_streaming:
         parameters = [f"requests: AsyncIterable[{python_name(request)}]", "*"]
         fields = []

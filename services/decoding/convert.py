@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
+from palimpsest.hosting import encode_chat, encode_text
 from palimpsest.inference import Choice, Delta, Finish, Finished, Request, Sampling, Started
-from services.decoding.prompts import encode_chat, encode_text
 
 DEFAULT_MAX_TOKENS = 256
 

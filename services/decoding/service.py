@@ -13,10 +13,10 @@ from google.protobuf.json_format import MessageToDict
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.api.decoding.v1 import decoding_pb2_grpc
 from palimpsest.errors import InvalidArgument, Reason, Violation
+from palimpsest.hosting import EngineHost, Hosted
 from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
-from services.decoding.hosting import EngineHost, Hosted
 
 if TYPE_CHECKING:
     from services.decoding.convert import TokenBytes
@@ -74,8 +74,8 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         loop = asyncio.get_running_loop()
         hosted = await self._acquire(request.model)
         try:
+            from palimpsest.hosting import encode_text
             from services.decoding.convert import logprob_messages
-            from services.decoding.prompts import encode_text
 
             if request.WhichOneof("input") == "tokens":
                 ids = list(request.tokens.ids)

@@ -1,6 +1,5 @@
 """The decoding room's jobs: generating for a JSONL artefact, with checkpoints."""
 
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -10,29 +9,13 @@ from typing import Any
 from palimpsest.api.decoding.v1.decoding_pb2 import GenerateBatchRequest, GenerateBatchResponse
 from palimpsest.artifacts import ArtifactStore
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.hosting import worker_host
 from palimpsest.jobs import Drain, JobContext, handler
-from services.decoding.hosting import EngineHost
 
 MEDIA_TYPE = "application/jsonl"
 
 _SECONDS_PER_CHECKPOINT = 10.0
 _LINES_PER_CHECKPOINT = 500
-
-_hosts: dict[str, EngineHost] = {}
-_hosts_lock = threading.Lock()
-
-
-def _host(job: JobContext) -> EngineHost:
-    """The worker's engines, kept from one job to the next."""
-    settings = job.resources.settings
-    with _hosts_lock:
-        key = settings.model_dump_json()
-        if key not in _hosts:
-            for host in _hosts.values():
-                host.close()
-            _hosts.clear()
-            _hosts[key] = EngineHost(settings, job.resources.models)
-        return _hosts[key]
 
 
 @handler("decoding.generate_batch", request=GenerateBatchRequest, response=GenerateBatchResponse)
@@ -67,7 +50,7 @@ def generate_batch(request: GenerateBatchRequest, job: JobContext) -> GenerateBa
         logprobs=None if logprobs < 0 else logprobs,
     )
     progress.step(pieces.lines, total, "loading the model")
-    with _host(job).using(request.model, progress) as hosted, artifacts.open(request.input) as file:
+    with worker_host(job).using(request.model, progress) as hosted, artifacts.open(request.input) as file:
         settings, salt = job.resources.settings, f"{request.input}/{hosted.record.fingerprint}"
         window = min(2 * settings.engine_max_running, settings.engine_queue_limit)
         lines: Iterator[tuple[int, bytes]] = islice(enumerate(read_lines(file)), pieces.lines, None)

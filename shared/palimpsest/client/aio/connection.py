@@ -58,8 +58,10 @@ class AsyncConnection:
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 
-    def stream(self, method: Method, request: Message, timeout: float | None = None) -> AsyncStream[Any]:
-        """Call a method that answers with a stream."""
+    def stream(
+        self, method: Method, request: Message | AsyncIterable[Message], timeout: float | None = None
+    ) -> AsyncStream[Any]:
+        """Call a method that answers with a stream, to one request or to a stream of them."""
         with span(method.path, kind="CLIENT"):  # of the opening: the stream's life is the server's span
             return AsyncStream(self._callable(method)(request, timeout=timeout, metadata=trace_headers()))
 
@@ -93,6 +95,11 @@ def rpc(full_name: str) -> Callable[[F], F]:
         ) -> Any:
             return await self._connection.send(method, requests, timeout)
 
+        def converse(
+            self: AsyncRoom, requests: AsyncIterable[Message], *, timeout: float | None = None
+        ) -> Any:
+            return self._connection.stream(method, requests, timeout)
+
         def stream(self: AsyncRoom, *, timeout: float | None = None, **fields: object) -> Any:
             return self._connection.stream(method, build(method.request, fields, where), timeout)
 
@@ -105,7 +112,9 @@ def rpc(full_name: str) -> Callable[[F], F]:
             return await self._connection.unary(method, build(method.request, fields, where), timeout)
 
         chosen: Callable[..., Any]
-        if method.sends_stream:
+        if method.sends_stream and method.receives_stream:
+            chosen = converse
+        elif method.sends_stream:
             chosen = send
         elif method.receives_stream:
             chosen = stream

@@ -60,8 +60,10 @@ class Connection:
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 
-    def stream(self, method: Method, request: Message, timeout: float | None = None) -> Stream[Any]:
-        """Call a method that answers with a stream."""
+    def stream(
+        self, method: Method, request: Message | Iterable[Message], timeout: float | None = None
+    ) -> Stream[Any]:
+        """Call a method that answers with a stream, to one request or to a stream of them."""
         with span(method.path, kind="CLIENT"):  # of the opening: the stream's life is the server's span
             return Stream(self._callable(method)(request, timeout=timeout, metadata=trace_headers()))
 
@@ -91,6 +93,9 @@ def rpc(full_name: str) -> Callable[[F], F]:
         def send(self: Room, requests: Iterable[Message], *, timeout: float | None = None) -> Any:
             return self._connection.send(method, requests, timeout)
 
+        def converse(self: Room, requests: Iterable[Message], *, timeout: float | None = None) -> Any:
+            return self._connection.stream(method, requests, timeout)
+
         def stream(self: Room, *, timeout: float | None = None, **fields: object) -> Any:
             return self._connection.stream(method, build(method.request, fields, where), timeout)
 
@@ -103,7 +108,9 @@ def rpc(full_name: str) -> Callable[[F], F]:
             return self._connection.unary(method, build(method.request, fields, where), timeout)
 
         chosen: Callable[..., Any]
-        if method.sends_stream:
+        if method.sends_stream and method.receives_stream:
+            chosen = converse
+        elif method.sends_stream:
             chosen = send
         elif method.receives_stream:
             chosen = stream

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from google.longrunning import operations_pb2
 
 from palimpsest.api.artifacts.v1 import artifacts_pb2
+from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.api.models.v1 import models_pb2
 from palimpsest.client.blocking.connection import Room, rpc
@@ -137,6 +138,220 @@ class ArtifactsRoom(Room):
         ...
 
 
+class CodecRoom(Room):
+    """Codec: a context's keys and values, computed once, stored as small bitstreams, streamed to whoever
+    needs them.
+
+    A context is a text under a model. Its cache is cut into chunks of consecutive tokens; each chunk is
+    stored at several levels, from "near-lossless" to "smallest" (and "lossless" if asked for), beside its
+    token ids, from which it can always be recomputed. Loading chooses, chunk by chunk, a level or the
+    text.
+    """
+
+    @rpc("palimpsest.api.codec.v1.CodecService.CreateContext")
+    def create_context(
+        self,
+        *,
+        model: str,
+        text: str | None = None,
+        tokens: codec_pb2.Tokens | Mapping[str, object] | Sequence[int] | None = None,
+        text_artifact: str | None = None,
+        context_id: str | None = None,
+        coding: codec_pb2.Coding | Mapping[str, object] | None = None,
+        labels: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Job[codec_pb2.Context]:
+        """Prefills a text and stores its cache at every level, as a job. The context appears whole or not at
+        all. The same text, model and settings under the same name are stored once. NOT_FOUND: no such model
+        or text artefact. ALREADY_EXISTS: the name is taken by another content. INVALID_ARGUMENT: no text, or
+        longer than the model's context. UNIMPLEMENTED: a model whose layers do not keep all positions.
+
+        Parameters
+        ----------
+        text
+            Raw text; tokenized with the model's tokenizer, which adds its opening special tokens if it has
+            any.
+        text_artifact
+            Digest of an artefact with UTF-8 text, for texts of any size.
+        context_id
+            The context will be contexts/{context_id}; empty: an id made from its content.
+        """
+        ...
+
+    @rpc("palimpsest.api.codec.v1.CodecService.PutContext")
+    def put_context(
+        self,
+        requests: Iterable[codec_pb2.PutContextRequest],
+        *,
+        timeout: float | None = None,
+    ) -> codec_pb2.Context:
+        """Stores a cache that the caller has computed. The first message is the spec; the others carry the
+        numbers, chunk by chunk: a chunk's keys, then its values, each [layers, kv_heads, tokens, dim] in
+        row-major order, little-endian. Nothing is stored if the stream ends early. INVALID_ARGUMENT: shape,
+        type, fewer or more bytes than the spec says, or numbers that are not finite. FAILED_PRECONDITION:
+        the shape is not the model's. ALREADY_EXISTS: as CreateContext.
+        """
+        ...
+
+    @rpc("palimpsest.api.codec.v1.CodecService.GetContext")
+    def get_context(
+        self,
+        *,
+        name: str,
+        timeout: float | None = None,
+    ) -> codec_pb2.Context:
+        """One context, with its chunks."""
+        ...
+
+    @rpc("palimpsest.api.codec.v1.CodecService.ListContexts")
+    def list_contexts(
+        self,
+        *,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        model: str | None = None,
+        timeout: float | None = None,
+    ) -> codec_pb2.ListContextsResponse:
+        """Oldest first, without their chunks.
+
+        Parameters
+        ----------
+        page_size
+            0 for 100; more than 1000 is taken as 1000.
+        model
+            Only contexts of this model; empty for all.
+        """
+        ...
+
+    @rpc("palimpsest.api.codec.v1.CodecService.DeleteContext")
+    def delete_context(
+        self,
+        *,
+        name: str,
+        timeout: float | None = None,
+    ) -> codec_pb2.DeleteContextResponse:
+        """Forgets a context. Loads that have begun go on; its bytes go with the next garbage collection."""
+        ...
+
+    @rpc("palimpsest.api.codec.v1.CodecService.LookUpContext")
+    def look_up_context(
+        self,
+        *,
+        model: str,
+        text: str | None = None,
+        tokens: codec_pb2.Tokens | Mapping[str, object] | Sequence[int] | None = None,
+        timeout: float | None = None,
+    ) -> codec_pb2.LookUpContextResponse:
+        """The stored context that shares the longest prefix with a text: whole chunks, or a context's end. Load
+        it with chunks set to the number found. A response without a name: nothing is stored for this text.
+        """
+        ...
+
+    @rpc("palimpsest.api.codec.v1.CodecService.LoadContext")
+    def load_context(
+        self,
+        requests: Iterable[codec_pb2.LoadContextRequest],
+        *,
+        timeout: float | None = None,
+    ) -> Stream[codec_pb2.LoadContextResponse]:
+        """Streams a context, adaptively. The caller opens with begin and then reports what it received,
+        recomputed or found damaged; the server answers with opened, the token ids, and then, decision by
+        decision, chunks at some level (from the back of the context) and orders to recompute chunks from
+        their ids (from the front), until the two meet, and ended. At most window_bytes are on the way
+        unreported: a caller that stops reading stops the stream, and one that goes away ends it. NOT_FOUND:
+        no such context. FAILED_PRECONDITION: it belongs to another model than model_fingerprint.
+        INVALID_ARGUMENT: an unknown level, or a deadline that is not positive. A stored chunk that is
+        damaged is sent at another level or given to the caller to recompute, never sent wrong.
+        """
+        ...
+
+    @rpc("palimpsest.api.codec.v1.CodecService.Estimate")
+    def estimate(
+        self,
+        *,
+        name: str,
+        settings: codec_pb2.LoadSettings | Mapping[str, object],
+        timeout: float | None = None,
+    ) -> codec_pb2.EstimateResponse:
+        """What a load would do on a link of steady bandwidth, and what the fixed ways would do. Loads nothing.
+
+        Parameters
+        ----------
+        settings
+            settings.bandwidth is needed: it is the link's.
+        """
+        ...
+
+    @rpc("palimpsest.api.codec.v1.CodecService.EncodeCache")
+    def encode_cache(
+        self,
+        requests: Iterable[codec_pb2.EncodeCacheRequest],
+        *,
+        timeout: float | None = None,
+    ) -> Stream[codec_pb2.EncodeCacheResponse]:
+        """Encodes a cache and keeps nothing. The first message is the spec, the others carry keys, then values,
+        as in PutContext for a single chunk. The answer is one coded chunk for each level, one after another.
+        """
+        ...
+
+    @rpc("palimpsest.api.codec.v1.CodecService.DecodeCache")
+    def decode_cache(
+        self,
+        requests: Iterable[codec_pb2.DecodeCacheRequest],
+        *,
+        timeout: float | None = None,
+    ) -> Stream[codec_pb2.DecodeCacheResponse]:
+        """Decodes a chunk and keeps nothing: its bytes in order, answered by its shape and then its numbers, as
+        EncodeCache takes them. DATA_LOSS: the chunk is damaged or cut short; metadata has the offset.
+        FAILED_PRECONDITION: its calibration profile is not here. UNIMPLEMENTED: a newer format.
+        RESOURCE_EXHAUSTED: it would decode to more than is allowed.
+        """
+        ...
+
+    @rpc("palimpsest.api.codec.v1.CodecService.Calibrate")
+    def calibrate(
+        self,
+        *,
+        model: str,
+        texts: str | None = None,
+        documents: int | None = None,
+        document_tokens: int | None = None,
+        group: int | None = None,
+        request_id: str | None = None,
+        skip_cache: bool | None = None,
+        timeout: float | None = None,
+    ) -> Job[codec_pb2.Profile]:
+        """Learns, as a job, how a model's caches are best coded: about half the bytes of the calibration-free
+        codec at the same quality. Contexts created afterwards use it; those there are keep theirs.
+
+        Parameters
+        ----------
+        texts
+            Digest of an artefact with sample texts like those to be stored: JSONL with a "text" in each line, or
+            plain text. Empty: the Python reference manual and standard library, which every installation has.
+        documents
+            Texts to use, and tokens of each; 0 for 32 and 1024.
+        group
+            Layers coded together; 0 for 5. More are smaller, fewer are usable sooner.
+        skip_cache
+            Calibrate again even if this was done before with the same texts and settings.
+        """
+        ...
+
+    @rpc("palimpsest.api.codec.v1.CodecService.GetProfile")
+    def get_profile(
+        self,
+        *,
+        model: str,
+        timeout: float | None = None,
+    ) -> codec_pb2.Profile:
+        """The calibration profile a model's new contexts are coded with. NOT_FOUND: it has none; they use
+        "generic".
+        """
+        ...
+
+
 class DecodingRoom(Room):
     """Decoding: text from language models, and the probability of text under them."""
 
@@ -157,32 +372,44 @@ class DecodingRoom(Room):
         stop: Sequence[str] | None = None,
         logprobs: int | None = None,
         ignore_eos: bool | None = None,
+        context: str | None = None,
+        context_load: codec_pb2.LoadSettings | Mapping[str, object] | None = None,
         timeout: float | None = None,
     ) -> Stream[decoding_pb2.GenerateResponse]:
-        """Streams generated text. One GenerateStarted comes first; then, for each of the n sequences, GenerateDelta
-        events as text becomes certain (never half a character, never text a stop string may still take back) and
-        one SequenceFinished. Cancel the call, or close the channel, to stop: the sequences leave the batch before
-        the next step.
-        NOT_FOUND: no such model. INVALID_ARGUMENT: empty prompt, or prompt plus max_tokens longer than the
-        model's context (nothing is ever cut off silently; ErrorInfo.metadata gives both lengths).
-        RESOURCE_EXHAUSTED: the queue or the cache memory is full; wait as RetryInfo says and send again.
+        """Streams generated text. One GenerateStarted comes first; then, for each of the n sequences,
+        GenerateDelta events as text becomes certain (never half a character, never text a stop string may
+        still take back) and one SequenceFinished. Cancel the call, or close the channel, to stop: the
+        sequences leave the batch before the next step. NOT_FOUND: no such model. INVALID_ARGUMENT: empty
+        prompt, or prompt plus max_tokens longer than the model's context (nothing is ever cut off silently;
+        ErrorInfo.metadata gives both lengths). RESOURCE_EXHAUSTED: the queue or the cache memory is full;
+        wait as RetryInfo says and send again. With a context, its stored cache is streamed in while what has
+        to be recomputed is recomputed, and ContextLoaded says what became of every chunk; a chunk that is
+        missing or damaged is recomputed from its text. NOT_FOUND: no such context. FAILED_PRECONDITION: it
+        belongs to another model. The caller's token needs codec.read as well.
 
         Parameters
         ----------
         prompt
-            Raw text; tokenized with the model's tokenizer, which adds its opening special tokens if it has any.
+            Raw text; tokenized with the model's tokenizer, which adds its opening special tokens if it has
+            any.
         n
             Independent sequences; 0 for 1. The prompt is prefilled once.
         max_tokens
             Most tokens to generate per sequence; 0 for 256.
         stop
-            Generation ends before the first of these to appear in the text; the stop string is not part of the output.
-            Matching is on whole characters.
+            Generation ends before the first of these to appear in the text; the stop string is not part of the
+            output. Matching is on whole characters.
         logprobs
             Per token, the log-probabilities of this many most probable tokens, beside the chosen one's own;
             -1 reports none, 0 only the chosen token's.
         ignore_eos
             Go on past the end-of-sequence token.
+        context
+            A stored context, contexts/{id}, that the prompt continues. The prompt's own tokens follow the
+            context's, without opening special tokens.
+        context_load
+            How the context is loaded. What the engine knows better itself (recompute, decode_tokens_per_second,
+            sharers) is filled in where it is unset.
         """
         ...
 
@@ -223,11 +450,12 @@ class DecodingRoom(Room):
         skip_cache: bool | None = None,
         timeout: float | None = None,
     ) -> Job[decoding_pb2.GenerateBatchResponse]:
-        """Generates for every line of a JSONL artefact, as a job. A line is an object with "prompt" or "messages",
-        and optionally "id" and any of max_tokens, temperature, top_k, top_p, min_p, seed, n, stop, logprobs,
-        which override the request's defaults. The result artefact has one line per input line, in order: either
-        {"id", "index", "outputs": [{"text", "finish_reason", "prompt_tokens", "generated_tokens", ...}]} or
-        {"id", "index", "error": {"code", "reason", "message"}}; a bad line reports its error and the rest run.
+        """Generates for every line of a JSONL artefact, as a job. A line is an object with "prompt" or
+        "messages", and optionally "id" and any of max_tokens, temperature, top_k, top_p, min_p, seed, n,
+        stop, logprobs, which override the request's defaults. The result artefact has one line per input
+        line, in order: either {"id", "index", "outputs": [{"text", "finish_reason", "prompt_tokens",
+        "generated_tokens", ...}]} or {"id", "index", "error": {"code", "reason", "message"}}; a bad line
+        reports its error and the rest run.
 
         Parameters
         ----------
@@ -246,7 +474,9 @@ class DecodingRoom(Room):
         *,
         timeout: float | None = None,
     ) -> decoding_pb2.GetEngineInfoResponse:
-        """The engine's limits and load: models in memory, streams running and waiting, cache use, dtype and kernels."""
+        """The engine's limits and load: models in memory, streams running and waiting, cache use, dtype and
+        kernels.
+        """
         ...
 
 

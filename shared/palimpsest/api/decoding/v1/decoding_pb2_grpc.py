@@ -61,13 +61,16 @@ class DecodingServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Generate(self, request, context):
-        """Streams generated text. One GenerateStarted comes first; then, for each of the n sequences, GenerateDelta
-        events as text becomes certain (never half a character, never text a stop string may still take back) and
-        one SequenceFinished. Cancel the call, or close the channel, to stop: the sequences leave the batch before
-        the next step.
-        NOT_FOUND: no such model. INVALID_ARGUMENT: empty prompt, or prompt plus max_tokens longer than the
-        model's context (nothing is ever cut off silently; ErrorInfo.metadata gives both lengths).
-        RESOURCE_EXHAUSTED: the queue or the cache memory is full; wait as RetryInfo says and send again.
+        """Streams generated text. One GenerateStarted comes first; then, for each of the n sequences,
+        GenerateDelta events as text becomes certain (never half a character, never text a stop string may
+        still take back) and one SequenceFinished. Cancel the call, or close the channel, to stop: the
+        sequences leave the batch before the next step. NOT_FOUND: no such model. INVALID_ARGUMENT: empty
+        prompt, or prompt plus max_tokens longer than the model's context (nothing is ever cut off silently;
+        ErrorInfo.metadata gives both lengths). RESOURCE_EXHAUSTED: the queue or the cache memory is full;
+        wait as RetryInfo says and send again. With a context, its stored cache is streamed in while what has
+        to be recomputed is recomputed, and ContextLoaded says what became of every chunk; a chunk that is
+        missing or damaged is recomputed from its text. NOT_FOUND: no such context. FAILED_PRECONDITION: it
+        belongs to another model. The caller's token needs codec.read as well.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,18 +84,20 @@ class DecodingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GenerateBatch(self, request, context):
-        """Generates for every line of a JSONL artefact, as a job. A line is an object with "prompt" or "messages",
-        and optionally "id" and any of max_tokens, temperature, top_k, top_p, min_p, seed, n, stop, logprobs,
-        which override the request's defaults. The result artefact has one line per input line, in order: either
-        {"id", "index", "outputs": [{"text", "finish_reason", "prompt_tokens", "generated_tokens", ...}]} or
-        {"id", "index", "error": {"code", "reason", "message"}}; a bad line reports its error and the rest run.
+        """Generates for every line of a JSONL artefact, as a job. A line is an object with "prompt" or
+        "messages", and optionally "id" and any of max_tokens, temperature, top_k, top_p, min_p, seed, n,
+        stop, logprobs, which override the request's defaults. The result artefact has one line per input
+        line, in order: either {"id", "index", "outputs": [{"text", "finish_reason", "prompt_tokens",
+        "generated_tokens", ...}]} or {"id", "index", "error": {"code", "reason", "message"}}; a bad line
+        reports its error and the rest run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetEngineInfo(self, request, context):
-        """The engine's limits and load: models in memory, streams running and waiting, cache use, dtype and kernels.
+        """The engine's limits and load: models in memory, streams running and waiting, cache use, dtype and
+        kernels.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,6 +17,7 @@ from palimpsest.settings import Settings
 
 if TYPE_CHECKING:
     from palimpsest.inference import Engine
+    from palimpsest.jobs import JobContext
 
 
 @dataclass(eq=False)
@@ -141,3 +142,20 @@ def _keep_compiled_code_in(folder: Path) -> None:
     package = Path(palimpsest.__file__).parent / "inference"
     if not os.access(package, os.W_OK):
         os.environ.setdefault("NUMBA_CACHE_DIR", str(folder / "compiled"))
+
+
+_hosts: dict[str, EngineHost] = {}
+_hosts_lock = threading.Lock()
+
+
+def worker_host(job: "JobContext") -> EngineHost:
+    """Return the engines of this worker process, kept from one job to the next, whatever room it is of."""
+    settings = job.resources.settings
+    with _hosts_lock:
+        key = settings.model_dump_json()
+        if key not in _hosts:
+            for host in _hosts.values():
+                host.close()
+            _hosts.clear()
+            _hosts[key] = EngineHost(settings, job.resources.models)
+        return _hosts[key]

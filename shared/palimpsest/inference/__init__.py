@@ -1,6 +1,7 @@
 """Inference: the one place that runs a causal language model."""
 
-from palimpsest.inference.engine import Engine, Handle
+from palimpsest.inference.batch import Handle
+from palimpsest.inference.engine import Engine
 from palimpsest.inference.forward import Cache, Output, Rows
 from palimpsest.inference.model import LanguageModel, load_model
 from palimpsest.inference.requests import Delta, Event, Failed, Finish, Finished, Request, Started

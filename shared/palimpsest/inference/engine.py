@@ -15,9 +15,9 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -27,63 +27,16 @@ from palimpsest.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from palimpsest.inference.blocks import BLOCK, PagedCache, prefix_keys
-from palimpsest.inference.forward import Cache, Rows
-from palimpsest.inference.limits import check_request
+from palimpsest.inference.batch import Batch, Counters, Handle
+from palimpsest.inference.blocks import BLOCK, prefix_keys
+from palimpsest.inference.limits import CacheBudget, check_request
 from palimpsest.inference.model import LanguageModel
-from palimpsest.inference.requests import Deliver, Event, Failed, Request, Started
-from palimpsest.inference.sampling import Choice
-from palimpsest.inference.scoring import Scores, score_chunks
-from palimpsest.inference.sequence import Running
+from palimpsest.inference.prefill import Take, prefill_pieces
+from palimpsest.inference.requests import Deliver, Failed, Request
+from palimpsest.inference.scoring import Scores, score_pieces
+from palimpsest.inference.tasks import Pieces, T, Task, Tasks
 
 log = logging.getLogger(__name__)
-
-PROMPT_ROWS = 256
-"""Prompt tokens of one step when nobody is generating."""
-
-PROMPT_ROWS_BESIDE = 64
-"""Prompt tokens of one step beside running streams: bounds the pause they see."""
-
-
-@dataclass
-class Counters:
-    """What the engine has done since it started."""
-
-    prefill_tokens: int = 0
-    prefill_tokens_shared: int = 0
-    generated_tokens: int = 0
-    decode_steps: int = 0
-
-
-@dataclass(eq=False)
-class Handle:
-    """A submitted request."""
-
-    request: Request
-    deliver: Deliver
-    blocks: int
-    keys: list[bytes]
-    cancelled: bool = False
-    cache: Cache | None = None
-    sequences: list[Running] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    started: bool = False
-    shared: int = 0
-
-    def cancel(self) -> None:
-        """Take the request out before the next step; no more events come."""
-        self.cancelled = True
-
-
-@dataclass(eq=False)
-class _Scoring:
-    """A text to score, a chunk per step."""
-
-    chunks: Generator[list[Choice]]
-    blocks: int
-    tokens: list[Choice] = field(default_factory=list)
-    future: "Future[Scores]" = field(default_factory=Future)
-    admitted: bool = False
 
 
 class Engine:
@@ -102,12 +55,13 @@ class Engine:
     def __init__(self, model: LanguageModel, max_running: int = 32, queue_limit: int = 128) -> None:
         self.model, self.max_running, self.queue_limit = model, max_running, queue_limit
         self.counters = Counters()
-        self._lock = threading.Condition()
+        # Reentrant: completing a future on the engine's thread may wake the engine.
+        self._lock = threading.Condition(threading.RLock())
         self._inbox: deque[Handle] = deque()
-        self._tasks: deque[_Scoring] = deque()
-        self._prompts: list[Handle] = []
-        self._active: list[Handle] = []
-        self._reserved = 0
+        self._budget = CacheBudget(model.cache_blocks)
+        self._batch = Batch(model, max_running, self._budget, self.counters)
+        self._tasks = Tasks(self._budget, self._wake)
+        self._awake = False
         self._stopping = False
         self._failure: PalimpsestError | None = None
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
@@ -131,7 +85,7 @@ class Engine:
         """
         blocks = self.check(request)
         keys = prefix_keys(request.ids[:-1]) if self.model.pool is not None else []
-        handle = Handle(request, deliver, blocks, keys)
+        handle = Handle(request, deliver, blocks, keys, self._wake)
         with self._lock:
             self._refuse_if_ended()
             if len(self._inbox) >= self.queue_limit:
@@ -141,7 +95,7 @@ class Engine:
                     retry_after=1.0,
                 )
             self._inbox.append(handle)
-            self._lock.notify_all()
+            self._wake()
         return handle
 
     def submit_score(self, ids: Sequence[int], top: int = 0, skip: int = 0) -> "Future[Scores]":
@@ -163,24 +117,50 @@ class Engine:
         InvalidArgument, ResourceExhausted, Unavailable
             As :meth:`submit`.
         """
-        self.check(Request(ids, max_tokens=0))
-        task = _Scoring(score_chunks(self.model, ids, top, skip), -(-len(ids) // BLOCK))
-        with self._lock:
-            self._refuse_if_ended()
-            if len(self._tasks) >= self.queue_limit:
-                raise ResourceExhausted(
-                    Reason.ENGINE_QUEUE_FULL,
-                    f"{len(self._tasks)} texts are waiting to be scored; send this one again in a moment.",
-                    retry_after=1.0,
-                )
-            self._tasks.append(task)
-            self._lock.notify_all()
-        return task.future
+        return self._submit_task(ids, score_pieces(self.model, ids, top, skip))
+
+    def submit_prefill(self, ids: Sequence[int], chunk_tokens: int, take: Take) -> "Future[None]":
+        """Queue a text whose keys and values are wanted; they go to ``take`` as they are computed.
+
+        The text is read between the steps of running requests, 256 tokens at once or 64 beside streams. Cancel
+        the future to give it up; that takes effect before its next piece. An error of ``take`` fails the future.
+
+        Parameters
+        ----------
+        ids
+            The text's tokens.
+        chunk_tokens
+            Tokens of a stretch; the last one may be shorter.
+        take
+            Called on the engine's thread as ``take(start, keys, values)`` for every stretch in order, with tensors
+            [layers, kv_heads, tokens, head_dim] in the model's dtype that are its own. It must be quick: one that
+            has work to do hands it to another thread and returns a future of it, and is never given more than two
+            stretches whose futures are not done.
+
+        Raises
+        ------
+        InvalidArgument, ResourceExhausted, Unavailable
+            As :meth:`submit`.
+
+        Examples
+        --------
+        ``engine.submit_prefill(ids, 512, lambda *stretch: pool.submit(encode, *stretch)).result()``
+        """
+        if chunk_tokens < 1:
+            raise ValueError(f"chunk_tokens is {chunk_tokens}; a stretch has at least one token")
+
+        def rows() -> int:
+            return self._batch.prompt_rows
+
+        def count(tokens: int) -> None:
+            self.counters.prefill_tokens += tokens
+
+        return self._submit_task(ids, prefill_pieces(self.model, ids, chunk_tokens, take, rows, count))
 
     @property
     def running(self) -> int:
         """Sequences in the batch, and requests whose prompt is being read."""
-        return sum(len(h.sequences) for h in list(self._active)) + len(self._prompts)
+        return self._batch.running
 
     @property
     def waiting(self) -> int:
@@ -194,21 +174,42 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        """Nothing to do."""
-        return not (self._active or self._prompts or self._inbox or self._tasks)
+        """Whether there is no request and no task."""
+        return not (self._batch.handles or self._inbox or len(self._tasks))
 
     @property
     def cache_bytes_used(self) -> int:
         """Bytes of cache that running requests hold or have a right to."""
-        return self._reserved * self.model.block_bytes
+        return self._budget.used * self.model.block_bytes
 
     def close(self, timeout: float = 30.0) -> None:
         """Stop after the present step; open requests get SHUTTING_DOWN."""
         with self._lock:
             self._stopping = True
-            self._lock.notify_all()
+            self._wake()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)
+
+    def _submit_task(self, ids: Sequence[int], pieces: Pieces[T]) -> "Future[T]":
+        self.check(Request(ids, max_tokens=0))
+        task: Task[Any] = Task(pieces, -(-len(ids) // BLOCK))
+        with self._lock:
+            self._refuse_if_ended()
+            if len(self._tasks) >= self.queue_limit:
+                raise ResourceExhausted(
+                    Reason.ENGINE_QUEUE_FULL,
+                    f"{len(self._tasks)} texts are waiting to be read; send this one again in a moment.",
+                    retry_after=1.0,
+                )
+            self._tasks.add(task)
+            self._wake()
+        return task.future
+
+    def _wake(self) -> None:
+        """Make the engine look again: something has come, or something it waited for is there."""
+        with self._lock:
+            self._awake = True
+            self._lock.notify_all()
 
     def _refuse_if_ended(self) -> None:
         if self._failure is not None:
@@ -224,10 +225,11 @@ class Engine:
         try:
             while True:
                 with self._lock:
-                    while self.idle and not self._stopping:
+                    while not self._awake and not self._stopping:
                         self._lock.wait()
                     if self._stopping:
                         break
+                    self._awake = False
                 self._step()
             self._end(Unavailable(Reason.SHUTTING_DOWN, "The server is stopping; send the request again."))
         except BaseException as error:
@@ -239,159 +241,30 @@ class Engine:
         finally:
             self.model.close()
 
+    def _step(self) -> None:
+        """Do what there is to do once. If there is nothing, the engine sleeps until somebody wakes it."""
+        moved = self._batch.drop_cancelled()
+        moved |= self._admit()
+        moved |= self._tasks.advance()
+        moved |= self._batch.step()
+        if moved:
+            self._awake = True  # never set to False here: somebody may have woken us meanwhile
+
+    def _admit(self) -> bool:
+        if not self._inbox:
+            return False
+        with self._lock:
+            before = len(self._inbox)
+            self._inbox = deque(h for h in self._inbox if not h.cancelled)
+            while self._inbox and self._batch.admit(self._inbox[0]):
+                self._inbox.popleft()
+            return len(self._inbox) != before
+
     def _end(self, error: PalimpsestError) -> None:
         with self._lock:
             self._failure = error
-            handles = [*self._active, *self._prompts, *self._inbox]
-            tasks = list(self._tasks)
+            handles = [*self._batch.handles, *self._inbox]
             self._inbox.clear()
-            self._tasks.clear()
         for handle in handles:
             handle.deliver([Failed(error)])
-        for task in tasks:
-            _settle(task.future, error)
-
-    def _step(self) -> None:
-        self._drop_cancelled()
-        self._admit()
-        self._score_some()
-        sequences = [s for handle in self._active for s in handle.sequences]
-        prompts = self._prompt_rows(bool(sequences))
-        rows = [Rows(s.cache, [s.next_id]) for s in sequences] + [row for _, row in prompts]
-        if not rows:
-            return
-        outputs = self.model.forward(rows)
-        self.counters.decode_steps += bool(sequences)
-        by_sequence = {id(s): o.logits[0] for s, o in zip(sequences, outputs, strict=False)}
-        for handle in self._active:
-            for sequence in handle.sequences:
-                handle.events += sequence.accept(by_sequence[id(sequence)])
-            self.counters.generated_tokens += len(handle.sequences)
-        for (handle, row), output in zip(prompts, outputs[len(sequences) :], strict=True):
-            self._after_prompt(handle, row, output.logits)
-        self._deliver()
-
-    def _drop_cancelled(self) -> None:
-        with self._lock:
-            self._inbox = deque(h for h in self._inbox if not h.cancelled)
-        for handle in [h for h in (*self._active, *self._prompts) if h.cancelled]:
-            self._release(handle)
-
-    def _release(self, handle: Handle) -> None:
-        for sequence in handle.sequences:
-            sequence.cache.release()
-        handle.sequences.clear()
-        if handle.cache is not None:
-            handle.cache.release()
-            handle.cache = None
-        for group in (self._active, self._prompts):
-            if handle in group:
-                group.remove(handle)
-        self._reserved -= handle.blocks
-
-    def _admit(self) -> None:
-        places = sum(h.request.n for h in (*self._active, *self._prompts))
-        with self._lock:
-            while self._inbox:
-                handle = self._inbox[0]
-                fits = places + handle.request.n <= self.max_running or places == 0
-                if not fits or self._reserved + handle.blocks > self.model.cache_blocks:
-                    return
-                self._inbox.popleft()
-                places += handle.request.n
-                self._reserved += handle.blocks
-                handle.cache = self.model.new_cache()
-                self._prompts.append(handle)
-
-    def _prompt_rows(self, beside: bool) -> list[tuple[Handle, Rows]]:
-        """The prompt pieces of this step.
-
-        Prompts are read in order of arrival. One that starts like a prompt in this very step waits, as its
-        blocks will be there in the next.
-        """
-        chosen: list[tuple[Handle, Rows]] = []
-        left = PROMPT_ROWS_BESIDE if beside and self.model.prefill_kind == "compiled" else PROMPT_ROWS
-        coming: set[bytes] = set()
-        for handle in self._prompts:
-            cache = handle.cache
-            assert cache is not None
-            if isinstance(cache, PagedCache):
-                handle.shared += cache.adopt(handle.keys)
-                following = handle.keys[cache.length // BLOCK : cache.length // BLOCK + 1]
-                if coming.intersection(following):
-                    continue
-            ids = handle.request.ids
-            count = min(left, len(ids) - cache.length)
-            if count <= 0:
-                break
-            last = cache.length + count == len(ids)
-            piece = ids[cache.length : cache.length + count]
-            chosen.append((handle, Rows(cache, piece, logits="last" if last else "none")))
-            coming.update(handle.keys[cache.length // BLOCK : (cache.length + count) // BLOCK])
-            left -= count
-        return chosen
-
-    def _after_prompt(self, handle: Handle, row: Rows, logits: object) -> None:
-        self.counters.prefill_tokens += row.count
-        cache, request = handle.cache, handle.request
-        assert cache is not None
-        if isinstance(cache, PagedCache):
-            cache.file(handle.keys[: cache.length // BLOCK])
-        if row.logits == "none":
-            return
-        self.counters.prefill_tokens_shared += handle.shared
-        handle.events.append(Started(len(request.ids), handle.shared))
-        self._prompts.remove(handle)
-        self._active.append(handle)
-        model = self.model
-        for index in range(request.n):
-            own = cache if index == request.n - 1 else cache.branch()
-            sequence = Running(request, index, own, model.tokenizer, model.eos_ids)
-            handle.sequences.append(sequence)
-            handle.events += sequence.accept(logits[0])  # type: ignore[index]
-        handle.cache = None
-        self.counters.generated_tokens += request.n
-
-    def _deliver(self) -> None:
-        for handle in list(self._active):
-            for sequence in [s for s in handle.sequences if s.done]:
-                sequence.cache.release()
-                handle.sequences.remove(sequence)
-            events, handle.events = handle.events, []
-            if not handle.sequences:
-                self._release(handle)
-            if events and not handle.cancelled:
-                handle.deliver(events)
-
-    def _score_some(self) -> None:
-        """Go on with the first text to score, if there is memory for it."""
-        if not self._tasks:
-            return
-        task = self._tasks[0]
-        if not task.admitted:
-            if self._reserved + task.blocks > self.model.cache_blocks:
-                return
-            self._reserved += task.blocks
-            task.admitted = True
-        part = None
-        if task.future.cancelled():
-            task.chunks.close()
-        else:
-            part = next(task.chunks, None)
-        if part is not None:
-            task.tokens += part
-            return
-        self._reserved -= task.blocks
-        with self._lock:
-            self._tasks.popleft()
-        _settle(task.future, Scores(tuple(task.tokens)))
-
-
-def _settle(future: "Future[Scores]", result: Scores | PalimpsestError) -> None:
-    """Give a future its result, unless its owner has given it up."""
-    if not future.set_running_or_notify_cancel():
-        return
-    if isinstance(result, PalimpsestError):
-        future.set_exception(result)
-    else:
-        future.set_result(result)
+        self._tasks.end(error)

@@ -6,6 +6,28 @@ from palimpsest.inference.model import LanguageModel
 from palimpsest.inference.requests import Request
 
 
+class CacheBudget:
+    """Cache memory, in blocks, given to requests and tasks before they begin.
+
+    Whoever begins has a right to all it may ever need, so nothing is preempted.
+    """
+
+    def __init__(self, blocks: int) -> None:
+        self.blocks = blocks
+        self.used = 0
+
+    def take(self, blocks: int) -> bool:
+        """Reserve blocks if there are as many; says whether."""
+        if self.used + blocks > self.blocks:
+            return False
+        self.used += blocks
+        return True
+
+    def give(self, blocks: int) -> None:
+        """Return what was taken."""
+        self.used -= blocks
+
+
 def check_request(model: LanguageModel, request: Request) -> int:
     """Check what can never work; returns the blocks the request needs at its longest.
 

@@ -1,6 +1,6 @@
 """Log-probabilities of a given text, without ever holding [tokens, vocabulary]."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +8,7 @@ import torch
 from palimpsest.inference.forward import Rows
 from palimpsest.inference.model import LanguageModel
 from palimpsest.inference.sampling import Choice
+from palimpsest.inference.tasks import Pieces
 
 CHUNK = 64
 """Tokens whose logits are held at once."""
@@ -39,21 +40,30 @@ def score(model: LanguageModel, ids: Sequence[int], top: int = 0, skip: int = 0)
     skip
         Leading tokens that are context only.
     """
-    return Scores(tuple(token for part in score_chunks(model, ids, top, skip) for token in part))
+    pieces = score_pieces(model, ids, top, skip)
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            return end.value
 
 
-def score_chunks(model: LanguageModel, ids: Sequence[int], top: int, skip: int) -> Generator[list[Choice]]:
+def score_pieces(model: LanguageModel, ids: Sequence[int], top: int, skip: int) -> Pieces[Scores]:
     """Score as :func:`score` does, giving control back after each chunk of 64 tokens."""
     cache, first = model.new_cache(), max(1, skip)
+    tokens: list[Choice] = []
     try:
         for start in range(0, len(ids) - 1, CHUNK):
             part = ids[start : min(start + CHUNK, len(ids) - 1)]
             wanted = start + len(part) >= first
             logits = model.forward([Rows(cache, part, logits="all" if wanted else "none")])[0].logits
             targets = ids[start + 1 : start + 1 + len(part)]
-            yield _choices(logits, targets, top)[max(0, first - start - 1) :] if wanted else []
+            if wanted:
+                tokens += _choices(logits, targets, top)[max(0, first - start - 1) :]
+            yield None
     finally:
         cache.release()
+    return Scores(tuple(tokens))
 
 
 def _choices(logits: torch.Tensor, targets: Sequence[int], top: int) -> list[Choice]:

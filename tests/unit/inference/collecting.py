@@ -51,3 +51,17 @@ def run(engine: Engine, *requests: Request) -> list[Collector]:
     for request, collector in zip(requests, collectors, strict=True):
         engine.submit(request, collector.deliver)
     return [collector.wait() for collector in collectors]
+
+
+class Gate:
+    """Stops an engine inside a step, so that a test knows what is queued."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.entered, self.open = threading.Event(), threading.Event()
+        self._forward = engine.model.forward
+        engine.model.forward = self
+
+    def __call__(self, rows, hidden=()):
+        self.entered.set()
+        assert self.open.wait(60)
+        return self._forward(rows, hidden)

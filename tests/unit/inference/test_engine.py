@@ -1,7 +1,5 @@
 """The engine: same tokens as transformers, whatever runs beside; bounds; leaving."""
 
-import threading
-
 import pytest
 import torch
 
@@ -9,7 +7,7 @@ from palimpsest.errors import InvalidArgument, ResourceExhausted, Unavailable
 from palimpsest.inference import Engine, Finish, Request, Sampling, load_model, score
 from tests.waiting import until
 
-from .collecting import Collector, run
+from .collecting import Collector, Gate, run
 
 PROMPTS = [
     "the quick brown",
@@ -192,20 +190,6 @@ def test_lengths_are_in_the_error(make_engine):
         "context_length": "2048",
     }
     assert run(make_engine(), Request([1] * 100, max_tokens=5))[0].finished()
-
-
-class Gate:
-    """Stops an engine inside a step, so that a test knows what is queued."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.entered, self.open = threading.Event(), threading.Event()
-        self._forward = engine.model.forward
-        engine.model.forward = self
-
-    def __call__(self, rows, hidden=()):
-        self.entered.set()
-        assert self.open.wait(60)
-        return self._forward(rows, hidden)
 
 
 def test_a_full_queue_says_when_to_come_back(make_engine):

@@ -1,0 +1,197 @@
+"""The requests an engine works on: their prompts, their sequences, and the step that moves all of them on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from palimpsest.inference.blocks import BLOCK, PagedCache
+from palimpsest.inference.forward import Cache, Rows
+from palimpsest.inference.limits import CacheBudget
+from palimpsest.inference.model import LanguageModel
+from palimpsest.inference.requests import Deliver, Event, Request, Started
+from palimpsest.inference.sequence import Running
+
+PROMPT_ROWS = 256
+"""Prompt tokens of one step when nobody is generating."""
+
+PROMPT_ROWS_BESIDE = 64
+"""Prompt tokens of one step beside running streams: bounds the pause they see."""
+
+
+@dataclass
+class Counters:
+    """What the engine has done since it started."""
+
+    prefill_tokens: int = 0
+    prefill_tokens_shared: int = 0
+    generated_tokens: int = 0
+    decode_steps: int = 0
+
+
+@dataclass(eq=False)
+class Handle:
+    """A submitted request."""
+
+    request: Request
+    deliver: Deliver
+    blocks: int
+    keys: list[bytes]
+    wake: Callable[[], None]
+    cancelled: bool = False
+    cache: Cache | None = None
+    sequences: list[Running] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    shared: int = 0
+
+    def cancel(self) -> None:
+        """Take the request out before the next step; no more events come."""
+        self.cancelled = True
+        self.wake()
+
+
+class Batch:
+    """Admitted requests; all of it belongs to the engine's thread.
+
+    Parameters
+    ----------
+    model
+        Runs the steps.
+    max_running
+        Most sequences at once. A single request with more runs alone.
+    budget
+        Cache memory, shared with the tasks.
+    counters
+        Kept up to date.
+    """
+
+    def __init__(
+        self, model: LanguageModel, max_running: int, budget: CacheBudget, counters: Counters
+    ) -> None:
+        self.model, self.max_running, self.counters = model, max_running, counters
+        self._budget = budget
+        self.prompts: list[Handle] = []
+        self.active: list[Handle] = []
+
+    @property
+    def handles(self) -> list[Handle]:
+        """Every admitted request."""
+        return [*self.active, *self.prompts]
+
+    @property
+    def running(self) -> int:
+        """Sequences, and requests whose prompt is being read."""
+        return sum(len(h.sequences) for h in list(self.active)) + len(self.prompts)
+
+    @property
+    def prompt_rows(self) -> int:
+        """Prompt tokens that one step may have."""
+        beside = bool(self.active) and self.model.prefill_kind == "compiled"
+        return PROMPT_ROWS_BESIDE if beside else PROMPT_ROWS
+
+    def admit(self, handle: Handle) -> bool:
+        """Give a request a place and its memory, if it can have them."""
+        places = sum(h.request.n for h in self.handles)
+        if places and places + handle.request.n > self.max_running:
+            return False
+        if not self._budget.take(handle.blocks):
+            return False
+        handle.cache = self.model.new_cache()
+        self.prompts.append(handle)
+        return True
+
+    def drop_cancelled(self) -> bool:
+        """Let go of what nobody waits for any more; returns whether there was any."""
+        cancelled = [h for h in self.handles if h.cancelled]
+        for handle in cancelled:
+            self._release(handle)
+        return bool(cancelled)
+
+    def step(self) -> bool:
+        """One token of every sequence and a piece of the prompts; returns whether there was anything to do."""
+        sequences = [s for handle in self.active for s in handle.sequences]
+        prompts = self._prompt_pieces()
+        rows = [Rows(s.cache, [s.next_id]) for s in sequences] + [row for _, row in prompts]
+        if not rows:
+            return False
+        outputs = self.model.forward(rows)
+        self.counters.decode_steps += bool(sequences)
+        by_sequence = {id(s): o.logits[0] for s, o in zip(sequences, outputs, strict=False)}
+        for handle in self.active:
+            for sequence in handle.sequences:
+                handle.events += sequence.accept(by_sequence[id(sequence)])
+            self.counters.generated_tokens += len(handle.sequences)
+        for (handle, row), output in zip(prompts, outputs[len(sequences) :], strict=True):
+            self._after_prompt(handle, row, output.logits)
+        self._deliver()
+        return True
+
+    def _release(self, handle: Handle) -> None:
+        for sequence in handle.sequences:
+            sequence.cache.release()
+        handle.sequences.clear()
+        if handle.cache is not None:
+            handle.cache.release()
+            handle.cache = None
+        for group in (self.active, self.prompts):
+            if handle in group:
+                group.remove(handle)
+        self._budget.give(handle.blocks)
+
+    def _prompt_pieces(self) -> list[tuple[Handle, Rows]]:
+        """The prompt pieces of this step.
+
+        Prompts are read in order of arrival. One that starts like a prompt in this very step waits, as its
+        blocks will be there in the next.
+        """
+        chosen: list[tuple[Handle, Rows]] = []
+        left = self.prompt_rows
+        coming: set[bytes] = set()
+        for handle in self.prompts:
+            cache = handle.cache
+            assert cache is not None
+            if isinstance(cache, PagedCache):
+                handle.shared += cache.adopt(handle.keys)
+                following = handle.keys[cache.length // BLOCK : cache.length // BLOCK + 1]
+                if coming.intersection(following):
+                    continue
+            ids = handle.request.ids
+            count = min(left, len(ids) - cache.length)
+            if count <= 0:
+                break
+            last = cache.length + count == len(ids)
+            piece = ids[cache.length : cache.length + count]
+            chosen.append((handle, Rows(cache, piece, logits="last" if last else "none")))
+            coming.update(handle.keys[cache.length // BLOCK : (cache.length + count) // BLOCK])
+            left -= count
+        return chosen
+
+    def _after_prompt(self, handle: Handle, row: Rows, logits: object) -> None:
+        self.counters.prefill_tokens += row.count
+        cache, request = handle.cache, handle.request
+        assert cache is not None
+        if isinstance(cache, PagedCache):
+            cache.file(handle.keys[: cache.length // BLOCK])
+        if row.logits == "none":
+            return
+        self.counters.prefill_tokens_shared += handle.shared
+        handle.events.append(Started(len(request.ids), handle.shared))
+        self.prompts.remove(handle)
+        self.active.append(handle)
+        model = self.model
+        for index in range(request.n):
+            own = cache if index == request.n - 1 else cache.branch()
+            sequence = Running(request, index, own, model.tokenizer, model.eos_ids)
+            handle.sequences.append(sequence)
+            handle.events += sequence.accept(logits[0])  # type: ignore[index]
+        handle.cache = None
+        self.counters.generated_tokens += request.n
+
+    def _deliver(self) -> None:
+        for handle in list(self.active):
+            for sequence in [s for s in handle.sequences if s.done]:
+                sequence.cache.release()
+                handle.sequences.remove(sequence)
+            events, handle.events = handle.events, []
+            if not handle.sequences:
+                self._release(handle)
+            if events and not handle.cancelled:
+                handle.deliver(events)

@@ -155,6 +155,9 @@ class Reason(StrEnum):
     KV_FORMAT_UNKNOWN = "KV_FORMAT_UNKNOWN"  # not a chunk, or one of a newer format
     KV_DAMAGED = "KV_DAMAGED"  # a chunk's bytes are not those written; metadata["offset"] says where
     KV_TOO_LARGE = "KV_TOO_LARGE"  # a chunk would decode to more than is allowed
+    CONTEXT_NOT_FOUND = "CONTEXT_NOT_FOUND"
+    CONTEXT_EXISTS = "CONTEXT_EXISTS"  # the name is taken by other tokens, another model or coding
+    LOAD_ABANDONED = "LOAD_ABANDONED"  # the receiver ended its side, or reported nothing for too long
     KV_PLAN_INVALID = (
         "KV_PLAN_INVALID"  # a load that cannot be planned: no chunks, times or sizes that cannot be
     )

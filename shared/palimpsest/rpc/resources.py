@@ -16,12 +16,13 @@ from palimpsest.settings import Settings
 class Resources:
     """Shared by all rooms of one server process.
 
-    ``redis`` and ``jobs`` are asyncio; ``artifacts`` and ``models`` block, so servers call them through
-    ``asyncio.to_thread``.
+    ``redis`` and ``jobs`` are asyncio; ``artifacts``, ``models`` and ``blocking_redis``, which rooms build catalogues
+    of their own over, block, so servers call them through ``asyncio.to_thread``.
     """
 
     settings: Settings
     redis: redis.asyncio.Redis
+    blocking_redis: redis.Redis
     jobs: AsyncJobStore
     artifacts: ArtifactStore
     models: ModelCatalogue
@@ -45,6 +46,7 @@ class Resources:
         return cls(
             settings=settings,
             redis=asynchronous,
+            blocking_redis=blocking,
             jobs=AsyncJobStore(asynchronous, settings),
             artifacts=ArtifactStore.from_settings(settings, blocking),
             models=ModelCatalogue(blocking, settings.redis_prefix),

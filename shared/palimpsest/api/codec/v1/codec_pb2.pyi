@@ -275,7 +275,7 @@ class RecomputePoint(_message.Message):
     def __init__(self, tokens: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class LoadContextRequest(_message.Message):
-    __slots__ = ("begin", "receipt", "recomputed", "rejected")
+    __slots__ = ("begin", "receipt", "recomputed", "rejected", "accepted")
     class Begin(_message.Message):
         __slots__ = ("name", "settings", "model_fingerprint", "chunks", "held_chunks", "window_bytes")
         NAME_FIELD_NUMBER: _ClassVar[int]
@@ -305,6 +305,13 @@ class LoadContextRequest(_message.Message):
         chunk: int
         seconds: float
         def __init__(self, chunk: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+    class Accepted(_message.Message):
+        __slots__ = ("chunk", "seconds")
+        CHUNK_FIELD_NUMBER: _ClassVar[int]
+        SECONDS_FIELD_NUMBER: _ClassVar[int]
+        chunk: int
+        seconds: float
+        def __init__(self, chunk: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
     class Rejected(_message.Message):
         __slots__ = ("chunk",)
         CHUNK_FIELD_NUMBER: _ClassVar[int]
@@ -314,11 +321,13 @@ class LoadContextRequest(_message.Message):
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     RECOMPUTED_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     begin: LoadContextRequest.Begin
     receipt: LoadContextRequest.Receipt
     recomputed: LoadContextRequest.Recomputed
     rejected: LoadContextRequest.Rejected
-    def __init__(self, begin: _Optional[_Union[LoadContextRequest.Begin, _Mapping]] = ..., receipt: _Optional[_Union[LoadContextRequest.Receipt, _Mapping]] = ..., recomputed: _Optional[_Union[LoadContextRequest.Recomputed, _Mapping]] = ..., rejected: _Optional[_Union[LoadContextRequest.Rejected, _Mapping]] = ...) -> None: ...
+    accepted: LoadContextRequest.Accepted
+    def __init__(self, begin: _Optional[_Union[LoadContextRequest.Begin, _Mapping]] = ..., receipt: _Optional[_Union[LoadContextRequest.Receipt, _Mapping]] = ..., recomputed: _Optional[_Union[LoadContextRequest.Recomputed, _Mapping]] = ..., rejected: _Optional[_Union[LoadContextRequest.Rejected, _Mapping]] = ..., accepted: _Optional[_Union[LoadContextRequest.Accepted, _Mapping]] = ...) -> None: ...
 
 class LoadContextResponse(_message.Message):
     __slots__ = ("opened", "tokens", "chunk", "data", "recompute", "abandoned", "ended")
@@ -507,7 +516,7 @@ class GetProfileRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class Profile(_message.Message):
-    __slots__ = ("model", "model_fingerprint", "artifact", "size_bytes", "group", "calibration_tokens", "levels", "create_time")
+    __slots__ = ("model", "model_fingerprint", "artifact", "size_bytes", "group", "calibration_tokens", "levels", "create_time", "settings_digest")
     class Level(_message.Message):
         __slots__ = ("level", "loss", "top1", "bits_per_value", "decode_tokens_per_second")
         LEVEL_FIELD_NUMBER: _ClassVar[int]
@@ -529,6 +538,7 @@ class Profile(_message.Message):
     CALIBRATION_TOKENS_FIELD_NUMBER: _ClassVar[int]
     LEVELS_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     model: str
     model_fingerprint: str
     artifact: str
@@ -537,4 +547,5 @@ class Profile(_message.Message):
     calibration_tokens: int
     levels: _containers.RepeatedCompositeFieldContainer[Profile.Level]
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, model: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., artifact: _Optional[str] = ..., size_bytes: _Optional[int] = ..., group: _Optional[int] = ..., calibration_tokens: _Optional[int] = ..., levels: _Optional[_Iterable[_Union[Profile.Level, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    settings_digest: str
+    def __init__(self, model: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., artifact: _Optional[str] = ..., size_bytes: _Optional[int] = ..., group: _Optional[int] = ..., calibration_tokens: _Optional[int] = ..., levels: _Optional[_Iterable[_Union[Profile.Level, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., settings_digest: _Optional[str] = ...) -> None: ...

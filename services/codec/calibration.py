@@ -1,0 +1,234 @@
+"""Calibrating a model: sample texts to caches, caches to a profile, and what each of its levels costs, measured."""
+
+import hashlib
+import json
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from palimpsest.api.codec.v1 import codec_pb2 as pb
+from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.inference.machine import physical_cores
+from palimpsest.jobs.progress import Progress
+from palimpsest.kv import CalibrationProfile, KeyValues, calibrate, decode, encode, from_cache, to_cache
+from palimpsest.kv.sensitivity import measure
+from palimpsest.models import ModelRecord
+from services.codec.coding import rotary_of
+
+HELD_OUT = 4
+"""Texts kept out of the calibration, on which its levels are measured."""
+FEWEST = 4
+"""Texts below which there is nothing to learn from."""
+CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What to calibrate with.
+
+    Attributes
+    ----------
+    texts
+        Plain text, or JSONL with a "text" in each line; empty: the sample text of every Python.
+    documents, tokens
+        How many texts, and tokens of each.
+    group
+        Layers coded together.
+    """
+
+    texts: str
+    documents: int
+    tokens: int
+    group: int
+
+    @cached_property
+    def digest(self) -> str:
+        """Of everything that decides the profile."""
+        facts = {"format": 1, "documents": self.documents, "tokens": self.tokens, "group": self.group}
+        text = json.dumps(facts, sort_keys=True) + self.texts
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+    def cut(self, tokenizer: Any) -> list[list[int]]:
+        """Stretches of equal length from all over the texts.
+
+        Raises
+        ------
+        InvalidArgument
+            KV_CALIBRATION: the texts are too short.
+        """
+        sources = _sources(self.texts) if self.texts else list(_sample_texts())
+        wanted = self.documents + HELD_OUT
+        pieces: list[list[int]] = []
+        for at, source in enumerate(sources):
+            # An even share of each text, so that one long one does not crowd out the others.
+            share = -(-(wanted - len(pieces)) // (len(sources) - at))
+            ids = tokenizer(source, add_special_tokens=False)["input_ids"]
+            starts = range(0, len(ids) - self.tokens + 1, self.tokens)
+            step = max(1, len(starts) // max(1, share))
+            pieces += [ids[start : start + self.tokens] for start in starts[::step][:share]]
+        if len(pieces) < FEWEST + HELD_OUT:
+            raise InvalidArgument(
+                Reason.KV_CALIBRATION,
+                f"The texts give {len(pieces)} stretches of {self.tokens} tokens, and calibration needs at least "
+                f"{FEWEST + HELD_OUT}: send more text, or lower document_tokens.",
+                metadata={"stretches": len(pieces)},
+            )
+        return pieces[:wanted]
+
+
+def _sources(texts: str) -> list[str]:
+    try:
+        lines = [json.loads(line) for line in texts.splitlines() if line.strip()]
+    except ValueError:
+        return [texts]
+    found = [line["text"] for line in lines if isinstance(line, dict) and isinstance(line.get("text"), str)]
+    if len(found) != len(lines):
+        raise InvalidArgument(
+            Reason.KV_CALIBRATION, 'Each line of a JSONL of sample texts is an object with a "text".'
+        )
+    return found
+
+
+def _sample_texts() -> Iterator[str]:
+    """The reference manual, and some of the standard library: prose and code."""
+    yield "".join(topics[name] for name in sorted(topics))
+    library = Path(sysconfig.get_paths()["stdlib"])
+    for name in (
+        "argparse",
+        "datetime",
+        "difflib",
+        "inspect",
+        "logging/__init__",
+        "tarfile",
+        "typing",
+        "zipfile",
+    ):
+        yield (library / f"{name}.py").read_text(errors="replace")
+
+
+def calibrate_model(
+    record: ModelRecord, samples: Samples, progress: Progress, threads: int = 0
+) -> tuple[CalibrationProfile, pb.Profile]:
+    """Learn a model's profile and measure it; caches wait on disk, one at a time in memory.
+
+    Returns
+    -------
+    tuple
+        The profile, and the facts about it; its artefact is for the caller to store and fill in.
+
+    Raises
+    ------
+    InvalidArgument
+        KV_CALIBRATION: too little text.
+    Unimplemented
+        KV_LAYER_UNSUPPORTED.
+    """
+    torch.set_num_threads(threads or physical_cores())
+    tokenizer = AutoTokenizer.from_pretrained(record.path, local_files_only=True)
+    pieces = samples.cut(tokenizer)
+    held, texts = pieces[:: len(pieces) // HELD_OUT][:HELD_OUT], pieces
+    texts = [piece for piece in pieces if piece not in held]
+    progress.step(0, 0, "loading the model")
+    model = AutoModelForCausalLM.from_pretrained(
+        record.path, dtype=torch.float32, local_files_only=True, use_safetensors=True
+    )
+    model = model.eval().requires_grad_(False)
+    rotary = rotary_of(record)
+    sensitivity = measure(
+        model, texts[::3], rotary=rotary, continuation=samples.tokens // 4, progress=progress
+    )
+    with tempfile.TemporaryDirectory(prefix="palimpsest-calibration-") as folder:
+        caches = _Caches(Path(folder))
+        for done, ids in enumerate(texts):
+            progress.step(done, len(texts), "prefilling samples")
+            caches.add(_prefill(model, ids))
+        profile = calibrate(
+            caches,
+            rotary=rotary,
+            model=record.fingerprint,
+            sensitivity=sensitivity,
+            group=samples.group,
+            progress=progress,
+        )
+    facts = pb.Profile(
+        model=record.model_id,
+        model_fingerprint=record.fingerprint,
+        group=samples.group,
+        calibration_tokens=sum(map(len, texts)),
+        levels=_measured(model, profile, held, progress),
+        settings_digest=samples.digest,
+    )
+    facts.create_time.GetCurrentTime()
+    return profile, facts
+
+
+class _Caches:
+    """Caches on disk, read again for each pass over them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._count = folder, 0
+
+    def add(self, kv: KeyValues) -> None:
+        save_file({"keys": kv.keys, "values": kv.values}, self._folder / f"{self._count}.safetensors")
+        self._count += 1
+
+    def __iter__(self) -> Iterator[KeyValues]:
+        for number in range(self._count):
+            tensors = load_file(self._folder / f"{number}.safetensors")
+            yield KeyValues(tensors["keys"], tensors["values"])
+
+
+@torch.no_grad()
+def _prefill(model: PreTrainedModel, ids: Sequence[int]) -> KeyValues:
+    kv = from_cache(model(torch.tensor([list(ids)]), use_cache=True, logits_to_keep=1).past_key_values)
+    return KeyValues(kv.keys.bfloat16(), kv.values.bfloat16())
+
+
+@torch.no_grad()
+def _measured(
+    model: PreTrainedModel, profile: CalibrationProfile, held: Sequence[Sequence[int]], progress: Progress
+) -> list[pb.Profile.Level]:
+    """What each level costs on texts the profile has not seen: the last quarter's predictions after the rest."""
+    totals = {name: [0.0] * 4 for name in profile.levels}
+    for done, ids in enumerate(held):
+        progress.step(done, len(held), "measuring levels")
+        cut = 3 * len(ids) // 4
+        rest = torch.tensor([list(ids[cut:])])
+        kv = _prefill(model, ids[:cut])
+        exact = _predictions(model, kv, rest)
+        for name, total in totals.items():
+            coded = [encode(c, levels=[name], profile=profile)[name] for c in kv.chunks(CHUNK)]
+            decode(coded[0], profile=profile)
+            start = time.perf_counter()
+            back = KeyValues.join([decode(data, profile=profile) for data in coded])
+            seconds = time.perf_counter() - start
+            found = _predictions(model, back, rest)
+            total[0] += float((exact.exp() * (exact - found)).sum(-1).mean())
+            total[1] += float((exact.argmax(-1) == found.argmax(-1)).float().mean())
+            total[2] += 8 * sum(map(len, coded)) / (cut * kv.geometry.values_per_token)
+            total[3] += cut / seconds
+    return [
+        pb.Profile.Level(
+            level=name,
+            loss=max(0.0, total[0] / len(held)),
+            top1=total[1] / len(held),
+            bits_per_value=total[2] / len(held),
+            decode_tokens_per_second=total[3] / len(held),
+        )
+        for name, total in totals.items()
+    ]
+
+
+def _predictions(model: PreTrainedModel, kv: KeyValues, ids: torch.Tensor) -> torch.Tensor:
+    cache = to_cache(KeyValues(kv.keys.float(), kv.values.float()), model.config)
+    return model(ids, past_key_values=cache).logits[0].log_softmax(-1)

@@ -1,0 +1,89 @@
+"""Calibration profiles by model: which one new contexts are coded with, and the few that are in memory.
+
+Keys, under the installation's prefix: ``kv-profiles``, HASH of model fingerprint -> Profile as JSON. The profile itself
+is an artefact whose digest is the profile's id.
+"""
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, cast
+
+import redis
+from google.protobuf import json_format
+
+from palimpsest.api.codec.v1 import codec_pb2 as pb
+from palimpsest.artifacts import ArtifactStore
+from palimpsest.errors import NotFound, Reason
+from palimpsest.jobs.redis_errors import translated
+
+if TYPE_CHECKING:
+    from palimpsest.kv import CalibrationProfile
+
+PROFILE_TYPE = "application/x-palimpsest-kv-profile"
+_HELD = 4
+"""Profiles kept in memory; each takes about a tenth of its model's weights."""
+
+
+class ProfileCatalogue:
+    """Profiles of models; blocks, and may be called from any thread."""
+
+    def __init__(self, client: redis.Redis, prefix: str, artifacts: ArtifactStore) -> None:
+        self._redis, self._key, self._artifacts = client, f"{prefix}kv-profiles", artifacts
+        self._lock = threading.Lock()
+        self._loaded: OrderedDict[str, CalibrationProfile] = OrderedDict()
+
+    def put(self, profile: pb.Profile) -> None:
+        """Make a profile, whose artefact is stored, the one for new contexts of its model."""
+        owner = f"profile/{profile.model_fingerprint}"
+        earlier = self.find(profile.model_fingerprint)
+        self._artifacts.references.add(owner, [profile.artifact])
+        with translated():
+            self._redis.hset(
+                self._key,
+                profile.model_fingerprint,
+                json_format.MessageToJson(profile, preserving_proto_field_name=True, indent=None),
+            )
+        if earlier is not None and earlier.artifact != profile.artifact:
+            # Contexts that were coded with it refer to it themselves.
+            self._artifacts.references.remove_owner(owner)
+            self._artifacts.references.add(owner, [profile.artifact])
+
+    def find(self, fingerprint: str) -> pb.Profile | None:
+        """Return a model's profile; None if it was never calibrated."""
+        with translated():
+            found = cast(bytes | None, self._redis.hget(self._key, fingerprint))
+        return json_format.Parse(found, pb.Profile()) if found else None
+
+    def get(self, model: str, fingerprint: str) -> pb.Profile:
+        """Return a model's profile.
+
+        Raises
+        ------
+        NotFound
+            KV_PROFILE_MISSING: the model was never calibrated.
+        """
+        found = self.find(fingerprint)
+        if found is None:
+            message = (
+                f"{model!r} has no calibration profile; Calibrate makes one. Until then use codec 'generic'."
+            )
+            raise NotFound(Reason.KV_PROFILE_MISSING, message, metadata={"model": model})
+        return found
+
+    def load(self, digest: str) -> "CalibrationProfile":
+        """Return the profile of a digest, from memory or from its artefact.
+
+        Raises
+        ------
+        NotFound, DataLoss
+            The artefact is gone or damaged.
+        """
+        from palimpsest.kv import CalibrationProfile
+
+        with self._lock:
+            if digest not in self._loaded:
+                self._loaded[digest] = CalibrationProfile.from_bytes(self._artifacts.read_bytes(digest))
+                while len(self._loaded) > _HELD:
+                    self._loaded.popitem(last=False)
+            self._loaded.move_to_end(digest)
+            return self._loaded[digest]

@@ -1,0 +1,155 @@
+"""What callers bring: whole caches to store, single chunks to encode or decode."""
+
+from dataclasses import dataclass
+
+from palimpsest.api.codec.v1 import codec_pb2 as pb
+from palimpsest.artifacts import ArtifactStore
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from palimpsest.kv import ChunkReader, Identity, KeyValues, Rotary, encode
+from palimpsest.kv.container import DECODED_LIMIT, header_size, read_header
+from palimpsest.models import ModelRecord
+from services.codec.coding import choose_coding, profile_of, rotary_of
+from services.codec.contexts import ContextCatalogue, prefix_digests
+from services.codec.profiles import ProfileCatalogue
+from services.codec.streams import geometry_of
+from services.codec.writing import ContextWriter
+
+
+@dataclass
+class Put:
+    """A cache about to be stored; ``existing`` is set if it is there already."""
+
+    writer: ContextWriter
+    context_id: str
+    content: str
+    existing: pb.Context | None
+
+
+def open_put(
+    spec: pb.PutContextRequest.Spec,
+    ids: list[int],
+    record: ModelRecord,
+    artifacts: ArtifactStore,
+    contexts: ContextCatalogue,
+    profiles: ProfileCatalogue,
+) -> Put:
+    """Check a put's spec against the model, and make ready for its chunks.
+
+    Raises
+    ------
+    InvalidArgument
+        KV_SHAPE: the shape disagrees with the tokens, or does not begin at 0.
+    FailedPrecondition
+        KV_IDENTITY_MISMATCH: the shape is not the model's. KV_PROFILE_MISSING.
+    AlreadyExists
+        CONTEXT_EXISTS.
+    """
+    shape = spec.shape
+    if shape.tokens != len(ids) or shape.start:
+        raise InvalidArgument.field(
+            Reason.KV_SHAPE,
+            "spec.shape",
+            f"The shape has {shape.tokens} tokens from position {shape.start}, and {len(ids)} ids were sent; a context "
+            "begins at 0 and has one id for each token.",
+        )
+    _check_model(shape, record)
+    coding = choose_coding(spec.coding, record, profiles)
+    prefix = prefix_digests(ids, [len(ids)])[0]
+    content = coding.content(record.fingerprint, prefix, shape.dtype)
+    context_id = spec.context_id or f"ctx-{content[:16]}"
+    writer = ContextWriter(artifacts, record, ids, coding, profile_of(coding, profiles), rotary_of(record))
+    return Put(writer, context_id, content, contexts.find(context_id, content))
+
+
+def _check_model(shape: pb.CacheShape, record: ModelRecord) -> None:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(record.path, local_files_only=True).get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    expected = (config.num_hidden_layers, heads, dim, dim)
+    g = geometry_of(shape)
+    found = (g.layers, g.kv_heads, g.key_dim, g.value_dim)
+    if found != expected:
+        raise FailedPrecondition(
+            Reason.KV_IDENTITY_MISMATCH,
+            f"{record.model_id} has (layers, kv_heads, key_dim, value_dim) {expected}, the cache {found}: it is of "
+            "another model.",
+            metadata={"found": found, "expected": expected},
+        )
+
+
+def encode_once(
+    kv: KeyValues, spec: pb.EncodeCacheRequest.Spec, record: ModelRecord | None, profiles: ProfileCatalogue
+) -> dict[str, bytes]:
+    """Encode a chunk that is not kept.
+
+    Raises
+    ------
+    InvalidArgument, FailedPrecondition
+        As ``palimpsest.kv.encode``.
+    """
+    coding = choose_coding(spec.coding, record, profiles)
+    identity = Identity()
+    if record is not None:
+        identity = Identity(model=record.fingerprint, tokenizer=record.tokenizer_fingerprint)
+    return encode(
+        kv,
+        levels=coding.levels,
+        codec=coding.codec,
+        profile=profile_of(coding, profiles),
+        rotary=rotary_of(record) if record else Rotary(),
+        identity=identity,
+    )
+
+
+class StreamDecoder:
+    """Decodes a chunk while it arrives, with the profile its header names.
+
+    Parameters
+    ----------
+    profiles
+        Where the profile is found.
+    limit
+        Largest cache it may decode to, in bytes.
+    """
+
+    def __init__(self, profiles: ProfileCatalogue, limit: int) -> None:
+        self._profiles, self._limit = profiles, min(limit, DECODED_LIMIT)
+        self._head = b""
+        self._reader: ChunkReader | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes; raises what ``ChunkReader`` raises."""
+        if self._reader is None:
+            self._head += data
+            if len(self._head) < 32 or len(self._head) < header_size(self._head):
+                return
+            meta = read_header(self._head, decoded_limit=self._limit).meta
+            profile = self._profile(meta.profile) if meta.profile else None
+            self._reader = ChunkReader(profile=profile, decoded_limit=self._limit)
+            data, self._head = self._head, b""
+        for _ in self._reader.feed(data):
+            pass
+
+    def finish(self) -> KeyValues:
+        """The cache, once everything has come.
+
+        Raises
+        ------
+        DataLoss
+            Something is missing, or too much.
+        """
+        return (self._reader or ChunkReader()).finish()
+
+    def _profile(self, digest: str):  # noqa: ANN202
+        from palimpsest.errors import NotFound
+
+        try:
+            return self._profiles.load(digest)
+        except NotFound:
+            raise FailedPrecondition(
+                Reason.KV_PROFILE_MISSING,
+                "The chunk needs a calibration profile that is not here; upload it as an artefact, or encode again.",
+                metadata={"profile": digest},
+            ) from None

@@ -1,0 +1,124 @@
+"""Numbers in frames: caches that callers send, checked against their spec while they arrive, and caches sent back."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import torch
+
+from palimpsest.api.codec.v1 import codec_pb2 as pb
+from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
+from palimpsest.kv import Geometry, KeyValues
+from palimpsest.kv.layout import DTYPES
+
+FRAME = 256 << 10
+
+
+class CacheBuffer:
+    """Collects one chunk: keys, then values, in row-major order, little-endian.
+
+    Parameters
+    ----------
+    shape
+        Of the whole cache.
+    start, tokens
+        The chunk.
+    limit
+        Largest chunk, in bytes.
+
+    Raises
+    ------
+    ResourceExhausted
+        KV_TOO_LARGE.
+    """
+
+    def __init__(self, shape: pb.CacheShape, start: int, tokens: int, limit: int) -> None:
+        self._dtype = DTYPES[shape.dtype]
+        rows = shape.layers * shape.kv_heads * tokens
+        self._sizes = [rows * dim * self._dtype.itemsize for dim in (shape.key_dim, shape.value_dim)]
+        if sum(self._sizes) > limit:
+            raise ResourceExhausted(
+                Reason.KV_TOO_LARGE,
+                f"A chunk of {tokens} tokens takes {sum(self._sizes)} bytes, and at most {limit} are taken at once: "
+                "use shorter chunks.",
+                metadata={"bytes": sum(self._sizes), "limit": limit},
+            )
+        self._shapes = [
+            (shape.layers, shape.kv_heads, tokens, dim) for dim in (shape.key_dim, shape.value_dim)
+        ]
+        self._start = start
+        self._data = bytearray()
+
+    @property
+    def missing(self) -> int:
+        """Bytes still to come."""
+        return sum(self._sizes) - len(self._data)
+
+    def take(self, data: bytes) -> bytes:
+        """Take what belongs to this chunk; returns the rest."""
+        count = min(len(data), self.missing)
+        self._data += data[:count]
+        return data[count:]
+
+    def keys_values(self) -> KeyValues:
+        """The chunk, once nothing is missing."""
+        keys, values = (
+            torch.frombuffer(
+                self._data, dtype=self._dtype, offset=offset, count=size // self._dtype.itemsize
+            ).view(shape)
+            for offset, size, shape in zip((0, self._sizes[0]), self._sizes, self._shapes, strict=True)
+        )
+        return KeyValues(keys, values, self._start)
+
+
+async def chunks_of(
+    parts: AsyncIterator[bytes], shape: pb.CacheShape, chunk_tokens: int, limit: int
+) -> AsyncIterator[KeyValues]:
+    """Cut frames into the chunks they hold, one in memory at a time.
+
+    Parameters
+    ----------
+    parts
+        Data of the messages, in order.
+    shape
+        Of the whole cache.
+    chunk_tokens
+        Tokens of every chunk but the last.
+    limit
+        Largest chunk, in bytes.
+
+    Raises
+    ------
+    InvalidArgument
+        KV_SHAPE: there are fewer or more bytes than the shape says.
+    ResourceExhausted
+        KV_TOO_LARGE.
+    """
+    rest = b""
+    for start in range(0, shape.tokens, chunk_tokens):
+        buffer = CacheBuffer(shape, shape.start + start, min(chunk_tokens, shape.tokens - start), limit)
+        rest = buffer.take(rest)
+        while buffer.missing:
+            part = await anext(parts, None)
+            if part is None:
+                raise InvalidArgument(
+                    Reason.KV_SHAPE,
+                    f"The stream ended {buffer.missing} bytes before chunk {start // chunk_tokens} was whole; "
+                    "nothing is stored.",
+                    metadata={"missing": buffer.missing},
+                )
+            rest = buffer.take(part)
+        yield buffer.keys_values()
+    if rest or await anext(parts, None) is not None:
+        raise InvalidArgument(Reason.KV_SHAPE, "There are more bytes than the shape says; nothing is stored.")
+
+
+def geometry_of(shape: pb.CacheShape) -> Geometry:
+    """The shape of one token."""
+    return Geometry(shape.layers, shape.kv_heads, shape.key_dim, shape.value_dim)
+
+
+def number_frames(kv: KeyValues) -> Iterator[bytes]:
+    """Keys, then values, row-major, in frames."""
+    for part in (kv.keys, kv.values):
+        data = part.contiguous().view(torch.uint8).reshape(-1).numpy()
+        for at in range(0, len(data), FRAME):
+            yield data[at : at + FRAME].tobytes()

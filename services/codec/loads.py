@@ -70,7 +70,9 @@ class LoadSession:
         idle_seconds: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._context, self._ids, self._load, self._first, self._read = context, ids, load, first, read
+        self._context, self._load, self._first, self._read = context, load, first, read
+        last = context.chunks[first + len(load.chunks) - 1]
+        self._ids = ids[: 4 * (last.start + last.tokens)]
         self._window = window or WINDOW
         self._frame = max(SMALLEST_FRAME, min(LARGEST_FRAME, self._window // 8))
         self._idle, self._clock = idle_seconds, clock
@@ -146,7 +148,8 @@ class LoadSession:
         DeadlineExceeded
             LOAD_ABANDONED: the receiver has reported nothing for too long, or ended its side.
         """
-        yield Event(opened=Event.Opened(context=_bare(self._context), chunks=len(self._load.chunks)))
+        chunks = self._first + len(self._load.chunks)
+        yield Event(opened=Event.Opened(context=_bare(self._context), chunks=chunks))
         for at in range(0, len(self._ids), IDS_FRAME):
             yield Event(tokens=Event.TokenIds(start=at // 4, ids=self._ids[at : at + IDS_FRAME]))
         start = self._clock()

@@ -6,6 +6,7 @@ from typing import Self
 from google.longrunning import operations_pb2
 
 from palimpsest.client.aio.artifacts import AsyncArtifacts
+from palimpsest.client.aio.codec import AsyncCodec
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.decoding import AsyncDecoding
 from palimpsest.client.aio.flavour import off_loop
@@ -38,7 +39,7 @@ class AsyncClient:
 
     Attributes
     ----------
-    artifacts, decoding, jobs, models
+    artifacts, codec, decoding, jobs, models
         The rooms: ``client.<room>.<rpc_in_snake_case>(**request_fields)``.
     """
 
@@ -59,6 +60,7 @@ class AsyncClient:
         }
         self._connection = self._connections[""]
         self.artifacts = AsyncArtifacts(self._to("artifacts"))
+        self.codec = AsyncCodec(self._to("codec"), self.artifacts)
         self.decoding = AsyncDecoding(self._to("decoding"))
         self.jobs = AsyncJobs(self._to("jobs"))
         self.models = AsyncModelsRoom(self._to("models"))

@@ -333,7 +333,7 @@ class AsyncCodecRoom(AsyncRoom):
         group
             Layers coded together; 0 for 5. More are smaller, fewer are usable sooner.
         skip_cache
-            Calibrate again even if this was done before with the same texts and settings.
+            Calibrate again even if the model's present profile was made with the same texts and settings.
         """
         ...
 

@@ -8,6 +8,7 @@ from typing import Self
 from google.longrunning import operations_pb2
 
 from palimpsest.client.blocking.artifacts import Artifacts
+from palimpsest.client.blocking.codec import Codec
 from palimpsest.client.blocking.connection import Connection
 from palimpsest.client.blocking.decoding import Decoding
 from palimpsest.client.blocking.flavour import off_loop
@@ -40,7 +41,7 @@ class Client:
 
     Attributes
     ----------
-    artifacts, decoding, jobs, models
+    artifacts, codec, decoding, jobs, models
         The rooms: ``client.<room>.<rpc_in_snake_case>(**request_fields)``.
     """
 
@@ -61,6 +62,7 @@ class Client:
         }
         self._connection = self._connections[""]
         self.artifacts = Artifacts(self._to("artifacts"))
+        self.codec = Codec(self._to("codec"), self.artifacts)
         self.decoding = Decoding(self._to("decoding"))
         self.jobs = Jobs(self._to("jobs"))
         self.models = ModelsRoom(self._to("models"))

@@ -1,0 +1,182 @@
+"""Receiving a context: a load's events as they happen, its receipts sent by themselves."""
+
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from palimpsest.api.codec.v1 import codec_pb2
+from palimpsest.client import profiles
+from palimpsest.client.aio.artifacts import AsyncArtifacts
+from palimpsest.client.aio.connection import AsyncConnection
+from palimpsest.client.aio.flavour import Mailbox, Running, background, dropped, finished, off_loop
+from palimpsest.client.aio.streams import AsyncStream
+from palimpsest.client.loading import ChunkLoaded, Ended, Event
+from palimpsest.client.methods import Method
+from palimpsest.client.reception import OnLayersReady, Reception, load_codec
+from palimpsest.errors import PalimpsestError
+
+if TYPE_CHECKING:
+    from palimpsest.kv import CalibrationProfile
+
+_LOAD = Method.named("palimpsest.api.codec.v1.CodecService.LoadContext")
+BACKLOG = 8
+"""Decoded chunks that nobody has taken yet; then the load stands still until somebody does."""
+
+Request = codec_pb2.LoadContextRequest
+
+
+class AsyncReceiving:
+    """A context on its way; iterate over its events. Use it as a context manager: leaving it early ends the load.
+
+    The events are ``Opened``, then ``ChunkLoaded``, ``RecomputeChunk`` and ``Abandoned`` as they happen, and ``Ended``.
+    Chunks are decoded on a thread of their own, and what has arrived is reported to the server at once, whatever the
+    caller does; only when several decoded chunks wait to be taken does the load wait too.
+
+    Raises
+    ------
+    NotFound
+        From iteration, as the other errors: no such context, or its calibration profile is gone.
+    FailedPrecondition
+        It belongs to another model than was asked for, a chunk is not the one its record describes, or only the
+        client is installed here, without what decodes.
+    DataLoss
+        A chunk keeps arriving damaged.
+    Unavailable
+        The server went away.
+    """
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        artifacts: AsyncArtifacts,
+        begin: Request.Begin,
+        *,
+        threads: int,
+        profile: "CalibrationProfile | None",
+        on_layers_ready: OnLayersReady | None,
+        timeout: float | None,
+    ) -> None:
+        self._connection, self._artifacts, self._begin = connection, artifacts, begin
+        self._threads, self._profile, self._on_layers_ready = threads, profile, on_layers_ready
+        self._timeout = timeout
+        self._reading: Running | None = None
+        self._fetching: Running | None = None
+        self._counted = 0
+        self._closed = False
+
+    def recomputed(self, index: int, seconds: float) -> None:
+        """Tell the server that a chunk it ordered is recomputed, and how long that took; from any thread."""
+        report = Request.Recomputed(chunk=index, seconds=seconds)
+        self._requests.put(Request(recomputed=report))
+
+    def fail(self, error: BaseException) -> None:
+        """End the load with an error of the caller's own, raised from iteration; from any thread."""
+        self._events.put(error)
+
+    def close(self) -> None:
+        """End the load if it is still going on; its threads end by themselves."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._reading is None:
+            return
+        self._stream.close()
+        self._reception.close()
+        if self._fetching is not None:
+            dropped(self._fetching)
+        self._requests.put(None)
+        self._taken.put(None)
+        self._events.put(None)
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+        if self._reading is not None:
+            await finished(self._reading)
+            await off_loop(self._reception.join)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        await self._start()
+        event = None if self._closed else await self._events.get()
+        if event is None or self._closed:
+            raise StopAsyncIteration
+        if isinstance(event, BaseException):
+            self.close()
+            raise event
+        if isinstance(event, ChunkLoaded):
+            self._taken.put(None)
+        elif isinstance(event, Ended):
+            self.close()
+        return event
+
+    async def _start(self) -> None:
+        if self._reading is not None or self._closed:
+            return
+        await off_loop(load_codec)  # before the load's time begins to count
+        self._events: Mailbox[Event | BaseException | None] = Mailbox()
+        self._requests: Mailbox[Request | None] = Mailbox()
+        self._taken: Mailbox[None] = Mailbox()
+        self._reception = Reception(
+            self._events.put,
+            self._requests.put,
+            threads=self._threads,
+            on_layers_ready=self._on_layers_ready,
+        )
+        self._stream: AsyncStream[codec_pb2.LoadContextResponse] = self._connection.stream(
+            _LOAD, self._outgoing(), self._timeout
+        )
+        self._reading = background(self._read)
+
+    async def _outgoing(self) -> AsyncIterator[Request]:
+        yield Request(begin=self._begin)
+        while (request := await self._requests.get()) is not None:
+            yield request
+
+    async def _read(self) -> None:
+        try:
+            async for message in self._stream:
+                if message.HasField("chunk"):
+                    await self._room()
+                self._reception.take(message, time.monotonic())
+                if message.HasField("opened"):
+                    self._prepare(message.opened.context.profile)
+                elif message.HasField("ended"):
+                    self._requests.put(None)
+            self._reception.finish()
+        except Exception as error:
+            self._events.put(error)
+
+    async def _room(self) -> None:
+        """Wait until not too many decoded chunks are waiting to be taken."""
+        while self._reception.delivered - self._counted >= BACKLOG and not self._closed:
+            await self._taken.get()
+            self._counted += 1
+
+    def _prepare(self, digest: str) -> None:
+        """See to it that the decoder gets its profile; what comes meanwhile waits for it."""
+        if self._profile is not None or not digest:
+            self._reception.profile.set_result(self._profile)
+        else:
+            self._fetching = background(self._fetch, digest)
+
+    async def _fetch(self, digest: str) -> None:
+        try:
+            profile = await off_loop(profiles.find, digest)
+            if profile is None:
+                data = await self._artifacts.read_bytes(digest)
+                profile = await off_loop(profiles.keep, digest, data)
+            with suppress(InvalidStateError):  # closed meanwhile
+                self._reception.profile.set_result(profile)
+        except PalimpsestError as error:
+            self._events.put(error)

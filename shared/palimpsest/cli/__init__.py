@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from palimpsest.cli import artifacts, batch, config, demo, doctor, generate, jobs, models, stack
+from palimpsest.cli import artifacts, batch, config, demo, doctor, generate, jobs, kv, models, stack
 from palimpsest.cli.exits import table
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ for _module in (stack, generate, batch, doctor, demo):
 for _name, _group in (
     ("jobs", jobs.app),
     ("models", models.app),
+    ("kv", kv.app),
     ("artifacts", artifacts.app),
     ("config", config.app),
 ):

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from palimpsest.api.decoding.v1 import decoding_pb2
-from palimpsest.cli import output
+from palimpsest.cli import cells, output
+from palimpsest.cli.kv_options import Deadline, LossBudget, load_settings, named
+from palimpsest.cli.quantities import show_seconds
 from palimpsest.cli.sampling import (
     Count,
     Logprobs,
@@ -45,8 +47,17 @@ def generate(
     stop: Stop = None,
     logprobs: Logprobs = None,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on past the end of text.")] = False,
+    context: Annotated[
+        str, typer.Option(metavar="NAME", help="Stored context that the prompt continues.")
+    ] = "",
+    deadline: Deadline = "",
+    loss_budget: LossBudget = 0.0,
 ) -> None:
-    """Generate text. One sequence streams as it comes; several are printed as each one ends."""
+    """Generate text. One sequence streams as it comes; several are printed as each one ends.
+
+    With --context, what the model holds of that text is loaded rather than computed; --deadline and
+    --loss-budget say how.
+    """
     if prompt == "-":
         if sys.stdin.isatty():
             output.note("Reading the prompt from standard input; Ctrl-D ends it.")
@@ -54,6 +65,9 @@ def generate(
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": prompt})
     asked: dict[str, Any] = {"chat": messages} if chat or system else {"prompt": prompt}
+    if context:
+        asked["context"] = named(context)
+        asked["context_load"] = load_settings(deadline=deadline, loss_budget=loss_budget)
     with session.client() as client:
         events = client.decoding.generate(
             model=chosen_model(client, model),
@@ -81,12 +95,25 @@ def _print(events: Events, n: int, with_logprobs: bool) -> None:
             if n == 1:
                 sys.stdout.write(event.delta.text)
                 sys.stdout.flush()
+        elif event.HasField("context"):
+            _tell(event.context)
         elif event.HasField("finished"):
             done = event.finished
             sys.stdout.write("\n" if n == 1 else f"[{done.index}] {done.text}\n")
             if with_logprobs:
                 _print_logprobs(scored.get(done.index, []), done.logprob)
             sys.stdout.flush()
+
+
+def _tell(loaded: decoding_pb2.ContextLoaded) -> None:
+    """Say, beside the text, how the context came."""
+    levels, console = [chunk.level for chunk in loaded.chunks], output.console(stderr=True)
+    console.print(cells.row(levels))
+    console.print(cells.legend(levels))
+    output.note(
+        f"{sum(chunk.tokens for chunk in loaded.chunks)} tokens of context in {show_seconds(loaded.seconds)}, "
+        f"{output.size(loaded.received_bytes)} received, loss {loaded.loss:.4g} nats a token."
+    )
 
 
 def _print_logprobs(tokens: list[decoding_pb2.TokenLogprob], total: float) -> None:

@@ -28,6 +28,23 @@ def all_models(client: Client) -> list[models_pb2.Model]:
             return found
 
 
+def labels_of(items: list[str] | None) -> dict[str, str]:
+    """Read ``KEY=VALUE`` options.
+
+    Raises
+    ------
+    typer.BadParameter
+        One has no equals sign.
+    """
+    labels = {}
+    for item in items or []:
+        key, separator, value = item.partition("=")
+        if not separator:
+            raise typer.BadParameter(f"{item!r} is not KEY=VALUE", param_hint="--label")
+        labels[key] = value
+    return labels
+
+
 def _table(models: list[models_pb2.Model], title: str = "") -> None:
     rows = [
         (
@@ -77,12 +94,7 @@ def register(
     wait: Wait = True,
 ) -> None:
     """Register a model: check it, convert a GGUF file, fingerprint it."""
-    labels = {}
-    for item in label or []:
-        key, separator, value = item.partition("=")
-        if not separator:
-            raise typer.BadParameter(f"{item!r} is not KEY=VALUE", param_hint="--label")
-        labels[key] = value
+    labels = labels_of(label)
     with session.client() as client:
         job = client.models.register_model(
             model_id=model,

@@ -50,7 +50,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         hosted = await self._acquire(request.model)
         handle = None
         try:
-            from palimpsest.inference import Failed, Finished
+            from palimpsest.inference import Failed, Finished, PastReady
             from services.decoding.convert import request_of, response_of
             from services.decoding.outbox import Outbox
 
@@ -62,6 +62,8 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                 for event in await outbox.take():
                     if isinstance(event, Failed):
                         raise event.error
+                    if isinstance(event, PastReady):
+                        continue
                     left -= isinstance(event, Finished)
                     yield response_of(event, wanted, hosted.record.fingerprint, write)
         finally:

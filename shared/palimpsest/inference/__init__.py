@@ -4,7 +4,8 @@ from palimpsest.inference.batch import Handle
 from palimpsest.inference.engine import Engine
 from palimpsest.inference.forward import Cache, Output, Rows
 from palimpsest.inference.model import LanguageModel, load_model
-from palimpsest.inference.requests import Delta, Event, Failed, Finish, Finished, Request, Started
+from palimpsest.inference.past import How, Past
+from palimpsest.inference.requests import Delta, Event, Failed, Finish, Finished, PastReady, Request, Started
 from palimpsest.inference.sampling import Choice, Sampling
 from palimpsest.inference.scoring import Scores, score
 
@@ -18,8 +19,11 @@ __all__ = [
     "Finish",
     "Finished",
     "Handle",
+    "How",
     "LanguageModel",
     "Output",
+    "Past",
+    "PastReady",
     "Request",
     "Rows",
     "Sampling",

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from palimpsest.errors import PalimpsestError
 from palimpsest.inference.blocks import BLOCK, PagedCache
 from palimpsest.inference.forward import Cache, Rows
+from palimpsest.inference.joining import Joining
 from palimpsest.inference.limits import CacheBudget
 from palimpsest.inference.model import LanguageModel
-from palimpsest.inference.requests import Deliver, Event, Request, Started
+from palimpsest.inference.requests import Deliver, Event, Failed, PastReady, Request, Started
 from palimpsest.inference.sequence import Running
 
 PROMPT_ROWS = 256
@@ -41,6 +43,26 @@ class Handle:
     sequences: list[Running] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     shared: int = 0
+    joining: Joining | None = None
+    told_of_past: bool = False
+
+    @property
+    def error(self) -> PalimpsestError | None:
+        """What ends the request from outside, if anything."""
+        return self.request.past.error if self.request.past is not None else None
+
+    @property
+    def over(self) -> bool:
+        """Whether the request is to leave before the next step."""
+        return self.cancelled or self.error is not None
+
+    def end(self, error: PalimpsestError | None = None) -> None:
+        """Let go of the past; tell of an error, ours or one from outside, if that is the end."""
+        if self.request.past is not None:
+            self.request.past.close()
+        error = error or self.error
+        if error is not None and not self.cancelled:
+            self.deliver([Failed(error)])
 
     def cancel(self) -> None:
         """Take the request out before the next step; no more events come."""
@@ -95,23 +117,27 @@ class Batch:
         if not self._budget.take(handle.blocks):
             return False
         handle.cache = self.model.new_cache()
+        if handle.request.past is not None:
+            handle.joining = Joining(self.model, handle.request, handle.keys, handle.cache)
         self.prompts.append(handle)
         return True
 
-    def drop_cancelled(self) -> bool:
+    def drop_ended(self) -> bool:
         """Let go of what nobody waits for any more; returns whether there was any."""
-        cancelled = [h for h in self.handles if h.cancelled]
-        for handle in cancelled:
+        over = [h for h in self.handles if h.over]
+        for handle in over:
             self._release(handle)
-        return bool(cancelled)
+            handle.end()
+        return bool(over)
 
     def step(self) -> bool:
         """One token of every sequence and a piece of the prompts; returns whether there was anything to do."""
         sequences = [s for handle in self.active for s in handle.sequences]
+        took = self._take_arrival()
         prompts = self._prompt_pieces()
         rows = [Rows(s.cache, [s.next_id]) for s in sequences] + [row for _, row in prompts]
         if not rows:
-            return False
+            return took
         outputs = self.model.forward(rows)
         self.counters.decode_steps += bool(sequences)
         by_sequence = {id(s): o.logits[0] for s, o in zip(sequences, outputs, strict=False)}
@@ -131,10 +157,16 @@ class Batch:
         if handle.cache is not None:
             handle.cache.release()
             handle.cache = None
+        if handle.joining is not None:
+            handle.joining.release()
         for group in (self.active, self.prompts):
             if handle in group:
                 group.remove(handle)
         self._budget.give(handle.blocks)
+
+    def _take_arrival(self) -> bool:
+        """Take in one piece of one past: copying it is work, and streams go on between two pieces."""
+        return any(h.joining.take() for h in self.prompts if h.joining is not None)
 
     def _prompt_pieces(self) -> list[tuple[Handle, Rows]]:
         """The prompt pieces of this step.
@@ -148,15 +180,23 @@ class Batch:
         for handle in self.prompts:
             cache = handle.cache
             assert cache is not None
-            if isinstance(cache, PagedCache):
+            ids, stop = handle.request.ids, len(handle.request.ids)
+            if handle.joining is not None:
+                stop, handle.shared = handle.joining.advance(), handle.joining.shared
+                self._tell_of_past(handle)
+                if stop <= cache.length:
+                    continue
+            elif isinstance(cache, PagedCache):
                 handle.shared += cache.adopt(handle.keys)
+            if isinstance(cache, PagedCache):
                 following = handle.keys[cache.length // BLOCK : cache.length // BLOCK + 1]
                 if coming.intersection(following):
                     continue
-            ids = handle.request.ids
-            count = min(left, len(ids) - cache.length)
+            count = min(left, stop - cache.length)
             if count <= 0:
                 break
+            if handle.joining is not None:
+                handle.joining.begin()
             last = cache.length + count == len(ids)
             piece = ids[cache.length : cache.length + count]
             chosen.append((handle, Rows(cache, piece, logits="last" if last else "none")))
@@ -170,6 +210,9 @@ class Batch:
         assert cache is not None
         if isinstance(cache, PagedCache):
             cache.file(handle.keys[: cache.length // BLOCK])
+        if handle.joining is not None:
+            handle.joining.passed()
+            self._tell_of_past(handle)
         if row.logits == "none":
             return
         self.counters.prefill_tokens_shared += handle.shared
@@ -184,6 +227,14 @@ class Batch:
             handle.events += sequence.accept(logits[0])  # type: ignore[index]
         handle.cache = None
         self.counters.generated_tokens += request.n
+
+    def _tell_of_past(self, handle: Handle) -> None:
+        """Say that all of a request's past is there, once."""
+        joining = handle.joining
+        if joining is not None and joining.done and not handle.told_of_past:
+            handle.told_of_past = True
+            joining.past.close()
+            handle.deliver([PastReady(tuple(joining.how))])
 
     def _deliver(self) -> None:
         for handle in list(self.active):

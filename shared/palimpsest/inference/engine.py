@@ -32,7 +32,7 @@ from palimpsest.inference.blocks import BLOCK, prefix_keys
 from palimpsest.inference.limits import CacheBudget, check_request
 from palimpsest.inference.model import LanguageModel
 from palimpsest.inference.prefill import Take, prefill_pieces
-from palimpsest.inference.requests import Deliver, Failed, Request
+from palimpsest.inference.requests import Deliver, Request
 from palimpsest.inference.scoring import Scores, score_pieces
 from palimpsest.inference.tasks import Pieces, T, Task, Tasks
 
@@ -86,6 +86,8 @@ class Engine:
         blocks = self.check(request)
         keys = prefix_keys(request.ids[:-1]) if self.model.pool is not None else []
         handle = Handle(request, deliver, blocks, keys, self._wake)
+        if request.past is not None:
+            request.past.attach(self._wake)
         with self._lock:
             self._refuse_if_ended()
             if len(self._inbox) >= self.queue_limit:
@@ -156,6 +158,22 @@ class Engine:
             self.counters.prefill_tokens += tokens
 
         return self._submit_task(ids, prefill_pieces(self.model, ids, chunk_tokens, take, rows, count))
+
+    def held(self, ids: Sequence[int], salt: bytes) -> int:
+        """Leading tokens that a request with such a past would find in the prefix index now.
+
+        They may be gone when it is admitted, so what is left out of a load because of this has to be told as to be
+        recomputed: that costs nothing where it is still there.
+        """
+        pool, found = self.model.pool, 0
+        if pool is None:
+            return 0
+        plain, salted = prefix_keys(ids), prefix_keys(ids, salt)
+        while found < len(plain) and pool.find(plain[found]) is not None:
+            found += 1
+        while found < len(plain) and pool.find(salted[found]) is not None:
+            found += 1
+        return found * BLOCK
 
     @property
     def running(self) -> int:
@@ -243,7 +261,7 @@ class Engine:
 
     def _step(self) -> None:
         """Do what there is to do once. If there is nothing, the engine sleeps until somebody wakes it."""
-        moved = self._batch.drop_cancelled()
+        moved = self._batch.drop_ended()
         moved |= self._admit()
         moved |= self._tasks.advance()
         moved |= self._batch.step()
@@ -255,7 +273,10 @@ class Engine:
             return False
         with self._lock:
             before = len(self._inbox)
-            self._inbox = deque(h for h in self._inbox if not h.cancelled)
+            over = [h for h in self._inbox if h.over]
+            for handle in over:
+                self._inbox.remove(handle)
+                handle.end()
             while self._inbox and self._batch.admit(self._inbox[0]):
                 self._inbox.popleft()
             return len(self._inbox) != before
@@ -266,5 +287,5 @@ class Engine:
             handles = [*self._batch.handles, *self._inbox]
             self._inbox.clear()
         for handle in handles:
-            handle.deliver([Failed(error)])
+            handle.end(error)
         self._tasks.end(error)

@@ -14,6 +14,11 @@ class Cache(Protocol):
 
     length: int
 
+    @property
+    def can_load(self) -> bool:
+        """Whether :meth:`load` works; if not, tokens can only be computed."""
+        ...
+
     def branch(self) -> "Cache":
         """A sequence with the same past."""
         ...

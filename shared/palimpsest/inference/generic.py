@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.inference.forward import Output, Rows
@@ -23,6 +24,11 @@ class ModuleCache:
     def state(self) -> DynamicCache | None:
         """Transformers' cache; None where every step runs the whole sequence."""
         return self._state
+
+    @property
+    def can_load(self) -> bool:
+        """Whether keys and values can be appended: where the module's cache works, and holds all positions."""
+        return self._state is not None and all(type(layer) is DynamicLayer for layer in self._state.layers)
 
     def append(self, inputs: torch.Tensor) -> torch.Tensor:
         """Count new input embeddings [tokens, hidden]; returns what the module has to be given."""

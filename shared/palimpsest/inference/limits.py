@@ -41,7 +41,7 @@ def check_request(model: LanguageModel, request: Request) -> int:
     Raises
     ------
     InvalidArgument
-        No prompt, ids outside the vocabulary, top_k larger than it, or longer than the context.
+        No prompt, or none after the past, ids outside the vocabulary, top_k larger than it, or longer than the context.
     ResourceExhausted
         Larger than the whole cache memory.
     """
@@ -49,6 +49,11 @@ def check_request(model: LanguageModel, request: Request) -> int:
     if prompt == 0:
         raise InvalidArgument(
             Reason.PROMPT_EMPTY, "The prompt has no token; send some text or at least one id."
+        )
+    if request.past is not None and request.past.tokens >= prompt:
+        raise InvalidArgument(
+            Reason.PROMPT_EMPTY,
+            f"All {prompt} tokens are the context's; send a prompt that follows it, of one token at least.",
         )
     worst = max(request.ids) if min(request.ids) >= 0 else min(request.ids)
     if not 0 <= worst < model.vocab_size:

@@ -73,6 +73,11 @@ class LanguageModel:
         return self._blocks
 
     @property
+    def kv_shape(self) -> tuple[int, int, int]:
+        """Layers, key and value heads of each, elements of one head."""
+        return self._kv_shape
+
+    @property
     def block_bytes(self) -> int:
         """Bytes of keys and values of one block."""
         return self._block_bytes
@@ -87,6 +92,7 @@ class LanguageModel:
             getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         )  # fmt: skip
         size = self.dtype.itemsize
+        self._kv_shape = (self.num_layers, heads, head_dim)
         self._block_bytes = 2 * self.num_layers * heads * head_dim * BLOCK * size
         self._blocks = max(1, min(cache_bytes // self._block_bytes, 64 * -(-self.context_length // BLOCK)))
         probe = self._probe_ids()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from palimpsest.errors import PalimpsestError
+from palimpsest.inference.past import How, Past
 from palimpsest.inference.sampling import Choice, Sampling
 
 
@@ -23,7 +24,7 @@ class Request:
     Parameters
     ----------
     ids
-        The prompt's tokens.
+        The prompt's tokens, those of the past included.
     sampling
         How tokens are chosen.
     n
@@ -36,6 +37,8 @@ class Request:
         None for none; else how many alternatives to report for each token.
     ignore_eos
         Go on past the end-of-sequence token.
+    past
+        Where the keys and values of leading tokens come from, if not from computing them.
     """
 
     ids: Sequence[int]
@@ -45,6 +48,14 @@ class Request:
     stop: Sequence[str] = ()
     logprobs: int | None = None
     ignore_eos: bool = False
+    past: Past | None = None
+
+
+@dataclass(frozen=True)
+class PastReady:
+    """The whole past of a request is in the cache; comes before :class:`Started`. ``how`` has one entry a piece."""
+
+    how: tuple[How, ...]
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,6 @@ class Failed:
     error: PalimpsestError
 
 
-Event = Started | Delta | Finished | Failed
+Event = PastReady | Started | Delta | Finished | Failed
 Deliver = Callable[[Sequence[Event]], None]
 """Takes the events of one step; called on the engine's thread, so it must be quick and must not raise."""

@@ -65,3 +65,8 @@ class Gate:
         self.entered.set()
         assert self.open.wait(60)
         return self._forward(rows, hidden)
+
+
+def sleeps(engine: Engine) -> bool:
+    """Whether the engine waits to be woken, as it does when there is nothing it can do."""
+    return bool(engine._lock._waiters)

@@ -10,7 +10,7 @@ from palimpsest.errors import FailedPrecondition, InvalidArgument, ResourceExhau
 from palimpsest.inference import Engine, Request, Rows, load_model
 from tests.waiting import until
 
-from .collecting import Collector, Gate, run
+from .collecting import Collector, Gate, run, sleeps
 
 
 def some_ids(count: int) -> list[int]:
@@ -88,22 +88,14 @@ def test_it_is_never_more_than_two_stretches_ahead(make_engine):
     assert engine.model.pool.used == 0
 
 
-def test_waiting_for_the_taker_costs_no_steps(make_engine):
+def test_the_engine_sleeps_while_the_taker_is_behind(make_engine):
     engine = make_engine()
-    steps, waiting = 0, Future()
-    step = engine._step
-
-    def counted():
-        nonlocal steps
-        steps += 1
-        step()
-
-    engine._step = counted
+    waiting: Future[None] = Future()
     future = engine.submit_prefill(some_ids(200), 16, lambda *_: waiting)
-    until(lambda: engine.counters.prefill_tokens == 200)
-    seen = until(lambda: steps)
+    until(lambda: sleeps(engine))
+    assert not future.done()
     run(engine, Request([1], max_tokens=2, ignore_eos=True))
-    assert steps < seen + 8
+    until(lambda: sleeps(engine))
     waiting.set_result(None)
     future.result(60)
 

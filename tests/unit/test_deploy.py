@@ -28,7 +28,7 @@ def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
 def test_the_chart_renders_what_a_cluster_needs(values):
     manifests = rendered(values)
     kinds = {(m["kind"], m["metadata"]["name"]) for m in manifests}
-    assert {("Deployment", f"x-{n}") for n in ("registry", "decoding", "worker-cpu", "worker-gpu")} <= kinds
+    assert {("Deployment", f"x-{n}") for n in ("registry", "decoding", "codec", "worker-cpu", "worker-gpu")} <= kinds
     assert (("ScaledObject", "x-worker-gpu") in kinds) is not bool(values)
     for deployment in (m for m in manifests if m["kind"] == "Deployment"):
         pod = deployment["spec"]["template"]["spec"]

@@ -7,7 +7,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
-from palimpsest.errors import DOMAIN, PalimpsestError, Reason, Violation, from_code
+from palimpsest.errors import DOMAIN, PalimpsestError, Reason, Unavailable, Violation, from_code
 
 DETAILS_KEY = "grpc-status-details-bin"
 """Trailer that carries the serialized google.rpc.Status."""
@@ -77,6 +77,10 @@ def from_rpc_error(error: grpc.RpcError | _FailedCall) -> PalimpsestError:
             return from_status(status)
     # No details: gRPC itself spoke, not a room.
     code, details = error.code(), error.details() or ""
+    if ended_while_sending(error):
+        return Unavailable(
+            Reason.SERVER_UNREACHABLE, "The server ended the call while it was being sent to; call it again."
+        )
     reason, message = {
         grpc.StatusCode.UNAVAILABLE: (
             Reason.SERVER_UNREACHABLE,
@@ -97,6 +101,14 @@ def from_rpc_error(error: grpc.RpcError | _FailedCall) -> PalimpsestError:
         ),
     }.get(code, ("", details or code.name))
     return from_code(code.value[0], reason, message)
+
+
+def ended_while_sending(error: grpc.RpcError | _FailedCall) -> bool:
+    """Whether an asyncio stream that sends and receives met its end in a send.
+
+    grpc.aio then reports an INTERNAL of its own making, and what the server answered is lost.
+    """
+    return error.code() is grpc.StatusCode.INTERNAL and error.details() == "Internal error from Core"  # type: ignore[union-attr]
 
 
 def _shorten(text: str, limit: int = _LONGEST_MESSAGE) -> str:

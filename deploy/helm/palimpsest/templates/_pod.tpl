@@ -42,6 +42,9 @@ spec:
         {{- else }}
         - {name: PALIMPSEST_INSECURE, value: "true"}
         {{- end }}
+        {{- if eq .name "decoding" }}
+        - {name: PALIMPSEST_CODEC_TARGET, value: "{{ .root.Release.Name }}-codec:7600"}
+        {{- end }}
         {{- with .root.Values.artifactUrl }}
         - {name: PALIMPSEST_ARTIFACT_URL, value: {{ . | quote }}}
         {{- end }}

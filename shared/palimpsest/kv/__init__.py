@@ -1,10 +1,11 @@
 """The KV bitstream library: a context's keys and values as small, checked, streamable bytes."""
 
 from palimpsest.kv.calibration import LEVELS, Sensitivity, calibrate
-from palimpsest.kv.codec import CODECS, LOSSLESS, ChunkReader, decode, encode
+from palimpsest.kv.codec import CODECS, LOSSLESS, decode, encode
 from palimpsest.kv.container import ChunkMeta, Header, Identity, read_header
 from palimpsest.kv.layout import Geometry, KeyValues, from_cache, to_cache
 from palimpsest.kv.profile import CalibrationProfile
+from palimpsest.kv.reader import ChunkReader
 from palimpsest.kv.rotary import Rotary
 
 __all__ = [

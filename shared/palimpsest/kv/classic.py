@@ -7,18 +7,20 @@ the deltas are not credited with removing them. Keys stay rotated. Each (layer, 
 anchors and one for its deltas, out of 64 shared shapes.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
-from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged
+from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
 from palimpsest.kv.layout import Geometry, KeyValues
 from palimpsest.kv.profile import CalibrationProfile, ClassicTables
 from palimpsest.kv.quantiser import (
     choose_classes,
     count_symbols,
     dequantise,
+    measure_error,
     pack_symbols,
     plain_centres,
     quantise,
@@ -81,8 +83,8 @@ def calibrate_classic(
             for layer in range(geometry.layers):
                 for name, scale in SCALES.items():
                     anchors, deltas_ = _symbols(body, tables, component, layer, 1, scale)
-                    count_symbols(anchors[0], counts[name][0, component, layer])
-                    count_symbols(deltas_[0], counts[name][1, component, layer])
+                    count_symbols(anchors[1], counts[name][0, component, layer])
+                    count_symbols(deltas_[1], counts[name][1, component, layer])
     for name, scale in SCALES.items():
         flat = counts[name].reshape(-1, ALPHABET)
         used = flat.sum(1) > 0
@@ -98,23 +100,25 @@ def encode_group(
     """Code keys (0) or values (1) of a group of layers at several levels."""
     first, layers = profile.groups[group]
     paper = profile.require_classic(levels)
+    section_kind = (Kind.KEYS, Kind.VALUES)[component]
     result = {}
     for name in levels:
         scale, classes, _ = paper.levels[name]
         parts = _symbols(kv, paper, component, first, layers, scale)
-        payloads = [
-            pack_symbols(
-                *part,
-                _columns(classes[kind, component], kv.geometry, component, first, layers),
-                paper.tables[name],
+        _, *units = _steps(paper, kv.geometry, component, first, layers, scale)
+        crc = place(section_kind, first, layers)
+        payloads, squares, worst = [], 0.0, 0.0
+        for kind, ((cells, symbols, escapes), unit) in enumerate(zip(parts, units, strict=True)):
+            columns = _columns(classes[kind, component], kv.geometry, component, first, layers)
+            payloads.append(pack_symbols(symbols, escapes, columns, paper.tables[name]))
+            crc = symbol_checksum(symbols, escapes, crc)
+            some, most = measure_error(
+                cells, symbols, 1.0, np.zeros(len(columns), dtype=np.uint8), plain_centres(1), unit
             )
-            for kind, part in enumerate(parts)
-        ]
-        crc = symbol_checksum(*parts[1], symbol_checksum(*parts[0]))
+            squares, worst = squares + some, max(worst, most)
         head = np.uint32(len(payloads[0])).astype("<u4").tobytes()
-        result[name] = Section(
-            (Kind.KEYS, Kind.VALUES)[component], first, layers, head + b"".join(payloads), crc
-        )
+        error = math.sqrt(squares / (kv.tokens * layers * kv.geometry.width(component)))
+        result[name] = Section(section_kind, first, layers, head + b"".join(payloads), crc, error, worst)
     return result
 
 
@@ -136,7 +140,7 @@ def decode_group(section: Section, meta: ChunkMeta, profile: CalibrationProfile,
     cut = 4 + int.from_bytes(view[:4], "little")
     if len(view) < 4 or cut > len(view):
         raise damaged("A section is cut short; fetch the chunk again.")
-    crc, parts = 0, []
+    crc, parts = place(section.kind, first, layers), []
     for kind, (payload, rows) in enumerate(
         ((view[4:cut], len(anchors)), (view[cut:], tokens - len(anchors)))
     ):
@@ -159,8 +163,8 @@ def decode_group(section: Section, meta: ChunkMeta, profile: CalibrationProfile,
 
 def _symbols(
     kv: KeyValues, paper: ClassicTables, component: int, first: int, layers: int, scale: float
-) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Quantise anchors, then deltas against what a decoder will make of the anchors."""
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Quantise anchors, then deltas against what a decoder will make of them: cells, symbols, escapes of each."""
     geometry = kv.geometry
     mean, anchor_step, delta_step = _steps(paper, geometry, component, first, layers, scale)
     part = kv.part(component)[first : first + layers].float()
@@ -173,7 +177,8 @@ def _symbols(
     )
     deltas = _delta_rows(kv.tokens)
     away = (rows[deltas] - rebuilt[_group_of(kv.tokens)[deltas]]) / delta_step
-    return coded, quantise(np.ascontiguousarray(away, dtype=np.float32), 1.0, scaled.shape[1])
+    away = np.ascontiguousarray(away, dtype=np.float32)
+    return (scaled, *coded), (away, *quantise(away, 1.0, scaled.shape[1]))
 
 
 def _steps(

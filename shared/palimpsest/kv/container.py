@@ -4,7 +4,7 @@ Little-endian, no pickle::
 
     magic 8 | major 1 | minor 1 | zero 2 | meta length 4 | sections 4 | total length 8 | CRC-32 4
     meta: JSON, see ChunkMeta
-    directory: one entry of 24 bytes for each section
+    directory: one entry of 28 bytes for each section
     sections, in layer order, without gaps
     footer: total length 8 | CRC-32 of all before the sections 4 | commit marker 4
 
@@ -14,6 +14,7 @@ not ignore is named in ``requires``.
 """
 
 import json
+import math
 import struct
 import zlib
 from collections.abc import Sequence
@@ -36,14 +37,23 @@ from palimpsest.errors import (
 MAGIC = b"\x89PLKV\r\n\x1a"
 MAJOR, MINOR = 1, 0
 COMMIT = b"kept"
-META_LIMIT = 1 << 20
+META_LIMIT = 1 << 16
+"""Bytes of metadata; a writer needs one hundredth. JSON may unfold to a hundred times its length while it is read."""
 SECTION_LIMIT = 4096
 DECODED_LIMIT = 4 << 30
 """Bytes a chunk may decode to unless the caller says otherwise."""
 EXPANSION_LIMIT = 1024
+"""Times its own length that a chunk may decode to unless the caller says otherwise.
+
+Real caches come to 10 to 40 at the coarsest level, but an honest chunk may lie far beyond: a symbol may take
+as little as a twelfth of a bit (``rans.least_bytes``), which makes 384 of a float32, and a profile leaves out the
+coefficients that never leave zero. Padded and constant stretches come near that, and a lower limit would refuse what
+``encode`` writes. A bomb gains nothing by it: before memory is taken, each section is checked to be long enough for
+its symbols.
+"""
 
 _HEAD = struct.Struct("<8sBBHIIQI")
-_ENTRY = struct.Struct("<BBHHHIIIf")
+_ENTRY = struct.Struct("<BBHHHIIIff")
 _FOOT = struct.Struct("<QI4s")
 FOOTER_SIZE = _FOOT.size
 
@@ -72,7 +82,15 @@ class Identity(BaseModel):
     """Digest of the token ids up to the end of this chunk, so that a swapped chunk is noticed."""
 
 
-class ChunkMeta(BaseModel):
+class _Required(BaseModel):
+    """What a reader has to know before it may make sense of the rest."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    requires: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=64)] = []
+
+
+class ChunkMeta(_Required):
     """Everything about a chunk that is not in its directory."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -91,7 +109,6 @@ class ChunkMeta(BaseModel):
     sinks: Annotated[int, Field(ge=0, le=64)] = 0
     rotary: Literal["none", "half"] = "none"
     theta: Annotated[float, Field(gt=1.0, lt=1e12)] = 10_000.0
-    requires: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=64)] = []
 
     @property
     def values(self) -> int:
@@ -117,9 +134,11 @@ class Section:
     payload
         Its bytes.
     symbols
-        CRC-32 of the quantised symbols: integers, so that the check holds on any device.
-    error
-        Root mean square error when it was encoded, in the codec's own weighting; 0 where none was measured.
+        CRC-32 of the section's place, its quantised symbols and whatever else it decodes to: integers, so that the
+        check holds on any device.
+    error, worst
+        Root mean square and largest error when it was encoded, in the codec's own weighting (of coefficients for
+        ``transform``, of keys and values themselves otherwise); 0 where nothing is lost.
     """
 
     kind: Kind
@@ -128,6 +147,7 @@ class Section:
     payload: Buffer
     symbols: int = 0
     error: float = 0.0
+    worst: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -142,6 +162,7 @@ class Entry:
     payload_crc: int
     symbols_crc: int
     error: float
+    worst: float
 
 
 @dataclass(frozen=True)
@@ -167,7 +188,15 @@ class Header:
             raise damaged(
                 "A section's bytes are not those that were written; fetch the chunk again.", entry.offset
             )
-        return Section(entry.kind, entry.first_layer, entry.layers, payload, entry.symbols_crc, entry.error)
+        return Section(
+            entry.kind,
+            entry.first_layer,
+            entry.layers,
+            payload,
+            entry.symbols_crc,
+            entry.error,
+            entry.worst,
+        )
 
 
 def damaged(message: str, offset: int = 0) -> DataLoss:
@@ -175,12 +204,36 @@ def damaged(message: str, offset: int = 0) -> DataLoss:
     return DataLoss(Reason.KV_DAMAGED, message, metadata={"offset": offset})
 
 
+def place(kind: Kind, first_layer: int, layers: int) -> int:
+    """Return what a section's symbol checksum starts from, so that it fits no other place in the chunk."""
+    return zlib.crc32(struct.pack("<BHH", kind, first_layer, layers))
+
+
 def pack(meta: ChunkMeta, sections: Sequence[Section]) -> bytes:
-    """Write a chunk."""
+    """Write a chunk.
+
+    Raises
+    ------
+    InvalidArgument
+        A section is longer than the directory can say.
+    """
+    if max(len(s.payload) for s in sections) >= 1 << 32:
+        raise InvalidArgument(
+            Reason.KV_TOO_LARGE, "A section comes to more than 4 GiB; cut the context into shorter chunks."
+        )
     text = json.dumps(meta.model_dump(exclude_defaults=True), separators=(",", ":")).encode()
     directory = b"".join(
         _ENTRY.pack(
-            s.kind, 0, s.first_layer, s.layers, 0, len(s.payload), zlib.crc32(s.payload), s.symbols, 0
+            s.kind,
+            0,
+            s.first_layer,
+            s.layers,
+            0,
+            len(s.payload),
+            zlib.crc32(s.payload),
+            s.symbols,
+            s.error,
+            s.worst,
         )
         for s in sections
     )
@@ -219,7 +272,9 @@ def header_size(data: Buffer) -> int:
     return size
 
 
-def read_header(data: Buffer, *, decoded_limit: int = DECODED_LIMIT) -> Header:
+def read_header(
+    data: Buffer, *, decoded_limit: int = DECODED_LIMIT, expansion_limit: int = EXPANSION_LIMIT
+) -> Header:
     """Parse and check a chunk's header; later bytes are not looked at.
 
     Parameters
@@ -228,6 +283,8 @@ def read_header(data: Buffer, *, decoded_limit: int = DECODED_LIMIT) -> Header:
         At least ``header_size(data)`` bytes.
     decoded_limit
         Bytes the chunk may decode to.
+    expansion_limit
+        Times its own length that it may decode to.
 
     Raises
     ------
@@ -245,31 +302,46 @@ def read_header(data: Buffer, *, decoded_limit: int = DECODED_LIMIT) -> Header:
     _, _, _, _, meta_length, count, total, crc = _HEAD.unpack_from(view)
     if zlib.crc32(view[_HEAD.size : size], zlib.crc32(view[: _HEAD.size - 4])) != crc:
         raise damaged("The chunk's header is damaged; fetch it again.")
+    text = bytes(view[_HEAD.size : _HEAD.size + meta_length])
     try:
-        meta = ChunkMeta.model_validate_json(bytes(view[_HEAD.size : _HEAD.size + meta_length]))
+        # First, for what is required may be the very thing that makes the rest of the header look wrong.
+        required = _Required.model_validate_json(text).requires
+        if required:
+            raise Unimplemented(
+                Reason.KV_FORMAT_UNKNOWN,
+                f"The chunk needs {', '.join(required)}, which this reader lacks; upgrade it.",
+                metadata={"requires": ",".join(required)},
+            )
+        meta = ChunkMeta.model_validate_json(text)
     except ValidationError as wrong:
         raise damaged(f"The chunk's header makes no sense: {wrong.errors()[0]['msg']}.", _HEAD.size) from None
-    if meta.requires:
-        raise Unimplemented(
-            Reason.KV_FORMAT_UNKNOWN, f"The chunk needs {', '.join(meta.requires)}, which this reader lacks."
-        )
     lines = [_ENTRY.unpack_from(view, _HEAD.size + meta_length + at * _ENTRY.size) for at in range(count)]
     starts = list(accumulate((line[5] for line in lines), initial=size))
     if starts[-1] + _FOOT.size != total:
         raise damaged("The chunk's sections do not add up to its length; fetch it again.")
     entries = []
     for line, offset in zip(lines, starts, strict=False):
-        kind, _, first, layers, _, length, payload_crc, symbols_crc, error = line
+        kind, _, first, layers, _, length, payload_crc, symbols_crc, error, worst = line
         if kind not in set(Kind) or layers < 1 or first + layers > meta.layers:
             raise damaged("The chunk's directory names layers or kinds that do not exist.", offset)
-        entries.append(Entry(Kind(kind), first, layers, offset, length, payload_crc, symbols_crc, error))
+        if not (math.isfinite(error) and math.isfinite(worst)):
+            raise damaged("The chunk's directory gives errors that are no numbers.", offset)
+        entries.append(
+            Entry(Kind(kind), first, layers, offset, length, payload_crc, symbols_crc, error, worst)
+        )
     if meta.sinks > meta.tokens:
         raise damaged("The chunk says it has more sink tokens than tokens.")
-    if meta.decoded_bytes > min(decoded_limit, total * EXPANSION_LIMIT):
+    if meta.rotary != "none" and meta.key_dim % 2:
+        raise damaged("The chunk says it rotates heads of an odd number of elements.")
+    if meta.decoded_bytes > min(decoded_limit, total * expansion_limit):
         raise ResourceExhausted(
             Reason.KV_TOO_LARGE,
             f"The chunk would decode to {meta.decoded_bytes} bytes; ask for a smaller one or raise the limit.",
-            metadata={"decoded_bytes": meta.decoded_bytes, "limit": decoded_limit},
+            metadata={
+                "decoded_bytes": meta.decoded_bytes,
+                "limit": decoded_limit,
+                "expansion_limit": expansion_limit,
+            },
         )
     return Header(meta, tuple(entries), size, total, crc)
 

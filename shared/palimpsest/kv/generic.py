@@ -4,6 +4,7 @@ Means, steps and a table number for each channel travel with the chunk; the tabl
 integer arithmetic, the same everywhere. It takes about twice the bytes of a calibrated profile.
 """
 
+import math
 import zlib
 from collections.abc import Sequence
 from functools import cache
@@ -11,12 +12,13 @@ from functools import cache
 import numpy as np
 import torch
 
-from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged
+from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
 from palimpsest.kv.layout import KeyValues
 from palimpsest.kv.quantiser import (
     ZERO,
     count_symbols,
     dequantise,
+    measure_error,
     pack_symbols,
     plain_centres,
     quantise,
@@ -58,6 +60,7 @@ def encode_group(
     centred = x - mean.float()
     deviation = centred.view(kv.tokens, layers, -1).square().mean((0, 2)).sqrt().clamp_min(1e-8)
     cost = geometric_tables().cost()
+    kind = (Kind.KEYS, Kind.VALUES)[component]
     result = {}
     for name in levels:
         steps = (deviation * STEPS[name]).float()
@@ -66,11 +69,17 @@ def encode_group(
         counts = np.zeros((x.shape[1], ALPHABET), dtype=np.uint32)
         count_symbols(symbols, counts)
         classes = np.argmin(counts @ cost.T, axis=1).astype(np.uint8)
-        side = zlib.compress(classes.tobytes() + mean.numpy().astype("<f2").tobytes(), 9)
-        head = np.uint32(len(side)).astype("<u4").tobytes() + steps.numpy().astype("<f4").tobytes()
+        scales = steps.numpy().astype("<f4").tobytes()
+        columns = classes.tobytes() + mean.numpy().astype("<f2").tobytes()
+        side = zlib.compress(columns, 9)
+        head = np.uint32(len(side)).astype("<u4").tobytes() + scales
         payload = head + side + pack_symbols(symbols, escapes, classes, geometric_tables())
-        kind = (Kind.KEYS, Kind.VALUES)[component]
-        result[name] = Section(kind, first, layers, payload, symbol_checksum(symbols, escapes))
+        units = steps.repeat_interleave(x.shape[1] // layers).numpy()
+        squares, worst = measure_error(
+            cells.numpy(), symbols, 1.0, np.zeros(x.shape[1], dtype=np.uint8), plain_centres(1), units
+        )
+        crc = symbol_checksum(symbols, escapes, zlib.crc32(scales + columns, place(kind, first, layers)))
+        result[name] = Section(kind, first, layers, payload, crc, math.sqrt(squares / x.numel()), worst)
     return result
 
 
@@ -102,7 +111,8 @@ def decode_group(section: Section, meta: ChunkMeta, out: KeyValues) -> None:
     if (classes >= TABLES).any() or not np.isfinite(mean).all():
         raise damaged("A section's tables do not exist; fetch the chunk again.")
     symbols, escapes = unpack_symbols(view[at + side :], tokens, classes, geometric_tables())
-    if symbol_checksum(symbols, escapes) != section.symbols:
+    before = zlib.crc32(bytes(view[4:at]) + raw, place(section.kind, section.first_layer, section.layers))
+    if symbol_checksum(symbols, escapes, before) != section.symbols:
         raise damaged("A section decodes to other symbols than it was made from; fetch the chunk again.")
     cells = dequantise(symbols, escapes, 1.0, np.zeros(width, dtype=np.uint8), plain_centres(1))
     x = torch.from_numpy(cells * np.repeat(steps, width // section.layers) + mean)

@@ -127,11 +127,15 @@ class KeyValues:
 
     def chunks(self, tokens: int) -> "list[KeyValues]":
         """Cut into stretches of ``tokens``; the last may be shorter, and none is lost."""
+        if tokens < 1:
+            raise InvalidArgument(Reason.KV_RANGE, "A chunk has at least one token.")
         return [self[at : min(at + tokens, self.tokens)] for at in range(0, self.tokens, tokens)]
 
     @staticmethod
     def join(parts: "list[KeyValues]") -> "KeyValues":
         """Put consecutive stretches together again."""
+        if not parts or len({(part.geometry, part.keys.dtype) for part in parts}) != 1:
+            raise InvalidArgument(Reason.KV_SHAPE, "Give stretches, all of one shape and type.")
         for before, after in pairwise(parts):
             if after.start != before.start + before.tokens:
                 raise InvalidArgument(
@@ -157,7 +161,9 @@ def from_cache(cache: "DynamicCache", row: int = 0) -> KeyValues:
     Raises
     ------
     Unimplemented
-        A layer keeps a window or a state in place of all positions.
+        A layer keeps a window, a state or quantised numbers in place of all positions.
+    InvalidArgument
+        The cache is empty, has no such row, or layers of different shapes.
     """
     from transformers.cache_utils import DynamicLayer
 
@@ -168,6 +174,16 @@ def from_cache(cache: "DynamicCache", row: int = 0) -> KeyValues:
                 f"{type(layer).__name__} does not keep all positions; recompute such models from their text.",
             )
     layers: list[Any] = list(cache.layers)
+    if not layers or not all(layer.is_initialized for layer in layers):
+        raise InvalidArgument(Reason.KV_SHAPE, "The cache is empty; run the model on the context first.")
+    if len({(layer.keys.shape, layer.values.shape) for layer in layers}) != 1:
+        raise InvalidArgument(
+            Reason.KV_SHAPE, "The layers differ in shape; only caches of even layers are coded."
+        )
+    if not 0 <= row < layers[0].keys.shape[0]:
+        raise InvalidArgument(
+            Reason.KV_RANGE, f"The cache has rows 0 to {layers[0].keys.shape[0] - 1}; there is no row {row}."
+        )
     return KeyValues(
         torch.stack([layer.keys[row] for layer in layers]),
         torch.stack([layer.values[row] for layer in layers]),

@@ -2,7 +2,8 @@
 
 A number is sign and exponent, which are predictable within a channel and entropy-coded with tables that travel in the
 section, and a mantissa, which is not and is packed as it is (without trailing zeros that all share: float32 caches
-that came out of a bfloat16 model cost no more than bfloat16).
+that came out of a bfloat16 model cost no more than bfloat16). A section that coding would make longer, such as one of
+random bits, holds the numbers as they are: the level never takes more than the cache, a few bytes a section apart.
 """
 
 import struct
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged
+from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
 from palimpsest.kv.layout import KeyValues
 from palimpsest.kv.quantiser import choose_classes, count_symbols, symbol_checksum
 from palimpsest.kv.rans import ALPHABET, TOTAL, Tables, decode, encode, frequencies_from_counts, jit
@@ -23,6 +24,8 @@ TABLES = 16
 FAR = 127
 """Exponents this far below a section's largest are escaped."""
 _HEAD = struct.Struct("<BBHII")
+HEAD_SIZE = _HEAD.size
+"""Bytes that a section may be longer than its numbers."""
 
 
 class _Format(NamedTuple):
@@ -42,8 +45,8 @@ def encode_group(kv: KeyValues, component: int, first: int, layers: int) -> Sect
     """Code keys (0) or values (1) of a group of layers so that every bit comes back."""
     form = _FORMATS[kv.dtype_name]
     part = kv.part(component)[first : first + layers].contiguous()
-    bits = part.view(form.integer).permute(2, 0, 1, 3).reshape(kv.tokens, -1).contiguous().numpy()
-    bits = bits.view(np.uint32 if bits.itemsize == 4 else np.uint16).astype(np.uint32)
+    rows = part.view(form.integer).permute(2, 0, 1, 3).reshape(kv.tokens, -1).contiguous().numpy()
+    bits = rows.view(np.uint32 if rows.itemsize == 4 else np.uint16).astype(np.uint32)
     exponents = bits >> form.mantissa & ((1 << form.exponent) - 1)
     top = int(exponents.max())
     below = top - exponents
@@ -69,8 +72,13 @@ def encode_group(kv: KeyValues, component: int, first: int, layers: int) -> Sect
             encode(symbols, classes, tables),
         ]
     )
-    crc = symbol_checksum(symbols, escapes.astype(np.int32))
-    return Section((Kind.KEYS, Kind.VALUES)[component], first, layers, payload, crc)
+    kind = (Kind.KEYS, Kind.VALUES)[component]
+    before = _before(place(kind, first, layers), top, shift, packed)
+    crc = symbol_checksum(symbols, escapes.astype(np.int32), before)
+    if len(payload) > _HEAD.size + rows.nbytes:
+        plain = rows.astype(rows.dtype.newbyteorder("<")).tobytes()
+        payload, crc = _HEAD.pack(0, 0, 0, 0, 0) + plain, zlib.crc32(plain, place(kind, first, layers))
+    return Section(kind, first, layers, payload, crc)
 
 
 def decode_group(section: Section, meta: ChunkMeta, out: KeyValues) -> None:
@@ -90,7 +98,14 @@ def decode_group(section: Section, meta: ChunkMeta, out: KeyValues) -> None:
         raise damaged("A section is cut short; fetch the chunk again.")
     top, shift, tables, side, count = _HEAD.unpack_from(view)
     size = meta.tokens * width
-    if shift > form.mantissa or not 0 < tables <= ALPHABET or count > size or top >> form.exponent:
+    before = place(section.kind, section.first_layer, section.layers)
+    if not tables:
+        plain = view[_HEAD.size :]
+        if len(plain) != size * form.integer.itemsize or zlib.crc32(plain, before) != section.symbols:
+            raise damaged("A section of plain numbers has the wrong size or checksum; fetch the chunk again.")
+        _place(np.frombuffer(plain, dtype=f"<i{form.integer.itemsize}"), target)
+        return
+    if shift > form.mantissa or tables > ALPHABET or count > size or top >> form.exponent:
         raise damaged("A lossless section's header makes no sense; fetch the chunk again.")
     packed = (size * (form.mantissa - shift) + 7) // 8
     if _HEAD.size + side + count + packed > len(view):
@@ -100,10 +115,14 @@ def decode_group(section: Section, meta: ChunkMeta, out: KeyValues) -> None:
     escapes = np.frombuffer(view, dtype=np.uint8, count=count, offset=at)
     at += count
     symbols = decode(view[at + packed :], meta.tokens, classes, Tables(frequencies))
-    if symbol_checksum(symbols, escapes.astype(np.int32)) != section.symbols:
+    kept = np.frombuffer(view, dtype=np.uint8, count=packed, offset=at)
+    if (
+        symbol_checksum(symbols, escapes.astype(np.int32), _before(before, top, shift, kept))
+        != section.symbols
+    ):
         raise damaged("A section decodes to other symbols than it was made from; fetch the chunk again.")
     mantissas = np.empty(size, dtype=np.uint32)
-    _unpack(np.frombuffer(view, dtype=np.uint8, count=packed, offset=at), form.mantissa - shift, mantissas)
+    _unpack(kept, form.mantissa - shift, mantissas)
     below = (symbols & 0x7F).astype(np.int64)
     far = below == FAR
     if int(far.sum()) != count or (below > top)[~far].any() or (escapes > max(0, top - FAR)).any():
@@ -113,10 +132,19 @@ def decode_group(section: Section, meta: ChunkMeta, out: KeyValues) -> None:
     signs = (symbols >> 7).astype(np.uint32)
     bits = signs << (form.exponent + form.mantissa) | exponents.astype(np.uint32) << form.mantissa
     bits |= mantissas.reshape(bits.shape) << shift
-    whole = bits.astype(np.uint32 if form.integer is torch.int32 else np.uint16)
-    flat = torch.from_numpy(whole.view(np.int32 if form.integer is torch.int32 else np.int16))
+    _place(bits.astype(f"<u{form.integer.itemsize}").view(f"<i{form.integer.itemsize}"), target)
+
+
+def _before(place: int, top: int, shift: int, packed: np.ndarray) -> int:
+    """Begin a section's checksum with all that its symbols do not say."""
+    return zlib.crc32(np.ascontiguousarray(packed).data, zlib.crc32(bytes([top, shift]), place))
+
+
+def _place(numbers: np.ndarray, target: torch.Tensor) -> None:
+    """Write numbers, given by their bits token by token, into a group of layers."""
     layers, heads, tokens, dim = target.shape
-    target.copy_(flat.view(target.dtype).view(tokens, layers, heads, dim).permute(1, 2, 0, 3))
+    flat = torch.from_numpy(numbers.astype(numbers.dtype.newbyteorder("="))).view(target.dtype)
+    target.copy_(flat.view(tokens, layers, heads, dim).permute(1, 2, 0, 3))
 
 
 def _side(data: memoryview, width: int, tables: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,7 +159,9 @@ def _side(data: memoryview, width: int, tables: int) -> tuple[np.ndarray, np.nda
         raise damaged("A lossless section's tables have the wrong size; fetch the chunk again.")
     classes = np.frombuffer(raw, dtype=np.uint8, count=width)
     frequencies = np.frombuffer(raw, dtype="<u2", offset=width).reshape(ALPHABET, tables).T
-    if (classes >= tables).any() or (frequencies.sum(1, dtype=np.int64) != TOTAL).any():
+    # A frequency of 0 is what no encoder writes: it would let a few bytes stand for any number of symbols.
+    wrong = (frequencies.sum(1, dtype=np.int64) != TOTAL).any() or not frequencies.all()
+    if wrong or (classes >= tables).any():
         raise damaged("A lossless section's tables do not fit; fetch the chunk again.")
     return classes, np.ascontiguousarray(frequencies)
 

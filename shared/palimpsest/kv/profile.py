@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -226,7 +227,7 @@ class CalibrationProfile:
             tensors = load(data)
             profile = cls._build(facts, tensors)
             profile._check()
-        except (SafetensorError, ValueError, KeyError, TypeError, IndexError) as wrong:
+        except (SafetensorError, ValueError, TypeError, LookupError, ArithmeticError) as wrong:
             raise InvalidArgument(
                 Reason.KV_PROFILE_INVALID,
                 f"These bytes are no calibration profile ({wrong}); calibrate again.",
@@ -288,10 +289,28 @@ class CalibrationProfile:
                 len(level.frequencies),
                 ALPHABET,
             )
-            bounded = level.step > 0 and (level.kept >= 0).all() and (level.kept <= wide).all()
+            room = np.array([[layers * width for _, layers in self.groups] for width in widths])
+            fits = fits and bool(np.isfinite(level.centres).all())
+            bounded = 0 < level.step < math.inf and (level.kept >= 0).all() and (level.kept <= room).all()
             if not fits or not bounded or level.classes.max() >= len(level.frequencies):
                 raise ValueError("a level's tables do not fit")
+            if not level.frequencies.all():
+                raise ValueError("a level's tables leave out symbols")
             _ = level.tables
+        if self.classic:
+            self._check_classic(self.classic, (2, self.geometry.layers, max(widths)))
+
+    @staticmethod
+    def _check_classic(classic: ClassicTables, shape: tuple[int, int, int]) -> None:
+        for part, least in ((classic.mean, -math.inf), (classic.anchor_scale, 0), (classic.delta_scale, 0)):
+            if part.shape != shape or not (np.isfinite(part) & (part > least)).all():
+                raise ValueError("a classic mean or scale of the wrong shape or not finite")
+        for scale, classes, frequencies in classic.levels.values():
+            if not 0 < scale < math.inf or classes.shape != (2, *shape) or not frequencies.all():
+                raise ValueError("the classic tables do not fit")
+            if classes.max() >= len(frequencies):
+                raise ValueError("the classic tables do not fit")
+        _ = classic.tables
 
     def require(self, geometry: Geometry, profile_id: str = "") -> None:
         """Check that a cache or a stream belongs to this profile.

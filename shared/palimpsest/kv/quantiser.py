@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.kv.container import Buffer, damaged
 from palimpsest.kv.rans import ALPHABET, Tables, decode, encode, jit
 
@@ -30,6 +31,11 @@ def quantise(coefficients: np.ndarray, step: float, kept: int) -> tuple[np.ndarr
     -------
     tuple
         Symbols ``[tokens, kept]`` uint8, and the cells of the escapes in reading order, int32.
+
+    Raises
+    ------
+    InvalidArgument
+        A coefficient lies more than 2**31 cells away.
     """
     symbols = np.empty((len(coefficients), kept), dtype=np.uint8)
     escapes = int(_cells(coefficients, np.float32(1.0 / step), symbols))
@@ -37,7 +43,12 @@ def quantise(coefficients: np.ndarray, step: float, kept: int) -> tuple[np.ndarr
         return symbols, np.empty(0, dtype=np.int32)
     where = symbols == ESCAPE
     cells = np.rint(coefficients[:, :kept][where].astype(np.float64) / step)
-    return symbols, np.clip(cells, -(2**31) + 1, 2**31 - 1).astype(np.int32)
+    if not (np.abs(cells) < 2**31).all():
+        raise InvalidArgument(
+            Reason.KV_NOT_FINITE,
+            "The cache has numbers too far from all others for this level; only the lossless level carries those.",
+        )
+    return symbols, cells.astype(np.int32)
 
 
 def dequantise(
@@ -68,6 +79,29 @@ def dequantise(
     if len(escapes):
         out[symbols == ESCAPE] = escapes.astype(np.float32) * np.float32(step)
     return out
+
+
+def measure_error(
+    coefficients: np.ndarray,
+    symbols: np.ndarray,
+    step: float,
+    classes: np.ndarray,
+    centres: np.ndarray,
+    units: np.ndarray,
+) -> tuple[float, float]:
+    """Return the sum of squares and the largest of the errors that quantising made.
+
+    Parameters
+    ----------
+    coefficients
+        ``[tokens, width]`` float32; columns beyond the symbols' count as quantised to zero.
+    symbols, step, classes, centres
+        As in ``dequantise``.
+    units
+        ``[width]`` float32, what an error in each column is multiplied by.
+    """
+    total, worst = _measure(coefficients, symbols, np.float32(step), classes, centres, units)
+    return float(total), float(worst)
 
 
 def pack_symbols(symbols: np.ndarray, escapes: np.ndarray, classes: np.ndarray, tables: Tables) -> bytes:
@@ -188,6 +222,32 @@ def _cells(coefficients: np.ndarray, scale: np.float32, symbols: np.ndarray) -> 
             escapes += not inside
             symbols[token, column] = np.uint8(np.int32(cell) + 128) if inside else np.uint8(0)
     return escapes
+
+
+@jit
+def _measure(
+    coefficients: np.ndarray,
+    symbols: np.ndarray,
+    step: np.float32,
+    classes: np.ndarray,
+    centres: np.ndarray,
+    units: np.ndarray,
+) -> tuple[float, float]:
+    tokens, width = coefficients.shape
+    kept = symbols.shape[1]
+    total = 0.0
+    worst = 0.0
+    for token in range(tokens):
+        for column in range(width):
+            value = coefficients[token, column]
+            rebuilt = np.float32(0)
+            if column < kept:
+                symbol = symbols[token, column]
+                rebuilt = (np.rint(value / step) if symbol == 0 else centres[classes[column], symbol]) * step
+            error = abs(value - rebuilt) * units[column]
+            total += error * error
+            worst = max(worst, error)
+    return total, worst
 
 
 @jit

@@ -77,4 +77,8 @@ class Rotary:
         """Write ``[tokens, layers * heads * dim]`` into ``target``, rotated if keys, in the target's type."""
         layers, heads, tokens, dim = target.shape
         part = x.view(tokens, layers, heads, dim).permute(1, 2, 0, 3)
-        target.copy_(self.turn(part, start, back=False) if keys else part)
+        part = self.turn(part, start, back=False) if keys else part
+        if target.dtype is torch.float16:
+            # What lay near the largest float16 may have been rounded to beyond it, which must not become infinity.
+            part = part.clamp(-65504, 65504)
+        target.copy_(part)

@@ -4,22 +4,35 @@ Attention rests on them whatever they say (attention sinks), and they look like 
 they would cost quality out of proportion, and 8 bits are as good as exact.
 """
 
+import math
+import zlib
+
 import numpy as np
 import torch
 
-from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged
+from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
 from palimpsest.kv.layout import KeyValues
 
 
 def encode_sinks(kv: KeyValues, first: int, layers: int) -> Section:
     """Code keys and values of the sink tokens ``kv`` in a group of layers."""
-    payload = []
+    payload, squares, worst, count = [], 0.0, 0.0, 0
     for component in (0, 1):
         part = kv.part(component)[first : first + layers].float()
         scale = (part.abs().amax(-1, keepdim=True) / 127).clamp_min(1e-12)
         cells = (part / scale).round().to(torch.int8)
         payload += [scale.numpy().astype("<f4").tobytes(), cells.numpy().tobytes()]
-    return Section(Kind.SINKS, first, layers, b"".join(payload))
+        away = (part - cells * scale).abs()
+        squares, worst = squares + float(away.double().square().sum()), max(worst, float(away.max()))
+        count += away.numel()
+    whole = b"".join(payload)
+    crc = zlib.crc32(whole, place(Kind.SINKS, first, layers))
+    return Section(Kind.SINKS, first, layers, whole, crc, math.sqrt(squares / count), worst)
+
+
+def sink_bytes(meta: ChunkMeta, layers: int) -> int:
+    """Return how long a section of sink tokens is: it depends on its shape alone."""
+    return layers * meta.kv_heads * meta.sinks * (8 + meta.key_dim + meta.value_dim)
 
 
 def decode_sinks(section: Section, meta: ChunkMeta, out: KeyValues) -> None:
@@ -28,12 +41,17 @@ def decode_sinks(section: Section, meta: ChunkMeta, out: KeyValues) -> None:
     Raises
     ------
     DataLoss
-        The section has not the size its chunk asks for.
+        The section has not the size its chunk asks for, or belongs elsewhere.
     """
     rows = section.layers * meta.kv_heads * meta.sinks
     sizes = [rows * (4 + dim) for dim in (meta.key_dim, meta.value_dim)]
     if sum(sizes) != len(section.payload):
         raise damaged("A section of sink tokens has the wrong size; fetch the chunk again.")
+    if (
+        zlib.crc32(section.payload, place(section.kind, section.first_layer, section.layers))
+        != section.symbols
+    ):
+        raise damaged("A section of sink tokens is not the one written here; fetch the chunk again.")
     at = 0
     for component, dim in enumerate((meta.key_dim, meta.value_dim)):
         scale = np.frombuffer(section.payload, dtype="<f4", count=rows, offset=at)

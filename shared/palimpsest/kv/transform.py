@@ -4,6 +4,7 @@ Sections come in layer order: for each group of layers the sinks (first chunk on
 reader can use the first layers while the last are on their way.
 """
 
+import math
 import platform
 from collections.abc import Sequence
 from functools import cache
@@ -11,21 +12,17 @@ from functools import cache
 import numpy as np
 import torch
 
-from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged
+from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
 from palimpsest.kv.layout import KeyValues
 from palimpsest.kv.profile import CalibrationProfile, LevelTables
 from palimpsest.kv.quantiser import (
-    ESCAPE,
     dequantise,
+    measure_error,
     pack_symbols,
     quantise,
     symbol_checksum,
     unpack_symbols,
 )
-
-SAMPLED = 8
-"""One token in so many is decoded again for the error a section reports."""
-NO_ESCAPES = np.empty(0, dtype=np.int32)
 
 
 def coefficients(kv: KeyValues, profile: CalibrationProfile, component: int, group: int) -> np.ndarray:
@@ -65,16 +62,11 @@ def encode_group(
         classes = _classes(level, component, group)
         symbols, escapes = quantise(y, level.step, len(classes))
         payload = pack_symbols(symbols, escapes, classes, level.tables)
-        some = slice(None, None, SAMPLED)
-        exact = y[some, : len(classes)]
-        rebuilt = np.where(
-            symbols[some] == ESCAPE,
-            exact,
-            dequantise(symbols[some], NO_ESCAPES, level.step, classes, level.centres),
+        squares, worst = measure_error(
+            y, symbols, level.step, classes, level.centres, np.ones(y.shape[1], dtype=np.float32)
         )
-        error = float(np.sqrt(np.mean(np.square(exact - rebuilt))))
-        crc = symbol_checksum(symbols, escapes)
-        result[name] = Section(kind, first, layers, payload, crc, error)
+        crc = symbol_checksum(symbols, escapes, place(kind, first, layers))
+        result[name] = Section(kind, first, layers, payload, crc, math.sqrt(squares / y.size), worst)
     return result
 
 
@@ -99,13 +91,12 @@ def decode_group(section: Section, meta: ChunkMeta, profile: CalibrationProfile,
     """
     level = profile.level(meta.level)
     component = 0 if section.kind is Kind.KEYS else 1
-    if (section.first_layer, section.layers) not in profile.groups:
-        raise damaged("A section covers layers that are no group of the profile.")
-    group = profile.groups.index((section.first_layer, section.layers))
+    group = group_of(profile, section.first_layer, section.layers)
     classes = _classes(level, component, group)
     tokens = meta.tokens - meta.sinks
     symbols, escapes = unpack_symbols(section.payload, tokens, classes, level.tables)
-    if symbol_checksum(symbols, escapes) != section.symbols:
+    before = place(section.kind, section.first_layer, section.layers)
+    if symbol_checksum(symbols, escapes, before) != section.symbols:
         raise damaged("A section decodes to other symbols than it was made from; fetch the chunk again.")
     y = torch.from_numpy(dequantise(symbols, escapes, level.step, classes, level.centres))
     mean = profile.mean(component, group)
@@ -116,6 +107,19 @@ def decode_group(section: Section, meta: ChunkMeta, profile: CalibrationProfile,
         x = torch.addmm(mean, y, profile.inverse(component, group)[: len(classes)])
     target = out.part(component)[section.first_layer : section.first_layer + section.layers, :, meta.sinks :]
     profile.rotary.unflatten(x, target, meta.start + meta.sinks, keys=component == 0)
+
+
+def group_of(profile: CalibrationProfile, first: int, layers: int) -> int:
+    """Return which group of the profile some layers are.
+
+    Raises
+    ------
+    DataLoss
+        They are none.
+    """
+    if (first, layers) not in profile.groups:
+        raise damaged("A section covers layers that are no group of the profile.")
+    return profile.groups.index((first, layers))
 
 
 @cache

@@ -1,37 +1,29 @@
 """Chunks to bytes and back: every codec, level, type and length, and what must be refused."""
 
-import os
-
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from palimpsest.errors import (
-    DataLoss,
-    FailedPrecondition,
-    InvalidArgument,
-    PalimpsestError,
-    ResourceExhausted,
-    Unimplemented,
-)
+from palimpsest.errors import InvalidArgument
 from palimpsest.kv import (
     LEVELS,
     CalibrationProfile,
     ChunkReader,
-    Identity,
     KeyValues,
     Rotary,
     calibrate,
-    container,
     decode,
     encode,
     from_cache,
     read_header,
     to_cache,
 )
+from palimpsest.kv.container import Kind
 from palimpsest.kv.sensitivity import measure
+from palimpsest.kv.transform import coefficients
 
 from .conftest import ROTARY, make_cache
 
@@ -158,137 +150,45 @@ def test_a_damaged_profile_is_refused_or_has_another_id(profile, data):
     assert other.id != profile.id or other.to_bytes() == profile.to_bytes()
 
 
-def test_another_profile_model_or_shape_is_refused(profile):
-    kv = make_cache(4, 40)
-    mine = Identity(model="a", tokenizer="t", prefix="p")
-    data = encode(kv, profile=profile, identity=mine)["balanced"]
-    assert decode(data, profile=profile, identity=mine).tokens == 40
-    for wrong in (
-        Identity(model="b", tokenizer="t", prefix="p"),
-        Identity(model="a", tokenizer="t", prefix="q"),
-    ):
-        with pytest.raises(FailedPrecondition, match="another"):
-            decode(data, profile=profile, identity=wrong)
-    other = calibrate([make_cache(30), make_cache(31)], rotary=ROTARY, classic=False)
-    with pytest.raises(FailedPrecondition, match="another calibration profile"):
-        decode(data, profile=other)
-    with pytest.raises(FailedPrecondition):
-        decode(data)
-    with pytest.raises(FailedPrecondition):
-        encode(kv)
-    with pytest.raises(FailedPrecondition):
-        encode(KeyValues(kv.keys[:3], kv.values[:3]), profile=profile)
-    with pytest.raises(FailedPrecondition):
-        encode(kv, codec="classic", profile=other)
+@pytest.mark.parametrize("codec", ["transform", "classic", "generic"])
+def test_sections_record_the_error_they_were_coded_with(profile, codec):
+    kv = make_cache(6, 120, torch.float32)
+    coded = encode(kv, levels=["near-lossless", "smallest"], codec=codec, profile=profile, rotary=ROTARY)
+    fine, coarse = (read_header(data).entries for data in coded.values())
+    for a, b in zip(fine, coarse, strict=True):
+        assert 0 < a.error < a.worst
+        assert (a.error == b.error) if a.kind is Kind.SINKS else (a.error < b.error < b.worst)
+    if codec == "transform":
+        return  # measured in weighted coefficients, not in keys and values
+    back = decode(coded["smallest"], profile=profile)
+    for entry in coarse:
+        if entry.kind is Kind.SINKS:
+            continue
+        component = 0 if entry.kind is Kind.KEYS else 1
+        layers = slice(entry.first_layer, entry.first_layer + entry.layers)
+        away = (kv.part(component) - back.part(component))[layers, :, 4:]
+        # Turning keys back keeps the root mean square but not the largest.
+        assert float(away.square().mean().sqrt()) == pytest.approx(entry.error, rel=2e-3)
+        if component == 1 or codec == "classic":
+            assert float(away.abs().max()) == pytest.approx(entry.worst, rel=2e-3)
 
 
-def test_what_can_never_work_says_so(profile):
-    kv = make_cache(4, 40)
-    broken = KeyValues(kv.keys.clone(), kv.values)
-    broken.keys[0, 0, 0, 0] = float("nan")
-    for wrong in (
-        lambda: encode(kv, levels=["finest"], profile=profile),
-        lambda: encode(kv, levels=["finest"], codec="generic"),
-        lambda: encode(kv, levels=[], profile=profile),
-        lambda: encode(kv, codec="zip", profile=profile),
-        lambda: encode(broken, profile=profile),
-        lambda: KeyValues(kv.keys[0], kv.values),
-        lambda: KeyValues(kv.keys, kv.values.float()),
-        lambda: KeyValues(kv.keys.int(), kv.values.int()),
-        lambda: KeyValues(kv.keys[:, :, :0], kv.values[:, :, :0]),
-        lambda: Rotary("odd"),
-        lambda: calibrate([], rotary=ROTARY),
-        lambda: calibrate([make_cache(1, 3)], rotary=ROTARY),
-    ):
-        with pytest.raises(InvalidArgument):
-            wrong()
-    with pytest.raises(PalimpsestError):
-        _ = kv[40:]
+def test_the_transform_codec_records_the_error_of_its_coefficients(profile):
+    kv = make_cache(6, 120, torch.float32)
+    data = encode(kv, levels=["compact"], profile=profile)["compact"]
+    back = decode(data, profile=profile)
+    for entry in read_header(data).entries:
+        if entry.kind is Kind.SINKS:
+            continue
+        component, group = (0 if entry.kind is Kind.KEYS else 1), int(entry.first_layer > 0)
+        one, two = (coefficients(part[4:], profile, component, group) for part in (kv, back))
+        assert np.sqrt(np.square(one - two).mean()) == pytest.approx(entry.error, rel=1e-2)
+        assert np.abs(one - two).max() == pytest.approx(entry.worst, rel=1e-2)
 
 
-def test_limits_hold_before_memory_is_taken(profile):
-    kv = make_cache(4, 40)
-    data = encode(kv, profile=profile)["balanced"]
-    with pytest.raises(ResourceExhausted):
-        decode(data, profile=profile, decoded_limit=1000)
-    meta, sections = container.unpack(data)
-    bomb = container.pack(
-        meta.model_copy(update={"tokens": 1 << 20, "layers": 4096, "kv_heads": 4096}), sections
-    )
-    with pytest.raises(ResourceExhausted):
-        decode(bomb, profile=profile)
-    for sections_ in (sections[1:], sections[::-1], [*sections, sections[-1]]):
-        with pytest.raises(DataLoss):
-            decode(container.pack(meta, sections_), profile=profile)
-    with pytest.raises(Unimplemented):
-        decode(
-            container.pack(meta.model_copy(update={"requires": ["holography"]}), sections), profile=profile
-        )
-
-
-CODECS = ["transform", "classic", "generic", "lossless"]
-CASES = int(os.environ.get("PALIMPSEST_FUZZ_CASES", "300"))
-
-
-@pytest.fixture(scope="module")
-def streams(profile) -> dict[str, bytes]:
-    kv = make_cache(4, 30)
-    coded = {name: encode(kv, codec=name, profile=profile, rotary=ROTARY)["balanced"] for name in CODECS[:3]}
-    return coded | encode(kv, levels=["lossless"])
-
-
-@given(
-    codec=st.sampled_from(CODECS),
-    kind=st.sampled_from(["flip", "cut", "grow", "splice", "zero"]),
-    data=st.data(),
-)
-@settings(max_examples=CASES, deadline=None)
-def test_no_damage_goes_unnoticed(streams, profile, codec, kind, data):
-    good = streams[codec]
-    at = data.draw(st.integers(0, len(good) - 1))
-    bad = bytearray(good)
-    if kind == "flip":
-        bad[at] ^= 1 << data.draw(st.integers(0, 7))
-    elif kind == "cut":
-        bad = bad[:at]
-    elif kind == "grow":
-        bad[at:at] = data.draw(st.binary(min_size=1, max_size=9))
-    elif kind == "splice":
-        other = streams[data.draw(st.sampled_from(CODECS))]
-        bad = bad[:at] + other[min(at, len(other)) :]
-    else:
-        bad[at : at + data.draw(st.integers(1, 64))] = bytes(8)
-    if bytes(bad) in streams.values():
-        return
-    with pytest.raises((InvalidArgument, DataLoss, FailedPrecondition, ResourceExhausted, Unimplemented)):
-        decode(bytes(bad), profile=profile)
-
-
-@given(codec=st.sampled_from(CODECS), data=st.data())
-@settings(max_examples=150, deadline=None)
-def test_damage_with_a_matching_checksum_still_raises_nothing_unexpected(streams, profile, codec, data):
-    meta, sections = container.unpack(streams[codec])
-    at = data.draw(st.integers(0, len(sections) - 1))
-    payload = bytearray(sections[at].payload)
-    for _ in range(data.draw(st.integers(1, 3))):
-        payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
-    payload = payload[: data.draw(st.integers(0, len(payload)))]
-    forged = [*sections]
-    forged[at] = container.Section(
-        sections[at].kind, sections[at].first_layer, sections[at].layers, bytes(payload), sections[at].symbols
-    )
-    with pytest.raises(PalimpsestError) if sections[at].payload[: len(payload)] == payload else _either():
-        decode(container.pack(meta, forged), profile=profile)
-
-
-class _either:
-    """Allow success or an error of the catalogue; nothing else."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, trace):
-        return kind is not None and issubclass(kind, PalimpsestError)
+def test_lossless_records_no_error():
+    header = read_header(encode(make_cache(6), levels=["lossless"])["lossless"])
+    assert {(entry.error, entry.worst) for entry in header.entries} == {(0.0, 0.0)}
 
 
 def test_a_real_cache_goes_through_and_generation_goes_on(tiny_model):

@@ -3,7 +3,8 @@
 Two lanes work at once (CacheGen section 5.3 and appendix C.1, and the idea of Cake): the compute lane recomputes chunks
 from the front, exactly, from their text, while the network lane fetches coded chunks from the back, until they meet. At
 every chunk boundary the controller looks for a split point and a level for what is left: in time, with the least loss.
-It plans against less bandwidth than it sees, and commits to nothing but the next chunk of each lane.
+It plans against less bandwidth than it sees, prefers plans that end well before the deadline to small gains, and
+commits to nothing but the next chunk of each lane.
 
 Pure and deterministic: times come in as arguments, decisions go out as data with what they were based on.
 """
@@ -18,10 +19,14 @@ from palimpsest.errors import InvalidArgument, Reason
 Mode = Literal["quality", "delay"]
 SMOOTHING = 0.6
 """Weight of the newest receipt in the running mean of the bandwidth."""
-CAUTION = 0.65
+CAUTION = 0.75
 """Share of the estimated bandwidth that plans count on: traces that dip must not break the deadline."""
 MARGIN = 0.1
 """Share of the deadline that plans leave unused."""
+RISK = 0.3
+"""Share of the coarsest level's loss that a plan counts as losing if it ends with the last of the usable time."""
+RISK_POWER = 4
+"""How the risk falls for plans that end sooner."""
 LATE = 1.5
 """A chunk that takes this many times its predicted time is late: see ``Controller.stalled``."""
 GIVE_UP = 0.9
@@ -72,7 +77,8 @@ class Load:
     deadline
         Seconds from the start until everything has to be usable.
     mode
-        ``"quality"``: least loss in time. ``"delay"``: soonest within ``loss_budget``.
+        ``"quality"``: least loss in time, where a small gain is not worth a close finish. ``"delay"``: soonest within
+        ``loss_budget``.
     loss_budget
         Largest mean loss in ``"delay"`` mode, in nats a token.
     tail
@@ -160,7 +166,8 @@ class Controller:
         self.front = 0
         self.back = len(load.chunks)
         self.losses = 0.0
-        self._network_free = self._compute_free = 0.0
+        self._on_way, self._way_since = 0, 0.0
+        self._compute_free = 0.0
         self._last = self._mean = load.bandwidth
         self._slowness = 1.0
         self._level: int | None = None
@@ -186,7 +193,12 @@ class Controller:
         return (min(self._last, self._mean) or self._guess) * CAUTION
 
     def received(self, receipt: Receipt) -> None:
-        """Take note of what arrived."""
+        """Take note of what arrived; a chunk may come in several receipts."""
+        self._on_way = max(0, self._on_way - receipt.size)
+        self._way_since += receipt.seconds
+        self._measure(receipt)
+
+    def _measure(self, receipt: Receipt) -> None:
         if receipt.seconds > 0:
             self._last = receipt.size / receipt.seconds
             self._mean = (
@@ -210,8 +222,8 @@ class Controller:
 
         feasible = [plan for plan in plans if fits(plan)]
         if feasible and load.mode == "quality":
-            best = min(feasible, key=lambda plan: (plan.loss, plan.finish))
-            best = self._keep(best, feasible, lambda plan: plan.loss)
+            best = min(feasible, key=lambda plan: (self._regret(plan), plan.finish))
+            best = self._keep(best, feasible, self._regret)
         else:
             best = min(feasible or plans, key=lambda plan: (plan.finish, plan.loss))
             best = self._keep(best, feasible or plans, lambda plan: plan.finish)
@@ -240,7 +252,8 @@ class Controller:
         self.back -= 1
         self._level = level
         self.losses += option.loss * chunk.tokens
-        self._network_free = now + option.size / self.bandwidth
+        self._way_since = self._way_since if self._on_way else now
+        self._on_way += option.size
         return option
 
     def recomputing(self, decision: Decision, now: float) -> Chunk:
@@ -266,23 +279,28 @@ class Controller:
         """
         chunk, level = self.load.chunks[self.back], self._level or 0
         option = chunk.options[level]
-        self.received(Receipt(max(1, arrived), seconds))
-        self._network_free = now + (option.size - arrived) / self.bandwidth
-        keep, kept = self.decide(now), self._network_free
+        self._measure(Receipt(max(1, arrived), seconds))
+        left = option.size - arrived
+        self._on_way, self._way_since = left, now
+        keep = self.decide(now)
         self.back += 1
         self.losses -= option.loss * chunk.tokens
-        self._network_free = now
+        self._on_way = 0
         again = self.decide(now)
         if again.finish < GIVE_UP * keep.finish and not keep.feasible:
             return True
         self.back -= 1
         self.losses += option.loss * chunk.tokens
-        self._network_free = kept
+        self._on_way = left
         return False
 
     @property
     def _usable(self) -> float:
         return self.load.deadline * (1 - MARGIN) - self.load.tail
+
+    def _regret(self, plan: "_Plan") -> float:
+        """Loss, and a little for cutting it fine: a link that dips makes late plans late, and cheap gains dear."""
+        return plan.loss + RISK * self._losses[-1][-1] * (plan.finish / self._usable) ** RISK_POWER
 
     def _candidates(self) -> list[tuple[int, int]]:
         """Every split that is left with every level; nothing to fetch needs only one."""
@@ -291,6 +309,10 @@ class Controller:
             return [(self.front, level) for level in levels]
         fetched = [(split, level) for split in range(self.front, self.back) for level in levels]
         return [*fetched, (self.back, self._level or 0)]
+
+    def _network_free(self, now: float) -> float:
+        """When what is on its way will have arrived, as the link is now."""
+        return max(now, self._way_since + self._on_way / self.bandwidth) if self._on_way else now
 
     def _plan(self, now: float, split: int, level: int) -> "_Plan":
         compute = 0.0
@@ -303,8 +325,8 @@ class Controller:
             decode = self._decodes[level][self.back] - self._decodes[level][split]
             transfer = size / self.bandwidth
             last = decode / (self.back - split)
-            network = max(now, self._network_free) + max(transfer, decode - last) + last
-        finish = max(compute, network, now, self._compute_free, self._network_free)
+            network = self._network_free(now) + max(transfer, decode - last) + last
+        finish = max(compute, network, self._compute_free, self._network_free(now))
         loss = self.losses + self._losses[level][self.back] - self._losses[level][split]
         return _Plan(split, level, finish, loss)
 

@@ -131,29 +131,66 @@ def play(load: Load, trace: Trace) -> Outcome:
     )
 
 
+Policy = Callable[[int, float, float], int | None]
+"""``choose(chunk, now, bandwidth)`` gives a chunk's option, or None to recompute it."""
+
+
 def play_fixed(load: Load, trace: Trace, choose: Callable[[int, float], int | None]) -> Outcome:
     """Load in order over one lane: ``choose(chunk, bandwidth)`` gives each chunk's option, or None to recompute it.
 
     The bandwidth it is told is that of the moment, which no real policy knows.
     """
+
+    def knowing(number: int, now: float, measured: float) -> int | None:
+        return choose(number, trace.values[min(int(now / trace.hold), len(trace.values) - 1)])
+
+    return play_in_order(load, trace, knowing)
+
+
+def play_in_order(load: Load, trace: Trace, choose: Policy) -> Outcome:
+    """Load in order over one lane, as the paper does; transfer and decoding overlap, recomputing waits for both.
+
+    ``choose`` is told the time, and the bytes a second that the last fetched chunk came with: what ``load`` expects
+    before the first.
+    """
     network = decoder = compute = first = losses = 0.0
-    fetched = 0
+    measured, fetched = load.bandwidth, 0
     for number, chunk in enumerate(load.chunks):
-        rate = trace.values[min(int(network / trace.hold), len(trace.values) - 1)]
-        at = choose(number, rate)
+        at = choose(number, network, measured)
         if at is None:
-            compute = max(compute, decoder) + chunk.recompute
-            network = max(network, compute)
-            decoder = max(decoder, compute)
+            # Recomputing needs all before it.
+            compute = decoder = max(compute, decoder, network) + chunk.recompute * load.sharers
+            network = compute
         else:
             option = chunk.options[at]
-            network = trace.arrival(network, option.size)
+            begun, network = network, trace.arrival(network, option.size)
+            measured = option.size / (network - begun)
             decoder = max(decoder, network) + option.decode
             losses += option.loss * chunk.tokens
             fetched += option.size
         first = decoder if number == 0 else first
     tokens = sum(chunk.tokens for chunk in load.chunks)
     return Outcome(max(decoder, compute), first, losses / tokens, fetched, ())
+
+
+def paper_rule(load: Load, levels: Sequence[int]) -> Policy:
+    """Return the paper's rule (appendix C.1), for ``play_in_order``.
+
+    Text for the rest if that is in time, for it is exact; else the finest level at which the rest is in time with the
+    last chunk's throughput; else the coarsest. The first chunk, where nothing is known of the link, is of a middle one.
+    """
+
+    def choose(number: int, now: float, measured: float) -> int | None:
+        rest, left = load.chunks[number:], load.deadline - load.tail - now
+        if sum(chunk.recompute for chunk in rest) * load.sharers <= left:
+            return None
+        if not measured:
+            return levels[len(levels) // 2]
+        return next(
+            (at for at in levels if sum(c.options[at].size for c in rest) / measured <= left), levels[-1]
+        )
+
+    return choose
 
 
 def shared_rule(load: Load, levels: Sequence[int]) -> Callable[[int, float], int | None]:

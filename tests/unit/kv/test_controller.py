@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from palimpsest.errors import InvalidArgument
 from palimpsest.kv.controller import Chunk, Controller, Load, Option, Receipt
-from palimpsest.kv.simulation import Trace, play, play_fixed, shared_rule
+from palimpsest.kv.simulation import Trace, paper_rule, play, play_fixed, play_in_order, shared_rule
 
 TEXT_SECONDS, RAW_BYTES = 1.0, 1_000_000
 LEVELS = (
@@ -83,8 +83,11 @@ def test_without_a_compute_lane_everything_is_fetched():
 
 
 def test_other_loads_make_recomputing_dearer():
-    alone, shared = (play(load(10, 0.3, sharers=n), Trace((0.2 * RAW_BYTES,), 1.0)) for n in (1, 8))
-    assert shared.fetched > alone.fetched
+    alone, shared = (
+        max(decision.recompute or 0 for decision in outcome.decisions)
+        for outcome in (play(load(10, 0.3, sharers=n), Trace((0.2 * RAW_BYTES,), 1.0)) for n in (1, 8))
+    )
+    assert shared < alone
 
 
 @pytest.mark.parametrize("after", [0.05, 0.1, 0.2, 0.3])
@@ -127,3 +130,62 @@ def test_stale_decisions_and_impossible_loads_are_refused():
     ):
         with pytest.raises(InvalidArgument):
             wrong()
+
+
+def test_a_chunk_that_comes_sooner_than_feared_frees_the_network():
+    controller = Controller(load(8, 0.25, bandwidth=0.02 * RAW_BYTES))
+    controller.recomputing(controller.decide(0.0), 0.0)
+    option = controller.fetching(controller.decide(0.0), 0.0)
+    # Predicted to take most of a second; the link is better than that, if not as good as one would like.
+    controller.received(Receipt(option.size, option.size / (0.05 * RAW_BYTES)))
+    again = controller.decide(0.1)
+    assert again.fetch == 6
+    assert again.finish < 0.8 * TEXT_SECONDS
+
+
+def test_a_chunk_in_several_receipts_counts_once():
+    runs = []
+    for parts in (1, 4):
+        controller = Controller(load(8, 0.4, bandwidth=0.2 * RAW_BYTES))
+        option = controller.fetching(controller.decide(0.0), 0.0)
+        size = option.size // 4 * 4
+        for _ in range(parts):
+            controller.received(Receipt(size // parts, 0.05 / parts))
+        controller.received(Receipt(option.size - size + 1, 1e-9))
+        runs.append(controller._on_way)
+    assert runs == [0, 0]
+
+
+def test_a_small_gain_is_not_bought_with_a_close_finish():
+    # What is left fits at u8, just so; "high" is half a percent worse and there in a sixth of the time.
+    job = load(10, 1.0, bandwidth=0.75 * RAW_BYTES, recompute=False)
+    assert Controller(job).decide(0.0).level == "high"
+    assert Controller(load(10, 10.0, bandwidth=RAW_BYTES, recompute=False)).decide(0.0).level == "u8"
+
+
+def test_the_papers_rule_takes_text_then_quality_then_speed():
+    levels = range(4)
+    ample, tight = load(10, 1.1), load(10, 0.5, bandwidth=0.2 * RAW_BYTES)
+    assert paper_rule(ample, levels)(0, 0.0, 1.0) is None
+    rule = paper_rule(tight, levels)
+    assert rule(0, 0.0, 1.1 * RAW_BYTES) == 0
+    assert rule(0, 0.0, 0.2 * RAW_BYTES) == 1
+    assert rule(0, 0.4, 0.2 * RAW_BYTES) == 3
+    assert rule(9, 0.39, 0.0001 * RAW_BYTES) is None
+    assert paper_rule(load(10, 0.5), levels)(0, 0.0, 0.0) == 2
+
+
+def test_in_order_a_policy_is_told_what_the_last_chunk_measured():
+    told = []
+
+    def choose(number: int, now: float, measured: float) -> int:
+        told.append((now, measured))
+        return 1
+
+    trace = Trace((RAW_BYTES, 0.5 * RAW_BYTES), 0.008)  # 8,000 bytes a chunk
+    outcome = play_in_order(load(10), trace, choose)
+    assert told[0] == (0.0, 0.0)
+    assert told[1] == pytest.approx((0.008, RAW_BYTES))
+    assert told[2] == pytest.approx((0.024, 0.5 * RAW_BYTES))
+    assert outcome.finish == pytest.approx(0.008 + 9 * 0.016 + 0.005)
+    assert outcome.fetched == 80_000

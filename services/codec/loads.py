@@ -74,7 +74,7 @@ class LoadSession:
         last = context.chunks[first + len(load.chunks) - 1]
         self._ids = ids[: 4 * (last.start + last.tokens)]
         self._window = window or WINDOW
-        self._frame = max(SMALLEST_FRAME, min(LARGEST_FRAME, self._window // 8))
+        self._frame = min(self._window, LARGEST_FRAME, max(SMALLEST_FRAME, self._window // 8))
         self._idle, self._clock = idle_seconds, clock
         self._controller = Controller(load)
         self._changed = asyncio.Event()
@@ -174,8 +174,9 @@ class LoadSession:
                         sending = self._open(decision.fetch, decision.level, now)
                         yield self._begun(sending, decision, now)
                         continue
-                if sending is not None and room > 0:
-                    event, over = await self._piece(sending, room)
+                # Whole frames only: small ones would cost more than they carry.
+                if sending is not None and room >= min(self._frame, sending.size - sending.sent):
+                    event, over = await self._piece(sending)
                     yield event
                     sending = None if over else sending
                     continue
@@ -222,7 +223,7 @@ class LoadSession:
         message = decision_message(decision, sending.chunk, sending.level, self._first, now)
         return Event(chunk=Event.ChunkBegin(decision=message, size_bytes=sending.size))
 
-    async def _piece(self, sending: Sending, room: int) -> tuple[Event, bool]:
+    async def _piece(self, sending: Sending) -> tuple[Event, bool]:
         """Return the next data of a chunk and whether it was the last; or that the chunk is damaged here."""
         try:
             if sending.pieces is None:

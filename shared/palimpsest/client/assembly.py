@@ -134,13 +134,15 @@ class Assembly:
 
     def _run(self, order: RecomputeChunk, before: "list[KeyValues]") -> None:
         from palimpsest.kv import KeyValues
+        from palimpsest.kv.layout import DTYPES
 
         assert self._opened is not None
         assert self._recompute is not None
         began = time.monotonic()
         ids = self._opened.token_ids[: sum(part.tokens for part in before)]
         made: Any = self._recompute(ids, KeyValues.join(before) if before else None, order.ids)
-        kv = KeyValues(made.keys, made.values, len(ids))
+        dtype = DTYPES[self._opened.context.shape.dtype]
+        kv = KeyValues(made.keys.to(dtype), made.values.to(dtype), len(ids))
         if kv.tokens != len(order.ids):
             raise ValueError(f"recompute() returned {kv.tokens} tokens for {len(order.ids)} ids")
         with self._changed:

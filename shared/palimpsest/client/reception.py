@@ -88,6 +88,8 @@ class Reception:
         Takes events, and the error that ends them; called from both threads.
     report
         Takes requests for the server; likewise.
+    chunks
+        Leading chunks of the context that are there in the end, those that were held included; 0 for all.
     threads
         Sections of a chunk that are decoded at once.
     on_layers_ready
@@ -106,6 +108,7 @@ class Reception:
         deliver: Callable[[Event | BaseException], object],
         report: Callable[[Request], object],
         *,
+        chunks: int,
         threads: int,
         on_layers_ready: OnLayersReady | None,
     ) -> None:
@@ -114,7 +117,7 @@ class Reception:
         self.profile: Future[CalibrationProfile | None] = Future()
         self.delivered = 0
         self._context = codec_pb2.Context()
-        self._chunks = 0
+        self._chunks = chunks
         self._ids = bytearray()
         self._token_ids: np.ndarray | None = None
         self._coming: dict[int, _Coming] = {}
@@ -141,7 +144,8 @@ class Reception:
         """Take the server's next message, which came at ``now`` seconds."""
         kind = message.WhichOneof("event")
         if kind == "opened":
-            self._context, self._chunks = message.opened.context, message.opened.chunks
+            self._context = message.opened.context
+            self._chunks = self._chunks or len(self._context.chunks)
         elif kind == "tokens":
             self._tokens(message.tokens.ids)
         if kind == "chunk":

@@ -32,6 +32,7 @@ class Stored:
             name="contexts/x",
             model_fingerprint="tiny",
             token_count=self.kv.tokens,
+            shape=pb.CacheShape(dtype="bfloat16"),
             profile=profile.id if profile else "",
         )
         self.coded: list[dict[str, bytes]] = []

@@ -199,7 +199,7 @@ async def test_orders_to_recompute_come_at_once_with_their_ids(twin, server, sto
         yield stored.end()
 
     server.script = script
-    receiving = twin.client.codec.receive("contexts/x", held_chunks=1)
+    receiving = twin.client.codec.receive("contexts/x", chunks=3, held_chunks=1)
     async with inside(twin, receiving):
         kinds = []
         async for event in twin.each(receiving):

@@ -130,6 +130,7 @@ class AsyncReceiving:
         self._reception = Reception(
             self._events.put,
             self._requests.put,
+            chunks=self._begin.chunks,
             threads=self._threads,
             on_layers_ready=self._on_layers_ready,
         )

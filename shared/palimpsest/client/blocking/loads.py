@@ -132,6 +132,7 @@ class Receiving:
         self._reception = Reception(
             self._events.put,
             self._requests.put,
+            chunks=self._begin.chunks,
             threads=self._threads,
             on_layers_ready=self._on_layers_ready,
         )

@@ -148,7 +148,8 @@ class LoadSession:
         DeadlineExceeded
             LOAD_ABANDONED: the receiver has reported nothing for too long, or ended its side.
         """
-        yield Event(opened=Event.Opened(context=_bare(self._context), chunks=len(self._load.chunks)))
+        chunks = self._first + len(self._load.chunks)
+        yield Event(opened=Event.Opened(context=_bare(self._context), chunks=chunks))
         for at in range(0, len(self._ids), IDS_FRAME):
             yield Event(tokens=Event.TokenIds(start=at // 4, ids=self._ids[at : at + IDS_FRAME]))
         start = self._clock()

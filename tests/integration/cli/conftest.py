@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from palimpsest import Client, cli
+from palimpsest.client import profiles
 from tests.integration.conftest import Served
 
 
@@ -44,3 +45,9 @@ def cli_model(stack: Served, tiny_model: Path) -> str:
     with Client(stack.target, token=stack.token) as client:
         client.models.register_model(model_id="cli-tiny", source=str(tiny_model)).result(timeout=60)
     return "cli-tiny"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the user's own profiles out of it."""
+    monkeypatch.setattr(profiles, "folder", lambda: tmp_path / "profiles")

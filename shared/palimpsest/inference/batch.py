@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 
 from palimpsest.errors import PalimpsestError
 from palimpsest.inference.blocks import BLOCK, PagedCache
-from palimpsest.inference.forward import Cache, Rows
+from palimpsest.inference.forward import Cache, Output, Rows
 from palimpsest.inference.joining import Joining
 from palimpsest.inference.limits import CacheBudget
 from palimpsest.inference.model import LanguageModel
 from palimpsest.inference.requests import Deliver, Event, Failed, PastReady, Request, Started
 from palimpsest.inference.sequence import Running
+from palimpsest.inference.speed import PrefillSpeed, timed
 
 PROMPT_ROWS = 256
 """Prompt tokens of one step when nobody is generating."""
@@ -81,14 +82,19 @@ class Batch:
         Most sequences at once. A single request with more runs alone.
     budget
         Cache memory, shared with the tasks.
-    counters
+    counters, speed
         Kept up to date.
     """
 
     def __init__(
-        self, model: LanguageModel, max_running: int, budget: CacheBudget, counters: Counters
+        self,
+        model: LanguageModel,
+        max_running: int,
+        budget: CacheBudget,
+        counters: Counters,
+        speed: PrefillSpeed,
     ) -> None:
-        self.model, self.max_running, self.counters = model, max_running, counters
+        self.model, self.max_running, self.counters, self._speed = model, max_running, counters, speed
         self._budget = budget
         self.prompts: list[Handle] = []
         self.active: list[Handle] = []
@@ -138,7 +144,7 @@ class Batch:
         rows = [Rows(s.cache, [s.next_id]) for s in sequences] + [row for _, row in prompts]
         if not rows:
             return took
-        outputs = self.model.forward(rows)
+        outputs = self._forward(rows, alone=not sequences)
         self.counters.decode_steps += bool(sequences)
         by_sequence = {id(s): o.logits[0] for s, o in zip(sequences, outputs, strict=False)}
         for handle in self.active:
@@ -149,6 +155,15 @@ class Batch:
             self._after_prompt(handle, row, output.logits)
         self._deliver()
         return True
+
+    def _forward(self, rows: list[Rows], alone: bool) -> list[Output]:
+        """Run the step; a prompt that nothing ran beside says how fast prefilling is."""
+        if not alone or len(rows) > 1:
+            return self.model.forward(rows)
+        start = rows[0].cache.length
+        outputs, seconds = timed(self.model, rows)
+        self._speed.saw(start, rows[0].count, seconds)
+        return outputs
 
     def _release(self, handle: Handle) -> None:
         for sequence in handle.sequences:

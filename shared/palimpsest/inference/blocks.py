@@ -120,6 +120,14 @@ class BlockPool:
         """The block filed under a prefix key."""
         return self._index.get(key)
 
+    def count(self, plain: Sequence[bytes], salted: Sequence[bytes]) -> int:
+        """How many leading blocks are there, under plain keys as far as possible and salted ones from there on."""
+        found = 0
+        for keys in (plain, salted):
+            while found < len(keys) and keys[found] in self._index:
+                found += 1
+        return found
+
     def is_idle(self, block: int) -> bool:
         """Whether a block is kept only for the prefix index."""
         return block in self._idle
@@ -293,15 +301,6 @@ class PagedCache:
             )
         start = self.length
         self.extend(keys.shape[2])
-        if start % BLOCK == 0:  # whole blocks at once: many times faster than token by token
-            whole = keys.shape[2] // BLOCK
-            blocks = self._numbers(start // BLOCK, start // BLOCK + whole)
-            first, rest = keys.to(pool.keys).split([whole * BLOCK, keys.shape[2] % BLOCK], 2)
-            pool.keys[:, blocks] = first.unflatten(2, (whole, BLOCK)).permute(0, 2, 1, 4, 3)
-            keys, start = rest, start + whole * BLOCK
-            first, rest = values.to(pool.values).split([whole * BLOCK, values.shape[2] % BLOCK], 2)
-            pool.values[:, blocks] = first.unflatten(2, (whole, BLOCK)).permute(0, 2, 1, 3, 4)
-            values = rest
         positions = torch.arange(start, self.length, device=pool.keys.device)
         table = self._numbers(0, len(self._blocks))
         blocks, lanes = table[positions // BLOCK], positions % BLOCK

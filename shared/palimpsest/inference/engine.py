@@ -21,12 +21,7 @@ from typing import Any
 
 import torch
 
-from palimpsest.errors import (
-    PalimpsestError,
-    Reason,
-    ResourceExhausted,
-    Unavailable,
-)
+from palimpsest.errors import PalimpsestError, Reason, ResourceExhausted, Unavailable
 from palimpsest.inference.batch import Batch, Counters, Handle
 from palimpsest.inference.blocks import BLOCK, prefix_keys
 from palimpsest.inference.limits import CacheBudget, check_request
@@ -34,6 +29,7 @@ from palimpsest.inference.model import LanguageModel
 from palimpsest.inference.prefill import Take, prefill_pieces
 from palimpsest.inference.requests import Deliver, Request
 from palimpsest.inference.scoring import Scores, score_pieces
+from palimpsest.inference.speed import PrefillSpeed, probe_blocks, probe_pieces
 from palimpsest.inference.tasks import Pieces, T, Task, Tasks
 
 log = logging.getLogger(__name__)
@@ -54,12 +50,12 @@ class Engine:
 
     def __init__(self, model: LanguageModel, max_running: int = 32, queue_limit: int = 128) -> None:
         self.model, self.max_running, self.queue_limit = model, max_running, queue_limit
-        self.counters = Counters()
+        self.counters, self.speed = Counters(), PrefillSpeed()
         # Reentrant: completing a future on the engine's thread may wake the engine.
         self._lock = threading.Condition(threading.RLock())
         self._inbox: deque[Handle] = deque()
         self._budget = CacheBudget(model.cache_blocks)
-        self._batch = Batch(model, max_running, self._budget, self.counters)
+        self._batch = Batch(model, max_running, self._budget, self.counters, self.speed)
         self._tasks = Tasks(self._budget, self._wake)
         self._awake = False
         self._stopping = False
@@ -89,13 +85,7 @@ class Engine:
         if request.past is not None:
             request.past.attach(self._wake)
         with self._lock:
-            self._refuse_if_ended()
-            if len(self._inbox) >= self.queue_limit:
-                raise ResourceExhausted(
-                    Reason.ENGINE_QUEUE_FULL,
-                    f"{len(self._inbox)} requests are waiting already; send this one again in a moment.",
-                    retry_after=1.0,
-                )
+            self._refuse_if_ended_or_full(len(self._inbox))
             self._inbox.append(handle)
             self._wake()
         return handle
@@ -119,7 +109,8 @@ class Engine:
         InvalidArgument, ResourceExhausted, Unavailable
             As :meth:`submit`.
         """
-        return self._submit_task(ids, score_pieces(self.model, ids, top, skip))
+        self.check(Request(ids, max_tokens=0))
+        return self._submit_task(score_pieces(self.model, ids, top, skip), -(-len(ids) // BLOCK))
 
     def submit_prefill(self, ids: Sequence[int], chunk_tokens: int, take: Take) -> "Future[None]":
         """Queue a text whose keys and values are wanted; they go to ``take`` as they are computed.
@@ -154,10 +145,33 @@ class Engine:
         def rows() -> int:
             return self._batch.prompt_rows
 
-        def count(tokens: int) -> None:
+        def count(start: int, tokens: int, seconds: float) -> None:
             self.counters.prefill_tokens += tokens
+            self.speed.saw(start, tokens, seconds)
 
-        return self._submit_task(ids, prefill_pieces(self.model, ids, chunk_tokens, take, rows, count))
+        self.check(Request(ids, max_tokens=0))
+        pieces = prefill_pieces(self.model, ids, chunk_tokens, take, rows, count)
+        return self._submit_task(pieces, -(-len(ids) // BLOCK))
+
+    def prefill_curve(self) -> list[tuple[int, float]]:
+        """How long prefilling a text's first n tokens takes here when nothing else runs.
+
+        It is learnt from what the engine prefills. The first call, if nothing was prefilled before, waits for a
+        measurement of a fraction of a second.
+
+        Returns
+        -------
+        list of tuple
+            Tokens and seconds, ascending, up to the model's context length.
+
+        Raises
+        ------
+        ResourceExhausted, Unavailable
+            As :meth:`submit`.
+        """
+        if not self.speed.known:
+            self._submit_task(probe_pieces(self.model, self.speed), probe_blocks(self.model)).result()
+        return self.speed.curve(self.model.context_length)
 
     def held(self, ids: Sequence[int], salt: bytes) -> int:
         """Leading tokens that a request with such a past would find in the prefix index now.
@@ -165,15 +179,8 @@ class Engine:
         They may be gone when it is admitted, so what is left out of a load because of this has to be told as to be
         recomputed: that costs nothing where it is still there.
         """
-        pool, found = self.model.pool, 0
-        if pool is None:
-            return 0
-        plain, salted = prefix_keys(ids), prefix_keys(ids, salt)
-        while found < len(plain) and pool.find(plain[found]) is not None:
-            found += 1
-        while found < len(plain) and pool.find(salted[found]) is not None:
-            found += 1
-        return found * BLOCK
+        pool = self.model.pool
+        return 0 if pool is None else BLOCK * pool.count(prefix_keys(ids), prefix_keys(ids, salt))
 
     @property
     def running(self) -> int:
@@ -208,17 +215,10 @@ class Engine:
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)
 
-    def _submit_task(self, ids: Sequence[int], pieces: Pieces[T]) -> "Future[T]":
-        self.check(Request(ids, max_tokens=0))
-        task: Task[Any] = Task(pieces, -(-len(ids) // BLOCK))
+    def _submit_task(self, pieces: Pieces[T], blocks: int) -> "Future[T]":
+        task: Task[Any] = Task(pieces, blocks)
         with self._lock:
-            self._refuse_if_ended()
-            if len(self._tasks) >= self.queue_limit:
-                raise ResourceExhausted(
-                    Reason.ENGINE_QUEUE_FULL,
-                    f"{len(self._tasks)} texts are waiting to be read; send this one again in a moment.",
-                    retry_after=1.0,
-                )
+            self._refuse_if_ended_or_full(len(self._tasks))
             self._tasks.add(task)
             self._wake()
         return task.future
@@ -229,11 +229,17 @@ class Engine:
             self._awake = True
             self._lock.notify_all()
 
-    def _refuse_if_ended(self) -> None:
+    def _refuse_if_ended_or_full(self, waiting: int) -> None:
         if self._failure is not None:
             raise self._failure
         if self._stopping:
             raise Unavailable(Reason.SHUTTING_DOWN, "The engine is stopping; send the request again.")
+        if waiting >= self.queue_limit:
+            raise ResourceExhausted(
+                Reason.ENGINE_QUEUE_FULL,
+                f"{waiting} requests are waiting already; send this one again in a moment.",
+                retry_after=1.0,
+            )
 
     # The engine's thread.
 

@@ -10,6 +10,7 @@ import torch
 from palimpsest.errors import PalimpsestError
 from palimpsest.inference.forward import Rows
 from palimpsest.inference.model import LanguageModel
+from palimpsest.inference.speed import timed
 from palimpsest.inference.tasks import Pieces, Refused
 
 AHEAD = 2
@@ -27,7 +28,7 @@ def prefill_pieces(
     chunk_tokens: int,
     take: Take,
     rows: Callable[[], int],
-    count: Callable[[int], None],
+    count: Callable[[int, int, float], None],
 ) -> Pieces[None]:
     """Prefill a text into one cache, giving control back after each piece.
 
@@ -44,7 +45,7 @@ def prefill_pieces(
     rows
         Says how many tokens the next piece may have.
     count
-        Is told how many tokens each piece had.
+        Is told where each piece began, how many tokens it had, and how many seconds it took.
 
     Yields
     ------
@@ -65,8 +66,9 @@ def prefill_pieces(
             stop = min(start + chunk_tokens, len(ids))
             while cache.length < stop:
                 piece = ids[cache.length : min(cache.length + rows(), len(ids))]
-                model.forward([Rows(cache, piece, logits="none")])
-                count(len(piece))
+                first = cache.length
+                _, seconds = timed(model, [Rows(cache, piece, logits="none")])
+                count(first, len(piece), seconds)
                 yield None
             while behind and (len(behind) >= AHEAD or behind[0].done()):
                 yield from _through(behind.popleft())

@@ -32,6 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Path:
         '{"prompt": "The capital of France is", "max_tokens": 8}\n'
         '{"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8}\n'
     )
+    folder.joinpath("manual.txt").write_text(
+        "A quill is cut from a feather, and ink is made of oak galls. " * 12
+    )
     (folder / "state").mkdir()
     (folder / "state" / "models").symlink_to(
         model_cache
@@ -47,6 +50,7 @@ def environment(folder: Path) -> Iterator[dict[str, str]]:
         "PALIMPSEST_STATE_DIR": str(folder / "state"),
         "PALIMPSEST_LISTEN": "127.0.0.1:0",
         "PALIMPSEST_THREADS": "1",
+        "XDG_CACHE_HOME": str(folder / "cache"),
     }
     yield values
     subprocess.run(
@@ -64,6 +68,7 @@ def test_commands_of_the_readme(folder: Path, environment: dict[str, str]):
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert len((folder / "answers.jsonl").read_text().splitlines()) == 2
+    assert "<svg" in (folder / "manual.html").read_text()
 
 
 @pytest.mark.model
@@ -81,3 +86,4 @@ def test_python_of_the_readme(folder: Path, environment: dict[str, str]):
         assert done.returncode == 0, done.stdout + done.stderr
         assert "perplexity" in done.stdout
         assert "100%" in done.stdout
+        assert "tokens in" in done.stdout

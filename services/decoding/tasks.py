@@ -15,7 +15,6 @@ from services.decoding.hosting import EngineHost
 
 MEDIA_TYPE = "application/jsonl"
 
-_SECONDS_PER_CHECKPOINT = 10.0
 _LINES_PER_CHECKPOINT = 500
 
 _hosts: dict[str, EngineHost] = {}
@@ -97,6 +96,7 @@ class _Pieces:
         self._digests: list[str] = list(state.get("pieces", []))
         self.lines = int(state.get("lines", 0))
         self.totals: dict[str, int] = dict(state.get("totals", {}))
+        self._seconds = job.resources.settings.checkpoint_seconds
         self._unsaved: list[bytes] = []
         self._saved_at = time.monotonic()
 
@@ -106,7 +106,7 @@ class _Pieces:
         self.lines += 1
         self.totals = totals
         waited = time.monotonic() - self._saved_at
-        if waited > _SECONDS_PER_CHECKPOINT or len(self._unsaved) >= _LINES_PER_CHECKPOINT:
+        if waited > self._seconds or len(self._unsaved) >= _LINES_PER_CHECKPOINT:
             self.save()
 
     def save(self) -> None:

@@ -25,7 +25,7 @@ TRIALS = int(os.environ.get("PALIMPSEST_CHAOS_TRIALS", "1"))
 LINES = 40
 POINTS = 5
 MANY_LINES = 200
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120 + 120 * TRIALS)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300 + 120 * TRIALS)]
 
 
 def worker_pid(stack: Stack) -> int | None:

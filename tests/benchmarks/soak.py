@@ -29,8 +29,8 @@ CALLERS = 8
 WINDOW = max(1, ROUNDS // 10)
 """Rounds in one window of memory figures: 50 jobs, after which a worker's child is replaced by a fresh one."""
 
-SETTINGS = {"threads": 1, "drain_seconds": 1.0, "engine_cache_bytes": 16 << 20, "log_level": "WARNING"}
-"""A cache for keys and values that is full long before the half: what it holds is meant to be held."""
+SETTINGS = {"threads": 1, "drain_seconds": 1.0, "engine_cache_bytes": 1 << 20, "log_level": "WARNING"}
+"""A cache of keys and values so small that kept prefixes fill it early: it is meant to fill, and not to grow."""
 
 
 def memory(pid: int) -> dict[str, int]:

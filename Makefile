@@ -7,6 +7,7 @@ CONSTRAINTS ?= deploy/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+AUDIT := $(VENV)/audit
 
 .PHONY: help install demo test test-compose lint types proto audit sbom clean
 .DEFAULT_GOAL := help
@@ -48,14 +49,20 @@ proto: install  ## generate the API and the client's typed rooms from protos/
 test-compose: install  ## build the images and run the integration suite against compose.yaml; needs a Docker engine
 	PYTHON=$(BIN)/python deploy/test-compose.sh
 
-audit: install  ## known vulnerabilities in what is installed
-	$(BIN)/pip install -q 'pip-audit>=2.9'
-	$(BIN)/pip-audit --skip-editable
+# Apart, so that the tools are neither audited nor listed along with what they look at.
+$(AUDIT)/.installed: $(STAMP)
+	$(BIN)/python -m venv $(AUDIT)
+	$(AUDIT)/bin/pip install -q 'pip-audit>=2.9' 'cyclonedx-bom>=7'
+	touch $@
 
-sbom: install  ## software bill of materials, CycloneDX, to .bench/sbom.json
+audit: $(AUDIT)/.installed  ## known vulnerabilities in what is installed; fails where nothing could be looked up
+	$(BIN)/python deploy/audit.py $(AUDIT)/bin/pip-audit
+
+sbom: $(AUDIT)/.installed  ## software bill of materials, CycloneDX, to .bench/sbom.json; needs no service
 	mkdir -p .bench
-	$(BIN)/pip install -q 'pip-audit>=2.9'
-	$(BIN)/pip-audit --skip-editable --format cyclonedx-json --output .bench/sbom.json || test -s .bench/sbom.json
+	$(AUDIT)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON \
+		--output-file .bench/sbom.json $(BIN)/python
+	$(BIN)/python -c 'import json; print(len(json.load(open(".bench/sbom.json"))["components"]), "components in .bench/sbom.json")'
 
 clean:  ## remove the virtual environment and what tools left
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .bench

@@ -14,7 +14,6 @@ from palimpsest.jobs import Drain, JobContext, handler
 
 MEDIA_TYPE = "application/jsonl"
 
-_SECONDS_PER_CHECKPOINT = 10.0
 _LINES_PER_CHECKPOINT = 500
 
 
@@ -80,6 +79,7 @@ class _Pieces:
         self._digests: list[str] = list(state.get("pieces", []))
         self.lines = int(state.get("lines", 0))
         self.totals: dict[str, int] = dict(state.get("totals", {}))
+        self._seconds = job.resources.settings.checkpoint_seconds
         self._unsaved: list[bytes] = []
         self._saved_at = time.monotonic()
 
@@ -89,7 +89,7 @@ class _Pieces:
         self.lines += 1
         self.totals = totals
         waited = time.monotonic() - self._saved_at
-        if waited > _SECONDS_PER_CHECKPOINT or len(self._unsaved) >= _LINES_PER_CHECKPOINT:
+        if waited > self._seconds or len(self._unsaved) >= _LINES_PER_CHECKPOINT:
             self.save()
 
     def save(self) -> None:

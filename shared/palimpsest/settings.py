@@ -109,6 +109,10 @@ class Settings(BaseSettings):
     job_queue_limit: int = Field(
         default=10_000, description="Jobs that may wait; more are RESOURCE_EXHAUSTED."
     )
+    checkpoint_seconds: float = Field(
+        default=10.0,
+        description="A batch keeps what it has this often; a worker's death costs no more of it.",
+    )
     cancel_grace_seconds: float = Field(
         default=5.0, description="A cancelled job that does not stop by itself is killed then."
     )

@@ -64,6 +64,15 @@ def test_workers_scale_on_work_and_not_on_messages():
         assert 'state=~"queued|running"' in trigger["metadata"]["query"]
 
 
+def test_without_containers_the_reason_is_said(tmp_path: Path):
+    for tool in ("bash", "dirname"):
+        tmp_path.joinpath(tool).symlink_to(shutil.which(tool) or "")
+    command = ["bash", str(ROOT / "deploy" / "engine.sh"), "false"]
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 75, done
+    assert "the docker command is not installed" in done.stderr
+
+
 def test_alert_rules_are_valid():
     groups = yaml.safe_load(RULES.read_text())["groups"]
     for rule in (rule for group in groups for rule in group["rules"]):

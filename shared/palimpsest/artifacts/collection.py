@@ -1,7 +1,8 @@
 """Garbage collection: what is old and needed by nobody goes; what anybody needs stays, whatever happens meanwhile."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from palimpsest.artifacts.info import ArtifactInfo
@@ -9,7 +10,7 @@ from palimpsest.artifacts.layout import digest_at, remove
 from palimpsest.artifacts.objects import Objects
 from palimpsest.artifacts.references import References
 from palimpsest.artifacts.uploads import Uploads
-from palimpsest.errors import FailedPrecondition
+from palimpsest.errors import FailedPrecondition, PalimpsestError
 from palimpsest.jobs.progress import Progress
 
 _LONGEST_WRITE_SECONDS = 24 * 3600
@@ -117,3 +118,24 @@ class Collector:
                 if not dry_run:
                     path.unlink(missing_ok=True)
         return freed
+
+
+@contextlib.contextmanager
+def stored_whole(
+    objects: Objects,
+    references: References,
+    find: Callable[[str], ArtifactInfo | None],
+    digest: str,
+) -> Iterator[None]:
+    """Keep the collector off a digest while it is being stored; take away its bytes if its sidecar does not follow.
+
+    A full disk needs their room now. Where anybody else refers to the digest, the next collection judges it.
+    """
+    try:
+        with references.written(digest):
+            yield
+    except OSError:
+        with contextlib.suppress(PalimpsestError), references.collected(digest):
+            if find(digest) is None:
+                remove(objects, digest)
+        raise

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import redis
 
-from palimpsest.artifacts.collection import Collected, Collector
+from palimpsest.artifacts.collection import Collected, Collector, stored_whole
 from palimpsest.artifacts.digests import CHUNK_BYTES, Hashes
 from palimpsest.artifacts.info import DEFAULT_MEDIA_TYPE, ArtifactInfo
 from palimpsest.artifacts.layout import blob_name, digest_at, meta_name, quarantine_name, record, remove
@@ -101,7 +101,7 @@ class ArtifactStore:
 
     def _publish(self, staged: Path, hashes: Hashes, media_type: str) -> ArtifactInfo:
         digest = hashes.digest
-        with self.references.written(digest):
+        with stored_whole(self._objects, self.references, self.find, digest):
             earlier = self.find(digest)
             media_type = media_type or (earlier.media_type if earlier else DEFAULT_MEDIA_TYPE)
             info = ArtifactInfo(digest, hashes.size_bytes, media_type, datetime.now(UTC))

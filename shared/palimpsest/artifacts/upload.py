@@ -200,14 +200,22 @@ class Upload:
         self._synced = self.size_bytes
 
     def close(self) -> None:
-        """Make what was taken durable and let other streams in."""
+        """Make what was taken durable and let other streams in.
+
+        Raises
+        ------
+        ResourceExhausted
+            STORE_FULL: what came since the last sync has to be sent again.
+        """
         try:
-            if self._data >= 0:
-                if self.artifact is None and self.size_bytes != self._synced:
+            if self._data >= 0 and self.artifact is None and self.size_bytes != self._synced:
+                # Even noting how much there is takes room; what is not noted is sent again.
+                with full_disk():
                     self._sync()
+        finally:
+            if self._data >= 0:
                 os.close(self._data)
                 self._data = -1
-        finally:
             os.close(self._lock)
 
     def __enter__(self) -> Self:

@@ -1,6 +1,7 @@
 """Handlers for tests, loaded by a worker through PALIMPSEST_HANDLER_MODULES. They write down what happens."""
 
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -69,6 +70,16 @@ def stubborn(request: Struct, job: JobContext) -> Struct:
     while not gate.exists():
         time.sleep(0.02)
     return _result()
+
+
+@handler("test.store", request=Struct, response=Struct)
+def store(request: Struct, job: JobContext) -> Struct:
+    """Publish so many bytes, always the same ones."""
+    _note(request, job, "started")
+    data = random.Random(7).randbytes(int(request["size"]))
+    info = job.resources.artifacts.put_bytes(data)
+    job.progress.publish(info.digest)
+    return _result(digest=info.digest, attempt=job.attempt)
 
 
 @handler("test.poison", request=Struct, response=Struct)

@@ -23,11 +23,12 @@ ROOT = Path(__file__).parents[3]
 
 
 class Worker:
-    """``python -m services.worker`` in a process group of its own."""
+    """``python -m services.worker``, or a module that disturbs it, in a process group of its own."""
 
-    def __init__(self, settings: Settings, log: Path) -> None:
+    def __init__(self, settings: Settings, log: Path, module: str = "services.worker") -> None:
         environment = {
             **os.environ,
+            "PALIMPSEST_ARTIFACT_URL": settings.artifact_url,
             "PALIMPSEST_REDIS_URL": settings.redis_url,
             "PALIMPSEST_REDIS_PREFIX": settings.redis_prefix,
             "PALIMPSEST_STATE_DIR": str(settings.state_dir),
@@ -39,7 +40,7 @@ class Worker:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.worker"],
+                [sys.executable, "-m", module],
                 cwd=ROOT,
                 env=environment,
                 stdout=output,
@@ -82,8 +83,8 @@ class Bench:
         self._thread = threading.Thread(target=self._reconcile, daemon=True)
         self._thread.start()
 
-    def worker(self) -> Worker:
-        worker = Worker(self.settings, self.folder / f"worker-{len(self.workers)}.log")
+    def worker(self, module: str = "services.worker") -> Worker:
+        worker = Worker(self.settings, self.folder / f"worker-{len(self.workers)}.log", module)
         self.workers.append(worker)
         until(worker.ready, 60)
         return worker

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -15,8 +16,10 @@ from palimpsest.rpc.tls import require_safe_listener, server_credentials
 from palimpsest.settings import Settings
 
 
-def write(issuer: trustme.CA, folder: Path, name: str) -> tuple[Path, Path]:
-    leaf = issuer.issue_cert("localhost", common_name=name)
+def write(
+    issuer: trustme.CA, folder: Path, name: str, not_after: datetime | None = None
+) -> tuple[Path, Path]:
+    leaf = issuer.issue_cert("localhost", common_name=name, not_after=not_after)
     certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
     certificate.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
     key.write_bytes(leaf.private_key_pem.bytes())
@@ -90,6 +93,32 @@ async def test_a_rotated_certificate_is_served_without_a_restart(tmp_path, autho
         # A rotation gone wrong leaves the last good certificate in use.
         certificate.write_text("")
         assert await check(target, Tls(next_path)) == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_an_expired_server_is_refused_until_its_certificate_is_renewed(tmp_path, authority):
+    ca, ca_path = authority
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    certificate, key = write(ca, tmp_path, "server", not_after=yesterday)
+    async with serving(tls_certificate=certificate, tls_key=key) as target:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await check(target, Tls(ca_path))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "CERTIFICATE_VERIFY_FAILED: certificate has expired" in (caught.value.details() or "")
+        write(ca, tmp_path, "server")
+        assert await check(target, Tls(ca_path)) == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_an_expired_client_is_refused_and_a_renewed_one_let_in(tmp_path, authority):
+    ca, ca_path = authority
+    certificate, key = write(ca, tmp_path, "server")
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    mine = write(ca, tmp_path, "client", not_after=yesterday)
+    async with serving(tls_certificate=certificate, tls_key=key, tls_client_ca=ca_path) as target:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await check(target, Tls(ca_path, *mine))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        write(ca, tmp_path, "client")
+        assert await check(target, Tls(ca_path, *mine)) == health_pb2.HealthCheckResponse.SERVING
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "example.org:1"])

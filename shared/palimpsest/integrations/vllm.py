@@ -6,6 +6,7 @@
         "kv_connector": "PalimpsestConnector",
         "kv_connector_module_path": "palimpsest.integrations.vllm",
         "kv_role": "kv_both",
+        "kv_load_failure_policy": "recompute",
         "kv_connector_extra_config": {"target": "127.0.0.1:50051", "model": "smollm2-135m"}}'
 
 Made for ``KVConnectorBase_V1`` as of vLLM 0.33. What is stored is lossy; what is damaged is recomputed by vLLM, and a
@@ -102,6 +103,10 @@ class PalimpsestConnector(_Base):
                 Reason.KV_LAYER_UNSUPPORTED, "Latent attention keeps no keys and values to store."
             )
         transfer = vllm_config.kv_transfer_config
+        if getattr(transfer, "kv_load_failure_policy", "recompute") != "recompute":
+            logger.warning(
+                "Requests fail where stored bytes are damaged; set kv_load_failure_policy to recompute."
+            )
         self._reads, self._writes = transfer.is_kv_consumer, transfer.is_kv_producer
         self._block_size: int = vllm_config.cache_config.block_size
         self._blocks: int | None = getattr(kv_cache_config, "num_blocks", None)
@@ -110,6 +115,7 @@ class PalimpsestConnector(_Base):
         self._matches: dict[str, Match] = {}
         self._loads: dict[str, Load] = {}
         self._prompts: dict[str, _Prompt] = {}
+        self._storable: set[str] = set()
         # the worker's side
         self._layers: dict[str, PagedLayer] = {}
         self._order: list[str] = []
@@ -138,6 +144,11 @@ class PalimpsestConnector(_Base):
         levels = transfer.get_from_extra_config("levels", [])
         return ServerStore(Client(target, token=token), model, levels=levels)
 
+    @property
+    def requires_kv_delivery(self) -> bool:
+        """Whether what is saved has to arrive: no, a context that was not stored is computed the next time."""
+        return False
+
     # The scheduler's side
 
     def get_num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int | None, bool]:
@@ -158,6 +169,8 @@ class PalimpsestConnector(_Base):
 
     def update_state_after_alloc(self, request: Any, blocks: Any, num_external_tokens: int) -> None:
         """Remember what is to be loaded, and where."""
+        if _ids(request):  # the step's own record does not say which requests are private
+            self._storable.add(request.request_id)
         match = self._matches.pop(request.request_id, None)
         if num_external_tokens <= 0 or match is None:
             return
@@ -179,7 +192,7 @@ class PalimpsestConnector(_Base):
             ids = _ids(new)
             whole = len(ids) - len(ids) % self._block_size
             # What was loaded was stored; a prompt that goes on for less than a block adds nothing.
-            if whole <= held.get(new.req_id, 0):
+            if new.req_id not in self._storable or whole <= held.get(new.req_id, 0):
                 continue
             self._prompts[new.req_id] = _Prompt(ids[:whole], list(new.block_ids[0]))
             self._complete(meta, new.req_id, new.num_computed_tokens + scheduled[new.req_id])
@@ -199,6 +212,7 @@ class PalimpsestConnector(_Base):
         """Forget the request; its blocks have been copied and may go at once."""
         for kept in (self._matches, self._loads, self._prompts):
             kept.pop(request.request_id, None)
+        self._storable.discard(request.request_id)
         return False, None
 
     def _usable(self, match: Match, tokens: int) -> int:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import select
 import subprocess
 import sys
 import types
@@ -291,13 +292,11 @@ def test_it_runs_in_the_package_itself():
     obj = filled(chunk())
     dst = buffer(processor, obj)  # type: ignore[arg-type]
     task = processor.submit_serialize([obj], [dst], [KEY])
-    while (done := processor.query_serialize_result(task)) is None:
-        pass
-    assert done
+    assert select.select([processor.get_serialize_event_fd()], [], [], 60)[0]
+    assert processor.query_serialize_result(task)
     back = TensorMemoryObj(obj.get_shapes(), obj.get_dtypes())
     task = processor.submit_deserialize([dst], [back], [KEY])
-    while (done := processor.query_deserialize_result(task)) is None:
-        pass
-    assert done
+    assert select.select([processor.get_deserialize_event_fd()], [], [], 60)[0]
+    assert processor.query_deserialize_result(task)
     assert error(obj, back) < 0.05
     processor.close()

@@ -353,7 +353,13 @@ def test_requests_that_their_tokens_do_not_determine_are_left_alone(vllm, mark):
     ids, truth = text(1, 40)
     store.put(ids, truth)
     engine = Engine(vllm, store)
-    assert engine.scheduler.get_num_new_matched_tokens(Request("r", ids, **mark), 0) == (0, False)
+    request = Request("r", ids, **mark)
+    assert engine.scheduler.get_num_new_matched_tokens(request, 0) == (0, False)
+    # Nor is one of them stored, though what the step says of it does not show that it is private.
+    engine.scheduler.update_state_after_alloc(request, KVCacheBlocks(list(range(5))), 0)
+    new = NewRequestData("r", ids, [], (list(range(5)),), 0)
+    output = SchedulerOutput([new], CachedRequestData(), {"r": 40})
+    assert engine.scheduler.build_connector_meta(output).saves == []
     assert engine.scheduler.get_num_new_matched_tokens(Request("r", None), 0) == (0, False)
 
 
@@ -391,6 +397,7 @@ def test_everything_abstract_is_there_with_the_published_parameters(vllm):
             continue
         wanted = list(inspect.signature(method).parameters)
         assert list(inspect.signature(getattr(vllm.PalimpsestConnector, name)).parameters) == wanted, name
+    assert not Engine(vllm, memory()).worker.requires_kv_delivery
     assert vllm.PalimpsestConnector.requires_piecewise_for_cudagraph({})
     assert len(text(1, LAYERS)[0]) == LAYERS
 

@@ -25,6 +25,10 @@ class KVConnectorBase_V1(ABC):
         self._vllm_config, self._role, self._kv_cache_config = vllm_config, role, kv_cache_config
         self._kv_transfer_config = vllm_config.kv_transfer_config
 
+    @property
+    def requires_kv_delivery(self) -> bool:
+        return self._kv_transfer_config.is_kv_producer
+
     def bind_connector_metadata(self, connector_metadata: KVConnectorMetadata) -> None:
         self._connector_metadata = connector_metadata
 
@@ -82,6 +86,7 @@ class KVConnectorBase_V1(ABC):
 class KVTransferConfig:
     kv_role: str = "kv_both"
     kv_connector_extra_config: dict[str, Any] = field(default_factory=dict)
+    kv_load_failure_policy: str = "fail"
 
     @property
     def is_kv_producer(self) -> bool:

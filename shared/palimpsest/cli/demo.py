@@ -5,25 +5,20 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from palimpsest.cli import output
-from palimpsest.cli.exits import Exit, table
+from palimpsest.cli.demo_context import carry
+from palimpsest.cli.exits import table
 from palimpsest.cli.progress import follow, transfer
 from palimpsest.cli.session import guarded
-from palimpsest.client import AsyncClient, Client
-from palimpsest.embedded.probes import processes_of
-from palimpsest.embedded.stack import Stack
+from palimpsest.cli.tour import MODEL, Context, Row, Step, run
+from palimpsest.client import AsyncClient
 from palimpsest.errors import DataLoss, Reason
 from palimpsest.settings import Settings
-
-MODEL = "smollm2-135m"
 
 _QUESTIONS = (
     "What is a palimpsest?",
@@ -37,38 +32,6 @@ _OPENINGS = (
     "Most people think that {} is",
     "In one sentence, {} is",
 )
-
-
-class Row(NamedTuple):
-    """One line of the final table: what happened, and its figures."""
-
-    what: str
-    figures: str
-
-
-@dataclass
-class Context:
-    """What the steps share.
-
-    Attributes
-    ----------
-    folder
-        Scratch space, gone at the end.
-    digests
-        Artefacts that one step leaves for another, by a name the two agree on.
-    """
-
-    client: Client
-    folder: Path
-    digests: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One stop of the tour."""
-
-    name: str
-    run: Callable[[Context], Sequence[Row]]
 
 
 def _register(context: Context) -> list[Row]:
@@ -164,42 +127,9 @@ STEPS: list[Step] = [
     Step("generate", _generate),
     Step("batch job", _batch),
     Step("verify", _verify),
+    Step("carry a context", carry),
 ]
 """The tour; rooms append their own stops."""
-
-
-def run(settings: Settings, folder: Path, steps: Sequence[Step]) -> Table:
-    """Run the steps on a stack of their own; return the table of what happened."""
-    shown = Table(title="What happened", title_justify="left", header_style="bold")
-    for column in ("step", "what", "figures", "seconds"):
-        shown.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
-    console = output.console()
-
-    def record(name: str, began: float, rows: Sequence[Row]) -> None:
-        seconds = f"{time.perf_counter() - began:.1f}"
-        for index, row in enumerate(rows):
-            shown.add_row(*((name, *row, seconds) if index == 0 else ("", *row, "")))
-
-    began = time.perf_counter()
-    console.print("[bold]start[/]")
-    with Stack(settings) as stack:
-        children = ", ".join(child.name for child in stack.status())
-        record("start", began, [Row(children, f"serving {stack.target}")])
-        with Client(stack.target) as client:
-            context = Context(client, folder)
-            for step in steps:
-                console.print(f"[bold]{step.name}[/]")
-                began = time.perf_counter()
-                record(step.name, began, step.run(context))
-        console.print("[bold]stop[/]")
-        began = time.perf_counter()
-        stack.stop()
-    left = processes_of(settings.state_dir)
-    record("stop", began, [Row("everything stopped", f"{len(left)} processes left")])
-    if left:
-        console.print(shown)
-        raise typer.Exit(Exit.FAILED)
-    return shown
 
 
 def demo(

@@ -50,7 +50,7 @@ def load_settings(
     if mode not in modes:
         raise typer.BadParameter(f"{mode!r} is neither quality nor delay", param_hint="--mode")
     settings = codec_pb2.LoadSettings(
-        mode=codec_pb2.LoadSettings.Mode.Value(f"MODE_{modes[mode]}"),
+        mode=f"MODE_{modes[mode]}",
         deadline_seconds=seconds(deadline),
         levels=level or [],
         loss_budget=loss_budget,

@@ -2,10 +2,36 @@
 
 from palimpsest.client.aio.client import AsyncClient
 from palimpsest.client.aio.jobs import AsyncJob
+from palimpsest.client.aio.loads import AsyncReceiving
 from palimpsest.client.aio.streams import AsyncStream
 from palimpsest.client.blocking.client import Client
 from palimpsest.client.blocking.jobs import Job
+from palimpsest.client.blocking.loads import Receiving
 from palimpsest.client.blocking.streams import Stream
+from palimpsest.client.loading import (
+    Abandoned,
+    ChunkLoaded,
+    Ended,
+    LoadedContext,
+    Opened,
+    RecomputeChunk,
+)
 from palimpsest.rpc.channel import Tls
 
-__all__ = ["AsyncClient", "AsyncJob", "AsyncStream", "Client", "Job", "Stream", "Tls"]
+__all__ = [
+    "Abandoned",
+    "AsyncClient",
+    "AsyncJob",
+    "AsyncReceiving",
+    "AsyncStream",
+    "ChunkLoaded",
+    "Client",
+    "Ended",
+    "Job",
+    "LoadedContext",
+    "Opened",
+    "Receiving",
+    "RecomputeChunk",
+    "Stream",
+    "Tls",
+]

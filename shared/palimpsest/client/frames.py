@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.api.codec.v1 import codec_pb2
-from palimpsest.client.reception import load_codec
+from palimpsest.client.decoder import load_codec
 from palimpsest.errors import DataLoss, Reason
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from palimpsest.client.aio.flavour import off_loop
 from palimpsest.client.aio.loads import AsyncReceiving
 from palimpsest.client.aio.rooms import AsyncCodecRoom
 from palimpsest.client.assembly import Assembly, Recompute
+from palimpsest.client.decoder import OnLayersReady
 from palimpsest.client.frames import (
     CHUNK_TOKENS,
     FRAME_BYTES,
@@ -20,7 +21,6 @@ from palimpsest.client.frames import (
     shape_of,
 )
 from palimpsest.client.loading import Event, LoadedContext
-from palimpsest.client.reception import OnLayersReady
 from palimpsest.client.requests import build
 
 if TYPE_CHECKING:

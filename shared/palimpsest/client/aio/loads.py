@@ -13,9 +13,10 @@ from palimpsest.client.aio.artifacts import AsyncArtifacts
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.flavour import Mailbox, Running, background, dropped, finished, off_loop
 from palimpsest.client.aio.streams import AsyncStream
+from palimpsest.client.decoder import Decoder, OnLayersReady, load_codec
 from palimpsest.client.loading import ChunkLoaded, Ended, Event
 from palimpsest.client.methods import Method
-from palimpsest.client.reception import OnLayersReady, Reception, load_codec
+from palimpsest.client.reception import Reception
 from palimpsest.errors import PalimpsestError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class AsyncReceiving:
         if self._reading is None:
             return
         self._stream.close()
-        self._reception.close()
+        self._decoder.close()
         if self._fetching is not None:
             dropped(self._fetching)
         self._requests.put(None)
@@ -101,7 +102,7 @@ class AsyncReceiving:
         self.close()
         if self._reading is not None:
             await finished(self._reading)
-            await off_loop(self._reception.join)
+            await off_loop(self._decoder.join)
 
     def __aiter__(self) -> Self:
         return self
@@ -127,13 +128,8 @@ class AsyncReceiving:
         self._events: Mailbox[Event | BaseException | None] = Mailbox()
         self._requests: Mailbox[Request | None] = Mailbox()
         self._taken: Mailbox[None] = Mailbox()
-        self._reception = Reception(
-            self._events.put,
-            self._requests.put,
-            chunks=self._begin.chunks,
-            threads=self._threads,
-            on_layers_ready=self._on_layers_ready,
-        )
+        self._decoder = Decoder(self._events.put, self._requests.put, self._threads, self._on_layers_ready)
+        self._reception = Reception(self._events.put, self._requests.put, self._decoder, self._begin.chunks)
         self._stream: AsyncStream[codec_pb2.LoadContextResponse] = self._connection.stream(
             _LOAD, self._outgoing(), self._timeout
         )
@@ -160,14 +156,14 @@ class AsyncReceiving:
 
     async def _room(self) -> None:
         """Wait until not too many decoded chunks are waiting to be taken."""
-        while self._reception.delivered - self._counted >= BACKLOG and not self._closed:
+        while self._decoder.delivered - self._counted >= BACKLOG and not self._closed:
             await self._taken.get()
             self._counted += 1
 
     def _prepare(self, digest: str) -> None:
         """See to it that the decoder gets its profile; what comes meanwhile waits for it."""
         if self._profile is not None or not digest:
-            self._reception.profile.set_result(self._profile)
+            self._decoder.profile.set_result(self._profile)
         else:
             self._fetching = background(self._fetch, digest)
 
@@ -178,6 +174,6 @@ class AsyncReceiving:
                 data = await self._artifacts.read_bytes(digest)
                 profile = await off_loop(profiles.keep, digest, data)
             with suppress(InvalidStateError):  # closed meanwhile
-                self._reception.profile.set_result(profile)
+                self._decoder.profile.set_result(profile)
         except PalimpsestError as error:
             self._events.put(error)

@@ -12,6 +12,7 @@ from palimpsest.client.blocking.connection import Connection
 from palimpsest.client.blocking.flavour import off_loop
 from palimpsest.client.blocking.loads import Receiving
 from palimpsest.client.blocking.rooms import CodecRoom
+from palimpsest.client.decoder import OnLayersReady
 from palimpsest.client.frames import (
     CHUNK_TOKENS,
     FRAME_BYTES,
@@ -22,7 +23,6 @@ from palimpsest.client.frames import (
     shape_of,
 )
 from palimpsest.client.loading import Event, LoadedContext
-from palimpsest.client.reception import OnLayersReady
 from palimpsest.client.requests import build
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ class DecodingRoom:
         from palimpsest.hosting import EngineHost
         from services.decoding.metrics import EngineCollector
         from services.decoding.service import DecodingServicer
+        from services.decoding.settings import DecodingSettings
 
         self._host = EngineHost(resources.settings, resources.models)
         self._metrics = EngineCollector(self._host)
@@ -33,11 +34,13 @@ class DecodingRoom:
         self._warming = asyncio.ensure_future(
             asyncio.to_thread(importlib.import_module, "palimpsest.inference")
         )
-        return [DecodingServicer(resources, self._host)]
+        self._servicer = DecodingServicer(resources, self._host, DecodingSettings())
+        return [self._servicer]
 
     async def stop(self) -> None:
         """Stop the engines."""
         REGISTRY.unregister(self._metrics)
+        await self._servicer.close()
         if self._warming is not None:
             await self._warming
         if self._host is not None:

@@ -31,7 +31,7 @@ def sampling_of(message: pb.SamplingConfig, seed: int | None = None) -> Sampling
 
 
 def request_of(message: pb.GenerateRequest, tokenizer: Any) -> Request:
-    """The engine's request; tokenizes, which may take a while for a long prompt.
+    """The engine's request, without its context; tokenizes, which may take a while for a long prompt.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def request_of(message: pb.GenerateRequest, tokenizer: Any) -> Request:
         case "tokens":
             ids = list(message.tokens.ids)
         case _:
-            ids = encode_text(tokenizer, message.prompt)
+            ids = encode_text(tokenizer, message.prompt, special_tokens=not message.context)
     logprobs = message.logprobs if message.HasField("logprobs") else -1
     return Request(
         ids=ids,

@@ -17,8 +17,11 @@ from palimpsest.hosting import EngineHost, Hosted
 from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
+from services.decoding.codec_link import CodecLink
+from services.decoding.settings import DecodingSettings
 
 if TYPE_CHECKING:
+    from services.decoding.contexts import ContextDesk
     from services.decoding.convert import TokenBytes
 
 _BYTES_PER_LOGPROB = 32
@@ -34,13 +37,21 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         Settings, jobs, artefacts and models.
     host
         Its engines.
+    settings
+        The room's own.
     """
 
-    def __init__(self, resources: Resources, host: EngineHost) -> None:
+    def __init__(self, resources: Resources, host: EngineHost, settings: DecodingSettings) -> None:
         self._resources, self._host = resources, host
         # Loading takes seconds and tokenizing a book takes some: not in the threads that others wait for.
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="decoding")
         self._writers: dict[Hosted, TokenBytes] = {}
+        self._link = CodecLink(resources.settings, settings.codec_target)
+        self._contexts: ContextDesk | None = None
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._link.close()
 
     async def Generate(
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext
@@ -48,7 +59,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         """Stream text; leaving the stream takes the sequences out of the batch before the next step."""
         loop = asyncio.get_running_loop()
         hosted = await self._acquire(request.model)
-        handle = None
+        handle = load = None
         try:
             from palimpsest.inference import Failed, Finished, PastReady
             from services.decoding.convert import request_of, response_of
@@ -56,6 +67,9 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
 
             tokenizer = hosted.engine.model.tokenizer
             wanted = await loop.run_in_executor(self._threads, request_of, request, tokenizer)
+            if request.context:
+                load = await self._desk().open(request, wanted, hosted, self._link.codec(context))
+                wanted = load.request
             outbox, left, write = Outbox(), wanted.n, self._writer(hosted)
             handle = hosted.engine.submit(wanted, outbox.deliver)
             while left:
@@ -63,12 +77,16 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                     if isinstance(event, Failed):
                         raise event.error
                     if isinstance(event, PastReady):
+                        assert load is not None
+                        yield load.response(event)
                         continue
                     left -= isinstance(event, Finished)
                     yield response_of(event, wanted, hosted.record.fingerprint, write)
         finally:
             if handle is not None:
                 handle.cancel()
+            if load is not None:
+                await self._desk().close(load)
             self._host.release(hosted)
 
     async def Score(self, request: pb.ScoreRequest, context: grpc.aio.ServicerContext) -> pb.ScoreResponse:
@@ -162,6 +180,13 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
     def _give_back(self, work: "asyncio.Future[Hosted]") -> None:
         if not work.cancelled() and work.exception() is None:
             self._host.release(work.result())
+
+    def _desk(self) -> "ContextDesk":
+        from services.decoding.contexts import ContextDesk
+
+        if self._contexts is None:
+            self._contexts = ContextDesk(self._resources.artifacts)
+        return self._contexts
 
     def _writer(self, hosted: Hosted) -> "TokenBytes":
         from services.decoding.convert import TokenBytes

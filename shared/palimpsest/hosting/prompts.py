@@ -8,8 +8,8 @@ from jinja2.exceptions import TemplateError
 from palimpsest.errors import InvalidArgument, Reason
 
 
-def encode_text(tokenizer: Any, text: str, field: str = "prompt") -> list[int]:
-    """Token ids of raw text, opening special tokens included.
+def encode_text(tokenizer: Any, text: str, field: str = "prompt", special_tokens: bool = True) -> list[int]:
+    """Token ids of raw text, with the tokenizer's opening special tokens unless the text continues another.
 
     Raises
     ------
@@ -20,7 +20,7 @@ def encode_text(tokenizer: Any, text: str, field: str = "prompt") -> list[int]:
         raise InvalidArgument.field(
             Reason.PROMPT_EMPTY, field, f"{field} is empty; send some text, a chat, or token ids."
         )
-    return list(tokenizer(text)["input_ids"])
+    return list(tokenizer(text, add_special_tokens=special_tokens)["input_ids"])
 
 
 def encode_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list[int]:

@@ -249,7 +249,7 @@ class Batch:
         if joining is not None and joining.done and not handle.told_of_past:
             handle.told_of_past = True
             joining.past.close()
-            handle.deliver([PastReady(tuple(joining.how))])
+            handle.deliver([PastReady(tuple(joining.how), joining.exact_tokens)])
 
     def _deliver(self) -> None:
         for handle in list(self.active):

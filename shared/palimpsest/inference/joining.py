@@ -48,16 +48,21 @@ class Joining:
         self.shared = 0
         self._model, self._cache, self._keys, self._length = model, cache, keys, len(request.ids)
         self._salted = prefix_keys(request.ids[:-1], self.past.salt) if keys else []
-        self._exact = True
+        self._loaded_from: int | None = None
         self._ready: dict[int, _Ready] = {}
         self._refused: set[int] = set()
-        self._began: dict[int, float] = {}
+        self._began: dict[int, tuple[float, int]] = {}  # when, and from which position on
         self._loaded: set[int] = set()
 
     @property
     def done(self) -> bool:
         """Whether the whole past is in the cache."""
         return len(self.how) == len(self.past.pieces)
+
+    @property
+    def exact_tokens(self) -> int:
+        """Leading tokens of the past before the first loaded one."""
+        return self.past.tokens if self._loaded_from is None else min(self._loaded_from, self.past.tokens)
 
     def take(self) -> bool:
         """Take one piece that has arrived into memory; returns whether there was one."""
@@ -92,15 +97,17 @@ class Joining:
     def begin(self) -> None:
         """Take note that tokens of the next piece are computed from now on."""
         if not self.done:
-            self._began.setdefault(self._next.index, time.perf_counter())
+            self._began.setdefault(self._next.index, (time.perf_counter(), self._cache.length))
 
     def passed(self) -> None:
         """Take note that the cache has grown."""
         while not self.done and self._cache.length >= self._next.stop:
             piece, now = self._next, time.perf_counter()
-            how = How.RECOMPUTED if piece.index in self._began else How.HELD
-            self.how.append(How.LOADED if piece.index in self._loaded else how)
-            self.past.passed(piece, now - self._began.get(piece.index, now))
+            began, start = self._began.get(piece.index, (now, piece.stop))
+            held = start == piece.stop or piece.stop - start < BLOCK <= piece.tokens
+            computed = How.HELD if held else How.RECOMPUTED
+            self.how.append(How.LOADED if piece.index in self._loaded else computed)
+            self.past.passed(piece, now - began)
 
     def release(self) -> None:
         """Give back what has not joined."""
@@ -136,8 +143,7 @@ class Joining:
 
     def _join(self, piece: Piece, ready: "_Ready") -> None:
         cache = self._cache
-        if self._exact:
-            self._touched(cache.length // BLOCK)
+        self._touched(cache.length)
         if isinstance(ready.stretch, PagedCache):
             assert isinstance(cache, PagedCache)
             cache.join(ready.stretch)
@@ -155,15 +161,17 @@ class Joining:
         self.shared += cache.adopt(self._keys[: stop // BLOCK])
         block = cache.length // BLOCK
         salted = self._salted[block : stop // BLOCK]
-        if self._exact and cache.length % BLOCK == 0 and salted and cache.pool.find(salted[0]) is not None:
-            self._touched(block)
+        exact = self._loaded_from is None and cache.length % BLOCK == 0
+        if exact and salted and cache.pool.find(salted[0]) is not None:
+            self._touched(cache.length)
             self.shared += cache.adopt(self._keys[: stop // BLOCK])
         self.passed()
 
-    def _touched(self, block: int) -> None:
-        """Take note that loaded tokens begin in this block."""
-        self._exact = False
-        self._keys[block:] = self._salted[block:]
+    def _touched(self, position: int) -> None:
+        """Take note that loaded tokens begin here, if not before."""
+        if self._loaded_from is None:
+            self._loaded_from = position
+            self._keys[position // BLOCK :] = self._salted[position // BLOCK :]
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ class How(Enum):
     LOADED = "loaded"
     RECOMPUTED = "recomputed"
     HELD = "held"
-    """All of it was in the prefix index."""
+    """It was in the prefix index, all but less than a block."""
 
 
 @dataclass(frozen=True)

@@ -53,9 +53,13 @@ class Request:
 
 @dataclass(frozen=True)
 class PastReady:
-    """The whole past of a request is in the cache; comes before :class:`Started`. ``how`` has one entry a piece."""
+    """The whole past of a request is in the cache; comes before :class:`Started`.
+
+    ``how`` has one entry a piece; the first ``exact_tokens`` tokens are what computing them gives.
+    """
 
     how: tuple[How, ...]
+    exact_tokens: int
 
 
 @dataclass(frozen=True)

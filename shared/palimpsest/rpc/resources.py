@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-import redis
-import redis.asyncio
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
 from palimpsest.artifacts import ArtifactStore
 from palimpsest.errors import Reason, Unavailable
@@ -21,8 +21,8 @@ class Resources:
     """
 
     settings: Settings
-    redis: redis.asyncio.Redis
-    blocking_redis: redis.Redis
+    redis: AsyncRedis
+    blocking_redis: Redis
     jobs: AsyncJobStore
     artifacts: ArtifactStore
     models: ModelCatalogue
@@ -41,8 +41,8 @@ class Resources:
                 Reason.JOB_STORE_UNAVAILABLE,
                 "PALIMPSEST_REDIS_URL is not set; `palimpsest up` starts an embedded Valkey and sets it.",
             )
-        asynchronous = redis.asyncio.Redis.from_url(settings.redis_url, socket_connect_timeout=5)
-        blocking = redis.Redis.from_url(settings.redis_url, socket_connect_timeout=5)
+        asynchronous = AsyncRedis.from_url(settings.redis_url, socket_connect_timeout=5)
+        blocking = Redis.from_url(settings.redis_url, socket_connect_timeout=5)
         return cls(
             settings=settings,
             redis=asynchronous,

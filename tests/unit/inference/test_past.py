@@ -174,6 +174,7 @@ def test_what_was_loaded_is_found_again_by_its_salt_and_by_nobody_else(make_engi
     engine.submit(greedy(ids, past=past), first.deliver)
     approximate = first.wait().ids()
     assert approximate != exact
+    assert first.events[0].exact_tokens == 64
     assert engine.held(ids[:160], b"salt") == 160
     assert engine.held(ids[:160], b"other") == engine.held(ids[:160], b"") == 64  # exact, so anybody's
 
@@ -183,6 +184,7 @@ def test_what_was_loaded_is_found_again_by_its_salt_and_by_nobody_else(make_engi
     engine.submit(greedy([*ids[:-1], ids[-1]], past=again), told.deliver)
     assert told.wait().ids() == approximate
     assert how(told) == (How.HELD,) * 3
+    assert told.events[0].exact_tokens == 64
     assert ready.seconds == {0: 0.0, 1: 0.0, 2: 0.0}
     assert told.started.cached_tokens == 192
 
@@ -195,6 +197,7 @@ def test_what_was_loaded_is_found_again_by_its_salt_and_by_nobody_else(make_engi
     engine.submit(greedy(ids, past=other), elsewhere.deliver)
     assert elsewhere.wait().ids() == exact
     assert how(elsewhere) == (How.HELD,) * 3  # of the plain request
+    assert elsewhere.events[0].exact_tokens == 160
     at_rest(engine)
 
 

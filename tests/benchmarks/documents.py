@@ -54,15 +54,15 @@ def calibration_documents(tokenizer, tokens: int = 1024) -> list[list[int]]:
 
 
 def evaluation_documents(tokenizer, tokens: int) -> list[tuple[str, list[int]]]:
-    """Nine documents with their domains, none of them, nor their neighbours, seen in calibration."""
+    """Ten documents with their domains, none of them, nor their neighbours, seen in calibration."""
     manual = _ids(tokenizer, _manual(1))
-    found = [("manual", manual[at : at + tokens]) for at in (3000, 20_000, 36_000)]
+    found = [("manual", manual[at : at + tokens]) for at in (3000, 12_000, 20_000, 36_000)]
     for name in _CODE_HELD:
         found.append(("code", _ids(tokenizer, (_LIBRARY / f"{name}.py").read_text())[500 : 500 + tokens]))
     readmes = [_ids(tokenizer, _readme(name))[300 : 300 + tokens] for name in _READMES_HELD]
     found += [("readme", ids) for ids in readmes if len(ids) == tokens][:3]
     assert all(len(ids) == tokens for _, ids in found)
-    assert len(found) >= 8, "too few packages with long descriptions are installed here"
+    assert len(found) >= 10, "too few packages with long descriptions are installed here"
     return found
 
 

@@ -24,9 +24,8 @@ from palimpsest.client.loading import Event, LoadedContext
 from palimpsest.client.requests import build
 
 if TYPE_CHECKING:
-    from transformers import DynamicCache
-
     from palimpsest.kv import CalibrationProfile, KeyValues
+    from palimpsest.kv.layout import DynamicCache
 
 Settings = codec_pb2.LoadSettings | Mapping[str, object]
 Coding = codec_pb2.Coding | Mapping[str, object]

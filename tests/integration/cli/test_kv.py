@@ -102,6 +102,23 @@ def test_bench(palimpsest, context, tmp_path):
     assert palimpsest("kv", "bench", context, "--plot", tmp_path / "b.gif").code == Exit.USAGE
 
 
+def test_generate_goes_on_from_a_context(palimpsest, context, cli_model):
+    words = ["generate", " and then", "--model", cli_model, "--max-tokens", 8]
+    told = palimpsest(*words, "--context", "cli-kv", "--loss-budget", "0.000001")
+    assert told.code == 0, told.err
+    assert "tokens of context in" in told.err
+    whole = palimpsest("generate", TEXT + " and then", *words[2:])
+    assert told.out == whole.out  # lossless or recomputed: the same text
+    events = [
+        json.loads(line) for line in palimpsest(*words, "--context", context, "--json").out.splitlines()
+    ]
+    levels = {chunk["level"] for chunk in events[0]["context"]["chunks"]}
+    assert levels <= {"lossless", "high", "smallest", "text", "held"}
+    assert palimpsest(*words, "--context", "nowhere").code == Exit.NOT_FOUND
+    late = palimpsest(*words, "--context", context, "--deadline", "never")
+    assert late.code == Exit.USAGE
+
+
 def test_calibrate_and_profile(palimpsest, tiny_model):
     registered = palimpsest("models", "register", "cli-calibrated", tiny_model, "--json")
     assert registered.code == 0, registered.err

@@ -59,7 +59,7 @@ def test_a_batch_killed_at_five_points_goes_on_to_the_same_bytes(
 ):
     settings = Settings(
         state_dir=tmp_path, redis_url="", listen="127.0.0.1:0", threads=1, drain_seconds=1.0
-    ).model_copy(update={"lease_seconds": 3.0, "job_max_attempts": 2 * POINTS, "checkpoint_seconds": 0.2})
+    ).model_copy(update={"lease_seconds": 8.0, "job_max_attempts": 2 * POINTS, "checkpoint_seconds": 0.2})
     dice = random.Random(trial)
     points = sorted(dice.sample(range(1, MANY_LINES * 2 // 3), POINTS))
     lines = [{"prompt": f"{trial} {n}", "max_tokens": dice.randint(40, 160)} for n in range(MANY_LINES)]

@@ -154,7 +154,18 @@ def test_doctor_finds_this_machine_fit(palimpsest):
 
 
 def test_ctrl_c_ends_a_stream_with_130(stack, cli_model):
-    words = ["generate", "the", "--model", cli_model, "--max-tokens", "1900", "--ignore-eos", "--json"]
+    words = [
+        "generate",
+        "the",
+        "--model",
+        cli_model,
+        "--max-tokens",
+        "1900",
+        "--ignore-eos",
+        "--json",
+        "-n",
+        "8",
+    ]
     with subprocess.Popen(
         [
             sys.executable,

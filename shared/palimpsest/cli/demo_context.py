@@ -40,7 +40,8 @@ def carry(context: Context) -> list[Row]:
     rows.append(
         Row(
             f"loaded over {show_rate(context.link.bytes_per_second)}, decoded",
-            f"{output.size(loaded.received_bytes)} in {show_seconds(loaded.seconds)}; uncoded {show_seconds(plain)}",
+            f"{output.size(loaded.received_bytes)} in {show_seconds(loaded.seconds)}; "
+            f"uncoded it would be {show_seconds(plain)}",
         )
     )
     # The other way round the engine would remember the text it has just read.

@@ -103,7 +103,7 @@ def _sizes(axes: "Axes", points: Sequence[LevelPoint]) -> None:
     )
     if any(p.loss == 0 for p in points):
         axes.set_yscale("symlog", linthresh=1e-3)
-    axes.margins(x=0.2)
+    axes.margins(x=0.25)
     axes.grid(alpha=0.3)
 
 

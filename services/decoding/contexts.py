@@ -5,6 +5,7 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -94,15 +95,13 @@ class ContextDesk:
                 held_chunks=held,
                 profile=await asyncio.to_thread(self._profile, stored.profile),
             )
-        losses = self._losses.keep(salt, {})
-        load = ContextLoad(receiving, losses, began)
-        self._under_way += 1
+        load = ContextLoad(receiving, self._losses.keep(salt, {}), began)
         try:
             if receiving is not None:
-                opened = await load.begin()
-                if (
-                    opened.context.create_time != stored.create_time
-                ):  # made again meanwhile: nothing of it is held
+                self._under_way += 1
+                opened = await load.begin(self._ended)
+                if opened.context.create_time != stored.create_time:
+                    # Made again meanwhile; what was held of it no longer is, and the engine recomputes that.
                     _check_model(opened.context, hosted.record.fingerprint)
                     stored, ids = opened.context, opened.token_ids
                     salt = salt_of(stored, message.context_load)
@@ -111,14 +110,12 @@ class ContextDesk:
             assert ids is not None
             load.attach(stored, request, ids, salt, held)
         except BaseException:
-            await self.close(load)
+            await load.close()
             raise
         return load
 
-    async def close(self, load: "ContextLoad") -> None:
-        """End a load, wherever it is."""
+    def _ended(self, _task: "asyncio.Task[None]") -> None:
         self._under_way -= 1
-        await load.close()
 
     async def _settings(
         self, asked: codec_pb2.LoadSettings, stored: codec_pb2.Context, request: Request, hosted: Hosted
@@ -174,9 +171,10 @@ class ContextLoad:
         self._past: Past | None = None
         self._loaded: dict[int, tuple[str, int]] = {}
 
-    async def begin(self) -> Opened:
-        """Start the load; returns once the token ids are there."""
+    async def begin(self, ended: "Callable[[asyncio.Task[None]], object]") -> Opened:
+        """Start the load; returns once the token ids are there. ``ended`` is called when it is over."""
         self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(ended)
         return await self._opened
 
     def attach(

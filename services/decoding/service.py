@@ -86,7 +86,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
             if handle is not None:
                 handle.cancel()
             if load is not None:
-                await self._desk().close(load)
+                await load.close()
             self._host.release(hosted)
 
     async def Score(self, request: pb.ScoreRequest, context: grpc.aio.ServicerContext) -> pb.ScoreResponse:

@@ -1,7 +1,12 @@
 """Generation that continues a stored context, over real calls: the codec and decoding rooms on one server."""
 
+import asyncio
+import json
+import socket
+import threading
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,16 +16,19 @@ from palimpsest import AsyncClient
 from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.artifacts.layout import blob_name
 from palimpsest.embedded.valkey import ValkeyServer
-from palimpsest.errors import FailedPrecondition, NotFound
+from palimpsest.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unavailable
+from palimpsest.inference import Engine
 from palimpsest.jobs import JobContext, WorkerResources
 from palimpsest.jobs.progress import NullProgress
 from palimpsest.models import register
+from palimpsest.rpc.auth import hash_token
 from palimpsest.rpc.server import Server
 from palimpsest.settings import Settings
 from services.codec import CodecRoom
 from services.codec.tasks import create_context
 from services.decoding import DecodingRoom
 from services.registry import RegistryRoom
+from tests.waiting import until, until_async
 
 # Words begin with their space, so that text and prompt are cut into tokens alike apart and together.
 TEXT = "the quick brown fox jumps over the lazy dog, and " * 12 + "then"
@@ -47,27 +55,80 @@ def resources(
 
 
 @pytest.fixture(scope="module")
-async def client(resources: WorkerResources, unused_port: int) -> AsyncIterator[AsyncClient]:
-    settings = resources.settings.model_copy(update={"listen": f"127.0.0.1:{unused_port}"})
+async def server(resources: WorkerResources) -> AsyncIterator[Server]:
+    settings = resources.settings.model_copy(update={"listen": f"127.0.0.1:{unused_port()}"})
     server = Server(settings, [RegistryRoom(), CodecRoom(), DecodingRoom()])
     await server.start()
-    async with AsyncClient(f"127.0.0.1:{server.port}") as client:
-        yield client
+    yield server
     await server.stop()
 
 
-@pytest.fixture(scope="module")
-def unused_port() -> int:
-    import socket
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(f"127.0.0.1:{server.port}") as client:
+        yield client
 
+
+def unused_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
 
 
-def make(resources: WorkerResources, context_id: str, levels: list[str]) -> codec_pb2.Context:
-    coding = {"chunk_tokens": 64, "levels": levels}
-    request = codec_pb2.CreateContextRequest(model="tiny", text=TEXT, context_id=context_id, coding=coding)
+async def engine_of(server: Server, client: AsyncClient) -> Engine:
+    """The tiny model's engine, with nothing in its prefix index."""
+    await generate(client, prompt="x")
+    room = next(room for room in server.rooms if isinstance(room, DecodingRoom))
+    engine = next(h.engine for h in room._host.hosted() if h.record.model_id == "tiny")
+    until(lambda: engine.idle)
+    engine.model.pool.forget_prefixes()
+    return engine
+
+
+@contextmanager
+def held_up(engine: Engine) -> Iterator[None]:
+    """Let the engine stand still within a step."""
+    entered, go_on, forward = threading.Event(), threading.Event(), engine.model.forward
+
+    def wait(rows, hidden=()):
+        entered.set()
+        assert go_on.wait(60)
+        return forward(rows, hidden)
+
+    engine.model.forward = wait
+    score = engine.submit_score([5, 6, 7])
+    assert entered.wait(60)
+    try:
+        yield
+    finally:
+        engine.model.forward = forward
+        go_on.set()
+    score.result(60)
+
+
+def arriving(engine: Engine) -> bool:
+    """Whether a chunk waits for the engine to take it in."""
+    return any(h.request.past is not None and h.request.past._arrivals for h in list(engine._inbox))
+
+
+def at_rest(engine: Engine) -> bool:
+    return engine.idle and engine.model.pool.used == 0 and engine.cache_bytes_used == 0
+
+
+FETCH_ALL = {"loss_budget": 1.0, "bandwidth": 1e9, "recompute": [{"tokens": 1000, "seconds": 900}]}
+"""Settings under which nothing is worth recomputing."""
+
+
+def make(
+    resources: WorkerResources,
+    context_id: str,
+    levels: list[str],
+    chunk_tokens: int = 64,
+    ids: list[int] | None = None,
+) -> codec_pb2.Context:
+    coding = {"chunk_tokens": chunk_tokens, "levels": levels}
+    content = {"tokens": {"ids": ids}} if ids else {"text": TEXT}
+    request = codec_pb2.CreateContextRequest(model="tiny", context_id=context_id, coding=coding, **content)
     return create_context(request, JobContext("job", "me", 1, NullProgress(), resources))
 
 
@@ -83,37 +144,74 @@ async def generate(client: AsyncClient, **fields):
     return text, context, started
 
 
-async def test_a_lossless_context_gives_what_its_text_gives(client, resources):
-    make(resources, "lossless", ["lossless"])
+async def test_a_lossless_context_gives_what_its_text_gives(client, server, resources):
+    made = make(resources, "lossless", ["lossless"])
     plain, none, _ = await generate(client, prompt=TEXT + " the fox")
     assert none is None
-    fetch_all = {
-        "levels": ["lossless"],
-        "loss_budget": 1.0,
-        "bandwidth": 1e9,
-        "recompute": [{"tokens": 1000, "seconds": 900}],
-    }
+    engine = await engine_of(server, client)
     text, context, started = await generate(
-        client, prompt=" the fox", context="contexts/lossless", context_load=fetch_all
+        client, prompt=" the fox", context=made.name, context_load=FETCH_ALL
     )
     assert text == plain
-    assert sum(chunk.tokens for chunk in context.chunks) < started.prompt_tokens
-    assert context.loss == 0
+    assert {chunk.level for chunk in context.chunks} == {"lossless"}
+    assert sum(chunk.bytes for chunk in context.chunks) == context.received_bytes > 0
+    assert sum(chunk.tokens for chunk in context.chunks) == made.token_count < started.prompt_tokens
+    assert (started.cached_tokens, context.loss) == (0, 0)
+    assert context.seconds > 0
+    until(lambda: at_rest(engine))
 
 
-async def test_a_lossy_context_is_loaded_once_and_held(client, resources):
-    made = make(resources, "lossy", ["balanced"])
-    settings = {"loss_budget": 1.0, "bandwidth": 1e9, "recompute": [{"tokens": 1000, "seconds": 900}]}
-    first, loaded, _ = await generate(client, prompt=" over", context=made.name, context_load=settings)
-    again, held, started = await generate(client, prompt=" over", context=made.name, context_load=settings)
-    assert first == again
+async def test_by_default_load_and_recomputation_meet(client, server, resources):
+    made = make(resources, "default", ["lossless", "balanced"])
+    await engine_of(server, client)
+    text, context, _ = await generate(client, prompt=" the fox", context=made.name)
+    assert text
+    assert sum(chunk.tokens for chunk in context.chunks) == made.token_count
+    assert {chunk.level for chunk in context.chunks} <= {"text", "lossless", "balanced"}
+
+
+async def test_a_lossy_context_is_loaded_once_held_and_never_mixed_up(client, server, resources):
+    engine = await engine_of(server, client)
+    ids, over = (engine.model.tokenizer(text).input_ids for text in (TEXT, " over"))
+    ids = ids[: len(ids) // 16 * 16]  # whole blocks: what is beyond them is recomputed the second time
+    make(resources, "lossy", ["smallest"], ids=ids)
+    exact, _, _ = await generate(client, tokens=[*ids, *over])
+    engine.model.pool.forget_prefixes()
+    fields = {"prompt": " over", "context": "contexts/lossy", "context_load": FETCH_ALL}
+    first, loaded, _ = await generate(client, **fields)
+    assert {chunk.level for chunk in loaded.chunks} == {"smallest"}
+    assert loaded.loss > 0
+    again, held, started = await generate(client, **fields)
+    assert again == first
+    assert {chunk.level for chunk in held.chunks} == {"held"}
     assert held.received_bytes == 0
-    assert {chunk.level for chunk in held.chunks} == {"held"} or started.cached_tokens > 0
-    assert len(loaded.chunks) == len(held.chunks)
+    assert held.loss == pytest.approx(loaded.loss)
+    assert started.cached_tokens == len(ids)
+    other, others, _ = await generate(client, **{**fields, "context_load": {**FETCH_ALL, "loss_budget": 2.0}})
+    assert {chunk.level for chunk in others.chunks} == {"smallest"}, (
+        "asked for otherwise, so loaded otherwise"
+    )
+    assert other == first
+    plain, _, started = await generate(client, tokens=[*ids, *over])
+    assert plain == exact != first
+    assert started.cached_tokens == 0
 
 
-async def test_rotten_chunks_are_recomputed(client, resources):
+async def test_what_was_evicted_is_loaded_again(client, server, resources):
+    make(resources, "evicted", ["balanced"])
+    engine = await engine_of(server, client)
+    fields = {"prompt": " over", "context": "contexts/evicted", "context_load": FETCH_ALL}
+    first, _, _ = await generate(client, **fields)
+    until(lambda: engine.idle)
+    engine.model.pool.forget_prefixes()
+    again, loaded, _ = await generate(client, **fields)
+    assert again == first
+    assert {chunk.level for chunk in loaded.chunks} == {"balanced"}
+
+
+async def test_rotten_chunks_are_recomputed(client, server, resources):
     made = make(resources, "rotten", ["smallest"])
+    engine = await engine_of(server, client)
     stored = await client.codec.get_context(name=made.name)
     for chunk in stored.chunks:
         path = resources.artifacts._objects.root / blob_name(chunk.encodings[0].artifact)
@@ -122,21 +220,99 @@ async def test_rotten_chunks_are_recomputed(client, resources):
         path.chmod(0o644)
         path.write_bytes(data)
     plain, _, _ = await generate(client, prompt=TEXT + " jumps")
-    text, context, _ = await generate(
-        client, prompt=" jumps", context=made.name, context_load={"loss_budget": 1.0, "levels": ["smallest"]}
-    )
+    engine.model.pool.forget_prefixes()
+    text, context, _ = await generate(client, prompt=" jumps", context=made.name, context_load=FETCH_ALL)
     assert text == plain
     assert context.loss == 0
-    assert not {chunk.level for chunk in context.chunks} & {"smallest"}
+    assert {chunk.level for chunk in context.chunks} == {"text"}
 
 
-async def test_contexts_that_cannot_be_continued(client, resources, sample_like):
-    with pytest.raises(NotFound):
+async def test_a_client_that_leaves_in_the_middle_of_a_load_frees_its_memory(client, server, resources):
+    made = make(resources, "left", ["lossless"], chunk_tokens=16)
+    engine = await engine_of(server, client)
+    desk = next(room for room in server.rooms if isinstance(room, DecodingRoom))._servicer._desk()
+    with held_up(engine):
+        call = asyncio.ensure_future(
+            generate(client, prompt=" then", context=made.name, context_load=FETCH_ALL)
+        )
+        await until_async(lambda: _true(arriving(engine) and desk._under_way == 1))
+        call.cancel()
+        await until_async(lambda: _true(desk._under_way == 0))
+    await until_async(lambda: _true(at_rest(engine)))
+
+
+async def _true(value: bool) -> bool:
+    return value
+
+
+async def test_a_load_that_breaks_off_is_finished_by_recomputing(resources, monkeypatch):
+    made = make(resources, "broken", ["smallest"], chunk_tokens=16)
+    elsewhere = Server(resources.settings, [CodecRoom()])
+    await elsewhere.start()
+    monkeypatch.setenv("PALIMPSEST_CODEC_TARGET", f"127.0.0.1:{elsewhere.port}")
+    server = Server(resources.settings, [RegistryRoom(), DecodingRoom()])
+    await server.start()
+    async with AsyncClient(f"127.0.0.1:{server.port}") as client:
+        engine = await engine_of(server, client)
+        with held_up(engine):
+            call = asyncio.ensure_future(
+                generate(client, prompt=" then", context=made.name, context_load=FETCH_ALL)
+            )
+            await until_async(lambda: _true(arriving(engine)))
+            await elsewhere.stop(0)
+        text, context, _ = await call
+        assert text
+        levels = [chunk.level for chunk in context.chunks]
+        assert levels[0] == "text", "loads come from the back"
+        assert 0 < context.loss < 1
+        until(lambda: at_rest(engine))
+        with pytest.raises(Unavailable):
+            await generate(client, prompt=" then", context="contexts/lossless")
+        assert engine.idle
+    await server.stop()
+
+
+async def test_the_callers_token_is_what_the_codec_room_sees(resources, tmp_path):
+    made = make(resources, "guarded", ["lossless"])
+    scopes = {"both": ["decoding.*", "codec.read"], "half": ["decoding.*"]}
+    tokens = [{"name": name, "sha256": hash_token(name), "scopes": each} for name, each in scopes.items()]
+    (tmp_path / "tokens.json").write_text(json.dumps({"tokens": tokens}))
+    settings = resources.settings.model_copy(
+        update={"listen": f"127.0.0.1:{unused_port()}", "tokens_file": tmp_path / "tokens.json"}
+    )
+    server = Server(settings, [RegistryRoom(), CodecRoom(), DecodingRoom()])
+    await server.start()
+    async with AsyncClient(f"127.0.0.1:{server.port}", token="both") as client:
+        text, context, _ = await generate(client, prompt=" then", context=made.name)
+        assert text
+        assert context.chunks
+    async with AsyncClient(f"127.0.0.1:{server.port}", token="half") as client:
+        with pytest.raises(PermissionDenied):
+            await generate(client, prompt=" then", context=made.name)
+        assert (await generate(client, prompt=" then"))[0]
+    await server.stop()
+
+
+async def test_contexts_that_cannot_be_continued(client, server, resources, sample_like):
+    engine = await engine_of(server, client)
+    with pytest.raises(NotFound) as missing:
         await generate(client, prompt="x", context="contexts/none-such")
+    assert missing.value.reason == "CONTEXT_NOT_FOUND"
     made = make(resources, "of-tiny", ["balanced"])
-    with pytest.raises(FailedPrecondition):
+    with pytest.raises(InvalidArgument) as empty:
+        await generate(client, prompt="", context=made.name)
+    assert empty.value.reason == "PROMPT_EMPTY"
+    with pytest.raises(InvalidArgument) as unknown:
+        await generate(client, prompt="x", context=made.name, context_load={"levels": ["finest"]})
+    assert unknown.value.reason == "KV_LEVEL_UNKNOWN"
+    with pytest.raises(InvalidArgument) as long:
+        await generate(client, prompt="x " * 1900, context=made.name)
+    assert long.value.reason == "PROMPT_TOO_LONG"
+    until(lambda: at_rest(engine))
+    with pytest.raises(FailedPrecondition) as other:
         async for _ in client.decoding.generate(model="other", prompt="x", context=made.name, max_tokens=1):
             pass
+    assert other.value.reason == "KV_IDENTITY_MISMATCH"
 
 
 @pytest.fixture(scope="module")

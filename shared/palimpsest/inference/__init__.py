@@ -1,8 +1,8 @@
 """Inference: the one place that runs a causal language model."""
 
-from palimpsest.inference.batch import Handle
 from palimpsest.inference.engine import Engine
 from palimpsest.inference.forward import Cache, Output, Rows
+from palimpsest.inference.handle import Handle
 from palimpsest.inference.model import LanguageModel, load_model
 from palimpsest.inference.past import How, Past
 from palimpsest.inference.requests import Delta, Event, Failed, Finish, Finished, PastReady, Request, Started

@@ -1,15 +1,14 @@
 """The requests an engine works on: their prompts, their sequences, and the step that moves all of them on."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from palimpsest.errors import PalimpsestError
 from palimpsest.inference.blocks import BLOCK, PagedCache
-from palimpsest.inference.forward import Cache, Output, Rows
+from palimpsest.inference.forward import Output, Rows
+from palimpsest.inference.handle import Handle
 from palimpsest.inference.joining import Joining
 from palimpsest.inference.limits import CacheBudget
 from palimpsest.inference.model import LanguageModel
-from palimpsest.inference.requests import Deliver, Event, Failed, PastReady, Request, Started
+from palimpsest.inference.requests import PastReady, Started
 from palimpsest.inference.sequence import Running
 from palimpsest.inference.speed import PrefillSpeed, timed
 
@@ -28,47 +27,6 @@ class Counters:
     prefill_tokens_shared: int = 0
     generated_tokens: int = 0
     decode_steps: int = 0
-
-
-@dataclass(eq=False)
-class Handle:
-    """A submitted request."""
-
-    request: Request
-    deliver: Deliver
-    blocks: int
-    keys: list[bytes]
-    wake: Callable[[], None]
-    cancelled: bool = False
-    cache: Cache | None = None
-    sequences: list[Running] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    shared: int = 0
-    joining: Joining | None = None
-    told_of_past: bool = False
-
-    @property
-    def error(self) -> PalimpsestError | None:
-        """What ends the request from outside, if anything."""
-        return self.request.past.error if self.request.past is not None else None
-
-    @property
-    def over(self) -> bool:
-        """Whether the request is to leave before the next step."""
-        return self.cancelled or self.error is not None
-
-    def end(self, error: PalimpsestError | None = None) -> None:
-        """Let go of the past; tell of an error, ours or one from outside, if that is the end."""
-        if self.request.past is not None:
-            self.request.past.close()
-        error = error or self.error
-        if error is not None and not self.cancelled:
-            self.deliver([Failed(error)])
-
-    def cancel(self) -> None:
-        """Take the request out before the next step; no more events come."""
-        self.cancelled = True
-        self.wake()
 
 
 class Batch:

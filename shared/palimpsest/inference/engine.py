@@ -22,8 +22,9 @@ from typing import Any
 import torch
 
 from palimpsest.errors import PalimpsestError, Reason, ResourceExhausted, Unavailable
-from palimpsest.inference.batch import Batch, Counters, Handle
+from palimpsest.inference.batch import Batch, Counters
 from palimpsest.inference.blocks import BLOCK, prefix_keys
+from palimpsest.inference.handle import Handle
 from palimpsest.inference.limits import CacheBudget, check_request
 from palimpsest.inference.model import LanguageModel
 from palimpsest.inference.prefill import Take, prefill_pieces

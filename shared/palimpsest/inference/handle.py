@@ -1,0 +1,51 @@
+"""A request on its way through the engine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from palimpsest.errors import PalimpsestError
+from palimpsest.inference.forward import Cache
+from palimpsest.inference.joining import Joining
+from palimpsest.inference.requests import Deliver, Event, Failed, Request
+from palimpsest.inference.sequence import Running
+
+
+@dataclass(eq=False)
+class Handle:
+    """A submitted request."""
+
+    request: Request
+    deliver: Deliver
+    blocks: int
+    keys: list[bytes]
+    wake: Callable[[], None]
+    cancelled: bool = False
+    cache: Cache | None = None
+    sequences: list[Running] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    shared: int = 0
+    joining: Joining | None = None
+    told_of_past: bool = False
+
+    @property
+    def error(self) -> PalimpsestError | None:
+        """What ends the request from outside, if anything."""
+        return self.request.past.error if self.request.past is not None else None
+
+    @property
+    def over(self) -> bool:
+        """Whether the request is to leave before the next step."""
+        return self.cancelled or self.error is not None
+
+    def end(self, error: PalimpsestError | None = None) -> None:
+        """Let go of the past; tell of an error, ours or one from outside, if that is the end."""
+        if self.request.past is not None:
+            self.request.past.close()
+        error = error or self.error
+        if error is not None and not self.cancelled:
+            self.deliver([Failed(error)])
+
+    def cancel(self) -> None:
+        """Take the request out before the next step; no more events come."""
+        self.cancelled = True
+        self.wake()

@@ -31,9 +31,7 @@ class DecodingRoom:
         self._host = EngineHost(resources.settings, resources.models)
         self._metrics = EngineCollector(self._host)
         REGISTRY.register(self._metrics)
-        self._warming = asyncio.ensure_future(
-            asyncio.to_thread(importlib.import_module, "palimpsest.inference")
-        )
+        self._warming = asyncio.ensure_future(asyncio.to_thread(_warm))
         self._servicer = DecodingServicer(resources, self._host, DecodingSettings())
         return [self._servicer]
 
@@ -45,6 +43,11 @@ class DecodingRoom:
             await self._warming
         if self._host is not None:
             await asyncio.to_thread(self._host.close)
+
+
+def _warm() -> None:
+    for name in ("palimpsest.inference", "palimpsest.kv"):
+        importlib.import_module(name)
 
 
 ROOM = DecodingRoom()

@@ -136,8 +136,9 @@ def calibrate_model(
     torch.set_num_threads(threads or physical_cores())
     tokenizer = AutoTokenizer.from_pretrained(record.path, local_files_only=True)
     pieces = samples.cut(tokenizer)
-    held, texts = pieces[:: len(pieces) // HELD_OUT][:HELD_OUT], pieces
-    texts = [piece for piece in pieces if piece not in held]
+    apart = set(range(0, len(pieces), len(pieces) // HELD_OUT)[:HELD_OUT])
+    held = [piece for at, piece in enumerate(pieces) if at in apart]
+    texts = [piece for at, piece in enumerate(pieces) if at not in apart]
     progress.step(0, 0, "loading the model")
     model = AutoModelForCausalLM.from_pretrained(
         record.path, dtype=torch.float32, local_files_only=True, use_safetensors=True

@@ -156,9 +156,11 @@ class LoadSession:
         sending: Sending | None = None
         try:
             while True:
+                # Planning costs more than sending a frame: the compute lane is asked about only after a report.
+                news = self._changed.is_set() or self._sent == 0
                 self._changed.clear()
                 now = self._clock() - start
-                if not self._ordered and not self._controller.met:
+                if news and self._load.recompute and not self._ordered and not self._controller.met:
                     decision = self._controller.decide(now)
                     if decision.recompute is not None:
                         self._controller.recomputing(decision, now)
@@ -188,6 +190,7 @@ class LoadSession:
                     if abandoned is not None:
                         yield abandoned
                         sending = self._drop(sending)
+                        self._changed.set()  # the plan has changed, though nobody has reported
                     continue
                 await self._wait(sending, start)
         finally:

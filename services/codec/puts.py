@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.artifacts import ArtifactStore
-from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
-from palimpsest.kv import ChunkReader, Identity, KeyValues, Rotary, encode
+from palimpsest.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
+from palimpsest.kv import CalibrationProfile, ChunkReader, Identity, KeyValues, Rotary, encode
 from palimpsest.kv.container import DECODED_LIMIT, header_size, read_header
 from palimpsest.models import ModelRecord
-from services.codec.coding import choose_coding, profile_of, rotary_of
+from services.codec.coding import choose_coding, profile_of, rotary_of, text_config
 from services.codec.contexts import ContextCatalogue, prefix_digests
 from services.codec.profiles import ProfileCatalogue
 from services.codec.streams import geometry_of
@@ -62,9 +62,7 @@ def open_put(
 
 
 def _check_model(shape: pb.CacheShape, record: ModelRecord) -> None:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(record.path, local_files_only=True).get_text_config()
+    config = text_config(record)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     expected = (config.num_hidden_layers, heads, dim, dim)
@@ -142,9 +140,7 @@ class StreamDecoder:
         """
         return (self._reader or ChunkReader()).finish()
 
-    def _profile(self, digest: str):  # noqa: ANN202
-        from palimpsest.errors import NotFound
-
+    def _profile(self, digest: str) -> CalibrationProfile:
         try:
             return self._profiles.load(digest)
         except NotFound:

@@ -215,8 +215,9 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self, request_iterator: AsyncIterator[pb.DecodeCacheRequest], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.DecodeCacheResponse]:
         """Decode a caller's chunk."""
+        from palimpsest.kv.raw import raw_frames
         from services.codec.puts import StreamDecoder
-        from services.codec.streams import number_frames
+        from services.codec.streams import FRAME
         from services.codec.writing import shape_of
 
         decoder = StreamDecoder(self._profiles, self._settings.chunk_bytes)
@@ -226,7 +227,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         shape = shape_of(kv, kv.tokens)
         shape.start = kv.start
         yield pb.DecodeCacheResponse(shape=shape)
-        for data in number_frames(kv):
+        for data in raw_frames(kv, FRAME):
             yield pb.DecodeCacheResponse(data=data)
 
     async def Calibrate(

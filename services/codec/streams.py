@@ -1,19 +1,17 @@
-"""Numbers in frames: caches that callers send, checked against their spec while they arrive, and caches sent back."""
+"""Numbers in frames: caches that callers send, checked against their spec while they arrive."""
 
-from collections.abc import AsyncIterator, Iterator
-
-import torch
+from collections.abc import AsyncIterator
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
 from palimpsest.kv import Geometry, KeyValues
-from palimpsest.kv.layout import DTYPES
+from palimpsest.kv.raw import from_raw, raw_size
 
 FRAME = 256 << 10
 
 
 class CacheBuffer:
-    """Collects one chunk: keys, then values, in row-major order, little-endian.
+    """Collects one chunk's numbers; see ``palimpsest.kv.raw``.
 
     Parameters
     ----------
@@ -31,26 +29,22 @@ class CacheBuffer:
     """
 
     def __init__(self, shape: pb.CacheShape, start: int, tokens: int, limit: int) -> None:
-        self._dtype = DTYPES[shape.dtype]
-        rows = shape.layers * shape.kv_heads * tokens
-        self._sizes = [rows * dim * self._dtype.itemsize for dim in (shape.key_dim, shape.value_dim)]
-        if sum(self._sizes) > limit:
+        self._geometry, self._dtype = geometry_of(shape), shape.dtype
+        self._start, self._tokens = start, tokens
+        self._size = raw_size(self._geometry, tokens, shape.dtype)
+        if self._size > limit:
             raise ResourceExhausted(
                 Reason.KV_TOO_LARGE,
-                f"A chunk of {tokens} tokens takes {sum(self._sizes)} bytes, and at most {limit} are taken at once: "
-                "use shorter chunks.",
-                metadata={"bytes": sum(self._sizes), "limit": limit},
+                f"A chunk of {tokens} tokens takes {self._size} bytes, and at most {limit} are taken at once: use "
+                "shorter chunks.",
+                metadata={"bytes": self._size, "limit": limit},
             )
-        self._shapes = [
-            (shape.layers, shape.kv_heads, tokens, dim) for dim in (shape.key_dim, shape.value_dim)
-        ]
-        self._start = start
         self._data = bytearray()
 
     @property
     def missing(self) -> int:
         """Bytes still to come."""
-        return sum(self._sizes) - len(self._data)
+        return self._size - len(self._data)
 
     def take(self, data: bytes) -> bytes:
         """Take what belongs to this chunk; returns the rest."""
@@ -60,13 +54,7 @@ class CacheBuffer:
 
     def keys_values(self) -> KeyValues:
         """The chunk, once nothing is missing."""
-        keys, values = (
-            torch.frombuffer(
-                self._data, dtype=self._dtype, offset=offset, count=size // self._dtype.itemsize
-            ).view(shape)
-            for offset, size, shape in zip((0, self._sizes[0]), self._sizes, self._shapes, strict=True)
-        )
-        return KeyValues(keys, values, self._start)
+        return from_raw(self._data, self._geometry, self._tokens, self._dtype, self._start)
 
 
 async def chunks_of(
@@ -114,11 +102,3 @@ async def chunks_of(
 def geometry_of(shape: pb.CacheShape) -> Geometry:
     """The shape of one token."""
     return Geometry(shape.layers, shape.kv_heads, shape.key_dim, shape.value_dim)
-
-
-def number_frames(kv: KeyValues) -> Iterator[bytes]:
-    """Keys, then values, row-major, in frames."""
-    for part in (kv.keys, kv.values):
-        data = part.contiguous().view(torch.uint8).reshape(-1).numpy()
-        for at in range(0, len(data), FRAME):
-            yield data[at : at + FRAME].tobytes()

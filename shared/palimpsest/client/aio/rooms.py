@@ -320,8 +320,8 @@ class AsyncCodecRoom(AsyncRoom):
         skip_cache: bool | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[codec_pb2.Profile]:
-        """Learns, as a job, how a model's caches are best coded: about half the bytes of the calibration-free
-        codec at the same quality. Contexts created afterwards use it; those there are keep theirs.
+        """Learns, as a job, how a model's caches are best coded: fewer bytes than the calibration-free codec at the
+        same quality. Contexts created afterwards use it; those there are keep theirs.
 
         Parameters
         ----------

@@ -190,8 +190,8 @@ class CodecServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Calibrate(self, request, context):
-        """Learns, as a job, how a model's caches are best coded: about half the bytes of the calibration-free
-        codec at the same quality. Contexts created afterwards use it; those there are keep theirs.
+        """Learns, as a job, how a model's caches are best coded: fewer bytes than the calibration-free codec at the
+        same quality. Contexts created afterwards use it; those there are keep theirs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,49 @@
+"""Candidate blocks for tests: passages of a text cut every so many tokens, with keys made up or computed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from palimpsest.nest import Candidates, Passage
+
+
+def block_of(
+    documents: Sequence[Sequence[int]],
+    size: int = 64,
+    passage_tokens: int = 16,
+    left: int = 8,
+    scores: Sequence[float] | None = None,
+    write=None,
+) -> Candidates:
+    """A block of all passages of some documents given as tokens; ``write`` gives the bytes of a token."""
+    write = write or (lambda token: b"<%d>" % token)
+    passages, tokens, lengths, lefts = [], [], [], []
+    for number, ids in enumerate(documents):
+        pieces = [write(t) for t in ids]
+        for index, start in enumerate(range(0, len(ids), passage_tokens)):
+            own = pieces[start : start + passage_tokens]
+            before = b"".join(pieces[:start])
+            passages.append(
+                Passage(
+                    corpus="corpora/c", document=f"d{number}", version=1, passage=index,
+                    score=1.0 if scores is None else scores[number], token_start=start, title=f"Document {number}",
+                    uri=f"test:{number}", text=b"".join(own), byte_start=len(before),
+                    char_start=sum(b & 0xC0 != 0x80 for b in before), document_sha256="0" * 64,
+                )
+            )  # fmt: skip
+            tokens.append(list(ids[start : start + passage_tokens]))
+            lengths.append([len(p) for p in own])
+            lefts.append(list(ids[max(0, start - left) : start]))
+    return Candidates.without_keys(passages, tokens, lengths, lefts, size)
+
+
+def fill(block: Candidates, seed: int = 0) -> Candidates:
+    """Give every passage random keys."""
+    random = np.random.default_rng(seed)
+    for number in range(len(block.passages)):
+        n, d = len(block.ids(number)), block.keys.shape[1]
+        keys = random.integers(-127, 128, (n, d), dtype=np.int8)
+        scales = random.uniform(0.01, 0.03, n).astype(np.float32)
+        norms = ((keys * scales[:, None]) ** 2).sum(1).astype(np.float32)
+        block.put_keys(number, keys, scales, norms)
+    return block

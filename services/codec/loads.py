@@ -19,6 +19,9 @@ Event = pb.LoadContextResponse
 WINDOW = 1 << 20
 LARGEST_FRAME, SMALLEST_FRAME = 256 << 10, 16 << 10
 IDS_FRAME = 256 << 10
+FIRST_ORDER = 0.1
+"""Seconds after which a chunk is ordered to be recomputed though nothing is known of the link yet: one that has shown
+nothing by then is slow. On a fast one recomputing would only take the processor from decoding."""
 SHORTEST_MEASURE = 0.02
 """Seconds of receiving that a measurement of the bandwidth spans at least, unless a chunk ends before."""
 
@@ -83,6 +86,7 @@ class LoadSession:
         self._sent = self._acknowledged = 0
         self._busy = 0.0
         self._measured = (0, 0.0)
+        self._unknown = load.recompute and not load.bandwidth
         self._ordered: set[int] = set()
         self._by_text: set[int] = set()
         self._levels: dict[int, str] = {}
@@ -160,7 +164,7 @@ class LoadSession:
                 news = self._changed.is_set() or self._sent == 0
                 self._changed.clear()
                 now = self._clock() - start
-                if news and self._load.recompute and not self._ordered and not self._controller.met:
+                if news and self._may_order(now):
                     decision = self._controller.decide(now)
                     if decision.recompute is not None:
                         self._controller.recomputing(decision, now)
@@ -178,7 +182,7 @@ class LoadSession:
                         yield self._begun(sending, decision, now)
                         continue
                 # Whole frames only: small ones would cost more than they carry.
-                if sending is not None and room >= min(self._frame, sending.size - sending.sent):
+                if sending is not None and room >= min(self._frame_size(), sending.size - sending.sent):
                     event, over = await self._piece(sending)
                     yield event
                     sending = None if over else sending
@@ -204,6 +208,11 @@ class LoadSession:
                 recomputed_chunks=len(self._by_text),
             )
         )
+
+    def _may_order(self, now: float) -> bool:
+        """Whether the compute lane is free, and enough is known of the link to use it well."""
+        self._unknown = self._unknown and not self._measured[0] and now < FIRST_ORDER
+        return self._load.recompute and not (self._unknown or self._ordered or self._controller.met)
 
     def _order(self, decision: Decision, chunk: int, now: float) -> Event:
         self._ordered.add(chunk)
@@ -242,7 +251,8 @@ class LoadSession:
             gone = Event.Abandoned(chunk=self._first + sending.chunk, reason=error.message)
             self._drop(sending)
             return Event(abandoned=gone), True
-        data, sending.piece = sending.piece[: self._frame], sending.piece[self._frame :]
+        frame = self._frame_size()
+        data, sending.piece = sending.piece[:frame], sending.piece[frame:]
         event = Event.Data(chunk=self._first + sending.chunk, offset=sending.sent, data=data)
         sending.sent += len(data)
         self._sent += len(data)
@@ -250,6 +260,10 @@ class LoadSession:
         if over:
             self._drop(sending)
         return Event(data=event), over
+
+    def _frame_size(self) -> int:
+        """Bytes of the next frame: small ones first, which soon tell something of a slow link, then twice as large."""
+        return min(self._frame, max(SMALLEST_FRAME, self._sent))
 
     def _drop(self, sending: Sending) -> None:
         if sending.pieces is not None:
@@ -296,12 +310,16 @@ class LoadSession:
         # Recomputing may take longer than anything else a receiver does without a word.
         longest = max((self._load.chunks[at].recompute for at in self._ordered), default=0.0)
         idle = max(self._idle, 4 * longest * self._load.sharers)
-        late = sending.check_at - (self._clock() - start) if sending is not None else idle
+        now = self._clock() - start
+        late = sending.check_at - now if sending is not None else idle
+        unknown = FIRST_ORDER - now if self._unknown else idle
         self._waiting = True
         try:
-            await asyncio.wait_for(self._changed.wait(), max(0.001, min(late, idle)))
+            await asyncio.wait_for(self._changed.wait(), max(0.001, min(late, unknown, idle)))
         except TimeoutError:
-            if late >= idle:
+            if self._unknown:
+                self._changed.set()  # nobody has reported, and that says enough
+            elif late >= idle:
                 raise _abandoned(f"The receiver has reported nothing for {idle:.0f} s.") from None
         finally:
             self._waiting, self._moved = False, self._clock()

@@ -89,6 +89,8 @@ class Load:
         Loads that share the compute lane; recomputing takes that many times as long.
     recompute
         Whether there is a compute lane at all.
+    shared
+        Whether the processor that recomputes is the one that decodes: each then takes time from the other.
     """
 
     chunks: tuple[Chunk, ...]
@@ -99,6 +101,7 @@ class Load:
     bandwidth: float = 0.0
     sharers: int = 1
     recompute: bool = True
+    shared: bool = True
 
     def __post_init__(self) -> None:
         names = [tuple(option.level for option in chunk.options) for chunk in self.chunks]
@@ -319,13 +322,15 @@ class Controller:
         if split > self.front:
             start = max(now, self._compute_free)
             compute = start + (self._recompute[split] - self._recompute[self.front]) * self._slowness
-        network = 0.0
+        network = decode = 0.0
         if split < self.back:
             size = self._sizes[level][self.back] - self._sizes[level][split]
             decode = self._decodes[level][self.back] - self._decodes[level][split]
             transfer = size / self.bandwidth
             last = decode / (self.back - split)
             network = self._network_free(now) + max(transfer, decode - last) + last
+        if self.load.shared and compute:
+            compute += decode
         finish = max(compute, network, self._compute_free, self._network_free(now))
         loss = self.losses + self._losses[level][self.back] - self._losses[level][split]
         return _Plan(split, level, finish, loss)

@@ -11,6 +11,7 @@ Stream: ``LANES`` little-endian u32 states, then little-endian u16 words.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,10 @@ class Tables:
 
     frequencies: np.ndarray
     starts: np.ndarray = field(init=False, repr=False)
-    slots: np.ndarray = field(init=False, repr=False)
+    symbols: np.ndarray = field(init=False, repr=False)
+    """``[classes, 4096]`` uint8: whose range a value lies in. Small, so that the classes in use stay in the cache."""
+    ranges: np.ndarray = field(init=False, repr=False)
+    """``[classes, 256]`` uint32: frequency | start << 16."""
 
     def __post_init__(self) -> None:
         rows = np.ascontiguousarray(self.frequencies, dtype=np.uint32)
@@ -60,13 +64,20 @@ class Tables:
                 f"Frequency tables are [classes, 256] and sum to {TOTAL}; recalibrate.",
             )
         starts = (np.cumsum(rows, 1) - rows).astype(np.uint32)
-        # One slot is all a decoder needs for a symbol: symbol | frequency - 1 | offset inside the symbol's range.
-        symbols = np.repeat(np.tile(np.arange(ALPHABET, dtype=np.uint32), len(rows)), rows.ravel())
-        owner = np.repeat(np.arange(len(rows)), TOTAL)
-        offset = np.tile(np.arange(TOTAL, dtype=np.uint32), len(rows)) - starts[owner, symbols]
-        slots = symbols | (rows[owner, symbols] - 1) << 8 | offset << 20
-        for name, value in (("frequencies", rows), ("starts", starts), ("slots", slots.astype(np.uint32))):
+        each = np.tile(np.arange(ALPHABET, dtype=np.uint8), len(rows))
+        symbols = np.repeat(each, rows.ravel()).reshape(len(rows), TOTAL)
+        ranges = rows | starts << 16
+        for name, value in (
+            ("frequencies", rows), ("starts", starts), ("symbols", symbols), ("ranges", ranges)
+        ):  # fmt: skip
             object.__setattr__(self, name, value)
+
+    @cached_property
+    def slots(self) -> np.ndarray:
+        """``[classes * 4096]`` uint32: symbol | frequency - 1 << 8 | offset in its range << 20, for one look-up."""
+        owner = np.arange(len(self.frequencies))[:, None]
+        offset = np.arange(TOTAL, dtype=np.uint32) - self.starts[owner, self.symbols]
+        return (self.symbols | (self.frequencies[owner, self.symbols] - 1) << 8 | offset << 20).ravel()
 
     def cost(self) -> np.ndarray:
         """Return the ideal bits of each symbol, ``[classes, 256]`` float64; infinite where it cannot be coded."""
@@ -178,7 +189,7 @@ def decode(stream: bytes | memoryview, tokens: int, classes: np.ndarray, tables:
     padded = np.concatenate([words, np.zeros(len(classes), dtype=np.uint16)])
     out = np.empty((tokens, len(classes)), dtype=np.uint8)
     run = _decode_lanes if compiled else _decode_blocks
-    taken = int(run(padded, len(words), states, classes, tables.slots, out))
+    taken = int(run(padded, len(words), states, classes, tables.symbols, tables.ranges, out))
     if taken != len(words) or (states != STATE_FLOOR).any():
         raise DataLoss(
             Reason.KV_DAMAGED, "An entropy-coded section does not end where it should; fetch it again."
@@ -225,39 +236,45 @@ def _decode_lanes(
     count: int,
     states: np.ndarray,
     classes: np.ndarray,
-    slots: np.ndarray,
+    symbols: np.ndarray,
+    ranges: np.ndarray,
     out: np.ndarray,
 ) -> int:
     """Decode a block of lanes at a time: first every look-up, then every refill. Returns the words taken.
 
-    The two short loops have no branch to mispredict, and the first is free of dependencies.
+    The look-ups do not depend on each other, and one refill in ten is seldom enough for the processor to guess.
+    Unsigned indices spare numba the test for negative ones.
     """
     tokens, width = out.shape
-    position = 0
+    bits, mask = np.uint32(PROBABILITY_BITS), np.uint32(TOTAL - 1)
+    flat_symbols, flat_ranges = symbols.ravel(), ranges.ravel()
+    own = states.copy()
+    position = np.uint64(0)
     for token in range(tokens):
-        if position > count:
+        if position > np.uint64(count):
             return -1
-        for block in range(0, width, LANES):
-            lanes = min(LANES, width - block)
+        row = out[token]
+        for block in range(np.uint64(0), np.uint64(width), np.uint64(LANES)):
+            lanes = min(np.uint64(LANES), np.uint64(width) - block)
             for lane in range(lanes):
-                state = states[lane]
-                slot = slots[
-                    np.uint32(classes[block + lane]) * np.uint32(TOTAL) + (state & np.uint32(TOTAL - 1))
-                ]
-                out[token, block + lane] = np.uint8(slot)
-                states[lane] = np.uint32(
-                    np.uint32(((slot >> np.uint32(8)) & np.uint32(0xFFF)) + np.uint32(1))
-                    * np.uint32(state >> np.uint32(PROBABILITY_BITS))
-                    + np.uint32(slot >> np.uint32(20))
+                state = own[lane]
+                value = state & mask
+                table = np.uint32(classes[block + lane])
+                symbol = flat_symbols[(table << bits) + value]
+                row[block + lane] = symbol
+                span = flat_ranges[(table << np.uint32(8)) + np.uint32(symbol)]
+                own[lane] = np.uint32(
+                    np.uint32(span & np.uint32(0xFFFF)) * np.uint32(state >> bits)
+                    + value
+                    - np.uint32(span >> np.uint32(16))
                 )
             for lane in range(lanes):
-                state = states[lane]
-                low = state < np.uint32(STATE_FLOOR)
-                states[lane] = (
-                    np.uint32((state << np.uint32(16)) | np.uint32(words[position])) if low else state
-                )
-                position += low
-    return position
+                state = own[lane]
+                if state < np.uint32(STATE_FLOOR):
+                    own[lane] = np.uint32((state << np.uint32(16)) | np.uint32(words[position]))
+                    position += np.uint64(1)
+    states[:] = own
+    return np.int64(position)
 
 
 def _encode_blocks(
@@ -296,7 +313,8 @@ def _decode_blocks(
     count: int,
     states: np.ndarray,
     classes: np.ndarray,
-    slots: np.ndarray,
+    symbols: np.ndarray,
+    ranges: np.ndarray,
     out: np.ndarray,
 ) -> int:
     """Do what ``_decode_lanes`` does, a block of lanes in one numpy step."""
@@ -307,12 +325,12 @@ def _decode_blocks(
             return -1
         for block in range(0, width, LANES):
             lanes = slice(0, min(LANES, width - block))
-            state = states[lanes]
-            slot = slots[
-                classes[block : block + lanes.stop].astype(np.uint32) * TOTAL + (state & (TOTAL - 1))
-            ]
-            out[token, block : block + lanes.stop] = (slot & 0xFF).astype(np.uint8)
-            state = ((slot >> 8 & 0xFFF) + 1) * (state >> PROBABILITY_BITS) + (slot >> 20)
+            state, table = states[lanes], classes[block : block + lanes.stop]
+            value = state & (TOTAL - 1)
+            symbol = symbols[table, value]
+            out[token, block : block + lanes.stop] = symbol
+            span = ranges[table, symbol]
+            state = (span & 0xFFFF) * (state >> PROBABILITY_BITS) + value - (span >> 16)
             low = state < STATE_FLOOR
             refill = words[position : position + int(low.sum())].astype(np.uint32)
             state[low] = state[low] << 16 | refill

@@ -78,7 +78,7 @@ class Outcome:
 
 
 def play(load: Load, trace: Trace) -> Outcome:
-    """Let the controller load a context over ``trace``; transfer, decoding and recomputing overlap."""
+    """Let the controller load a context over ``trace``; transfer overlaps decoding and recomputing."""
     controller = Controller(load)
     decisions: list[Decision] = []
     network = compute = decoder = first = exact = 0.0
@@ -95,7 +95,12 @@ def play(load: Load, trace: Trace) -> Outcome:
                 network = flight.arrival
             else:
                 controller.received(Receipt(flight.option.size, now - flight.begun))
-                decoder = max(decoder, now) + flight.option.decode
+                decode = flight.option.decode
+                if load.shared and compute > now:
+                    # Half the processor each: decoding takes twice as long and recomputing waits that much more.
+                    exact = compute = compute + decode
+                    decode *= 2
+                decoder = max(decoder, now) + decode
                 fetched += flight.option.size
                 first = decoder if flight.chunk == 0 else first
                 flight = None

@@ -1,6 +1,7 @@
 """One load against receivers of every temper: all chunks once, never more on the way than the window."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Generator
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.errors import DataLoss, DeadlineExceeded, Reason
-from services.codec.loads import LoadSession
+from services.codec.loads import FIRST_ORDER, SMALLEST_FRAME, LoadSession
 from services.codec.plans import plan
 
 LEVELS = {"fine": (40_000, 0.001), "coarse": (10_000, 0.03)}
@@ -219,3 +220,49 @@ async def test_a_late_chunk_is_given_up_for_a_sooner_way():
     assert text == [0, 1, 2, 3]
     assert end is not None
     assert end.loss == 0
+
+
+@pytest.mark.parametrize(("busy", "orders"), [(0.002, 0), (20.0, 1)], ids=["fast", "slow"])
+async def test_nothing_is_recomputed_before_the_link_has_shown_what_it_can(busy, orders):
+    # The clock stands: only a report can bring the order, and only one of a link that is slower than recomputing.
+    asked = pb.LoadSettings(
+        loss_budget=1, levels=["fine"], recompute=[pb.RecomputePoint(tokens=400, seconds=4.0)]
+    )
+    load = session(load_settings=asked, window=40_000, clock=lambda: 0.0)
+    events, seen = load.events(), []
+    async for event in events:
+        seen.append(event)
+        if load._sent == 40_000:  # the window is full: all that comes now is news of the receiver
+            break
+    assert not [e for e in seen if e.HasField("recompute")]
+    load.take(Report(receipt=Report.Receipt(received_bytes=40_000, busy_seconds=busy)))
+    following = await anext(events)
+    assert following.HasField("recompute") == bool(orders)
+    await events.aclose()
+
+
+async def test_a_link_that_shows_nothing_counts_as_slow():
+    times = itertools.chain([0.0] * 6, itertools.repeat(FIRST_ORDER))
+    asked = pb.LoadSettings(
+        loss_budget=1, levels=["fine"], recompute=[pb.RecomputePoint(tokens=400, seconds=0.01)]
+    )
+    load = session(load_settings=asked, window=16_384, clock=lambda: next(times))
+    async with asyncio.timeout(5):
+        async for event in load.events():
+            if event.HasField("recompute"):
+                break
+
+
+async def test_frames_begin_small_and_grow():
+    load, sizes = session(1, read=lambda _digest: (part for part in [bytes(300_000)])), []
+    for encoding in load._context.chunks[0].encodings:
+        encoding.size_bytes = 300_000
+    async for event in load.events():
+        if event.HasField("data"):
+            sizes.append(len(event.data.data))
+            load.take(Report(receipt=Report.Receipt(received_bytes=load._sent, busy_seconds=0.001)))
+            if sum(sizes) == 300_000:
+                load.take(Report(accepted=Report.Accepted(chunk=0)))
+    assert sizes[0] == SMALLEST_FRAME
+    assert sizes[:-1] == sorted(sizes[:-1])
+    assert max(sizes) > 4 * SMALLEST_FRAME

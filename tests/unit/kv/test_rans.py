@@ -49,7 +49,7 @@ def test_both_implementations_write_the_same_bytes_and_read_them_back(tokens, wi
     out = np.empty_like(symbols)
     padded = np.concatenate([words[first:], np.zeros(width, dtype=np.uint16)])
     assert (
-        rans._decode_blocks(padded, symbols.size - first, states, classes, tables.slots, out)
+        rans._decode_blocks(padded, symbols.size - first, states, classes, tables.symbols, tables.ranges, out)
         == symbols.size - first
     )
     assert np.array_equal(out, symbols)

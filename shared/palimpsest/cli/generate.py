@@ -9,6 +9,17 @@ from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.cli import cells, output
 from palimpsest.cli.kv_options import Deadline, LossBudget, load_settings, named
 from palimpsest.cli.quantities import show_seconds
+from palimpsest.cli.quotes import (
+    Corpus,
+    HtmlFile,
+    Kept,
+    NestMode,
+    Passages,
+    marker,
+    nest_settings,
+    print_sources,
+    write_page,
+)
 from palimpsest.cli.sampling import (
     Count,
     Logprobs,
@@ -24,9 +35,6 @@ from palimpsest.cli.sampling import (
     sampling,
 )
 from palimpsest.cli.session import Session, command
-from palimpsest.client import Stream
-
-Events = Stream[decoding_pb2.GenerateResponse]
 
 
 def generate(
@@ -52,11 +60,16 @@ def generate(
     ] = "",
     deadline: Deadline = "",
     loss_budget: LossBudget = 0.0,
+    corpus: Corpus = None,
+    mode: NestMode = "",
+    passages: Passages = 0,
+    html: HtmlFile = None,
 ) -> None:
     """Generate text. One sequence streams as it comes; several are printed as each one ends.
 
     With --context, what the model holds of that text is loaded rather than computed; --deadline and
-    --loss-budget say how.
+    --loss-budget say how. With --corpus, the text may quote that corpus: what is quoted carries the number of its
+    source, and the sources are listed below; --html writes a page with both.
     """
     if prompt == "-":
         if sys.stdin.isatty():
@@ -68,6 +81,10 @@ def generate(
     if context:
         asked["context"] = named(context)
         asked["context_load"] = load_settings(deadline=deadline, loss_budget=loss_budget)
+    if corpus:
+        asked["nest"] = nest_settings(corpus, mode, passages)
+    if html and (not corpus or n > 1):
+        raise typer.BadParameter("--html shows one sequence that quotes a --corpus.")
     with session.client() as client:
         events = client.decoding.generate(
             model=chosen_model(client, model),
@@ -80,14 +97,17 @@ def generate(
             **asked,
         )
         with events:
+            kept = Kept(events)
             if session.json:
-                for event in events:
+                for event in kept:
                     output.print_json(event)
             else:
-                _print(events, n, logprobs is not None)
+                _print(kept, n, logprobs is not None)
+        if html:
+            write_page(html, kept.cited, prompt, model)
 
 
-def _print(events: Events, n: int, with_logprobs: bool) -> None:
+def _print(events: Kept, n: int, with_logprobs: bool) -> None:
     scored: dict[int, list[decoding_pb2.TokenLogprob]] = {}
     for event in events:
         if event.HasField("delta"):
@@ -95,11 +115,16 @@ def _print(events: Events, n: int, with_logprobs: bool) -> None:
             if n == 1:
                 sys.stdout.write(event.delta.text)
                 sys.stdout.flush()
+        elif event.HasField("span") and n == 1:
+            sys.stdout.write(marker(events.cited, event.span))
+            sys.stdout.flush()
         elif event.HasField("context"):
             _tell(event.context)
         elif event.HasField("finished"):
             done = event.finished
             sys.stdout.write("\n" if n == 1 else f"[{done.index}] {done.text}\n")
+            if n == 1:
+                print_sources(events.cited)
             if with_logprobs:
                 _print_logprobs(scored.get(done.index, []), done.logprob)
             sys.stdout.flush()

@@ -5,6 +5,7 @@ from typing import Any
 
 from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.client.aio.rooms import AsyncDecodingRoom
+from palimpsest.client.quotes import CitedText
 
 
 class AsyncDecoding(AsyncDecodingRoom):
@@ -35,3 +36,37 @@ class AsyncDecoding(AsyncDecodingRoom):
                 if event.HasField("finished"):
                     text = event.finished.text
         return text
+
+    async def cited(
+        self,
+        *,
+        model: str,
+        corpora: Sequence[str],
+        prompt: str | None = None,
+        chat: Sequence[Mapping[str, object]] | decoding_pb2.ChatMessages | None = None,
+        max_tokens: int | None = None,
+        nest: Mapping[str, object] | None = None,
+        **fields: Any,
+    ) -> CitedText:
+        """Generate one sequence that may quote corpora; return its text with its quotes and their sources.
+
+        ``nest`` takes the further fields of ``NestSettings``; everything else is as in ``generate``.
+
+        Examples
+        --------
+        ``print(client.decoding.cited(model="m", corpora=["corpora/manual"], prompt="A list is").numbered())``
+        """
+        if fields.get("n") not in (None, 0, 1):
+            raise TypeError("cited() returns one sequence; use generate() for n > 1.")
+        cited = CitedText()
+        async with self.generate(
+            model=model,
+            prompt=prompt,
+            chat=chat,
+            max_tokens=max_tokens,
+            nest={**(nest or {}), "corpora": list(corpora)},
+            **fields,
+        ) as events:
+            async for event in events:
+                cited.take(event)
+        return cited

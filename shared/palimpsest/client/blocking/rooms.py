@@ -374,6 +374,7 @@ class DecodingRoom(Room):
         ignore_eos: bool | None = None,
         context: str | None = None,
         context_load: codec_pb2.LoadSettings | Mapping[str, object] | None = None,
+        nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
         timeout: float | None = None,
     ) -> Stream[decoding_pb2.GenerateResponse]:
         """Streams generated text. One GenerateStarted comes first; then, for each of the n sequences,
@@ -385,7 +386,10 @@ class DecodingRoom(Room):
         wait as RetryInfo says and send again. With a context, its stored cache is streamed in while what has
         to be recomputed is recomputed, and ContextLoaded says what became of every chunk; a chunk that is
         missing or damaged is recomputed from its text. NOT_FOUND: no such context. FAILED_PRECONDITION: it
-        belongs to another model. The caller's token needs codec.read as well.
+        belongs to another model. The caller's token needs codec.read as well. With nest, the text may quote
+        passages of corpora: QuotedSpan events say which of its bytes are whose, and SpanRevoked that a quoted
+        document has been deleted since. NOT_FOUND: no such corpus. FAILED_PRECONDITION: a corpus was made for
+        another model. The caller's token needs datastore.read as well.
 
         Parameters
         ----------
@@ -410,6 +414,8 @@ class DecodingRoom(Room):
         context_load
             How the context is loaded. What the engine knows better itself (recompute, decode_tokens_per_second,
             sharers) is filled in where it is unset.
+        nest
+            Passages of corpora that the text may quote, span by span, with their sources.
         """
         ...
 
@@ -422,6 +428,7 @@ class DecodingRoom(Room):
         tokens: decoding_pb2.TokenIds | Mapping[str, object] | Sequence[int] | None = None,
         skip_tokens: int | None = None,
         top: int | None = None,
+        nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
         timeout: float | None = None,
     ) -> decoding_pb2.ScoreResponse:
         """Log-probability of every token of a given text under a model, from one pass.
@@ -432,6 +439,9 @@ class DecodingRoom(Room):
             Score only what follows this many leading tokens; 0 scores everything after the first token.
         top
             Also the log-probabilities of this many most probable tokens at each position.
+        nest
+            Score under the mixture with corpora: MODE_LM, MODE_KNN_LM or MODE_NEST. query is what passages are
+            searched with; empty: the first skip_tokens tokens, or the first 64 where that is 0.
         """
         ...
 

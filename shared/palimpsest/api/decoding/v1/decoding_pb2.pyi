@@ -57,7 +57,7 @@ class SamplingConfig(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "prompt", "chat", "tokens", "sampling", "n", "max_tokens", "stop", "logprobs", "ignore_eos", "context", "context_load")
+    __slots__ = ("model", "prompt", "chat", "tokens", "sampling", "n", "max_tokens", "stop", "logprobs", "ignore_eos", "context", "context_load", "nest")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,7 @@ class GenerateRequest(_message.Message):
     IGNORE_EOS_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_LOAD_FIELD_NUMBER: _ClassVar[int]
+    NEST_FIELD_NUMBER: _ClassVar[int]
     model: str
     prompt: str
     chat: ChatMessages
@@ -82,7 +83,66 @@ class GenerateRequest(_message.Message):
     ignore_eos: bool
     context: str
     context_load: _codec_pb2.LoadSettings
-    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., sampling: _Optional[_Union[SamplingConfig, _Mapping]] = ..., n: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., logprobs: _Optional[int] = ..., ignore_eos: bool = ..., context: _Optional[str] = ..., context_load: _Optional[_Union[_codec_pb2.LoadSettings, _Mapping]] = ...) -> None: ...
+    nest: NestSettings
+    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., sampling: _Optional[_Union[SamplingConfig, _Mapping]] = ..., n: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., logprobs: _Optional[int] = ..., ignore_eos: bool = ..., context: _Optional[str] = ..., context_load: _Optional[_Union[_codec_pb2.LoadSettings, _Mapping]] = ..., nest: _Optional[_Union[NestSettings, _Mapping]] = ...) -> None: ...
+
+class NestSettings(_message.Message):
+    __slots__ = ("corpora", "mode", "query", "passages", "neighbors", "mu", "alpha", "tau", "beta", "delta", "gamma", "lm_weight", "max_draft", "ignore_calibration", "token_matches", "on_datastore_loss")
+    class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        MODE_UNSPECIFIED: _ClassVar[NestSettings.Mode]
+        MODE_LM: _ClassVar[NestSettings.Mode]
+        MODE_KNN_LM: _ClassVar[NestSettings.Mode]
+        MODE_NEST: _ClassVar[NestSettings.Mode]
+        MODE_NEST_STRICT: _ClassVar[NestSettings.Mode]
+        MODE_LOSSLESS: _ClassVar[NestSettings.Mode]
+    MODE_UNSPECIFIED: NestSettings.Mode
+    MODE_LM: NestSettings.Mode
+    MODE_KNN_LM: NestSettings.Mode
+    MODE_NEST: NestSettings.Mode
+    MODE_NEST_STRICT: NestSettings.Mode
+    MODE_LOSSLESS: NestSettings.Mode
+    class DatastoreLoss(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DATASTORE_LOSS_UNSPECIFIED: _ClassVar[NestSettings.DatastoreLoss]
+        DATASTORE_LOSS_FAIL: _ClassVar[NestSettings.DatastoreLoss]
+        DATASTORE_LOSS_DEGRADE: _ClassVar[NestSettings.DatastoreLoss]
+    DATASTORE_LOSS_UNSPECIFIED: NestSettings.DatastoreLoss
+    DATASTORE_LOSS_FAIL: NestSettings.DatastoreLoss
+    DATASTORE_LOSS_DEGRADE: NestSettings.DatastoreLoss
+    CORPORA_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    PASSAGES_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBORS_FIELD_NUMBER: _ClassVar[int]
+    MU_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    TAU_FIELD_NUMBER: _ClassVar[int]
+    BETA_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    LM_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_DRAFT_FIELD_NUMBER: _ClassVar[int]
+    IGNORE_CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_MATCHES_FIELD_NUMBER: _ClassVar[int]
+    ON_DATASTORE_LOSS_FIELD_NUMBER: _ClassVar[int]
+    corpora: _containers.RepeatedScalarFieldContainer[str]
+    mode: NestSettings.Mode
+    query: str
+    passages: int
+    neighbors: int
+    mu: float
+    alpha: float
+    tau: float
+    beta: float
+    delta: float
+    gamma: float
+    lm_weight: float
+    max_draft: int
+    ignore_calibration: bool
+    token_matches: bool
+    on_datastore_loss: NestSettings.DatastoreLoss
+    def __init__(self, corpora: _Optional[_Iterable[str]] = ..., mode: _Optional[_Union[NestSettings.Mode, str]] = ..., query: _Optional[str] = ..., passages: _Optional[int] = ..., neighbors: _Optional[int] = ..., mu: _Optional[float] = ..., alpha: _Optional[float] = ..., tau: _Optional[float] = ..., beta: _Optional[float] = ..., delta: _Optional[float] = ..., gamma: _Optional[float] = ..., lm_weight: _Optional[float] = ..., max_draft: _Optional[int] = ..., ignore_calibration: bool = ..., token_matches: bool = ..., on_datastore_loss: _Optional[_Union[NestSettings.DatastoreLoss, str]] = ...) -> None: ...
 
 class TokenLogprob(_message.Message):
     __slots__ = ("id", "bytes", "logprob", "top")
@@ -141,47 +201,181 @@ class GenerateDelta(_message.Message):
     logprobs: _containers.RepeatedCompositeFieldContainer[TokenLogprob]
     def __init__(self, index: _Optional[int] = ..., text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprob, _Mapping]]] = ...) -> None: ...
 
+class TextRange(_message.Message):
+    __slots__ = ("byte_start", "byte_end", "char_start", "char_end")
+    BYTE_START_FIELD_NUMBER: _ClassVar[int]
+    BYTE_END_FIELD_NUMBER: _ClassVar[int]
+    CHAR_START_FIELD_NUMBER: _ClassVar[int]
+    CHAR_END_FIELD_NUMBER: _ClassVar[int]
+    byte_start: int
+    byte_end: int
+    char_start: int
+    char_end: int
+    def __init__(self, byte_start: _Optional[int] = ..., byte_end: _Optional[int] = ..., char_start: _Optional[int] = ..., char_end: _Optional[int] = ...) -> None: ...
+
+class QuoteSource(_message.Message):
+    __slots__ = ("corpus", "document", "version", "passage", "token_start", "token_end", "range", "title", "uri", "document_sha256", "passage_score")
+    CORPUS_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PASSAGE_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_START_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_END_FIELD_NUMBER: _ClassVar[int]
+    RANGE_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    URI_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_SHA256_FIELD_NUMBER: _ClassVar[int]
+    PASSAGE_SCORE_FIELD_NUMBER: _ClassVar[int]
+    corpus: str
+    document: str
+    version: int
+    passage: int
+    token_start: int
+    token_end: int
+    range: TextRange
+    title: str
+    uri: str
+    document_sha256: str
+    passage_score: float
+    def __init__(self, corpus: _Optional[str] = ..., document: _Optional[str] = ..., version: _Optional[int] = ..., passage: _Optional[int] = ..., token_start: _Optional[int] = ..., token_end: _Optional[int] = ..., range: _Optional[_Union[TextRange, _Mapping]] = ..., title: _Optional[str] = ..., uri: _Optional[str] = ..., document_sha256: _Optional[str] = ..., passage_score: _Optional[float] = ...) -> None: ...
+
+class QuotedSpan(_message.Message):
+    __slots__ = ("index", "span_id", "kind", "range", "token_start", "token_end", "sources", "sha256", "lm_weight", "ratio", "proposed_tokens", "accepted_tokens", "weak")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[QuotedSpan.Kind]
+        KIND_SPAN: _ClassVar[QuotedSpan.Kind]
+        KIND_TOKEN_MATCH: _ClassVar[QuotedSpan.Kind]
+    KIND_UNSPECIFIED: QuotedSpan.Kind
+    KIND_SPAN: QuotedSpan.Kind
+    KIND_TOKEN_MATCH: QuotedSpan.Kind
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    RANGE_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_START_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_END_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    LM_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    RATIO_FIELD_NUMBER: _ClassVar[int]
+    PROPOSED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    WEAK_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    span_id: int
+    kind: QuotedSpan.Kind
+    range: TextRange
+    token_start: int
+    token_end: int
+    sources: _containers.RepeatedCompositeFieldContainer[QuoteSource]
+    sha256: str
+    lm_weight: float
+    ratio: float
+    proposed_tokens: int
+    accepted_tokens: int
+    weak: bool
+    def __init__(self, index: _Optional[int] = ..., span_id: _Optional[int] = ..., kind: _Optional[_Union[QuotedSpan.Kind, str]] = ..., range: _Optional[_Union[TextRange, _Mapping]] = ..., token_start: _Optional[int] = ..., token_end: _Optional[int] = ..., sources: _Optional[_Iterable[_Union[QuoteSource, _Mapping]]] = ..., sha256: _Optional[str] = ..., lm_weight: _Optional[float] = ..., ratio: _Optional[float] = ..., proposed_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., weak: bool = ...) -> None: ...
+
+class SpanRevoked(_message.Message):
+    __slots__ = ("index", "span_id", "reason")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SPAN_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    span_id: int
+    reason: str
+    def __init__(self, index: _Optional[int] = ..., span_id: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class NestStatistics(_message.Message):
+    __slots__ = ("lm_forwards", "lm_positions", "spans_proposed", "spans_accepted", "proposed_tokens", "accepted_tokens", "searches", "span_token_ratio", "match_token_ratio", "documents", "unverified_spans", "keys_computed", "keys_stored", "retrieval_seconds", "keys_seconds", "forward_seconds", "mixing_seconds", "degraded")
+    LM_FORWARDS_FIELD_NUMBER: _ClassVar[int]
+    LM_POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    SPANS_PROPOSED_FIELD_NUMBER: _ClassVar[int]
+    SPANS_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    PROPOSED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SEARCHES_FIELD_NUMBER: _ClassVar[int]
+    SPAN_TOKEN_RATIO_FIELD_NUMBER: _ClassVar[int]
+    MATCH_TOKEN_RATIO_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    UNVERIFIED_SPANS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_COMPUTED_FIELD_NUMBER: _ClassVar[int]
+    KEYS_STORED_FIELD_NUMBER: _ClassVar[int]
+    RETRIEVAL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MIXING_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    lm_forwards: int
+    lm_positions: int
+    spans_proposed: int
+    spans_accepted: int
+    proposed_tokens: int
+    accepted_tokens: int
+    searches: int
+    span_token_ratio: float
+    match_token_ratio: float
+    documents: int
+    unverified_spans: int
+    keys_computed: int
+    keys_stored: int
+    retrieval_seconds: float
+    keys_seconds: float
+    forward_seconds: float
+    mixing_seconds: float
+    degraded: bool
+    def __init__(self, lm_forwards: _Optional[int] = ..., lm_positions: _Optional[int] = ..., spans_proposed: _Optional[int] = ..., spans_accepted: _Optional[int] = ..., proposed_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., searches: _Optional[int] = ..., span_token_ratio: _Optional[float] = ..., match_token_ratio: _Optional[float] = ..., documents: _Optional[int] = ..., unverified_spans: _Optional[int] = ..., keys_computed: _Optional[int] = ..., keys_stored: _Optional[int] = ..., retrieval_seconds: _Optional[float] = ..., keys_seconds: _Optional[float] = ..., forward_seconds: _Optional[float] = ..., mixing_seconds: _Optional[float] = ..., degraded: bool = ...) -> None: ...
+
 class SequenceFinished(_message.Message):
-    __slots__ = ("index", "reason", "stop", "generated_tokens", "text", "logprob")
+    __slots__ = ("index", "reason", "stop", "generated_tokens", "text", "logprob", "nest")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     GENERATED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     LOGPROB_FIELD_NUMBER: _ClassVar[int]
+    NEST_FIELD_NUMBER: _ClassVar[int]
     index: int
     reason: FinishReason
     stop: str
     generated_tokens: int
     text: str
     logprob: float
-    def __init__(self, index: _Optional[int] = ..., reason: _Optional[_Union[FinishReason, str]] = ..., stop: _Optional[str] = ..., generated_tokens: _Optional[int] = ..., text: _Optional[str] = ..., logprob: _Optional[float] = ...) -> None: ...
+    nest: NestStatistics
+    def __init__(self, index: _Optional[int] = ..., reason: _Optional[_Union[FinishReason, str]] = ..., stop: _Optional[str] = ..., generated_tokens: _Optional[int] = ..., text: _Optional[str] = ..., logprob: _Optional[float] = ..., nest: _Optional[_Union[NestStatistics, _Mapping]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("started", "delta", "finished", "context")
+    __slots__ = ("started", "delta", "finished", "context", "span", "revoked")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    SPAN_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_FIELD_NUMBER: _ClassVar[int]
     started: GenerateStarted
     delta: GenerateDelta
     finished: SequenceFinished
     context: ContextLoaded
-    def __init__(self, started: _Optional[_Union[GenerateStarted, _Mapping]] = ..., delta: _Optional[_Union[GenerateDelta, _Mapping]] = ..., finished: _Optional[_Union[SequenceFinished, _Mapping]] = ..., context: _Optional[_Union[ContextLoaded, _Mapping]] = ...) -> None: ...
+    span: QuotedSpan
+    revoked: SpanRevoked
+    def __init__(self, started: _Optional[_Union[GenerateStarted, _Mapping]] = ..., delta: _Optional[_Union[GenerateDelta, _Mapping]] = ..., finished: _Optional[_Union[SequenceFinished, _Mapping]] = ..., context: _Optional[_Union[ContextLoaded, _Mapping]] = ..., span: _Optional[_Union[QuotedSpan, _Mapping]] = ..., revoked: _Optional[_Union[SpanRevoked, _Mapping]] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
-    __slots__ = ("model", "text", "tokens", "skip_tokens", "top")
+    __slots__ = ("model", "text", "tokens", "skip_tokens", "top", "nest")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     SKIP_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TOP_FIELD_NUMBER: _ClassVar[int]
+    NEST_FIELD_NUMBER: _ClassVar[int]
     model: str
     text: str
     tokens: TokenIds
     skip_tokens: int
     top: int
-    def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., skip_tokens: _Optional[int] = ..., top: _Optional[int] = ...) -> None: ...
+    nest: NestSettings
+    def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., skip_tokens: _Optional[int] = ..., top: _Optional[int] = ..., nest: _Optional[_Union[NestSettings, _Mapping]] = ...) -> None: ...
 
 class ScoreResponse(_message.Message):
     __slots__ = ("tokens", "total_logprob", "perplexity", "model_fingerprint")

@@ -70,7 +70,10 @@ class DecodingServiceServicer(object):
         wait as RetryInfo says and send again. With a context, its stored cache is streamed in while what has
         to be recomputed is recomputed, and ContextLoaded says what became of every chunk; a chunk that is
         missing or damaged is recomputed from its text. NOT_FOUND: no such context. FAILED_PRECONDITION: it
-        belongs to another model. The caller's token needs codec.read as well.
+        belongs to another model. The caller's token needs codec.read as well. With nest, the text may quote
+        passages of corpora: QuotedSpan events say which of its bytes are whose, and SpanRevoked that a quoted
+        document has been deleted since. NOT_FOUND: no such corpus. FAILED_PRECONDITION: a corpus was made for
+        another model. The caller's token needs datastore.read as well.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -16,7 +16,9 @@ from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.artifacts import ArtifactStore
 from palimpsest.client import profiles
+from palimpsest.client.aio.artifacts import AsyncArtifacts
 from palimpsest.client.aio.codec import AsyncCodec
+from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.loads import AsyncReceiving
 from palimpsest.client.loading import TEXT, ChunkLoaded, Event, Opened, RecomputeChunk
 from palimpsest.errors import FailedPrecondition, PalimpsestError, Reason, Unavailable
@@ -54,7 +56,7 @@ class ContextDesk:
         self._under_way = 0
 
     async def open(
-        self, message: pb.GenerateRequest, request: Request, hosted: Hosted, codec: AsyncCodec
+        self, message: pb.GenerateRequest, request: Request, hosted: Hosted, connection: AsyncConnection
     ) -> "ContextLoad":
         """Begin to load a context and wait until its tokens are known.
 
@@ -66,8 +68,8 @@ class ContextDesk:
             What follows the context.
         hosted
             The model.
-        codec
-            The codec room, as the caller may use it.
+        connection
+            To the codec room, as the caller may use it.
 
         Raises
         ------
@@ -79,6 +81,7 @@ class ContextDesk:
             Whatever else the codec room says before the load has begun.
         """
         began = time.monotonic()
+        codec = AsyncCodec(connection, AsyncArtifacts(connection))
         stored = await codec.get_context(name=message.context)
         _check_model(stored, hosted.record.fingerprint)
         salt = salt_of(stored, message.context_load)

@@ -17,7 +17,7 @@ from palimpsest.hosting import EngineHost, Hosted
 from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
-from services.decoding.codec_link import CodecLink
+from services.decoding.neighbours import Neighbour
 from services.decoding.settings import DecodingSettings
 
 if TYPE_CHECKING:
@@ -46,12 +46,14 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         # Loading takes seconds and tokenizing a book takes some: not in the threads that others wait for.
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="decoding")
         self._writers: dict[Hosted, TokenBytes] = {}
-        self._link = CodecLink(resources.settings, settings.codec_target)
+        self._codec = Neighbour(resources.settings, settings.codec_target)
+        self._datastore = Neighbour(resources.settings, settings.datastore_target)
         self._contexts: ContextDesk | None = None
 
     async def close(self) -> None:
         """Hang up."""
-        await self._link.close()
+        await self._codec.close()
+        await self._datastore.close()
 
     async def Generate(
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext
@@ -68,7 +70,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
             tokenizer = hosted.engine.model.tokenizer
             wanted = await loop.run_in_executor(self._threads, request_of, request, tokenizer)
             if request.context:
-                load = await self._desk().open(request, wanted, hosted, self._link.codec(context))
+                load = await self._desk().open(request, wanted, hosted, self._codec.connection(context))
                 wanted = load.request
             outbox, left, write = Outbox(), wanted.n, self._writer(hosted)
             handle = hosted.engine.submit(wanted, outbox.deliver)

@@ -13,3 +13,7 @@ class DecodingSettings(BaseSettings):
         default="",
         description="host:port of the server with the codec room; empty: this server.",
     )
+    datastore_target: str = Field(
+        default="",
+        description="host:port of the server with the datastore room; empty: this server.",
+    )

@@ -1,12 +1,10 @@
-"""The codec room as this room calls it: on behalf of its own callers, with their tokens."""
+"""Other rooms as this room calls them: on behalf of its own callers, with their tokens."""
 
 import ipaddress
 from typing import Any
 
 import grpc
 
-from palimpsest.client.aio.artifacts import AsyncArtifacts
-from palimpsest.client.aio.codec import AsyncCodec
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.methods import Method
 from palimpsest.embedded.probes import client_target
@@ -15,15 +13,15 @@ from palimpsest.rpc.channel import Tls, open_aio_channel
 from palimpsest.settings import Settings
 
 
-class CodecLink:
-    """One channel to the codec room, opened on first use.
+class Neighbour:
+    """One channel to another room, opened on first use.
 
     Parameters
     ----------
     settings
         This server's: its address and TLS files.
     target
-        host:port of the server with the codec room; empty: this server.
+        host:port of the server with that room; empty: this server.
     """
 
     def __init__(self, settings: Settings, target: str) -> None:
@@ -31,8 +29,8 @@ class CodecLink:
         self._target = target or client_target(settings.listen)
         self._channel: grpc.aio.Channel | None = None
 
-    def codec(self, context: grpc.aio.ServicerContext) -> AsyncCodec:
-        """The codec room with the token of the call that is being served.
+    def connection(self, context: grpc.aio.ServicerContext) -> AsyncConnection:
+        """A connection with the token of the call that is being served.
 
         Raises
         ------
@@ -49,11 +47,10 @@ class CodecLink:
             )
         if self._channel is None:
             self._channel = open_aio_channel(self._target, tls=_tls(settings))
-        connection = _OnBehalf(self._channel, settings.default_deadline, str(token) if token else "")
-        return AsyncCodec(connection, AsyncArtifacts(connection))
+        return _OnBehalf(self._channel, settings.default_deadline, str(token) if token else "")
 
     async def close(self) -> None:
-        """Close the channel; loads still going on end."""
+        """Close the channel; calls still going on end."""
         if self._channel is not None:
             await self._channel.close()
 

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-from palimpsest.inference import Delta, Event
+from palimpsest.inference import Delta, Event, Span
 
 MERGED_TOKENS = 256
 """Most tokens of one delta, so that its message stays small."""
@@ -22,11 +22,15 @@ class Outbox:
         self._filled = asyncio.Event()
         self._lock = threading.Lock()
         self._events: list[Event] = []
+        # Calls of deliver: made, taken out, and sent on to the client.
+        self._made = self._out = self._sent = 0
+        self._progress = asyncio.Condition()
 
     def deliver(self, events: Sequence[Event]) -> None:
         """Add the events of one step. Called on the engine's thread."""
         with self._lock:
             quiet = not self._events
+            self._made += 1
             for event in events:
                 self._add(event)
         if quiet and not self._loop.is_closed():
@@ -34,8 +38,11 @@ class Outbox:
 
     def _add(self, event: Event) -> None:
         if isinstance(event, Delta):
+            # Not past a span, which is told right after its last text.
             for n in range(len(self._events) - 1, -1, -1):
                 last = self._events[n]
+                if isinstance(last, Span) and last.index == event.index:
+                    break
                 if isinstance(last, Delta) and last.index == event.index:
                     if len(last.token_ids) < MERGED_TOKENS:
                         self._events[n] = Delta(
@@ -49,9 +56,18 @@ class Outbox:
         self._events.append(event)
 
     async def take(self) -> list[Event]:
-        """All events that wait; waits for the first."""
+        """All events that wait; waits for the first. Whoever calls it again has sent what it got before."""
+        async with self._progress:
+            self._sent = self._out
+            self._progress.notify_all()
         await self._filled.wait()
         with self._lock:
             self._filled.clear()
-            events, self._events = self._events, []
+            events, self._events, self._out = self._events, [], self._made
         return events
+
+    async def flushed(self) -> None:
+        """Wait until everything delivered up to now has been sent."""
+        made = self._made
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._sent >= made)

@@ -12,10 +12,10 @@ from palimpsest.cli.quantities import show_seconds
 from palimpsest.cli.quotes import (
     Corpus,
     HtmlFile,
+    Inline,
     Kept,
     NestMode,
     Passages,
-    marker,
     nest_settings,
     print_sources,
     write_page,
@@ -109,15 +109,13 @@ def generate(
 
 def _print(events: Kept, n: int, with_logprobs: bool) -> None:
     scored: dict[int, list[decoding_pb2.TokenLogprob]] = {}
+    inline = Inline(events.cited)
     for event in events:
+        if n == 1:
+            sys.stdout.write(inline.take(event))
+            sys.stdout.flush()
         if event.HasField("delta"):
             scored.setdefault(event.delta.index, []).extend(event.delta.logprobs)
-            if n == 1:
-                sys.stdout.write(event.delta.text)
-                sys.stdout.flush()
-        elif event.HasField("span") and n == 1:
-            sys.stdout.write(marker(events.cited, event.span))
-            sys.stdout.flush()
         elif event.HasField("context"):
             _tell(event.context)
         elif event.HasField("finished"):

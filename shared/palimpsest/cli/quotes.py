@@ -58,10 +58,40 @@ class Kept:
             yield event
 
 
-def marker(cited: CitedText, span: decoding_pb2.QuotedSpan) -> str:
-    """What is written after a quote: the number of its source."""
-    quoted = span.kind == decoding_pb2.QuotedSpan.KIND_SPAN and span.sources
-    return f"[{cited.quote(span).sources[0].number}]" if quoted else ""
+class Inline:
+    """Text as it streams, with the number of its source after every quote.
+
+    A quote that grows is told again, so its number is held back until what follows shows that it has ended.
+    """
+
+    def __init__(self, cited: CitedText) -> None:
+        self._cited, self._open, self._number, self._text = cited, -1, "", ""
+
+    def take(self, event: decoding_pb2.GenerateResponse) -> str:
+        """Return what can be written now."""
+        if event.HasField("span") and event.span.kind == decoding_pb2.QuotedSpan.KIND_SPAN:
+            return self._span(event.span)
+        if event.HasField("delta"):
+            if self._open < 0:
+                return event.delta.text
+            if not self._text:
+                self._text = event.delta.text
+                return ""
+            return self._end() + event.delta.text
+        return self._end() if event.HasField("finished") else ""
+
+    def _span(self, span: decoding_pb2.QuotedSpan) -> str:
+        grows = span.span_id == self._open
+        number = f"[{self._cited.quote(span).sources[0].number}]"
+        # What is held back came with this span, whether it goes on or is another.
+        before, held = ("" if grows else self._number), self._text
+        self._open, self._number, self._text = span.span_id, number, ""
+        return before + held
+
+    def _end(self) -> str:
+        written = self._number + self._text
+        self._open, self._number, self._text = -1, "", ""
+        return written
 
 
 def print_sources(cited: CitedText) -> None:

@@ -48,7 +48,7 @@ class Quote:
     span
         The message it came in: also ranges in bytes, ranges in the sources, and how it was accepted.
     revoked
-        Why it is not to be relied on any more, or "".
+        Whether all its sources have been deleted since: it must not be shown as a quotation any more.
     """
 
     start: int
@@ -56,7 +56,7 @@ class Quote:
     text: str
     sources: tuple[Source, ...]
     span: pb.QuotedSpan
-    revoked: str = ""
+    revoked: bool = False
 
 
 @dataclass
@@ -74,7 +74,7 @@ class CitedText:
     text: str = ""
     finished: pb.SequenceFinished | None = None
     _spans: dict[int, pb.QuotedSpan] = field(default_factory=dict)
-    _revoked: dict[int, str] = field(default_factory=dict)
+    _revoked: set[int] = field(default_factory=set)
     _sources: dict[tuple[str, str, int], Source] = field(default_factory=dict)
 
     def take(self, event: pb.GenerateResponse) -> None:
@@ -87,7 +87,7 @@ class CitedText:
             for source in event.span.sources:
                 self._source(source)
         elif kind == "revoked":
-            self._revoked[event.revoked.span_id] = event.revoked.reason
+            self._revoked.add(event.revoked.span_id)
         elif kind == "finished":
             self.finished, self.text = event.finished, event.finished.text
 
@@ -114,7 +114,7 @@ class CitedText:
         """One span as a quote."""
         start, end = span.range.char_start, span.range.char_end
         sources = tuple(self._source(source) for source in span.sources)
-        return Quote(start, end, self.text[start:end], sources, span, self._revoked.get(span.span_id, ""))
+        return Quote(start, end, self.text[start:end], sources, span, span.span_id in self._revoked)
 
     def numbered(self) -> str:
         """The text with the number of its source after every quote, and the list of sources below it."""

@@ -82,11 +82,11 @@ def _hue(source: Source) -> int:
 def _mark(number: int, quote: Quote) -> str:
     source = quote.sources[0]
     note = f"{source.label}, bytes {_bytes(quote, source)}"
-    revoked = (
-        f' class="revoked" title="{escape(quote.revoked)}"' if quote.revoked else f' title="{escape(note)}"'
-    )
+    if quote.revoked:
+        note = f"{source.label} has been deleted since"
+    revoked = ' class="revoked"' if quote.revoked else ""
     return (
-        f'<mark id="q{number}" style="--h: {_hue(source)}"{revoked}>{escape(quote.text)}</mark>'
+        f'<mark id="q{number}" style="--h: {_hue(source)}" title="{escape(note)}"{revoked}>{escape(quote.text)}</mark>'
         f'<sup><a href="#s{source.number}">{source.number}</a></sup>'
     )
 

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
-from palimpsest.cli.quotes import nest_settings
+from palimpsest.cli.quotes import Inline, Kept, nest_settings
 from palimpsest.client.quotes import CitedText
 from palimpsest.report.quotes import quotes_page
 
@@ -48,7 +48,7 @@ def events() -> list[pb.GenerateResponse]:
         span(1, 12, 22, source(FIRST, 7, 17), source(SECOND, 50, 60)),
         pb.GenerateResponse(delta=pb.GenerateDelta(text=TEXT[23:])),
         span(2, 24, 34, source(SECOND, 200, 210)),
-        pb.GenerateResponse(revoked=pb.SpanRevoked(span_id=2, reason="corpora/manual: lists was deleted")),
+        pb.GenerateResponse(revoked=pb.SpanRevoked(span_id=2)),
         pb.GenerateResponse(finished=pb.SequenceFinished(text=TEXT, generated_tokens=9)),
     ]
 
@@ -58,7 +58,7 @@ def test_quotes_carry_the_number_of_their_source_in_order_of_appearance(events):
     assert [quote.text for quote in cited.quotes] == ["a list", "is mutable", "<b>Yes</b>"]
     assert [[s.number for s in quote.sources] for quote in cited.quotes] == [[1], [2, 1], [1]]
     assert [s.document for s in cited.sources] == ["lists", "types"]
-    assert [bool(quote.revoked) for quote in cited.quotes] == [False, False, True]
+    assert [quote.revoked for quote in cited.quotes] == [False, False, True]
     body, empty, *lines = cited.numbered().split("\n")
     assert body == "Näh: a list[1] is mutable[2]. <b>Yes</b>[1]"
     assert empty == ""
@@ -112,3 +112,30 @@ def test_modes_are_words_of_the_contract():
     assert made.corpora == ["corpora/manual", "corpora/other"]
     assert made.mode == pb.NestSettings.MODE_NEST_STRICT
     assert nest_settings(["a"], "", 0).mode == pb.NestSettings.MODE_UNSPECIFIED
+
+
+def written(events: list[pb.GenerateResponse]) -> str:
+    kept = Kept(events)
+    inline = Inline(kept.cited)
+    return "".join(inline.take(event) for event in kept)
+
+
+def test_a_stream_is_written_with_its_numbers_as_it_comes(events):
+    del events[4]  # told beside another: its text has passed
+    assert written(events[:3]) == TEXT[:23]
+    assert written(events) == "Näh: a list is mutable." + "[1]" + " <b>Yes</b>[1]"
+
+
+def test_a_quote_that_grows_is_numbered_once():
+    parts = ["It says ", "a list", " is", " mutable", ", so", " there"]
+    grown = ["a list", "a list is"]
+    told, at = [], 0
+    for number, part in enumerate(parts):
+        told.append(pb.GenerateResponse(delta=pb.GenerateDelta(text=part)))
+        if number in (1, 2):
+            at = len(grown[number - 1])
+            told.append(span(0, 8, 8 + at, source(FIRST, 0, at)))
+        if number == 3:
+            told.append(span(1, 17, 25, source(SECOND, 0, 8)))
+    told.append(pb.GenerateResponse(finished=pb.SequenceFinished(text="".join(parts))))
+    assert written(told) == "It says a list is[1] mutable[2], so there"

@@ -214,7 +214,7 @@ class TextRange(_message.Message):
     def __init__(self, byte_start: _Optional[int] = ..., byte_end: _Optional[int] = ..., char_start: _Optional[int] = ..., char_end: _Optional[int] = ...) -> None: ...
 
 class QuoteSource(_message.Message):
-    __slots__ = ("corpus", "document", "version", "passage", "token_start", "token_end", "range", "title", "uri", "document_sha256", "passage_score")
+    __slots__ = ("corpus", "document", "version", "passage", "token_start", "token_end", "range", "title", "uri", "document_sha256", "passage_score", "prefix", "suffix")
     CORPUS_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -226,6 +226,8 @@ class QuoteSource(_message.Message):
     URI_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_SHA256_FIELD_NUMBER: _ClassVar[int]
     PASSAGE_SCORE_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    SUFFIX_FIELD_NUMBER: _ClassVar[int]
     corpus: str
     document: str
     version: int
@@ -237,7 +239,9 @@ class QuoteSource(_message.Message):
     uri: str
     document_sha256: str
     passage_score: float
-    def __init__(self, corpus: _Optional[str] = ..., document: _Optional[str] = ..., version: _Optional[int] = ..., passage: _Optional[int] = ..., token_start: _Optional[int] = ..., token_end: _Optional[int] = ..., range: _Optional[_Union[TextRange, _Mapping]] = ..., title: _Optional[str] = ..., uri: _Optional[str] = ..., document_sha256: _Optional[str] = ..., passage_score: _Optional[float] = ...) -> None: ...
+    prefix: str
+    suffix: str
+    def __init__(self, corpus: _Optional[str] = ..., document: _Optional[str] = ..., version: _Optional[int] = ..., passage: _Optional[int] = ..., token_start: _Optional[int] = ..., token_end: _Optional[int] = ..., range: _Optional[_Union[TextRange, _Mapping]] = ..., title: _Optional[str] = ..., uri: _Optional[str] = ..., document_sha256: _Optional[str] = ..., passage_score: _Optional[float] = ..., prefix: _Optional[str] = ..., suffix: _Optional[str] = ...) -> None: ...
 
 class QuotedSpan(_message.Message):
     __slots__ = ("index", "span_id", "kind", "range", "token_start", "token_end", "sources", "sha256", "lm_weight", "ratio", "proposed_tokens", "accepted_tokens", "weak")
@@ -278,17 +282,19 @@ class QuotedSpan(_message.Message):
     def __init__(self, index: _Optional[int] = ..., span_id: _Optional[int] = ..., kind: _Optional[_Union[QuotedSpan.Kind, str]] = ..., range: _Optional[_Union[TextRange, _Mapping]] = ..., token_start: _Optional[int] = ..., token_end: _Optional[int] = ..., sources: _Optional[_Iterable[_Union[QuoteSource, _Mapping]]] = ..., sha256: _Optional[str] = ..., lm_weight: _Optional[float] = ..., ratio: _Optional[float] = ..., proposed_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., weak: bool = ...) -> None: ...
 
 class SpanRevoked(_message.Message):
-    __slots__ = ("index", "span_id", "reason")
+    __slots__ = ("index", "span_id", "byte_start", "byte_end")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     SPAN_ID_FIELD_NUMBER: _ClassVar[int]
-    REASON_FIELD_NUMBER: _ClassVar[int]
+    BYTE_START_FIELD_NUMBER: _ClassVar[int]
+    BYTE_END_FIELD_NUMBER: _ClassVar[int]
     index: int
     span_id: int
-    reason: str
-    def __init__(self, index: _Optional[int] = ..., span_id: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    byte_start: int
+    byte_end: int
+    def __init__(self, index: _Optional[int] = ..., span_id: _Optional[int] = ..., byte_start: _Optional[int] = ..., byte_end: _Optional[int] = ...) -> None: ...
 
 class NestStatistics(_message.Message):
-    __slots__ = ("lm_forwards", "lm_positions", "spans_proposed", "spans_accepted", "proposed_tokens", "accepted_tokens", "searches", "span_token_ratio", "match_token_ratio", "documents", "unverified_spans", "keys_computed", "keys_stored", "retrieval_seconds", "keys_seconds", "forward_seconds", "mixing_seconds", "degraded")
+    __slots__ = ("lm_forwards", "lm_positions", "spans_proposed", "spans_accepted", "proposed_tokens", "accepted_tokens", "searches", "span_token_ratio", "match_token_ratio", "documents", "dropped_spans", "revoked_spans", "keys_computed", "keys_stored", "retrieval_seconds", "keys_seconds", "forward_seconds", "mixing_seconds", "degraded")
     LM_FORWARDS_FIELD_NUMBER: _ClassVar[int]
     LM_POSITIONS_FIELD_NUMBER: _ClassVar[int]
     SPANS_PROPOSED_FIELD_NUMBER: _ClassVar[int]
@@ -299,7 +305,8 @@ class NestStatistics(_message.Message):
     SPAN_TOKEN_RATIO_FIELD_NUMBER: _ClassVar[int]
     MATCH_TOKEN_RATIO_FIELD_NUMBER: _ClassVar[int]
     DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
-    UNVERIFIED_SPANS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_SPANS_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_SPANS_FIELD_NUMBER: _ClassVar[int]
     KEYS_COMPUTED_FIELD_NUMBER: _ClassVar[int]
     KEYS_STORED_FIELD_NUMBER: _ClassVar[int]
     RETRIEVAL_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -317,7 +324,8 @@ class NestStatistics(_message.Message):
     span_token_ratio: float
     match_token_ratio: float
     documents: int
-    unverified_spans: int
+    dropped_spans: int
+    revoked_spans: int
     keys_computed: int
     keys_stored: int
     retrieval_seconds: float
@@ -325,7 +333,7 @@ class NestStatistics(_message.Message):
     forward_seconds: float
     mixing_seconds: float
     degraded: bool
-    def __init__(self, lm_forwards: _Optional[int] = ..., lm_positions: _Optional[int] = ..., spans_proposed: _Optional[int] = ..., spans_accepted: _Optional[int] = ..., proposed_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., searches: _Optional[int] = ..., span_token_ratio: _Optional[float] = ..., match_token_ratio: _Optional[float] = ..., documents: _Optional[int] = ..., unverified_spans: _Optional[int] = ..., keys_computed: _Optional[int] = ..., keys_stored: _Optional[int] = ..., retrieval_seconds: _Optional[float] = ..., keys_seconds: _Optional[float] = ..., forward_seconds: _Optional[float] = ..., mixing_seconds: _Optional[float] = ..., degraded: bool = ...) -> None: ...
+    def __init__(self, lm_forwards: _Optional[int] = ..., lm_positions: _Optional[int] = ..., spans_proposed: _Optional[int] = ..., spans_accepted: _Optional[int] = ..., proposed_tokens: _Optional[int] = ..., accepted_tokens: _Optional[int] = ..., searches: _Optional[int] = ..., span_token_ratio: _Optional[float] = ..., match_token_ratio: _Optional[float] = ..., documents: _Optional[int] = ..., dropped_spans: _Optional[int] = ..., revoked_spans: _Optional[int] = ..., keys_computed: _Optional[int] = ..., keys_stored: _Optional[int] = ..., retrieval_seconds: _Optional[float] = ..., keys_seconds: _Optional[float] = ..., forward_seconds: _Optional[float] = ..., mixing_seconds: _Optional[float] = ..., degraded: bool = ...) -> None: ...
 
 class SequenceFinished(_message.Message):
     __slots__ = ("index", "reason", "stop", "generated_tokens", "text", "logprob", "nest")

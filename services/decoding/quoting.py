@@ -1,0 +1,280 @@
+"""Generation that quotes: the candidate block from the datastore room, its keys, and word of deletions."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from palimpsest.api.datastore.v1 import datastore_pb2 as store
+from palimpsest.api.decoding.v1 import decoding_pb2 as pb
+from palimpsest.client.aio.connection import AsyncConnection
+from palimpsest.client.methods import Method
+from palimpsest.errors import DataLoss, PalimpsestError, Reason, Unavailable
+from palimpsest.hosting import Hosted
+from palimpsest.inference import Request
+from palimpsest.nest.candidates import Candidates
+from palimpsest.nest.keys import Keys, fill, missing, passages_of, submit_keys
+from palimpsest.nest.request import NestRequest
+from palimpsest.nest.revocations import Revocations
+from palimpsest.nest.settings import Calibration, Mode, Settings
+
+log = logging.getLogger(__name__)
+
+_ROOM = "palimpsest.api.datastore.v1.DatastoreService"
+OPEN, WATCH, PUT = (Method.named(f"{_ROOM}.{name}") for name in ("OpenSession", "WatchDeletions", "PutKeys"))
+NestSettings = pb.NestSettings
+PASSAGES = 8
+HEEDED_WITHIN = 2.0
+"""Seconds in which the engine heeds a deletion, or the datastore is left to break the stream."""
+_MODES = {
+    NestSettings.MODE_UNSPECIFIED: Mode.NEST,
+    NestSettings.MODE_LM: Mode.LM,
+    NestSettings.MODE_KNN_LM: Mode.KNN_LM,
+    NestSettings.MODE_NEST: Mode.NEST,
+    NestSettings.MODE_NEST_STRICT: Mode.NEST_STRICT,
+    NestSettings.MODE_LOSSLESS: Mode.LOSSLESS,
+}
+
+
+def settings_of(message: NestSettings) -> Settings:
+    """The algorithm's settings; what is unset is left to the corpus's calibration.
+
+    Raises
+    ------
+    InvalidArgument
+        A value that its mode does not allow.
+    """
+    given = {
+        name: getattr(message, name)
+        for name in ("mu", "alpha", "tau", "beta", "delta", "gamma", "lm_weight")
+        if message.HasField(name)
+    }
+    settings = Settings(
+        mode=_MODES[message.mode],
+        r=message.neighbors if message.HasField("neighbors") else None,
+        token_matches=message.token_matches,
+        **given,
+    )
+    settings = replace(settings, draft=message.max_draft) if message.max_draft else settings
+    settings.check()
+    return settings
+
+
+def query_of(message: pb.GenerateRequest, ids: Sequence[int], tokenizer: Any) -> str:
+    """What passages are looked for with: what the caller says, or what the text is to go on from."""
+    if message.nest.query:
+        return message.nest.query
+    match message.WhichOneof("input"):
+        case "chat":
+            asked = [m.content for m in message.chat.messages if m.role == "user"]
+            return asked[-1] if asked else message.chat.messages[-1].content
+        case "tokens":
+            return tokenizer.decode(ids, skip_special_tokens=True)
+        case _:
+            return message.prompt
+
+
+class Quotation:
+    """What one request may quote, from the opening of its candidates to its end.
+
+    Parameters
+    ----------
+    message
+        With at least one corpus.
+    connection
+        To the datastore room, as the caller may use it.
+    hosted
+        The model.
+
+    Attributes
+    ----------
+    lost
+        Set once the datastore has been lost, to its error; what is said of deletions is not heard any more, so that
+        nothing is quoted from then on.
+    """
+
+    def __init__(self, message: NestSettings, connection: AsyncConnection, hosted: Hosted) -> None:
+        self._message, self._connection, self._hosted = message, connection, hosted
+        self._settings = settings_of(message)
+        self._revocations = Revocations()
+        self._heard: set[str] = set()
+        self._all_heard = asyncio.Event()
+        self._requests: asyncio.Queue[store.WatchDeletionsRequest | None] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._flushed: Callable[[], Awaitable[None]] | None = None
+        self.lost: asyncio.Future[PalimpsestError] = asyncio.get_running_loop().create_future()
+        self._told = pb.NestStatistics()
+
+    async def open(self, query: str) -> Candidates:
+        """Listen for deletions, then fetch the block and compute the keys it lacks.
+
+        Raises
+        ------
+        NotFound, FailedPrecondition, Aborted, Unavailable, DataLoss
+            As the datastore room says.
+        """
+        began = time.perf_counter()
+        self._spawn(self._watch())
+        # A deletion before the block was made is heeded by the block, one after it by whoever listens already.
+        listening = asyncio.create_task(self._all_heard.wait())
+        await asyncio.wait([listening, self.lost], return_when=asyncio.FIRST_COMPLETED)
+        listening.cancel()
+        if self.lost.done():
+            raise self.lost.result()
+        block = await self._fetch(query)
+        self._told.retrieval_seconds = time.perf_counter() - began
+        self._told.keys_stored = int(np.diff(block.first)[block.present].sum())
+        if self._settings.mode in (Mode.KNN_LM, Mode.NEST, Mode.NEST_STRICT):
+            await self._compute(block)
+        if self._message.ignore_calibration:
+            block.calibrations = dict.fromkeys(block.calibrations, Calibration())
+        return block
+
+    def request(self, request: Request, block: Candidates) -> Request:
+        """The engine's request."""
+        drafting = NestRequest(block, self._settings, self._revocations)
+        return replace(request, drafting=drafting)
+
+    def started(self, flushed: Callable[[], Awaitable[None]]) -> None:
+        """Say how to wait until what was delivered has been sent: only then is a deletion heeded."""
+        self._flushed = flushed
+
+    @property
+    def may_degrade(self) -> bool:
+        """Whether the text is to go on without the datastore."""
+        return self._message.on_datastore_loss == NestSettings.DATASTORE_LOSS_DEGRADE
+
+    def complete(self, told: pb.NestStatistics) -> None:
+        """Add what the engine does not know to a sequence's statistics."""
+        told.MergeFrom(self._told)
+        told.degraded = self.lost.done()
+
+    async def close(self) -> None:
+        """Stop listening; keys that are being stored still are."""
+        self._requests.put_nowait(None)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Any) -> None:
+        self._tasks.append(asyncio.create_task(work))
+
+    async def _fetch(self, query: str) -> Candidates:
+        asked = store.OpenSessionRequest(
+            corpora=self._message.corpora,
+            query=query,
+            passages=self._message.passages or PASSAGES,
+            model_fingerprint=self._hosted.record.fingerprint,
+        )
+        data = bytearray()
+        async with self._connection.stream(OPEN, asked, self._connection.deadline) as parts:
+            async for part in parts:
+                data += part.data
+        return await asyncio.to_thread(Candidates.from_bytes, bytes(data))
+
+    async def _compute(self, block: Candidates) -> None:
+        """Fill in the keys that are not stored, and store them for the next request."""
+        lacking = missing(block)
+        if not lacking:
+            return
+        began = time.perf_counter()
+        work = submit_keys(self._hosted.engine, passages_of(block, lacking))
+        try:
+            keys = await asyncio.wrap_future(work)
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+        fill(block, lacking, keys)
+        self._told.keys_seconds = time.perf_counter() - began
+        self._told.keys_computed = sum(len(own.scales) for own in keys)
+        keep = asyncio.create_task(self._keep(block, lacking, keys))
+        _KEEPING.add(keep)
+        keep.add_done_callback(_KEEPING.discard)
+
+    async def _keep(self, block: Candidates, numbers: Sequence[int], keys: Sequence[Keys]) -> None:
+        """Store keys; a caller who may only read leaves none behind."""
+        pairs = sorted(zip(numbers, keys, strict=True), key=lambda pair: block.passages[pair[0]].corpus)
+        for corpus, some in groupby(pairs, key=lambda pair: block.passages[pair[0]].corpus):
+            try:
+                await self._connection.send(PUT, self._blocks(corpus, block, list(some)), 60.0)
+            except PalimpsestError as error:
+                log.info("keys of %s were computed and not stored: %s", corpus, error)
+
+    async def _blocks(
+        self, corpus: str, block: Candidates, pairs: Sequence[tuple[int, Keys]]
+    ) -> AsyncIterator[store.PutKeysRequest]:
+        fingerprint = self._hosted.record.fingerprint
+        yield store.PutKeysRequest(
+            begin=store.PutKeysRequest.Begin(corpus=corpus, model_fingerprint=fingerprint)
+        )
+        for number, own in pairs:
+            passage = block.passages[number]
+            yield store.PutKeysRequest(
+                block=store.PutKeysRequest.Block(
+                    document=passage.document,
+                    version=passage.version,
+                    passage=passage.passage,
+                    keys=own.keys.tobytes(),
+                    scales=own.scales.astype("<f4").tobytes(),
+                    norms=own.norms.astype("<f4").tobytes(),
+                )
+            )
+
+    async def _outgoing(self) -> AsyncIterator[store.WatchDeletionsRequest]:
+        watch = store.WatchDeletionsRequest.Watch(corpora=self._message.corpora)
+        yield store.WatchDeletionsRequest(watch=watch)
+        while (request := await self._requests.get()) is not None:
+            yield request
+
+    async def _watch(self) -> None:
+        """Heed deletions as they come; once nobody tells of them any more, quote nothing."""
+        error: PalimpsestError = Unavailable(
+            Reason.DATASTORE_LOST, "The datastore room ended its word of deletions; send the request again."
+        )
+        try:
+            async with self._connection.stream(WATCH, self._outgoing()) as deletions:
+                async for deletion in deletions:
+                    await self._heed(deletion)
+        except PalimpsestError as broken:
+            error = broken
+        except asyncio.CancelledError:
+            raise
+        except Exception as broken:
+            log.exception("listening for deletions failed")
+            error = DataLoss(Reason.BUG, f"Listening for deletions failed: {broken}")
+        for corpus in self._message.corpora:
+            self._revocations.suspend(corpus)
+        if not self.lost.done():
+            self.lost.set_result(error)
+
+    async def _heed(self, deletion: store.WatchDeletionsResponse) -> None:
+        if deletion.everything:
+            self._revocations.suspend(deletion.corpus)
+        for gone in deletion.deleted:
+            self._revocations.revoke(deletion.corpus, gone.document, gone.version)
+        if deletion.corpus not in self._heard:
+            self._heard.add(deletion.corpus)
+            if self._heard >= set(self._message.corpora):
+                self._all_heard.set()
+        mark = self._revocations.version
+        heeded = await asyncio.to_thread(self._revocations.wait, mark, HEEDED_WITHIN)
+        if heeded and self._flushed is not None:
+            try:
+                async with asyncio.timeout(HEEDED_WITHIN):
+                    await self._flushed()
+            except TimeoutError:  # a client that does not read; the datastore breaks the stream
+                heeded = False
+        if heeded:
+            acknowledge = store.WatchDeletionsRequest.Acknowledge(
+                corpus=deletion.corpus, tombstone_version=deletion.tombstone_version
+            )
+            self._requests.put_nowait(store.WatchDeletionsRequest(acknowledge=acknowledge))
+
+
+_KEEPING: set[asyncio.Task[None]] = set()
+"""Keys on their way to the store: a request does not wait for them, and a task is kept only by who refers to it."""

@@ -108,7 +108,7 @@ def logprob_messages(choices: Sequence[Choice], write: TokenBytes) -> list[pb.To
 
 
 def response_of(
-    event: Started | Delta | Finished, request: Request, fingerprint: str, write: TokenBytes
+    event: Started | Delta | Span | SpanRevoked | Finished, request: Request, fingerprint: str, write: TokenBytes
 ) -> pb.GenerateResponse:
     """One event of a stream."""
     match event:
@@ -139,5 +139,10 @@ def response_of(
                     generated_tokens=event.generated_tokens,
                     text=event.text,
                     logprob=event.logprob,
+                    nest=None if event.quoting is None else statistics_message(event.quoting),
                 )
             )
+        case Span():
+            return pb.GenerateResponse(span=span_message(event))
+        case SpanRevoked():
+            return pb.GenerateResponse(revoked=revoked_message(event))

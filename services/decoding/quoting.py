@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -16,12 +16,13 @@ from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.methods import Method
 from palimpsest.errors import DataLoss, PalimpsestError, Reason, Unavailable
 from palimpsest.hosting import Hosted
-from palimpsest.inference import Request
+from palimpsest.inference import Failed, Request
 from palimpsest.nest.candidates import Candidates
 from palimpsest.nest.keys import Keys, fill, missing, passages_of, submit_keys
 from palimpsest.nest.request import NestRequest
 from palimpsest.nest.revocations import Revocations
 from palimpsest.nest.settings import Calibration, Mode, Settings
+from services.decoding.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -90,28 +91,28 @@ class Quotation:
         To the datastore room, as the caller may use it.
     hosted
         The model.
-
-    Attributes
-    ----------
-    lost
-        Set once the datastore has been lost, to its error; what is said of deletions is not heard any more, so that
-        nothing is quoted from then on.
+    outbox
+        Of the request. A deletion is heeded only when what was delivered before it has been sent.
     """
 
-    def __init__(self, message: NestSettings, connection: AsyncConnection, hosted: Hosted) -> None:
+    def __init__(
+        self, message: NestSettings, connection: AsyncConnection, hosted: Hosted, outbox: Outbox
+    ) -> None:
         self._message, self._connection, self._hosted = message, connection, hosted
+        self._outbox = outbox
         self._settings = settings_of(message)
         self._revocations = Revocations()
         self._heard: set[str] = set()
         self._all_heard = asyncio.Event()
         self._requests: asyncio.Queue[store.WatchDeletionsRequest | None] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
-        self._flushed: Callable[[], Awaitable[None]] | None = None
-        self.lost: asyncio.Future[PalimpsestError] = asyncio.get_running_loop().create_future()
+        self._lost: asyncio.Future[PalimpsestError] = asyncio.get_running_loop().create_future()
         self._told = pb.NestStatistics()
+        self._documents: dict[int, set[tuple[str, str]]] = {}
+        self._generating = False
 
-    async def open(self, query: str) -> Candidates:
-        """Listen for deletions, then fetch the block and compute the keys it lacks.
+    async def open(self, request: Request, query: str) -> Request:
+        """Listen for deletions, then fetch the block and compute the keys it lacks; returns the engine's request.
 
         Raises
         ------
@@ -122,10 +123,10 @@ class Quotation:
         self._spawn(self._watch())
         # A deletion before the block was made is heeded by the block, one after it by whoever listens already.
         listening = asyncio.create_task(self._all_heard.wait())
-        await asyncio.wait([listening, self.lost], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([listening, self._lost], return_when=asyncio.FIRST_COMPLETED)
         listening.cancel()
-        if self.lost.done():
-            raise self.lost.result()
+        if self._lost.done():
+            raise self._lost.result()
         block = await self._fetch(query)
         self._told.retrieval_seconds = time.perf_counter() - began
         self._told.keys_stored = int(np.diff(block.first)[block.present].sum())
@@ -133,26 +134,20 @@ class Quotation:
             await self._compute(block)
         if self._message.ignore_calibration:
             block.calibrations = dict.fromkeys(block.calibrations, Calibration())
-        return block
+        self._generating = True
+        self._lost.add_done_callback(self._end)
+        return replace(request, drafting=NestRequest(block, self._settings, self._revocations))
 
-    def request(self, request: Request, block: Candidates) -> Request:
-        """The engine's request."""
-        drafting = NestRequest(block, self._settings, self._revocations)
-        return replace(request, drafting=drafting)
-
-    def started(self, flushed: Callable[[], Awaitable[None]]) -> None:
-        """Say how to wait until what was delivered has been sent: only then is a deletion heeded."""
-        self._flushed = flushed
-
-    @property
-    def may_degrade(self) -> bool:
-        """Whether the text is to go on without the datastore."""
-        return self._message.on_datastore_loss == NestSettings.DATASTORE_LOSS_DEGRADE
-
-    def complete(self, told: pb.NestStatistics) -> None:
-        """Add what the engine does not know to a sequence's statistics."""
-        told.MergeFrom(self._told)
-        told.degraded = self.lost.done()
+    def complete(self, response: pb.GenerateResponse) -> None:
+        """Add to a sequence's statistics what the engine does not know."""
+        if response.HasField("span") and response.span.kind == pb.QuotedSpan.KIND_SPAN:
+            source = response.span.sources[0]
+            self._documents.setdefault(response.span.index, set()).add((source.corpus, source.document))
+        if response.HasField("finished"):
+            told = response.finished.nest
+            told.MergeFrom(self._told)
+            told.documents = len(self._documents.get(response.finished.index, ()))
+            told.degraded = self._lost.done()
 
     async def close(self) -> None:
         """Stop listening; keys that are being stored still are."""
@@ -160,6 +155,11 @@ class Quotation:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _end(self, lost: "asyncio.Future[PalimpsestError]") -> None:
+        """End the text where nobody tells of deletions any more, unless it is to go on without the datastore."""
+        if self._message.on_datastore_loss != NestSettings.DATASTORE_LOSS_DEGRADE:
+            self._outbox.deliver([Failed(lost.result())])
 
     def _spawn(self, work: Any) -> None:
         self._tasks.append(asyncio.create_task(work))
@@ -249,8 +249,8 @@ class Quotation:
             error = DataLoss(Reason.BUG, f"Listening for deletions failed: {broken}")
         for corpus in self._message.corpora:
             self._revocations.suspend(corpus)
-        if not self.lost.done():
-            self.lost.set_result(error)
+        if not self._lost.done():
+            self._lost.set_result(error)
 
     async def _heed(self, deletion: store.WatchDeletionsResponse) -> None:
         if deletion.everything:
@@ -263,10 +263,10 @@ class Quotation:
                 self._all_heard.set()
         mark = self._revocations.version
         heeded = await asyncio.to_thread(self._revocations.wait, mark, HEEDED_WITHIN)
-        if heeded and self._flushed is not None:
+        if heeded and self._generating:
             try:
                 async with asyncio.timeout(HEEDED_WITHIN):
-                    await self._flushed()
+                    await self._outbox.flushed()
             except TimeoutError:  # a client that does not read; the datastore breaks the stream
                 heeded = False
         if heeded:

@@ -61,10 +61,11 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         """Stream text; leaving the stream takes the sequences out of the batch before the next step."""
         loop = asyncio.get_running_loop()
         hosted = await self._acquire(request.model)
-        handle = load = None
+        handle = load = quotation = None
         try:
             from palimpsest.inference import Failed, Finished, PastReady
             from services.decoding.convert import request_of, response_of
+            from services.decoding.quoting import Quotation, query_of
             from services.decoding.outbox import Outbox
 
             tokenizer = hosted.engine.model.tokenizer
@@ -73,6 +74,9 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                 load = await self._desk().open(request, wanted, hosted, self._codec.connection(context))
                 wanted = load.request
             outbox, left, write = Outbox(), wanted.n, self._writer(hosted)
+            if request.nest.corpora and request.nest.mode != pb.NestSettings.MODE_LM:
+                quotation = Quotation(request.nest, self._datastore.connection(context), hosted, outbox)
+                wanted = await quotation.open(wanted, query_of(request, wanted.ids, tokenizer))
             handle = hosted.engine.submit(wanted, outbox.deliver)
             while left:
                 for event in await outbox.take():
@@ -83,12 +87,17 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                         yield load.response(event)
                         continue
                     left -= isinstance(event, Finished)
-                    yield response_of(event, wanted, hosted.record.fingerprint, write)
+                    response = response_of(event, wanted, hosted.record.fingerprint, write)
+                    if quotation is not None:
+                        quotation.complete(response)
+                    yield response
         finally:
             if handle is not None:
                 handle.cancel()
             if load is not None:
                 await load.close()
+            if quotation is not None:
+                await quotation.close()
             self._host.release(hosted)
 
     async def Score(self, request: pb.ScoreRequest, context: grpc.aio.ServicerContext) -> pb.ScoreResponse:

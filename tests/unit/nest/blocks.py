@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
+import torch
 
 from palimpsest.nest import Candidates, Passage
+from palimpsest.nest.keys import quantise
 
 
 def block_of(
@@ -39,11 +40,8 @@ def block_of(
 
 def fill(block: Candidates, seed: int = 0) -> Candidates:
     """Give every passage random keys."""
-    random = np.random.default_rng(seed)
+    random = torch.Generator().manual_seed(seed)
     for number in range(len(block.passages)):
-        n, d = len(block.ids(number)), block.keys.shape[1]
-        keys = random.integers(-127, 128, (n, d), dtype=np.int8)
-        scales = random.uniform(0.01, 0.03, n).astype(np.float32)
-        norms = ((keys * scales[:, None]) ** 2).sum(1).astype(np.float32)
-        block.put_keys(number, keys, scales, norms)
+        own = quantise(torch.randn(len(block.ids(number)), block.keys.shape[1], generator=random))
+        block.put_keys(number, own.keys, own.scales, own.norms)
     return block

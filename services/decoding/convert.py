@@ -6,7 +6,19 @@ from typing import Any
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.hosting import encode_chat, encode_text
-from palimpsest.inference import Choice, Delta, Finish, Finished, Request, Sampling, Started, TokenBytes
+from palimpsest.inference import (
+    Choice,
+    Delta,
+    Finish,
+    Finished,
+    Request,
+    Sampling,
+    Span,
+    SpanRevoked,
+    Started,
+    TokenBytes,
+)
+from services.decoding.spans import revoked_message, span_message, statistics_message
 
 DEFAULT_MAX_TOKENS = 256
 

@@ -55,21 +55,32 @@ class Written(Detokenizer):
         self._write, self._special = write, special
         self.starts: list[int] = []
         self.ends: list[int] = []
-        self._at = self._decoded = 0
+        self._at = self._decoded = self._certain = 0
 
     def push(self, token: int) -> str:
         """Add a token; returns the text that has become certain."""
         self.starts.append(self._at)
-        size = 0 if token in self._special else len(self._write(token))
-        self._at += size
+        self._at += 0 if token in self._special else len(self._write(token))
         self.ends.append(self._at)
         text = super().push(token)
         if text:
-            # All of the text is certain now. Bytes before that are no UTF-8 have become longer than they were.
             self._decoded += len(text.encode())
-            self._at = self.ends[-1] = self._decoded
-            self.starts[-1] = self._decoded - size
+            self._anchor()
         return text
+
+    def _anchor(self) -> None:
+        """Put the tokens since the last certain one where they are, now that all of the text is certain.
+
+        Bytes among them that are no UTF-8 have become longer than they were, so they are laid out from the end; those
+        that are no characters have no place anyway.
+        """
+        at = self._at = self._decoded
+        for token in range(len(self.starts) - 1, self._certain, -1):
+            size = self.ends[token] - self.starts[token]
+            self.ends[token], at = at, max(self.starts[self._certain], at - size)
+            self.starts[token] = at
+        self.ends[self._certain] = at
+        self._certain = len(self.starts)
 
 
 @dataclass

@@ -161,6 +161,27 @@ class Reason(StrEnum):
     KV_PLAN_INVALID = (
         "KV_PLAN_INVALID"  # a load that cannot be planned: no chunks, times or sizes that cannot be
     )
+    # the datastore
+    CORPUS_NOT_FOUND = "CORPUS_NOT_FOUND"
+    CORPUS_EXISTS = "CORPUS_EXISTS"  # the id names a corpus of another model, encoder or cut
+    CORPUS_DAMAGED = "CORPUS_DAMAGED"  # stored bytes of a corpus are not those written
+    CORPUS_BUSY = "CORPUS_BUSY"  # another process has kept the corpus's lock for too long
+    CORPUS_FENCED = "CORPUS_FENCED"  # a later job has taken the corpus over; start again
+    CORPUS_MODEL_MISMATCH = "CORPUS_MODEL_MISMATCH"  # made for another model, tokenizer or encoder
+    CORPUS_EPOCH = "CORPUS_EPOCH"  # the corpus has not come to the min_epoch asked for
+    DOCUMENT_NOT_FOUND = "DOCUMENT_NOT_FOUND"
+    DOCUMENT_NOT_UTF8 = "DOCUMENT_NOT_UTF8"  # metadata["offset"] is the first bad byte
+    DOCUMENT_ROUND_TRIP = "DOCUMENT_ROUND_TRIP"  # the tokenizer does not give the bytes back
+    DOCUMENT_EMPTY = "DOCUMENT_EMPTY"
+    DOCUMENT_TOO_LARGE = "DOCUMENT_TOO_LARGE"
+    DOCUMENT_ORDER = "DOCUMENT_ORDER"  # begin, then chunks, then end; one document after another
+    DOCUMENT_SIZE = "DOCUMENT_SIZE"  # more or fewer bytes, or others, than begin announced
+    TOKENIZER_UNSUPPORTED = "TOKENIZER_UNSUPPORTED"  # bytes cannot be told from its ids
+    ENCODER_UNKNOWN = "ENCODER_UNKNOWN"
+    ENCODER_MISSING = "ENCODER_MISSING"  # the encoder's package is not installed
+    KEYS_INVALID = "KEYS_INVALID"  # keys of the wrong shape, or not finite
+    PURGE_INCOMPLETE = "PURGE_INCOMPLETE"  # bytes of a deleted document are still there; metadata says where
+    RANGE_INVALID = "RANGE_INVALID"  # a byte range that is not within the document
 
 
 class Violation(NamedTuple):

@@ -161,6 +161,10 @@ class Reason(StrEnum):
     KV_PLAN_INVALID = (
         "KV_PLAN_INVALID"  # a load that cannot be planned: no chunks, times or sizes that cannot be
     )
+    # quoting
+    CANDIDATES_INVALID = "CANDIDATES_INVALID"  # a candidate block that is damaged, too large or inconsistent
+    KEY_SITE_UNKNOWN = "KEY_SITE_UNKNOWN"  # the model's last MLP is not where any known kind of model has it
+    CALIBRATION_EMPTY = "CALIBRATION_EMPTY"  # too few sampled positions to calibrate from
     # the datastore
     CORPUS_NOT_FOUND = "CORPUS_NOT_FOUND"
     CORPUS_EXISTS = "CORPUS_EXISTS"  # the id names a corpus of another model, encoder or cut

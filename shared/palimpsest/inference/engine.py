@@ -25,7 +25,7 @@ from palimpsest.errors import PalimpsestError, Reason, ResourceExhausted, Unavai
 from palimpsest.inference.batch import Batch, Counters
 from palimpsest.inference.blocks import BLOCK, prefix_keys
 from palimpsest.inference.handle import Handle
-from palimpsest.inference.limits import CacheBudget, check_request
+from palimpsest.inference.limits import CacheBudget, check_request, check_task
 from palimpsest.inference.model import LanguageModel
 from palimpsest.inference.prefill import Take, prefill_pieces
 from palimpsest.inference.requests import Deliver, Request
@@ -215,6 +215,31 @@ class Engine:
             self._wake()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)
+
+    def submit_task(self, pieces: Pieces[T], blocks: int, longest: int) -> "Future[T]":
+        """Queue work that the engine's thread does between steps, a piece at a time.
+
+        Parameters
+        ----------
+        pieces
+            The work; it may use the model, and gives control back often. Cancel the future to give it up.
+        blocks
+            Cache memory it needs at most.
+        longest
+            Tokens of its longest sequence.
+
+        Raises
+        ------
+        InvalidArgument, ResourceExhausted, Unavailable
+            As :meth:`submit`.
+        """
+        check_task(self.model, blocks, longest)
+        return self._submit_task(pieces, blocks)
+
+    @property
+    def prompt_rows(self) -> int:
+        """Tokens that one piece of a task should have now: fewer beside running streams."""
+        return self._batch.prompt_rows
 
     def _submit_task(self, pieces: Pieces[T], blocks: int) -> "Future[T]":
         task: Task[Any] = Task(pieces, blocks)

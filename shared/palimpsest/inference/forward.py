@@ -54,12 +54,15 @@ class Rows:
         input embeddings [tokens, hidden] in their place (superposed tokens, say).
     logits
         For which of the new positions logits are wanted.
+    keys
+        For which of them the input of the last layer's MLP is wanted.
     """
 
     cache: Cache
     ids: Sequence[int] | None = None
     embeddings: torch.Tensor | None = None
     logits: Literal["none", "last", "all"] = "last"
+    keys: Literal["none", "last", "all"] = "none"
 
     @property
     def count(self) -> int:
@@ -73,6 +76,11 @@ class Rows:
         """How many rows of logits are wanted."""
         return {"none": 0, "last": 1, "all": self.count}[self.logits]
 
+    @property
+    def key_outputs(self) -> int:
+        """How many rows of MLP inputs are wanted."""
+        return {"none": 0, "last": 1, "all": self.count}[self.keys]
+
 
 @dataclass
 class Output:
@@ -85,10 +93,14 @@ class Output:
     hidden
         For each layer asked for, [tokens, hidden], float32; numbered as transformers does: 0 is the embedding,
         n what layer n puts out, and the last one is after the final norm.
+    keys
+        [positions asked for, hidden], float32: what the last layer's MLP reads, after its norm. None where nothing
+        was asked for.
     """
 
     logits: torch.Tensor
     hidden: dict[int, torch.Tensor] = field(default_factory=dict)
+    keys: torch.Tensor | None = None
 
 
 class Paged(Protocol):
@@ -96,8 +108,8 @@ class Paged(Protocol):
 
     def run(
         self, caches: Sequence[PagedCache], counts: Sequence[int], x: torch.Tensor, outputs: Sequence[int],
-        hidden: Sequence[int],
-    ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:  # fmt: skip
+        hidden: Sequence[int], keys: Sequence[int],
+    ) -> tuple[torch.Tensor, dict[int, torch.Tensor], torch.Tensor]:  # fmt: skip
         """Run all layers over the last ``counts`` tokens of each cache.
 
         Parameters
@@ -110,10 +122,12 @@ class Paged(Protocol):
             Row numbers of which logits are wanted, ascending.
         hidden
             Layers of which hidden states are wanted.
+        keys
+            Row numbers of which the last MLP's input is wanted, ascending.
 
         Returns
         -------
         tuple
-            Logits [outputs, vocabulary] and hidden states {layer: [rows, hidden]}, float32.
+            Logits [outputs, vocabulary], hidden states {layer: [rows, hidden]} and MLP inputs [keys, hidden], float32.
         """
         ...

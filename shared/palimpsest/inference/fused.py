@@ -28,7 +28,8 @@ class FusedForward:
         x: torch.Tensor,
         outputs: Sequence[int],
         hidden: Sequence[int],
-    ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
+        keys: Sequence[int],
+    ) -> tuple[torch.Tensor, dict[int, torch.Tensor], torch.Tensor]:
         """Run all layers; see :class:`palimpsest.inference.forward.Paged`."""
         w, device = self.weights, x.device
         longest = max(cache.length for cache in caches)
@@ -47,12 +48,14 @@ class FusedForward:
                 layer, index, self._norm(x, layer.norm_1), cos, sin, caches, counts, starts
             )
             x = x + F.linear(mixed, layer.o)
-            gate, up = F.linear(self._norm(x, layer.norm_2), layer.gate_up).chunk(2, dim=-1)
+            read = self._norm(x, layer.norm_2)
+            gate, up = F.linear(read, layer.gate_up).chunk(2, dim=-1)
             x = x + F.linear(F.silu(gate) * up, layer.down)
         if len(w.layers) in hidden:
             kept[len(w.layers)] = self._norm(x, w.final_norm).float()
         chosen = x[torch.tensor(list(outputs), dtype=torch.long, device=device)]
-        return F.linear(self._norm(chosen, w.final_norm), w.head).float(), kept
+        found = read[torch.tensor(list(keys), dtype=torch.long, device=device)].float()
+        return F.linear(self._norm(chosen, w.final_norm), w.head).float(), kept, found
 
     def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         wide = x.float()

@@ -11,6 +11,8 @@ from transformers.cache_utils import DynamicLayer
 from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.inference.forward import Output, Rows
 
+_MLP_NAMES = {"mlp", "feed_forward", "ffn", "block_sparse_moe"}
+
 
 class ModuleCache:
     """The past of one sequence in transformers' own cache, or as tokens to run again where that does not work."""
@@ -107,6 +109,8 @@ class ModuleForward:
     def __init__(self, module: PreTrainedModel, recompute: bool = False) -> None:
         self.module, self.recompute = module, recompute
         self._can_skip_logits = "logits_to_keep" in inspect.signature(module.forward).parameters
+        self._listening = False
+        self._read: torch.Tensor | None = None
 
     def new_cache(self) -> ModuleCache:
         """An empty sequence."""
@@ -118,6 +122,8 @@ class ModuleForward:
     ) -> list[Output]:
         """Run sequences one after another; ``embedded`` holds each one's input embeddings."""
         outputs = []
+        if not self._listening and any(row.key_outputs for row in rows):
+            self._listen()
         for row, inputs in zip(rows, embedded, strict=True):
             cache = row.cache
             assert isinstance(cache, ModuleCache)
@@ -131,5 +137,45 @@ class ModuleForward:
             )
             logits = result.logits[0, -row.outputs :] if row.outputs else result.logits[0, :0]
             states = {n: result.hidden_states[n][0, -row.count :].float() for n in hidden}
-            outputs.append(Output(logits.float(), states))
+            outputs.append(Output(logits.float(), states, self._keys(row)))
+            self._read = None
         return outputs
+
+    def _listen(self) -> None:
+        """Keep what the last MLP reads, from now on."""
+
+        def keep(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            self._read = inputs[0]
+
+        last_mlp(self.module).register_forward_pre_hook(keep)
+        self._listening = True
+
+    def _keys(self, row: Rows) -> torch.Tensor | None:
+        if not row.key_outputs:
+            return None
+        assert self._read is not None
+        # Some flatten the batch away.
+        return self._read.flatten(0, -2)[-row.key_outputs :].float().clone()
+
+
+def last_mlp(module: PreTrainedModel) -> torch.nn.Module:
+    """The MLP of the last block: what its norm gives it is what keys are made of.
+
+    The blocks are the one list of modules as long as the model has layers; the MLP is the last block's child with one
+    of the names that transformers' models use.
+
+    Raises
+    ------
+    FailedPrecondition
+        KEY_SITE_UNKNOWN: there is no such list or no such child.
+    """
+    layers = module.config.get_text_config().num_hidden_layers
+    lists = [m for m in module.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == layers]
+    found = [child for blocks in lists for name, child in blocks[-1].named_children() if name in _MLP_NAMES]
+    if len(found) == 1:
+        return found[0]
+    raise FailedPrecondition(
+        Reason.KEY_SITE_UNKNOWN,
+        f"Nothing can be quoted with a {type(module).__name__}: the MLP of its last block was not found. Use a model "
+        f"whose blocks have a part named {', '.join(sorted(_MLP_NAMES))}.",
+    )

@@ -1,5 +1,7 @@
 """What a request may ask of a model: checked before it is queued."""
 
+from collections.abc import Sequence
+
 from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
 from palimpsest.inference.blocks import BLOCK
 from palimpsest.inference.model import LanguageModel
@@ -55,13 +57,7 @@ def check_request(model: LanguageModel, request: Request) -> int:
             Reason.PROMPT_EMPTY,
             f"All {prompt} tokens are the context's; send a prompt that follows it, of one token at least.",
         )
-    worst = max(request.ids) if min(request.ids) >= 0 else min(request.ids)
-    if not 0 <= worst < model.vocab_size:
-        raise InvalidArgument(
-            Reason.TOKEN_ID_OUT_OF_RANGE,
-            f"Token id {worst} is outside the vocabulary; ids go from 0 to {model.vocab_size - 1}.",
-            metadata={"id": worst, "vocab_size": model.vocab_size},
-        )
+    check_ids(model, request.ids)
     if request.sampling.top_k > model.vocab_size:
         raise InvalidArgument.field(
             Reason.TOP_K_TOO_LARGE,
@@ -93,3 +89,44 @@ def check_request(model: LanguageModel, request: Request) -> int:
             metadata={"n": request.n, "prompt_tokens": prompt, "max_tokens": request.max_tokens},
         )
     return blocks
+
+
+def check_ids(model: LanguageModel, ids: Sequence[int]) -> None:
+    """Check that all ids, of which there is at least one, are in the vocabulary.
+
+    Raises
+    ------
+    InvalidArgument
+        TOKEN_ID_OUT_OF_RANGE, with the worst of them.
+    """
+    worst = max(ids) if min(ids) >= 0 else min(ids)
+    if not 0 <= worst < model.vocab_size:
+        raise InvalidArgument(
+            Reason.TOKEN_ID_OUT_OF_RANGE,
+            f"Token id {worst} is outside the vocabulary; ids go from 0 to {model.vocab_size - 1}.",
+            metadata={"id": worst, "vocab_size": model.vocab_size},
+        )
+
+
+def check_task(model: LanguageModel, blocks: int, longest: int) -> None:
+    """Check that a task can ever run, with so many blocks and its longest sequence of so many tokens.
+
+    Raises
+    ------
+    InvalidArgument
+        Longer than the context.
+    ResourceExhausted
+        More than the whole cache memory.
+    """
+    if longest > model.context_length:
+        raise InvalidArgument(
+            Reason.PROMPT_TOO_LONG,
+            f"A text has {longest} tokens, the model's context {model.context_length}; send shorter ones.",
+            metadata={"prompt_tokens": longest, "context_length": model.context_length},
+        )
+    if blocks > model.cache_blocks:
+        raise ResourceExhausted(
+            Reason.ENGINE_MEMORY_FULL,
+            f"The work needs {blocks * model.block_bytes} bytes of cache, the engine has "
+            f"{model.cache_blocks * model.block_bytes}; send less at once, or raise PALIMPSEST_ENGINE_CACHE_BYTES.",
+        )

@@ -185,6 +185,8 @@ class LanguageModel:
         ------
         ResourceExhausted
             The cache memory is full; no sequence has grown.
+        FailedPrecondition
+            Keys are asked of a model whose last MLP is not where any known kind of model has it.
         """
         embedded = [self.embed(r.ids or ()) if r.embeddings is None else r.embeddings for r in rows]
         if self.pool is None:
@@ -215,18 +217,21 @@ class LanguageModel:
     def _run(
         self, forward: Paged, rows: Sequence[Rows], embedded: Sequence[torch.Tensor], hidden: Sequence[int]
     ) -> list[Output]:
-        wanted, first = [], 0
+        wanted, sites, first = [], [], 0
         for row in rows:
             first += row.count
             wanted.extend(range(first - row.outputs, first))
+            sites.extend(range(first - row.key_outputs, first))
         caches = [row.cache for row in rows]
         counts = [row.count for row in rows]
-        logits, states = forward.run(caches, counts, torch.cat(list(embedded)), wanted, hidden)  # type: ignore[arg-type]
-        outputs, first, out = [], 0, 0
+        joined = torch.cat(list(embedded))
+        logits, states, found = forward.run(caches, counts, joined, wanted, hidden, sites)  # type: ignore[arg-type]
+        outputs, first, out, site = [], 0, 0, 0
         for row in rows:
             own = {layer: state[first : first + row.count] for layer, state in states.items()}
-            outputs.append(Output(logits[out : out + row.outputs], own))
-            first, out = first + row.count, out + row.outputs
+            keys = found[site : site + row.key_outputs] if row.key_outputs else None
+            outputs.append(Output(logits[out : out + row.outputs], own, keys))
+            first, out, site = first + row.count, out + row.outputs, site + row.key_outputs
         return outputs
 
     @property

@@ -159,7 +159,8 @@ class CompiledForward:
         x: torch.Tensor,
         outputs: Sequence[int],
         hidden: Sequence[int],
-    ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
+        keys: Sequence[int],
+    ) -> tuple[torch.Tensor, dict[int, torch.Tensor], torch.Tensor]:
         """Run all layers; see :class:`palimpsest.inference.forward.Paged`."""
         tables = np.concatenate([np.asarray(cache.blocks, dtype=np.int32) for cache in caches])
         starts = np.cumsum([0, *(len(cache.blocks) for cache in caches[:-1])])
@@ -167,7 +168,7 @@ class CompiledForward:
         positions = np.concatenate(
             [np.arange(cache.length - n, cache.length) for cache, n in zip(caches, counts, strict=True)]
         ).astype(np.int32)
-        logits, kept = [], []
+        logits, kept, found = [], [], []
         for first in range(0, len(positions), MAX_ROWS):
             part = slice(first, first + MAX_ROWS)
             wanted = np.array([r - first for r in outputs if part.start <= r < part.stop], dtype=np.int32)
@@ -175,8 +176,11 @@ class CompiledForward:
             # By numpy: torch would wake a second pool of threads for it, which then spin beside the team.
             logits.append(torch.from_numpy(self._buffers["LOGITS"].numpy()[: len(wanted)].copy()))
             kept.append(states)
-        joined = logits[0] if len(logits) == 1 else torch.cat(logits)
-        return joined, {layer: torch.cat([k[layer] for k in kept]) for layer in hidden}
+            # The last layer's MLP is the last to read from this buffer, so what it read is still there.
+            rows = [r - first for r in keys if part.start <= r < part.stop]
+            found.append(torch.from_numpy(self._buffers["NORMED"].numpy()[rows]))
+        states = {layer: torch.cat([k[layer] for k in kept]) for layer in hidden}
+        return _joined(logits), states, _joined(found)
 
     def _step(
         self, x: torch.Tensor, positions: np.ndarray, table_starts: np.ndarray, tables: np.ndarray,
@@ -227,6 +231,11 @@ class CompiledForward:
     def close(self) -> None:
         """Stop the helper threads."""
         self._team.close()
+
+
+def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    """One after another; a single one as it is."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _address(tensor: torch.Tensor | None) -> int:

@@ -9,12 +9,14 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     MistralConfig,
+    OPTConfig,
     Qwen2Config,
     Qwen3Config,
 )
 
-from palimpsest.errors import InvalidArgument, ResourceExhausted
+from palimpsest.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from palimpsest.inference import Rows, load_model
+from palimpsest.inference.generic import last_mlp
 from palimpsest.inference.model import LanguageModel
 
 
@@ -50,6 +52,46 @@ def test_logits_and_hidden_states_are_transformers(model):
         torch.testing.assert_close(
             output.hidden[layer], reference.hidden_states[layer][0], atol=2e-4, rtol=1e-4
         )
+
+
+def keys_by_hook(model: LanguageModel, mlp: torch.nn.Module, ids: list[int]) -> torch.Tensor:
+    """What the last MLP reads, [tokens, hidden], in transformers' own pass."""
+    seen = []
+    hook = mlp.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0].float().clone()))
+    expected(model, ids)
+    hook.remove()
+    return seen[0]
+
+
+def test_keys_are_what_the_last_mlp_reads(model):
+    a, b, c = ids_of(300, 1), ids_of(12, 2), ids_of(9, 3)
+    caches = [model.new_cache() for _ in range(3)]
+    model.forward([Rows(caches[1], b[:5], logits="none")])
+    outputs = model.forward(
+        [
+            Rows(caches[0], a, logits="none", keys="all"),
+            Rows(caches[1], b[5:], logits="all", keys="all"),
+            Rows(caches[2], c, keys="last"),
+        ]
+    )
+    mlp = model.module.model.layers[-1].mlp
+    for output, ids, start in zip(outputs, (a, b, c), (0, 5, 8), strict=True):
+        reference = keys_by_hook(model, mlp, ids)[start:]
+        torch.testing.assert_close(output.keys, reference, atol=2e-4, rtol=1e-4)
+    assert [o.logits.shape[0] for o in outputs] == [0, 7, 1]
+    assert model.forward([Rows(caches[2], [4])])[0].keys is None
+    torch.testing.assert_close(outputs[1].logits, expected(model, b).logits[0, 5:], atol=2e-4, rtol=1e-4)
+
+
+def test_asking_for_keys_changes_no_bit(tiny):
+    ids = ids_of(40)
+    plain = tiny.forward([Rows(tiny.new_cache(), ids, logits="all")])[0].logits
+    both = tiny.forward([Rows(tiny.new_cache(), ids, logits="all", keys="all")])[0]
+    single, cache = [], tiny.new_cache()
+    for token in ids:
+        single.append(tiny.forward([Rows(cache, [token], keys="last")])[0].keys)
+    assert torch.equal(plain, both.logits)
+    assert torch.equal(torch.cat(single), both.keys)
 
 
 def test_ragged_steps_are_the_whole_pass(model):
@@ -226,6 +268,26 @@ def test_any_causal_model_is_served_by_a_pass_that_agrees(config, kind, tiny_mod
     torch.testing.assert_close(
         torch.cat([first, *rest]), expected(model, ids).logits[0], atol=2e-3, rtol=1e-3
     )
+    mlp = last_mlp(model.module)
+    keys = model.forward([Rows(model.new_cache(), ids, logits="none", keys="all")])[0].keys
+    torch.testing.assert_close(keys, keys_by_hook(model, mlp, ids), atol=2e-3, rtol=1e-3)
+    assert mlp is [m for n, m in model.module.named_modules() if n.endswith(".mlp")][-1]
+    model.close()
+
+
+def test_a_model_without_a_known_mlp_is_refused(tiny_model, tmp_path):
+    config = OPTConfig(
+        vocab_size=320, hidden_size=64, ffn_dim=96, num_hidden_layers=2, num_attention_heads=4,
+        word_embed_proj_dim=64, max_position_embeddings=256,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    for file in tiny_model.glob("tokenizer*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    model = load_model(tmp_path, "cpu", "float32", threads=1, cache_bytes=8 << 20)
+    assert model.forward([Rows(model.new_cache(), [1, 2])])[0].keys is None
+    with pytest.raises(FailedPrecondition) as caught:
+        model.forward([Rows(model.new_cache(), [1, 2], keys="last")])
+    assert caught.value.reason == "KEY_SITE_UNKNOWN"
     model.close()
 
 

@@ -49,7 +49,11 @@ class _Row(NamedTuple):
 
 
 def build(
-    corpus: Corpus, encoder: Encoder, progress: Progress | None = None, *, segment_tokens: int = SEGMENT_TOKENS
+    corpus: Corpus,
+    encoder: Encoder,
+    progress: Progress | None = None,
+    *,
+    segment_tokens: int = SEGMENT_TOKENS,
 ) -> Built:
     """Seal everything that is in the logs into segments; passages without vectors get theirs.
 
@@ -62,7 +66,11 @@ def build(
 
 
 def compact(
-    corpus: Corpus, encoder: Encoder, progress: Progress | None = None, *, segment_tokens: int = SEGMENT_TOKENS
+    corpus: Corpus,
+    encoder: Encoder,
+    progress: Progress | None = None,
+    *,
+    segment_tokens: int = SEGMENT_TOKENS,
 ) -> Built:
     """Merge small segments, and write those with many deleted documents again without them.
 
@@ -178,7 +186,9 @@ def _encode(
         if _vectors(part, row, document) is None
         for n in range(document.passages)
     ]
-    fresh = encoder.encode(texts, lambda _: progress.check()).astype(np.float16) if texts else np.zeros((0, 0))
+    fresh = (
+        encoder.encode(texts, lambda _: progress.check()).astype(np.float16) if texts else np.zeros((0, 0))
+    )
     at = 0
     for document, (part, row) in waiting:
         vectors = _vectors(part, row, document)
@@ -189,7 +199,12 @@ def _encode(
 
 
 def _publish(
-    corpus: Corpus, fence: int, replaced: set[str], sealed: list[int], entries: list[SegmentEntry], rows: list[_Row]
+    corpus: Corpus,
+    fence: int,
+    replaced: set[str],
+    sealed: list[int],
+    entries: list[SegmentEntry],
+    rows: list[_Row],
 ) -> Built:
     """Make the new segments count instead of those replaced and the logs sealed."""
     with corpus.writing():
@@ -199,7 +214,9 @@ def _publish(
             if not _alive(corpus, part, source_row):
                 dead[name].append(row)
         kept = [
-            replace(entry, dead=_dead(corpus, entry)) for entry in corpus.manifest.segments if entry.name not in replaced
+            replace(entry, dead=_dead(corpus, entry))
+            for entry in corpus.manifest.segments
+            if entry.name not in replaced
         ]
         gone, lost = corpus.state()
         logs = tuple(n for n in corpus.manifest.logs if n not in sealed)

@@ -209,7 +209,9 @@ class Corpus:
         """The corpus as it is now, in every process."""
         with self.lock:
             self.refresh()
-            return View(self.epoch, self._tombstones, self._parts(), self._quarantined, self._lost + self._damage)
+            return View(
+                self.epoch, self._tombstones, self._parts(), self._quarantined, self._lost + self._damage
+            )
 
     @property
     def tombstones(self) -> int:

@@ -117,7 +117,10 @@ class HashedWords:
         return found / np.maximum(norms, 1e-9)
 
 
-_KINDS: dict[str, Callable[[int], Encoder]] = {DEFAULT: MiniLM, "hashed-words": lambda _threads: HashedWords()}
+_KINDS: dict[str, Callable[[int], Encoder]] = {
+    DEFAULT: MiniLM,
+    "hashed-words": lambda _threads: HashedWords(),
+}
 NAMES = tuple(_KINDS)
 
 

@@ -18,7 +18,9 @@ class Liveness:
         Live entries, and the terms in them: what BM25's statistics are made of.
     """
 
-    def __init__(self, documents: int = 0, owners: np.ndarray | None = None, lengths: np.ndarray | None = None):
+    def __init__(
+        self, documents: int = 0, owners: np.ndarray | None = None, lengths: np.ndarray | None = None
+    ):
         owners = np.zeros(0, np.int32) if owners is None else owners
         self.documents = np.ones(documents, dtype=bool)
         self.owners = owners.astype(np.int32)

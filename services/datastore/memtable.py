@@ -168,7 +168,9 @@ class Memtable:
         """Rows of the documents that are there."""
         return iter(np.flatnonzero(self.liveness.documents[: len(self.docs)]).tolist())
 
-    def suffix(self, context: np.ndarray, shortest: int, longest: int, limit: int) -> tuple[int, list[Occurrences]]:
+    def suffix(
+        self, context: np.ndarray, shortest: int, longest: int, limit: int
+    ) -> tuple[int, list[Occurrences]]:
         """As ``Segment.suffix``."""
         tokens = self._tokens[: self._token_count]
         firsts = np.asarray(self._first_token)

@@ -57,7 +57,11 @@ class Segment:
     """
 
     def __init__(
-        self, files: SegmentFiles, passage_tokens: int, dead: Iterable[int] = (), exact_below: int = EXACT_BELOW
+        self,
+        files: SegmentFiles,
+        passage_tokens: int,
+        dead: Iterable[int] = (),
+        exact_below: int = EXACT_BELOW,
     ) -> None:
         self.files, self.name, self._passage_tokens = files, files.name, passage_tokens
         self.lengths: np.ndarray = files.length

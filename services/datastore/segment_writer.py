@@ -156,10 +156,14 @@ class SegmentWriter:
         terms = np.asarray(self._terms, dtype=np.uint64)
         order = np.argsort(terms, kind="stable")  # stable: entries stay ascending within a term
         ordered = terms[order]
-        first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))) if len(ordered) else order
+        first = (
+            np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))) if len(ordered) else order
+        )
         self._save("term", ordered[first])
         self._save("term_start", np.append(first, len(ordered)).astype(np.int64))
-        self._save("posting_entry", np.asarray(self._posting_entry)[order] if len(order) else np.zeros(0, np.uint32))
+        self._save(
+            "posting_entry", np.asarray(self._posting_entry)[order] if len(order) else np.zeros(0, np.uint32)
+        )
         counts = np.asarray(self._counts)[order] if len(order) else np.zeros(0, np.uint32)
         self._save("posting_count", np.minimum(counts, 65535).astype(np.uint16))
 
@@ -174,7 +178,11 @@ def separated(tokens: np.ndarray, doc_token: np.ndarray) -> np.ndarray:
 
 
 def write_segment(
-    folder: Path, documents: Iterable[tuple[Document, np.ndarray]], dim: int, vocabulary: int, progress: Progress
+    folder: Path,
+    documents: Iterable[tuple[Document, np.ndarray]],
+    dim: int,
+    vocabulary: int,
+    progress: Progress,
 ) -> int:
     """Write documents with their passages' vectors as a segment; returns its size in bytes."""
     writer = SegmentWriter(folder, dim, vocabulary)

@@ -97,7 +97,10 @@ class ByteTokenizer:
                 f"The document is not UTF-8 (byte {error.start}); convert it, its bytes are kept as they are.",
                 metadata={"offset": error.start},
             ) from None
-        parts = [np.asarray(self._tokenizer.encode(t, add_special_tokens=False).ids, dtype=np.int32) for t in _cut(text)]
+        parts = [
+            np.asarray(self._tokenizer.encode(t, add_special_tokens=False).ids, dtype=np.int32)
+            for t in _cut(text)
+        ]
         ids = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
         if b"".join(map(self.pieces.__getitem__, ids.tolist())) != data:
             raise InvalidArgument(

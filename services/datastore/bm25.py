@@ -18,10 +18,18 @@ class Searched(Protocol):
     liveness: Liveness
 
     @property
-    def entries(self) -> int: ...
+    def entries(self) -> int:
+        """How many there are."""
+        ...
+
     @property
-    def lengths(self) -> np.ndarray: ...
-    def postings(self, term: int) -> tuple[np.ndarray, np.ndarray]: ...
+    def lengths(self) -> np.ndarray:
+        """Terms of each, int32 [entries]."""
+        ...
+
+    def postings(self, term: int) -> tuple[np.ndarray, np.ndarray]:
+        """Entries a term is in, and how often."""
+        ...
 
 
 def scores(parts: Sequence[Searched], query: Terms) -> list[np.ndarray]:

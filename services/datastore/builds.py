@@ -134,21 +134,19 @@ def _write(
     """Write segments, appending their entries; returns where each document came from."""
     rows: list[_Row] = []
     writer: SegmentWriter | None = None
-    done = 0
 
     def finish(full: SegmentWriter) -> None:
         documents, tokens = full.documents, full.tokens
         size = full.finish(progress)
         entries.append(SegmentEntry(full.folder.name, documents, tokens, size))
 
-    for document, vectors, source in _encoded(sources, encoder, progress):
+    for done, (document, vectors, source) in enumerate(_encoded(sources, encoder, progress)):
         if writer is None:
             name = f"seg-{fence:08d}-{len(entries):04d}"
             writer = SegmentWriter(corpus.folder / name, corpus.spec.dim, corpus.spec.vocabulary)
         rows.append(_Row(writer.folder.name, writer.documents, source))
         writer.add(document, vectors)
-        done += 1
-        progress.step(done, len(sources), "writing documents")
+        progress.step(done + 1, len(sources), "writing documents")
         if writer.tokens >= segment_tokens:
             finish(writer)
             writer = None

@@ -23,16 +23,16 @@ def fall(scores: Sequence[float], *, exhaustive: bool = False) -> float:
 
     Parameters
     ----------
+    scores
+        Best first.
     exhaustive
         The list has everything that scores at all (BM25's), so what would come at ``RANK`` in a shorter one has 0.
         Otherwise (a corpus smaller than ``RANK``) the last score stands for it.
     """
     if not scores or scores[0] <= 0:
         return 0.0
-    if len(scores) > RANK:
-        low = scores[RANK]
-    else:
-        low = 0.0 if exhaustive else scores[-1]
+    rest = 0.0 if exhaustive else scores[-1]
+    low = scores[RANK] if len(scores) > RANK else rest
     return 1.0 - max(low, 0.0) / scores[0]
 
 

@@ -20,7 +20,7 @@ class Liveness:
 
     def __init__(
         self, documents: int = 0, owners: np.ndarray | None = None, lengths: np.ndarray | None = None
-    ):
+    ) -> None:
         owners = np.zeros(0, np.int32) if owners is None else owners
         self.documents = np.ones(documents, dtype=bool)
         self.owners = owners.astype(np.int32)

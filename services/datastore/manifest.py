@@ -26,6 +26,8 @@ class CorpusSpec:
         Of the model whose tokens and keys it holds.
     encoder, encoder_fingerprint, dim
         Of the passage vectors.
+    key_size
+        Elements of a token's key: the model's hidden size.
     passage_tokens, left_context
         Tokens of a passage, and those before it that its keys are computed after.
     created
@@ -40,6 +42,7 @@ class CorpusSpec:
     encoder: str
     encoder_fingerprint: str
     dim: int
+    key_size: int = 0
     passage_tokens: int = 128
     left_context: int = 32
     created: float = 0.0

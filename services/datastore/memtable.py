@@ -56,6 +56,11 @@ class Memtable:
         return self._token_count - len(self.docs)
 
     @property
+    def live_tokens(self) -> int:
+        """Tokens of documents that are there."""
+        return sum(len(self.docs[row].tokens) for row in self.live_documents())
+
+    @property
     def lengths(self) -> np.ndarray:
         """Terms of each entry, int32 [entries]."""
         return self._lengths[: self.entries]

@@ -94,6 +94,11 @@ class Segment:
         counts = np.diff(self.files.doc_token)
         return int(counts[~self.liveness.documents].sum())
 
+    @property
+    def live_tokens(self) -> int:
+        """Tokens of documents that are there."""
+        return self.tokens - self.dead_tokens
+
     def find(self, digest: bytes) -> Iterator[tuple[int, Head]]:
         """Rows of a document's versions, by the digest of its id."""
         wanted = np.uint64(int.from_bytes(digest[:8], "little"))

@@ -21,6 +21,8 @@ def suffix_array(tokens: np.ndarray, progress: Progress | None = None) -> np.nda
     ----------
     tokens
         Token ids plus one, 0 after each document; int32 [n].
+    progress
+        Asked whether to go on.
 
     Returns
     -------

@@ -172,12 +172,15 @@ class Reason(StrEnum):
     CORPUS_BUSY = "CORPUS_BUSY"  # another process has kept the corpus's lock for too long
     CORPUS_FENCED = "CORPUS_FENCED"  # a later job has taken the corpus over; start again
     CORPUS_MODEL_MISMATCH = "CORPUS_MODEL_MISMATCH"  # made for another model, tokenizer or encoder
+    CORPUS_NOT_BUILT = "CORPUS_NOT_BUILT"  # nothing to search by meaning yet; run BuildIndex
+    CORPUS_FULL = "CORPUS_FULL"  # too much waits for BuildIndex
     CORPUS_EPOCH = "CORPUS_EPOCH"  # the corpus has not come to the min_epoch asked for
     DOCUMENT_NOT_FOUND = "DOCUMENT_NOT_FOUND"
     DOCUMENT_NOT_UTF8 = "DOCUMENT_NOT_UTF8"  # metadata["offset"] is the first bad byte
     DOCUMENT_ROUND_TRIP = "DOCUMENT_ROUND_TRIP"  # the tokenizer does not give the bytes back
     DOCUMENT_EMPTY = "DOCUMENT_EMPTY"
     DOCUMENT_TOO_LARGE = "DOCUMENT_TOO_LARGE"
+    WATCH_BROKEN = "WATCH_BROKEN"  # a deletion was not acknowledged in time; quote nothing, watch again
     DOCUMENT_ORDER = "DOCUMENT_ORDER"  # begin, then chunks, then end; one document after another
     DOCUMENT_SIZE = "DOCUMENT_SIZE"  # more or fewer bytes, or others, than begin announced
     TOKENIZER_UNSUPPORTED = "TOKENIZER_UNSUPPORTED"  # bytes cannot be told from its ids

@@ -107,10 +107,14 @@ class FaissIndex:
         if not isinstance(self._index, faiss.IndexIVF):
             scores, ids = self._index.search(row, k, params=faiss.SearchParameters(sel=self._selector))
             return _trimmed(ids[0], scores[0])
-        wanted = min(4 * k, len(self._gone))
-        params = faiss.SearchParametersIVF(sel=self._selector, nprobe=self._index.nprobe)
-        _, ids = self._index.search(row, wanted, params=params)
-        found = ids[0][ids[0] >= 0]
+        wanted, nprobe = min(4 * k, len(self._gone)), self._index.nprobe
+        while True:
+            params = faiss.SearchParametersIVF(sel=self._selector, nprobe=nprobe)
+            _, ids = self._index.search(row, wanted, params=params)
+            found = ids[0][ids[0] >= 0]
+            if len(found) >= k or nprobe >= self._index.nlist:
+                break
+            nprobe *= 2  # what is near has been deleted: look further
         scores = self._vectors[found].astype(np.float32) @ row[0]
         best = np.argsort(-scores, kind="stable")[:k]
         return Hits(found[best], scores[best])
@@ -128,7 +132,7 @@ class FaissIndex:
                 index.add(self._vectors[at : at + 8192].astype(np.float32))
             self._index = index
             return
-        lists = 1 << round(math.log2(4 * math.sqrt(size)))
+        lists = max(1, min(1 << round(math.log2(4 * math.sqrt(size))), size // 40))
         quantizer = faiss.IndexFlatIP(dim)
         index = faiss.IndexIVFScalarQuantizer(
             quantizer, dim, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT

@@ -25,7 +25,7 @@ from services.datastore.keystore import KeyBlock
 from services.datastore.listing import MOST_PER_PAGE, PAGE_SIZE, page
 from services.datastore.room import Corpora, mismatch
 from services.datastore.sessions import candidate_block, verify
-from services.datastore.streams import batches, first_part
+from services.datastore.streams import batches, first_part, heard_out
 from services.datastore.watching import Watcher, Watchers
 
 T = TypeVar("T")
@@ -92,20 +92,21 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         self, request_iterator: AsyncIterator[pb.AddDocumentsRequest], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.AddDocumentsResponse]:
         """Store documents as they come, those that wait together."""
-        opening = await first_part(request_iterator, "open")
-        opened = await self._open(opening.corpus)
-        corpus, spec = opened.corpus, opened.corpus.spec
-        tokenizer = await asyncio.to_thread(self._corpora.tokenizer, spec)
-        encoder = None if opening.defer_vectors else await asyncio.to_thread(self._corpora.encoder, spec)
-        async for batch in batches(request_iterator, self._settings.document_bytes):
-            before = corpus.tombstones
-            answers: list[Answer] = await self._in_thread(
-                store, corpus, batch, tokenizer, encoder, self._settings.unsealed_tokens
-            )
-            if corpus.tombstones > before:  # a version was replaced: it is quoted no more
-                await self._watchers.settle(corpus, corpus.tombstones, self._settings.acknowledge_seconds)
-            for answer in answers:
-                yield convert.answer_message(answer, to_status(answer.error) if answer.error else None)
+        async with heard_out(request_iterator):
+            opening = await first_part(request_iterator, "open")
+            opened = await self._open(opening.corpus)
+            corpus, spec = opened.corpus, opened.corpus.spec
+            tokenizer = await asyncio.to_thread(self._corpora.tokenizer, spec)
+            encoder = None if opening.defer_vectors else await asyncio.to_thread(self._corpora.encoder, spec)
+            async for batch in batches(request_iterator, self._settings.document_bytes):
+                before = corpus.tombstones
+                answers: list[Answer] = await self._in_thread(
+                    store, corpus, batch, tokenizer, encoder, self._settings.unsealed_tokens
+                )
+                if corpus.tombstones > before:  # a version was replaced: it is quoted no more
+                    await self._watchers.settle(corpus, corpus.tombstones, self._settings.acknowledge_seconds)
+                for answer in answers:
+                    yield convert.answer_message(answer, to_status(answer.error) if answer.error else None)
         if self._settings.seal_tokens and corpus.memory_tokens >= self._settings.seal_tokens:
             await self._submit("datastore.build_index", opened, pb.BuildIndexRequest(corpus=opening.corpus))
 
@@ -219,18 +220,19 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         self, request_iterator: AsyncIterator[pb.PutKeysRequest], context: grpc.aio.ServicerContext
     ) -> pb.PutKeysResponse:
         """Keep a caller's keys."""
-        begin = await first_part(request_iterator, "begin")
-        opened = await self._open(begin.corpus)
-        if begin.model_fingerprint != opened.corpus.spec.model_fingerprint:
-            raise mismatch(opened.corpus.spec, begin.model_fingerprint)
-        response = pb.PutKeysResponse()
-        async for request in request_iterator:
-            if request.WhichOneof("part") != "block":
-                raise InvalidArgument(Reason.DOCUMENT_ORDER, "begin comes once, first; then blocks.")
-            if await self._in_thread(_put_block, opened, request.block, begin.model_fingerprint):
-                response.stored += 1
-            else:
-                response.skipped += 1
+        async with heard_out(request_iterator):
+            begin = await first_part(request_iterator, "begin")
+            opened = await self._open(begin.corpus)
+            if begin.model_fingerprint != opened.corpus.spec.model_fingerprint:
+                raise mismatch(opened.corpus.spec, begin.model_fingerprint)
+            response = pb.PutKeysResponse()
+            async for request in request_iterator:
+                if request.WhichOneof("part") != "block":
+                    raise InvalidArgument(Reason.DOCUMENT_ORDER, "begin comes once, first; then blocks.")
+                if await self._in_thread(_put_block, opened, request.block, begin.model_fingerprint):
+                    response.stored += 1
+                else:
+                    response.skipped += 1
         return response
 
     async def WatchDeletions(

@@ -1,14 +1,16 @@
 """Streams of messages taken apart: what comes first, and documents in batches of those that wait."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
-from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.errors import InvalidArgument, PalimpsestError, Reason
 from services.datastore.ingest import Arriving
 
 _WAITING, _WAITING_BYTES = 256, 8 << 20
+_PATIENCE = 1.0
 
 
 async def first_part(requests: AsyncIterator[Any], part: str) -> Any:
@@ -23,6 +25,21 @@ async def first_part(requests: AsyncIterator[Any], part: str) -> Any:
     if first is None or first.WhichOneof("part") != part:
         raise InvalidArgument(Reason.DOCUMENT_ORDER, f"The first message of this stream must be {part}.")
     return getattr(first, part)
+
+
+@contextlib.asynccontextmanager
+async def heard_out(requests: AsyncIterator[Any]) -> AsyncIterator[None]:
+    """Let the caller finish sending, for a moment, before it is refused: asyncio gRPC clients lose the answer to a call
+    that ends while they send.
+    """
+    try:
+        yield
+    except PalimpsestError:
+        with contextlib.suppress(TimeoutError, PalimpsestError):
+            async with asyncio.timeout(_PATIENCE):
+                async for _ in requests:
+                    pass
+        raise
 
 
 async def documents(requests: AsyncIterator[pb.AddDocumentsRequest], limit: int) -> AsyncIterator[Arriving]:

@@ -61,7 +61,11 @@ async def client(server: Server) -> AsyncIterator[AsyncClient]:
 async def corpus(client: AsyncClient) -> pb.Corpus:
     """An empty corpus of the test's own."""
     return await client.datastore.create_corpus(
-        corpus_id=f"c-{uuid.uuid4().hex[:8]}", model="tiny", encoder="hashed-words", passage_tokens=16, left_context=8
+        corpus_id=f"c-{uuid.uuid4().hex[:8]}",
+        model="tiny",
+        encoder="hashed-words",
+        passage_tokens=16,
+        left_context=8,
     )
 
 

@@ -312,7 +312,9 @@ async def test_deletions_of_other_processes_are_told_too(client, corpus, resourc
     await add(client, corpus, FACTS)
     watching = Watching(client, corpus)
     await anext(watching.stream)
-    other = CorpusCatalogue(resources.settings.state_dir / "corpora").open("local", corpus.name.partition("/")[2])
+    other = CorpusCatalogue(resources.settings.state_dir / "corpora").open(
+        "local", corpus.name.partition("/")[2]
+    )
     other.corpus.delete(["grace"])
     news = await anext(watching.stream)
     assert [d.document for d in news.deleted] == ["grace"]
@@ -354,7 +356,14 @@ async def test_bad_documents_are_refused_one_by_one(client, corpus):
     answers = await add(
         client,
         corpus,
-        {"ok": "fine", "latin": "caf\xe9".encode("latin-1"), "empty": b"", "": "no id", "tab\t": "x", "last": "fine too"},
+        {
+            "ok": "fine",
+            "latin": "caf\xe9".encode("latin-1"),
+            "empty": b"",
+            "": "no id",
+            "tab\t": "x",
+            "last": "fine too",
+        },
     )
     errors = [refusal(answer) for answer in answers]
     assert [e and (type(e), e.reason) for e in errors] == [
@@ -431,7 +440,7 @@ async def test_what_is_not_there_is_not_found(client, corpus):
         client.datastore.purge(corpus=nowhere),
         client.datastore.create_corpus(corpus_id="x", model="no-model"),
         add(client, pb.Corpus(name=nowhere), FACTS),
-        anext(client.datastore.watch_deletions(Watching(client, pb.Corpus(name=nowhere)).requests())),
+        anext(Watching(client, pb.Corpus(name=nowhere)).stream),
     ]
     for call in calls:
         with pytest.raises(NotFound):
@@ -452,7 +461,10 @@ async def test_what_is_not_there_is_not_found(client, corpus):
         ("search", {"corpora": ["corpora/x"], "query": "x", "limit": -1}),
         ("search", {"corpora": ["corpora/x"], "query": "x", "mode": 9}),
         ("delete_documents", {"corpus": "corpora/x", "documents": []}),
-        ("verify_spans", {"spans": [{"corpus": "corpora/x", "document": "a", "version": 0, "sha256": "0" * 64}]}),
+        (
+            "verify_spans",
+            {"spans": [{"corpus": "corpora/x", "document": "a", "version": 0, "sha256": "0" * 64}]},
+        ),
     ],
 )
 async def test_invalid_fields_are_named(client, method, fields):
@@ -464,7 +476,9 @@ async def test_invalid_fields_are_named(client, method, fields):
 async def test_ranges_outside_a_document(client, corpus):
     await add(client, corpus, {"a": "ten bytes!"})
     for start, end in ((11, 0), (0, 11), (5, 3)):
-        stream = client.datastore.get_document(corpus=corpus.name, document="a", byte_start=start, byte_end=end)
+        stream = client.datastore.get_document(
+            corpus=corpus.name, document="a", byte_start=start, byte_end=end
+        )
         with pytest.raises(OutOfRange):
             await anext(stream)
 

@@ -165,6 +165,30 @@ class Reason(StrEnum):
     CANDIDATES_INVALID = "CANDIDATES_INVALID"  # a candidate block that is damaged, too large or inconsistent
     KEY_SITE_UNKNOWN = "KEY_SITE_UNKNOWN"  # the model's last MLP is not where any known kind of model has it
     CALIBRATION_EMPTY = "CALIBRATION_EMPTY"  # too few sampled positions to calibrate from
+    # the datastore
+    CORPUS_NOT_FOUND = "CORPUS_NOT_FOUND"
+    CORPUS_EXISTS = "CORPUS_EXISTS"  # the id names a corpus of another model, encoder or cut
+    CORPUS_DAMAGED = "CORPUS_DAMAGED"  # stored bytes of a corpus are not those written
+    CORPUS_BUSY = "CORPUS_BUSY"  # another process has kept the corpus's lock for too long
+    CORPUS_FENCED = "CORPUS_FENCED"  # a later job has taken the corpus over; start again
+    CORPUS_MODEL_MISMATCH = "CORPUS_MODEL_MISMATCH"  # made for another model, tokenizer or encoder
+    CORPUS_NOT_BUILT = "CORPUS_NOT_BUILT"  # nothing to search by meaning yet; run BuildIndex
+    CORPUS_FULL = "CORPUS_FULL"  # too much waits for BuildIndex
+    CORPUS_EPOCH = "CORPUS_EPOCH"  # the corpus has not come to the min_epoch asked for
+    DOCUMENT_NOT_FOUND = "DOCUMENT_NOT_FOUND"
+    DOCUMENT_NOT_UTF8 = "DOCUMENT_NOT_UTF8"  # metadata["offset"] is the first bad byte
+    DOCUMENT_ROUND_TRIP = "DOCUMENT_ROUND_TRIP"  # the tokenizer does not give the bytes back
+    DOCUMENT_EMPTY = "DOCUMENT_EMPTY"
+    DOCUMENT_TOO_LARGE = "DOCUMENT_TOO_LARGE"
+    WATCH_BROKEN = "WATCH_BROKEN"  # a deletion was not acknowledged in time; quote nothing, watch again
+    DOCUMENT_ORDER = "DOCUMENT_ORDER"  # begin, then chunks, then end; one document after another
+    DOCUMENT_SIZE = "DOCUMENT_SIZE"  # more or fewer bytes, or others, than begin announced
+    TOKENIZER_UNSUPPORTED = "TOKENIZER_UNSUPPORTED"  # bytes cannot be told from its ids
+    ENCODER_UNKNOWN = "ENCODER_UNKNOWN"
+    ENCODER_MISSING = "ENCODER_MISSING"  # the encoder's package is not installed
+    KEYS_INVALID = "KEYS_INVALID"  # keys of the wrong shape, or not finite
+    PURGE_INCOMPLETE = "PURGE_INCOMPLETE"  # bytes of a deleted document are still there; metadata says where
+    RANGE_INVALID = "RANGE_INVALID"  # a byte range that is not within the document
 
 
 class Violation(NamedTuple):

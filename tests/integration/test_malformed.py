@@ -130,11 +130,12 @@ def every_method(services: list[descriptor.ServiceDescriptor]) -> list[descripto
 def our_services() -> list[descriptor.ServiceDescriptor]:
     from palimpsest.api.artifacts.v1 import artifacts_pb2
     from palimpsest.api.codec.v1 import codec_pb2
+    from palimpsest.api.datastore.v1 import datastore_pb2
     from palimpsest.api.decoding.v1 import decoding_pb2
     from palimpsest.api.jobs.v1 import jobs_pb2
     from palimpsest.api.models.v1 import models_pb2
 
-    files = [artifacts_pb2, codec_pb2, decoding_pb2, jobs_pb2, models_pb2, operations_pb2, health_pb2]
+    files = [artifacts_pb2, codec_pb2, datastore_pb2, decoding_pb2, jobs_pb2, models_pb2, operations_pb2, health_pb2]
     return [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from palimpsest.cli import artifacts, batch, config, demo, doctor, generate, jobs, kv, models, stack
+from palimpsest.cli import artifacts, batch, config, corpus, demo, doctor, generate, jobs, kv, models, stack
 from palimpsest.cli.exits import table
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ for _name, _group in (
     ("jobs", jobs.app),
     ("models", models.app),
     ("kv", kv.app),
+    ("corpus", corpus.app),
     ("artifacts", artifacts.app),
     ("config", config.app),
 ):

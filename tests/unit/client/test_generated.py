@@ -68,7 +68,7 @@ def test_methods_are_typed_and_documented():
 async def test_the_twins_have_the_same_surface():
     def surface(client):
         found = {}
-        for room in ("artifacts", "codec", "decoding", "jobs", "models"):
+        for room in ("artifacts", "codec", "datastore", "decoding", "jobs", "models"):
             for name, method in inspect.getmembers(getattr(client, room), inspect.ismethod):
                 if not name.startswith("_"):
                     found[f"{room}.{name}"] = list(inspect.signature(method).parameters)

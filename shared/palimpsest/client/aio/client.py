@@ -8,6 +8,7 @@ from google.longrunning import operations_pb2
 from palimpsest.client.aio.artifacts import AsyncArtifacts
 from palimpsest.client.aio.codec import AsyncCodec
 from palimpsest.client.aio.connection import AsyncConnection
+from palimpsest.client.aio.datastore import AsyncDatastore
 from palimpsest.client.aio.decoding import AsyncDecoding
 from palimpsest.client.aio.flavour import off_loop
 from palimpsest.client.aio.job_room import AsyncJobs
@@ -39,7 +40,7 @@ class AsyncClient:
 
     Attributes
     ----------
-    artifacts, codec, decoding, jobs, models
+    artifacts, codec, datastore, decoding, jobs, models
         The rooms: ``client.<room>.<rpc_in_snake_case>(**request_fields)``.
     """
 
@@ -61,6 +62,7 @@ class AsyncClient:
         self._connection = self._connections[""]
         self.artifacts = AsyncArtifacts(self._to("artifacts"))
         self.codec = AsyncCodec(self._to("codec"), self.artifacts)
+        self.datastore = AsyncDatastore(self._to("datastore"))
         self.decoding = AsyncDecoding(self._to("decoding"))
         self.jobs = AsyncJobs(self._to("jobs"))
         self.models = AsyncModelsRoom(self._to("models"))

@@ -10,6 +10,7 @@ from google.longrunning import operations_pb2
 from palimpsest.client.blocking.artifacts import Artifacts
 from palimpsest.client.blocking.codec import Codec
 from palimpsest.client.blocking.connection import Connection
+from palimpsest.client.blocking.datastore import Datastore
 from palimpsest.client.blocking.decoding import Decoding
 from palimpsest.client.blocking.flavour import off_loop
 from palimpsest.client.blocking.job_room import Jobs
@@ -41,7 +42,7 @@ class Client:
 
     Attributes
     ----------
-    artifacts, codec, decoding, jobs, models
+    artifacts, codec, datastore, decoding, jobs, models
         The rooms: ``client.<room>.<rpc_in_snake_case>(**request_fields)``.
     """
 
@@ -63,6 +64,7 @@ class Client:
         self._connection = self._connections[""]
         self.artifacts = Artifacts(self._to("artifacts"))
         self.codec = Codec(self._to("codec"), self.artifacts)
+        self.datastore = Datastore(self._to("datastore"))
         self.decoding = Decoding(self._to("decoding"))
         self.jobs = Jobs(self._to("jobs"))
         self.models = ModelsRoom(self._to("models"))

@@ -10,6 +10,7 @@ from google.longrunning import operations_pb2
 
 from palimpsest.api.artifacts.v1 import artifacts_pb2
 from palimpsest.api.codec.v1 import codec_pb2
+from palimpsest.api.datastore.v1 import datastore_pb2
 from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.api.models.v1 import models_pb2
 from palimpsest.client.blocking.connection import Room, rpc
@@ -348,6 +349,308 @@ class CodecRoom(Room):
     ) -> codec_pb2.Profile:
         """The calibration profile a model's new contexts are coded with. NOT_FOUND: it has none; they use
         "generic".
+        """
+        ...
+
+
+class DatastoreRoom(Room):
+    """Datastore: corpora that generation can quote from, token by token, with the exact source of every
+    quoted byte, and that forget a document at once.
+
+    A corpus is bound to one model (whose tokenizer cuts its documents into tokens) and one sentence
+    encoder. A document is raw UTF-8 bytes, kept as they are, under an id; adding the id again makes the
+    next version, and the one before is quoted no more. Documents are cut into passages of consecutive
+    tokens, which are what is searched, shipped and quoted.
+
+    Every change of a corpus has a number, its epoch. What was acknowledged with an epoch is found by every
+    call that asks for at least that min_epoch.
+    """
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.CreateCorpus")
+    def create_corpus(
+        self,
+        *,
+        corpus_id: str,
+        model: str,
+        encoder: str | None = None,
+        passage_tokens: int | None = None,
+        left_context: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> datastore_pb2.Corpus:
+        """Makes an empty corpus. The same request again returns the corpus. ALREADY_EXISTS: the id is taken by
+        a corpus of another model, encoder or cut. NOT_FOUND: no such model. FAILED_PRECONDITION: the model's
+        tokenizer is not byte-level, or the encoder is not installed.
+
+        Parameters
+        ----------
+        corpus_id
+            The corpus will be corpora/{corpus_id}.
+        encoder
+            "all-minilm-l6-v2", or "hashed-words", which needs no model and finds words, not meanings. Empty: the
+            first.
+        passage_tokens
+            0 for 128.
+        left_context
+            0 for 32; -1 for none.
+        """
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.GetCorpus")
+    def get_corpus(
+        self,
+        *,
+        name: str,
+        timeout: float | None = None,
+    ) -> datastore_pb2.Corpus:
+        """One corpus, with its counts."""
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.ListCorpora")
+    def list_corpora(
+        self,
+        *,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        timeout: float | None = None,
+    ) -> datastore_pb2.ListCorporaResponse:
+        """The caller's corpora, by name.
+
+        Parameters
+        ----------
+        page_size
+            0 for 100; more than 1000 is taken as 1000.
+        """
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.DeleteCorpus")
+    def delete_corpus(
+        self,
+        *,
+        name: str,
+        timeout: float | None = None,
+    ) -> datastore_pb2.DeleteCorpusResponse:
+        """Deletes a corpus with everything in it."""
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.AddDocuments")
+    def add_documents(
+        self,
+        requests: Iterable[datastore_pb2.AddDocumentsRequest],
+        *,
+        timeout: float | None = None,
+    ) -> Stream[datastore_pb2.AddDocumentsResponse]:
+        """Adds documents of any number: open, then for each document begin, chunks and end. Each is answered
+        once it is durable and found by searches; a bad one is answered with its error, and the stream goes
+        on. The bytes, title, uri and metadata that an id has already change nothing. Errors of a document:
+        INVALID_ARGUMENT: not UTF-8, empty, other bytes than begin announced, or a text that the tokenizer
+        does not give back. RESOURCE_EXHAUSTED: too large, or too much waits for BuildIndex. Errors of the
+        stream: INVALID_ARGUMENT: messages out of order. NOT_FOUND: no such corpus. FAILED_PRECONDITION: the
+        model is not what the corpus was made for.
+        """
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.GetDocument")
+    def get_document(
+        self,
+        *,
+        corpus: str,
+        document: str,
+        version: int | None = None,
+        byte_start: int | None = None,
+        byte_end: int | None = None,
+        timeout: float | None = None,
+    ) -> Stream[datastore_pb2.GetDocumentResponse]:
+        """A document's bytes, or a part of them. OUT_OF_RANGE: the part is not within the document.
+
+        Parameters
+        ----------
+        version
+            NOT_FOUND if it is not the live one; 0: whichever it is.
+        byte_end
+            0: the end.
+        """
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.StatDocument")
+    def stat_document(
+        self,
+        *,
+        corpus: str,
+        document: str,
+        timeout: float | None = None,
+    ) -> datastore_pb2.Document:
+        """A document without its bytes."""
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.ListDocuments")
+    def list_documents(
+        self,
+        *,
+        corpus: str,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        timeout: float | None = None,
+    ) -> datastore_pb2.ListDocumentsResponse:
+        """Documents in an order that means nothing and does not change.
+
+        Parameters
+        ----------
+        page_size
+            0 for 100; more than 1000 is taken as 1000.
+        """
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.DeleteDocuments")
+    def delete_documents(
+        self,
+        *,
+        corpus: str,
+        documents: Sequence[str],
+        timeout: float | None = None,
+    ) -> datastore_pb2.DeleteReceipt:
+        """Deletes documents. When it returns, the deletion is on disk, no search finds them, and everyone who
+        watches deletions has acknowledged it or had its stream broken, after which it must quote nothing.
+        Ids that are not there are named in the receipt. Their bytes leave the disk with Purge, or with the
+        next Compact that touches them.
+        """
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.Search")
+    def search(
+        self,
+        *,
+        corpora: Sequence[str],
+        query: str,
+        mode: datastore_pb2.SearchMode | str | None = None,
+        limit: int | None = None,
+        min_epochs: Mapping[str, int] | None = None,
+        timeout: float | None = None,
+    ) -> datastore_pb2.SearchResponse:
+        """The passages that fit a query best. Equal passages come once, with all their owners.
+        FAILED_PRECONDITION: DENSE, and no passage has a vector yet: run BuildIndex. ABORTED: a corpus has
+        not come to its min_epoch.
+
+        Parameters
+        ----------
+        limit
+            Passages; 0 for 10.
+        min_epochs
+            By corpus: the epoch that the search has to know of.
+        """
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.OpenSession")
+    def open_session(
+        self,
+        *,
+        corpora: Sequence[str],
+        query: str,
+        model_fingerprint: str,
+        passages: int | None = None,
+        mode: datastore_pb2.SearchMode | str | None = None,
+        min_epochs: Mapping[str, int] | None = None,
+        timeout: float | None = None,
+    ) -> Stream[datastore_pb2.OpenSessionResponse]:
+        """The candidate block of a generation: the best passages, their tokens, and those of their keys that
+        are there. First opened, then the block's bytes. Watch deletions as long as it is used.
+        FAILED_PRECONDITION: a corpus is of another model than model_fingerprint. Otherwise as Search.
+
+        Parameters
+        ----------
+        model_fingerprint
+            Of the model that will quote.
+        passages
+            Passages; 0 for 8.
+        """
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.PutKeys")
+    def put_keys(
+        self,
+        requests: Iterable[datastore_pb2.PutKeysRequest],
+        *,
+        timeout: float | None = None,
+    ) -> datastore_pb2.PutKeysResponse:
+        """Keeps token keys that the caller has computed: begin, then blocks. Keys of passages that are gone are
+        let pass. FAILED_PRECONDITION: they are of another model than the corpus. INVALID_ARGUMENT: they do
+        not fit their passage.
+        """
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.WatchDeletions")
+    def watch_deletions(
+        self,
+        requests: Iterable[datastore_pb2.WatchDeletionsRequest],
+        *,
+        timeout: float | None = None,
+    ) -> Stream[datastore_pb2.WatchDeletionsResponse]:
+        """Tells of every deletion in some corpora, as long as the stream lives. The first message is watch;
+        answer each deletion with acknowledge once nothing of it is used any more: DeleteDocuments waits for
+        that, a few seconds, and then ends the stream with ABORTED. Whose stream ends, however it does, must
+        quote nothing until it watches again.
+        """
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.VerifySpans")
+    def verify_spans(
+        self,
+        *,
+        spans: Sequence[datastore_pb2.VerifySpansRequest.Span | Mapping[str, object]],
+        timeout: float | None = None,
+    ) -> datastore_pb2.VerifySpansResponse:
+        """Whether quotes are, byte for byte, what live documents hold."""
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.BuildIndex")
+    def build_index(
+        self,
+        *,
+        corpus: str,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Job[datastore_pb2.Corpus]:
+        """Seals what was added into segments that are searched faster and take no memory, as a job; passages
+        without vectors get theirs. Adding, deleting and searching go on meanwhile. Asked twice of one state,
+        it runs once.
+        """
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.WarmKeys")
+    def warm_keys(
+        self,
+        *,
+        corpus: str,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Job[datastore_pb2.WarmKeysResult]:
+        """Computes the keys of every passage that has none, as a job. Without it they are computed when they
+        are first needed.
+        """
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.Compact")
+    def compact(
+        self,
+        *,
+        corpus: str,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Job[datastore_pb2.Corpus]:
+        """Merges small segments, and writes those with many deleted documents again without them, as a job."""
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.Purge")
+    def purge(
+        self,
+        *,
+        corpus: str,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Job[datastore_pb2.PurgeReceipt]:
+        """Removes every byte of deleted documents from the corpus's files, proves it, and gives a receipt, as a
+        job. ABORTED: something was left; purge again. DATA_LOSS: a damaged segment cannot be looked into.
         """
         ...
 

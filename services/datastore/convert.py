@@ -1,0 +1,177 @@
+"""Between the contract's messages and what the room works with."""
+
+from collections.abc import Iterable
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import status_pb2
+
+from palimpsest.api.datastore.v1 import datastore_pb2 as pb
+from services.datastore.catalogue import Opened, files_size
+from services.datastore.corpus import Found, Gone
+from services.datastore.ingest import Answer
+from services.datastore.purge import Receipt
+from services.datastore.search import Hit, Mode, Place, Searched
+from services.datastore.sessions import Verdict
+
+MODES = {
+    pb.SEARCH_MODE_UNSPECIFIED: Mode.HYBRID,
+    pb.SEARCH_MODE_HYBRID: Mode.HYBRID,
+    pb.SEARCH_MODE_DENSE: Mode.DENSE,
+    pb.SEARCH_MODE_SPARSE: Mode.SPARSE,
+}
+VERDICTS = {
+    Verdict.EXACT: pb.VerifySpansResponse.VERDICT_EXACT,
+    Verdict.GONE: pb.VerifySpansResponse.VERDICT_GONE,
+    Verdict.OUT_OF_RANGE: pb.VerifySpansResponse.VERDICT_OUT_OF_RANGE,
+    Verdict.DIFFERENT: pb.VerifySpansResponse.VERDICT_DIFFERENT,
+    Verdict.DAMAGED: pb.VerifySpansResponse.VERDICT_DAMAGED,
+}
+_NAMED = 1000
+
+
+def timestamp(seconds: float) -> Timestamp:
+    """A time from seconds since 1970."""
+    found = Timestamp()
+    found.FromNanoseconds(int(seconds * 1e9))
+    return found
+
+
+def corpus_message(opened: Opened, *, sizes: bool = True) -> pb.Corpus:
+    """A corpus as it stands; with sizes its files are looked through."""
+    corpus, keys = opened
+    spec, view = corpus.spec, corpus.view()
+    with corpus.lock:
+        documents = sum(sum(1 for _ in part.live_documents()) for part in view.parts)
+        passages = sum(part.liveness.count for part in view.parts)
+        tokens = sum(part.live_tokens for part in view.parts)
+    message = pb.Corpus(
+        name=f"corpora/{spec.corpus}",
+        model=spec.model,
+        model_fingerprint=spec.model_fingerprint,
+        tokenizer_fingerprint=spec.tokenizer_fingerprint,
+        encoder=spec.encoder,
+        passage_tokens=spec.passage_tokens,
+        left_context=spec.left_context,
+        key_size=spec.key_size,
+        epoch=view.epoch,
+        tombstone_version=view.tombstones,
+        document_count=documents,
+        passage_count=passages,
+        token_count=tokens,
+        unsealed_tokens=corpus.memory_tokens,
+        segment_count=len(corpus.segments),
+        quarantined_segments=view.quarantined,
+        lost_records=view.lost,
+        create_time=timestamp(spec.created),
+        labels=spec.labels,
+    )
+    if sizes:
+        message.size_bytes, message.key_bytes = files_size(corpus.folder), keys.size
+        message.key_blocks = keys.count()
+    calibration = corpus.manifest.calibration
+    if calibration:
+        fields = dict(calibration)
+        fields["model_fingerprint"] = fields.pop("model", "")
+        known = pb.Calibration.DESCRIPTOR.fields_by_name
+        message.calibration.CopyFrom(pb.Calibration(**{k: v for k, v in fields.items() if k in known}))
+    return message
+
+
+def document_message(found: Found) -> pb.Document:
+    """A document without its bytes."""
+    document, head = found.document, found.head
+    return pb.Document(
+        document=head.document,
+        version=head.version,
+        title=head.title,
+        uri=head.uri,
+        metadata=head.metadata,
+        media_type=head.media_type,
+        size_bytes=len(document.data),
+        sha256=head.sha256,
+        token_count=len(document.tokens),
+        passage_count=document.passages,
+        create_time=timestamp(head.created),
+    )
+
+
+def answer_message(answer: Answer, status: status_pb2.Status | None) -> pb.AddDocumentsResponse:
+    """What became of a document; with the status of the error it was refused with, if it was."""
+    message = pb.AddDocumentsResponse(document=answer.arriving.document, sha256=answer.arriving.sha256)
+    if status is not None:
+        message.error.CopyFrom(status)
+    elif answer.added is not None:
+        added = answer.added
+        message.version, message.epoch, message.changed = added.version, added.epoch, added.changed
+        message.token_count = answer.tokens
+    return message
+
+
+def hit_message(hit: Hit) -> pb.Hit:
+    """A hit with its sources."""
+    return pb.Hit(
+        score=hit.score,
+        dense_score=hit.dense,
+        sparse_score=hit.sparse,
+        source=source_message(hit.place),
+        text=hit.place.document.text(hit.place.passage),
+        owners=[source_message(owner) for owner in hit.owners],
+    )
+
+
+def source_message(place: Place) -> pb.Source:
+    """A passage of a document."""
+    document, head = place.document, place.part.head(place.row)
+    first, end = document.span(place.passage)
+    return pb.Source(
+        corpus=f"corpora/{place.corpus}",
+        document=head.document,
+        version=head.version,
+        passage=place.passage,
+        title=head.title,
+        uri=head.uri,
+        byte_start=int(document.starts[first]),
+        byte_end=int(document.starts[end]),
+        char_start=place.part.characters(place.row, place.passage),
+        token_start=first,
+        token_end=end,
+        document_sha256=head.sha256,
+    )
+
+
+def search_message(found: Searched) -> pb.SearchResponse:
+    """All hits, and what was searched."""
+    return pb.SearchResponse(
+        hits=[hit_message(hit) for hit in found.hits],
+        epochs={f"corpora/{corpus}": view.epoch for corpus, view in found.views.items()},
+        quarantined_segments=[
+            f"corpora/{corpus}/{name}" for corpus, view in found.views.items() for name in view.quarantined
+        ],
+    )
+
+
+def versions(gone: Iterable[Gone]) -> list[pb.DocumentVersion]:
+    """Versions that are gone."""
+    return [pb.DocumentVersion(document=g.document, version=g.version) for g in gone]
+
+
+def receipt_message(name: str, receipt: Receipt) -> pb.PurgeReceipt:
+    """A purge's receipt."""
+    return pb.PurgeReceipt(
+        corpus=name,
+        purged=[
+            pb.DocumentVersion(document=h.document, version=h.version) for h in receipt.documents[:_NAMED]
+        ],
+        purged_count=len(receipt.documents),
+        epoch=receipt.epoch,
+        shingles=receipt.shingles,
+        scanned_bytes=receipt.scanned_bytes,
+        unproven=receipt.unproven,
+        key_blocks=receipt.key_blocks,
+        finish_time=timestamp(receipt.finished),
+    )
+
+
+def min_epochs(asked: dict[str, int], names: Iterable[str]) -> list[int]:
+    """The epoch asked of each corpus, in order; 0 where none was."""
+    return [asked.get(name, 0) for name in names]

@@ -1,0 +1,138 @@
+"""Files that are whole or not there, and that say when their bytes are not those written."""
+
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from palimpsest.errors import DataLoss, Reason
+
+CHECKSUMS = "CHECKSUMS"
+_BLOCK = 1 << 20
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: creations, renames and removals so far."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that after a crash it has the old bytes or the new, and is durable on return."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with open(partial, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+def seal_json(body: dict[str, object]) -> bytes:
+    """JSON with its own checksum, for ``open_json``."""
+    text = json.dumps(body, sort_keys=True, ensure_ascii=False)
+    return json.dumps({"crc32": zlib.crc32(text.encode()), "body": text}).encode()
+
+
+def open_json(path: Path) -> dict[str, object]:
+    """Read what ``seal_json`` gave.
+
+    Raises
+    ------
+    DataLoss
+        CORPUS_DAMAGED: these are not the bytes written.
+    FileNotFoundError
+        It is not there.
+    """
+    try:
+        outer = json.loads(path.read_bytes())
+        text = outer["body"]
+        if zlib.crc32(text.encode()) == outer["crc32"]:
+            return json.loads(text)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise damaged(path)
+
+
+def damaged(path: Path, detail: str = "") -> DataLoss:
+    """Build the error for a file that is not what was written."""
+    message = f"{path.parent.name}/{path.name} is damaged{': ' + detail if detail else ''}. Restore it from a backup."
+    return DataLoss(Reason.CORPUS_DAMAGED, message, metadata={"file": path.name})
+
+
+def crc32_of(path: Path) -> tuple[int, int]:
+    """Size in bytes and CRC-32 of a file."""
+    size, crc = 0, 0
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            size, crc = size + len(block), zlib.crc32(block, crc)
+    return size, crc
+
+
+def write_checksums(folder: Path) -> int:
+    """Make a finished folder durable and checkable; returns its size in bytes."""
+    sums: dict[str, object] = {}
+    total = 0
+    for path in sorted(folder.iterdir()):
+        size, crc = crc32_of(path)
+        sums[path.name] = [size, crc]
+        total += size
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    write_whole(folder / CHECKSUMS, seal_json(sums))
+    return total
+
+
+def verify_checksums(folder: Path) -> None:
+    """Check every file of a folder.
+
+    Raises
+    ------
+    DataLoss
+        CORPUS_DAMAGED: a file is missing, or is not what was written.
+    """
+    try:
+        sums = open_json(folder / CHECKSUMS)
+        for name, expected in sums.items():
+            if list(crc32_of(folder / name)) != expected:
+                raise damaged(folder / name)
+    except FileNotFoundError as error:
+        raise damaged(Path(str(error.filename)), "the file is missing") from None
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array for ``load_array``."""
+    with open(path, "wb") as file:
+        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def load_array(path: Path) -> np.ndarray:
+    """Map an array, read-only.
+
+    Raises
+    ------
+    DataLoss
+        CORPUS_DAMAGED.
+    """
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise damaged(path, str(error)) from None
+    return found
+
+
+def blocks_of(path: Path, overlap: int) -> Iterator[tuple[int, bytes]]:
+    """A file in blocks of about a mebibyte, each with the last bytes of the one before it, and where it starts."""
+    before, at = b"", 0
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            data = before + block
+            yield at - len(before), data
+            at += len(block)
+            before = data[-overlap:] if overlap else b""

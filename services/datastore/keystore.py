@@ -1,0 +1,191 @@
+"""Token keys of passages on disk: one file for each run of tokens, whoever owns it; the least used go first.
+
+A block holds ``int8 [n, d]`` keys, ``float32 [n]`` scales and ``float32 [n]`` squared norms, behind a head that names
+the model they are of. Keys of another model are never read: they are in another folder, and the head says so too.
+"""
+
+import contextlib
+import hashlib
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from services.datastore.files import sync_folder
+
+_HEAD = struct.Struct("<4sIII32s")
+"""Magic, tokens, elements of a key, CRC-32 of what follows, SHA-256 of the model's fingerprint."""
+_MAGIC = b"PKB1"
+_SLACK = 0.9
+"""Share of the limit that eviction leaves, so that it is not needed again at once."""
+
+
+class KeyBlock(NamedTuple):
+    """Keys int8 [n, d], scales float32 [n] (0: no key), squared norms float32 [n]."""
+
+    keys: np.ndarray
+    scales: np.ndarray
+    norms: np.ndarray
+
+
+class KeyStore:
+    """The keys of one corpus. May be used from any thread and process.
+
+    Parameters
+    ----------
+    folder
+        Of the corpus's keys; made when the first are put.
+    fingerprint
+        The model's.
+    limit
+        Bytes kept; 0 for no limit.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, limit: int = 0) -> None:
+        self._identity = hashlib.sha256(fingerprint.encode()).digest()
+        self._root, self._folder = folder, folder / self._identity[:8].hex()
+        self._fingerprint, self._limit = fingerprint, limit
+        self._lock = threading.Lock()
+        self._size: int | None = None
+
+    def put(self, digest: bytes, block: KeyBlock, fingerprint: str) -> None:
+        """Keep the keys of a run of tokens, by its digest; whole or not at all.
+
+        Raises
+        ------
+        FailedPrecondition
+            CORPUS_MODEL_MISMATCH: they are another model's.
+        InvalidArgument
+            KEYS_INVALID: shapes that do not fit each other, or numbers that are no numbers.
+        """
+        if fingerprint != self._fingerprint:
+            raise FailedPrecondition(
+                Reason.CORPUS_MODEL_MISMATCH,
+                "These keys were computed with another model than the corpus is for.",
+                metadata={"found": fingerprint, "expected": self._fingerprint},
+            )
+        count, size = check_block(block)
+        body = b"".join(
+            (
+                np.ascontiguousarray(block.keys, np.int8).tobytes(),
+                np.ascontiguousarray(block.scales, "<f4").tobytes(),
+                np.ascontiguousarray(block.norms, "<f4").tobytes(),
+            )
+        )
+        data = _HEAD.pack(_MAGIC, count, size, zlib.crc32(body), self._identity) + body
+        path = self._path(digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.partial")
+        # Not synced: a lost block is computed again, a torn one is told by its checksum.
+        partial.write_bytes(data)
+        partial.replace(path)
+        self._grow(len(data))
+
+    def get(self, digest: bytes, tokens: int) -> KeyBlock | None:
+        """Map the keys of a run of tokens; None where there are none, or none that are sound."""
+        path = self._path(digest)
+        try:
+            data = np.memmap(path, np.uint8, "r")
+        except (FileNotFoundError, ValueError):
+            return None
+        try:
+            magic, count, size, crc, identity = _HEAD.unpack_from(data)
+        except struct.error:
+            return None
+        body = data[_HEAD.size :]
+        whole = len(body) == count * (size + 8)
+        if (
+            not whole
+            or (magic, count, identity) != (_MAGIC, tokens, self._identity)
+            or zlib.crc32(body) != crc
+        ):
+            path.unlink(missing_ok=True)
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path)  # used now
+        keys = body[: count * size].view(np.int8).reshape(count, size)
+        rest = np.frombuffer(body[count * size :].tobytes(), "<f4")
+        return KeyBlock(keys, rest[:count], rest[count:])
+
+    def has(self, digest: bytes) -> bool:
+        """Whether there are keys of a run of tokens."""
+        return self._path(digest).exists()
+
+    def keep_only(self, digests: Iterable[bytes]) -> int:
+        """Delete all other blocks, and those of other models; returns how many went."""
+        kept = {self._path(d) for d in digests}
+        gone = 0
+        for path in list(self._root.rglob("*")):
+            if path.is_file() and path not in kept:
+                path.unlink(missing_ok=True)
+                gone += 1
+        if gone:
+            sync_folder(self._root)
+        with self._lock:
+            self._size = None
+        return gone
+
+    @property
+    def size(self) -> int:
+        """Bytes kept."""
+        with self._lock:
+            return self._measured()
+
+    def count(self) -> int:
+        """Blocks kept."""
+        return sum(1 for _ in self._folder.glob("*/*.keys"))
+
+    def _path(self, digest: bytes) -> Path:
+        name = digest.hex()
+        return self._folder / name[:2] / f"{name}.keys"
+
+    def _measured(self) -> int:
+        if self._size is None:
+            self._size = sum(entry[1] for entry in self._entries())
+        return self._size
+
+    def _entries(self) -> list[tuple[float, int, Path]]:
+        found = []
+        for path in self._folder.glob("*/*.keys"):
+            with contextlib.suppress(FileNotFoundError):
+                stat = path.stat()
+                found.append((stat.st_mtime, stat.st_size, path))
+        return found
+
+    def _grow(self, size: int) -> None:
+        with self._lock:
+            self._size = self._measured() if self._size is None else self._size + size
+            if not self._limit or self._size <= self._limit:
+                return
+            # Other processes put and drop blocks too: measure, do not reckon, before anything goes.
+            entries = sorted(self._entries())
+            total = sum(entry[1] for entry in entries)
+            for _, length, path in entries:
+                if total <= self._limit * _SLACK:
+                    break
+                path.unlink(missing_ok=True)
+                total -= length
+            self._size = total
+
+
+def check_block(block: KeyBlock) -> tuple[int, int]:
+    """Tokens and elements of a block.
+
+    Raises
+    ------
+    InvalidArgument
+        KEYS_INVALID.
+    """
+    count = len(block.scales)
+    sound = block.keys.ndim == 2 and len(block.keys) == count == len(block.norms)
+    numbers = (block.scales, block.norms)
+    if not sound or not all(np.isfinite(a).all() and (a >= 0).all() for a in numbers):
+        message = "Keys, scales and norms must be of as many tokens, finite and not negative."
+        raise InvalidArgument(Reason.KEYS_INVALID, message)
+    return count, block.keys.shape[1]

@@ -1,0 +1,33 @@
+"""Settings of the datastore room, from ``PALIMPSEST_DATASTORE_*``."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class DatastoreSettings(BaseSettings):
+    """Where corpora are, and limits of what callers bring."""
+
+    model_config = SettingsConfigDict(env_prefix="PALIMPSEST_DATASTORE_", extra="ignore", frozen=True)
+
+    folder: Path | None = Field(
+        default=None, description="Holds the corpora; servers and workers share it. Unset: state_dir/corpora."
+    )
+    document_bytes: int = Field(default=64 << 20, description="Largest document, in bytes.")
+    key_bytes: int = Field(
+        default=16 << 30, description="Token keys kept for one corpus, in bytes; the least used go first."
+    )
+    seal_tokens: int = Field(
+        default=2 << 20,
+        description="Unsealed tokens of a corpus at which BuildIndex starts by itself; 0: never.",
+    )
+    unsealed_tokens: int = Field(
+        default=64 << 20,
+        description="Unsealed tokens at which documents are refused until BuildIndex has run.",
+    )
+    segment_tokens: int = Field(default=16 << 20, description="Tokens of a full segment.")
+    acknowledge_seconds: float = Field(
+        default=3.0, description="How long DeleteDocuments waits for those who watch deletions."
+    )
+    calls: int = Field(default=4, description="Searches and additions worked on at once; more wait.")

@@ -1,0 +1,98 @@
+"""Corpora: documents in and out whole, candidate blocks, and every RPC."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from palimpsest.api.datastore.v1 import datastore_pb2
+from palimpsest.client.aio.rooms import AsyncDatastoreRoom
+from palimpsest.client.aio.streams import AsyncStream
+from palimpsest.client.corpora import BlockBytes, NewDocument, parts_of
+
+
+class AsyncDatastore(AsyncDatastoreRoom):
+    """The datastore: every RPC, and documents and blocks in one piece."""
+
+    def add(
+        self,
+        corpus: str,
+        documents: Iterable[NewDocument],
+        *,
+        defer_vectors: bool = False,
+        timeout: float | None = None,
+    ) -> AsyncStream[datastore_pb2.AddDocumentsResponse]:
+        """Add documents; iterate over what became of each, in their order.
+
+        A document that was refused has ``error`` set (``palimpsest.client.corpora.refusal`` makes an exception of it);
+        the others are added all the same.
+
+        Parameters
+        ----------
+        corpus
+            ``corpora/{id}``.
+        documents
+            Read as they are sent, so they may be many.
+        defer_vectors
+            As in the contract (AddDocumentsRequest.Open).
+        timeout
+            Seconds; by default as long as it takes.
+        """
+
+        async def parts() -> AsyncIterator[datastore_pb2.AddDocumentsRequest]:
+            opening = datastore_pb2.AddDocumentsRequest.Open(corpus=corpus, defer_vectors=defer_vectors)
+            yield datastore_pb2.AddDocumentsRequest(open=opening)
+            for document in documents:
+                for part in parts_of(document):
+                    yield datastore_pb2.AddDocumentsRequest(**part)
+
+        return self.add_documents(parts(), timeout=timeout)
+
+    async def read(self, corpus: str, document: str, *, timeout: float | None = None) -> bytes:
+        """Return all bytes of a document.
+
+        Raises
+        ------
+        NotFound
+            There is no such document (any more).
+        """
+        data = bytearray()
+        async with self.get_document(corpus=corpus, document=document, timeout=timeout) as stream:
+            async for part in stream:
+                data += part.data
+        return bytes(data)
+
+    async def session(
+        self,
+        query: str,
+        corpora: Sequence[str],
+        *,
+        model_fingerprint: str,
+        passages: int = 0,
+        timeout: float | None = None,
+    ) -> bytes:
+        """Return the candidate block for a query; ``palimpsest.nest.Candidates.from_bytes`` reads it.
+
+        Parameters
+        ----------
+        query, corpora, model_fingerprint, passages
+            As in the contract (OpenSessionRequest).
+        timeout
+            Seconds; by default as long as it takes.
+
+        Raises
+        ------
+        FailedPrecondition
+            A corpus is of another model.
+        DataLoss
+            The block was damaged on the way.
+        """
+        block = BlockBytes()
+        stream = self.open_session(
+            query=query,
+            corpora=corpora,
+            model_fingerprint=model_fingerprint,
+            passages=passages,
+            timeout=timeout,
+        )
+        async with stream:
+            async for part in stream:
+                block.take(part)
+        return block.finish()

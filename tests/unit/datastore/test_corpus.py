@@ -1,0 +1,368 @@
+"""A corpus: versions, duplicates, segments, jobs that lose their corpus, damage, and bytes that must be gone."""
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from palimpsest.errors import (
+    Aborted,
+    Cancelled,
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Reason,
+)
+from palimpsest.jobs.progress import NullProgress
+from services.datastore import builds
+from services.datastore.builds import build, compact
+from services.datastore.corpus import Corpus
+from services.datastore.documents import Document, characters_before
+from services.datastore.encoder import HashedWords
+from services.datastore.keystore import KeyBlock, KeyStore
+from services.datastore.purge import purge
+from services.datastore.segment import Segment
+
+ENCODER = HashedWords()
+
+
+def texts(corpus: Corpus) -> dict[str, bytes]:
+    return {f.head.document: bytes(f.document.data) for f in corpus.documents()}
+
+
+def long_text(seed: int, words: int = 60) -> bytes:
+    random = np.random.default_rng(seed)
+    return " ".join("w%x" % n for n in random.integers(0, 1 << 40, words)).encode()
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_versions_go_up_and_the_old_ones_are_gone(corpus, make, sealed):
+    first = corpus.add([make("a", b"first words of the fox")])[0]
+    assert (first.version, first.changed) == (1, True)
+    if sealed:
+        build(corpus, ENCODER)
+    same = corpus.add([make("a", b"first words of the fox")])[0]
+    assert (same.version, same.changed) == (1, False)
+    second = corpus.add([make("a", b"second words")])[0]
+    assert (second.version, second.changed) == (2, True)
+    assert second.epoch > first.epoch
+    assert texts(corpus) == {"a": b"second words"}
+    with pytest.raises(NotFound):
+        corpus.find("a", 1)
+    gone = corpus.delete(["a", "none"])
+    assert [*gone] == ["a"]
+    assert corpus.tombstones == gone["a"].tombstones
+    if sealed:
+        build(corpus, ENCODER)
+        compact(corpus, ENCODER)
+    assert corpus.add([make("a", b"second words")])[0].version == 3
+    assert Corpus(corpus.folder).find("a").head.version == 3
+
+
+def test_another_process_sees_what_this_one_does(corpus, make):
+    other = Corpus(corpus.folder)
+    corpus.add([make("a", b"text of a"), make("b", b"text of b")])
+    assert other.find("a").head.document == "a"
+    other.delete(["a"])
+    with pytest.raises(NotFound):
+        corpus.find("a")
+    build(other, ENCODER)
+    assert texts(corpus) == texts(other) == {"b": b"text of b"}
+    assert corpus.view().epoch == other.view().epoch
+
+
+def test_what_a_segment_holds_is_what_the_log_held(corpus, make):
+    data = {
+        "emoji": "zwj 👩‍👩‍👧 and \r\n café e\u0301 \ufeff العربية <|im_end|> ".encode() * 3,
+        "nul": b"a\x00b" * 20,
+        "same": b"a\x00b" * 20,
+    }
+    corpus.add([make(name, value, title="T " + name[:1]) for name, value in data.items()])
+    before = {f.head.document: f.document for f in corpus.documents()}
+    characters = {
+        f.head.document: [f.part.characters(f.row, n) for n in range(f.document.passages)]
+        for f in corpus.documents()
+    }
+    build(corpus, ENCODER)
+    assert not corpus.memory_tokens
+    for found in corpus.documents():
+        was, now = before[found.head.document], found.document
+        assert bytes(now.data) == data[found.head.document] == was.data
+        assert now.head == was.head
+        assert now.tokens.tolist() == was.tokens.tolist()
+        assert now.starts.tolist() == was.starts.tolist()
+        assert [found.part.characters(found.row, n) for n in range(now.passages)] == characters[
+            found.head.document
+        ]
+        assert characters[found.head.document][1] == characters_before(
+            was.data[: int(was.starts[was.span(1)[0]])]
+        )
+        assert isinstance(found.part, Segment)
+        assert np.allclose(found.part.vectors(found.row), was.vectors)
+
+
+def test_duplicates_have_one_entry_and_all_owners(corpus, make):
+    corpus.add([make("a", long_text(1)), make("b", long_text(1)), make("c", long_text(2))])
+    for _ in range(2):
+        (part,) = [p for p in corpus.view().parts if p.entries]
+        a, c = corpus.find("a").document, corpus.find("c").document
+        assert part.entries == a.passages + c.passages
+        owners = {part.head(row).document for row, _ in part.same(a.digest(0))}
+        assert owners == {"a", "b"}
+        build(corpus, ENCODER)
+    corpus.delete(["a"])
+    (part,) = [p for p in corpus.view().parts if p.entries]
+    assert {part.head(row).document for row, _ in part.same(a.digest(0))} == {"b"}
+    assert part.liveness.count == part.entries
+    corpus.delete(["b"])
+    assert part.liveness.count == c.passages
+
+
+def test_deletions_during_a_build_hold_afterwards(corpus, make):
+    corpus.add([make(f"d{n}", long_text(n)) for n in range(6)])
+    build(corpus, ENCODER)
+    corpus.add([make(f"e{n}", long_text(10 + n)) for n in range(6)])
+    other = Corpus(corpus.folder)
+
+    class Meddling(NullProgress):
+        done = False
+
+        def step(self, done, total, stage=""):
+            if not self.done:
+                self.done = True
+                other.delete(["d1", "e1"])
+                other.add([make("e2", b"replaced meanwhile"), make("new", b"added meanwhile")])
+
+    build(corpus, ENCODER, Meddling())
+    for each in (corpus, other, Corpus(corpus.folder)):
+        found = texts(each)
+        assert sorted(found) == ["d0", "d2", "d3", "d4", "d5", "e0", "e2", "e3", "e4", "e5", "new"]
+        assert found["e2"] == b"replaced meanwhile"
+
+
+def test_a_job_that_lost_the_corpus_publishes_nothing(corpus, make):
+    corpus.add([make("a", long_text(1))])
+    other = Corpus(corpus.folder)
+
+    class Overtaken(NullProgress):
+        def step(self, done, total, stage=""):
+            if stage == "checking":
+                build(other, ENCODER)
+
+    with pytest.raises(Aborted) as lost:
+        build(corpus, ENCODER, Overtaken())
+    assert lost.value.reason == Reason.CORPUS_FENCED
+    assert texts(corpus) == texts(other) == {"a": long_text(1)}
+    assert len(list(corpus.folder.glob("seg-*"))) == 1
+
+
+def test_a_cancelled_job_leaves_nothing(corpus, make):
+    corpus.add([make("a", long_text(1))])
+
+    class Stopped(NullProgress):
+        def step(self, done, total, stage=""):
+            if stage == "checking":
+                raise Cancelled(Reason.JOB_CANCELLED, "enough")
+
+    with pytest.raises(Cancelled):
+        build(corpus, ENCODER, Stopped())
+    assert not list(corpus.folder.glob("seg-*"))
+    assert texts(corpus) == {"a": long_text(1)}
+    assert build(corpus, ENCODER).documents == 1
+    assert not (corpus.folder / "WAL-00000001.log").exists()
+
+
+def test_compaction_merges_and_leaves_out_the_dead(corpus, make):
+    for n in range(4):
+        corpus.add([make(f"{n}-{m}", long_text(10 * n + m)) for m in range(3)])
+        build(corpus, ENCODER)
+    corpus.delete(["0-0", "1-1"])
+    expected = texts(corpus)
+    assert len(corpus.segments) == 4
+    compact(corpus, ENCODER)
+    assert len(corpus.segments) == 1
+    assert not corpus.segments[0].dead
+    assert texts(corpus) == texts(Corpus(corpus.folder)) == expected
+    assert len(list(corpus.folder.glob("seg-*"))) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["docs.bin", "heads.bin", "tokens.npy", "vectors.npy", "suffixes.npy", "CHECKSUMS", "term.npy"]
+)
+def test_a_damaged_segment_is_left_out_and_said_so(corpus, make, name):
+    corpus.add([make("a", long_text(1))])
+    build(corpus, ENCODER)
+    corpus.add([make("b", long_text(2))])
+    path = corpus.segments[0].files.folder / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.unlink()
+    path.write_bytes(data)
+    again = Corpus(corpus.folder)
+    assert again.view().quarantined == (corpus.segments[0].name,)
+    assert texts(again) == {"b": long_text(2)}
+    with pytest.raises(DataLoss) as lost:
+        again.find("a")
+    assert lost.value.reason == Reason.CORPUS_DAMAGED
+    with pytest.raises(DataLoss):
+        purge(again, ENCODER, KeyStore(again.folder / "keys", "m"))
+    build(again, ENCODER)
+    assert texts(again) == {"b": long_text(2)}
+    assert again.view().quarantined
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "SPEC", "MANIFEST"])
+def test_a_damaged_manifest_is_refused(corpus, name):
+    (path,) = corpus.folder.glob(f"{name}*")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataLoss):
+        Corpus(corpus.folder)
+
+
+def secret(n: int) -> bytes:
+    return b"The secret number %d is %s, and nobody may know it any more. " % (n, long_text(99 + n, 8))
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_purging_leaves_no_byte(corpus, make, sealed, tmp_path):
+    shared = b"This sentence stands in both of the documents, word for word, and so it may stay. "
+    gone = [
+        make("gone", secret(1) * 3 + shared),
+        make("short", b"only 23 bytes of text.."),
+        make("tiny", b"tiny"),
+    ]
+    corpus.add(
+        [*gone, make("stays", shared + long_text(5), title="A title that is long enough to be looked for")]
+    )
+    if sealed:
+        build(corpus, ENCODER)
+    corpus.add([make("replaced", secret(2) * 2)])
+    corpus.add([make("replaced", b"harmless by now, but not short")])
+    corpus.delete(["gone", "short", "tiny"])
+    keys = KeyStore(corpus.folder / "keys", "m")
+    block = KeyBlock(np.ones((3, 4), np.int8), np.ones(3, np.float32), np.ones(3, np.float32))
+    keys.put(gone[0].digest(0), block, "m")
+    stays = corpus.find("stays").document.digest(0)
+    keys.put(stays, block, "m")
+
+    def grep(needle: bytes) -> list[str]:
+        return [p.name for p in corpus.folder.rglob("*") if p.is_file() and needle in p.read_bytes()]
+
+    assert grep(secret(1)[:40])
+    receipt = purge(corpus, ENCODER, keys)
+    assert {(h.document, h.version) for h in receipt.documents} == {
+        ("gone", 1),
+        ("short", 1),
+        ("tiny", 1),
+        ("replaced", 1),
+    }
+    assert receipt.shingles > 200
+    assert receipt.unproven == 1
+    assert receipt.key_blocks == 1
+    assert keys.has(stays)
+    assert not grep(secret(1)[4:36])
+    assert not grep(secret(2)[4:36])
+    assert not grep(b"only 23 bytes of text")
+    tokens = np.asarray(gone[0].tokens[:16])
+    assert not grep(tokens.astype("<u2").tobytes())
+    assert not grep(tokens.astype("<u4").tobytes())
+    assert grep(shared)
+    assert sorted(texts(Corpus(corpus.folder))) == ["replaced", "stays"]
+
+
+def test_the_scanner_finds_what_was_left(corpus, make):
+    corpus.add([make("gone", secret(1)), make("stays", long_text(3))])
+    corpus.delete(["gone"])
+    (corpus.folder / "forgotten.tmp").write_bytes(bytes(3_000_000) + secret(1)[5:40])
+    with pytest.raises(Aborted) as left:
+        purge(corpus, ENCODER, KeyStore(corpus.folder / "keys", "m"))
+    assert left.value.reason == Reason.PURGE_INCOMPLETE
+    assert left.value.metadata["file"] == "forgotten.tmp"
+    assert 2_999_990 < int(left.value.metadata["offset"]) < 3_000_010
+
+
+def test_keys_are_kept_by_tokens_and_model_and_the_least_used_go(tmp_path):
+    def block(n: int) -> KeyBlock:
+        random = np.random.default_rng(n)
+        return KeyBlock(
+            random.integers(-9, 9, (8, 16), np.int8),
+            random.random(8, np.float32),
+            random.random(8, np.float32),
+        )
+
+    store = KeyStore(tmp_path / "keys", "model", limit=5 * 8 * 24 + 5 * 48)
+    for n in range(5):
+        store.put(bytes([n]) * 16, block(n), "model")
+        time.sleep(0.01)
+    found = store.get(bytes(16), 8)  # and so it is the one used last
+    assert all(np.array_equal(a, b) for a, b in zip(found, block(0), strict=True))
+    time.sleep(0.01)
+    store.put(b"x" * 16, block(9), "model")
+    assert store.has(bytes(16))
+    assert not store.has(bytes([1]) * 16)
+    assert store.size <= 5 * 8 * 24 + 5 * 48
+    assert store.get(bytes(16), 7) is None, "another number of tokens: not these"
+    with pytest.raises(FailedPrecondition):
+        store.put(b"y" * 16, block(1), "another model")
+    assert KeyStore(tmp_path / "keys", "another model").get(b"x" * 16, 8) is None
+    bad = block(1)._replace(scales=np.full(8, np.nan, np.float32))
+    with pytest.raises(InvalidArgument):
+        store.put(b"z" * 16, bad, "model")
+    path = store._path(b"x" * 16)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert store.get(b"x" * 16, 8) is None
+    assert not store.has(b"x" * 16)
+
+
+def _writer(folder: Path, name: str, documents: list[Document]) -> None:
+    corpus = Corpus(folder)
+    for document in documents:
+        corpus.add([document])
+
+
+def test_writers_of_several_processes_do_not_lose_each_others_documents(corpus, make):
+    context = multiprocessing.get_context("fork")
+    jobs = []
+    for w in range(3):
+        documents = [make(f"{w}-{n}", b"writer %d says %d" % (w, n)) for n in range(15)]
+        jobs.append(context.Process(target=_writer, args=(corpus.folder, str(w), documents)))
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(60)
+        assert job.exitcode == 0
+    assert len(texts(corpus)) == 45
+
+
+def test_suffixes_are_found_in_live_documents_only(corpus, make):
+    corpus.add([make("a", b"one two three four five six"), make("b", b"zero two three four seven")])
+    for _ in range(2):
+        (part,) = [p for p in corpus.view().parts if p.entries]
+        context = corpus.find("a").document.tokens[:-2]
+        length, found = part.suffix(np.asarray(context), 2, 32, 10)
+        assert (length, len(found)) == (min(32, len(context)), 1)
+        row, at = found[0]
+        assert part.head(row).document == "a"
+        assert at == len(context)
+        build(corpus, ENCODER)
+    corpus.delete(["a"])
+    (part,) = [p for p in corpus.view().parts if p.entries]
+    length, found = part.suffix(np.asarray(context), 1, 32, 10)
+    assert all(part.head(row).document == "b" for row, _ in found)
+    assert length < min(32, len(context))
+
+
+def test_builds_split_and_embed(corpus, make, monkeypatch):
+    monkeypatch.setattr(builds, "_ENCODED_AT_ONCE", 4)
+    corpus.add([make(f"d{n}", long_text(n), vectors=n % 2 == 0) for n in range(8)])
+    built = build(corpus, ENCODER, segment_tokens=1000)
+    assert built.segments == len(corpus.segments) > 1
+    for found in corpus.documents():
+        document = found.document
+        expected = ENCODER.encode([document.embedded_text(n) for n in range(document.passages)])
+        assert np.allclose(found.part.vectors(found.row), expected, atol=1e-3)

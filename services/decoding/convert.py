@@ -84,7 +84,10 @@ def logprob_messages(choices: Sequence[Choice], write: TokenBytes) -> list[pb.To
 
 
 def response_of(
-    event: Started | Delta | Span | SpanRevoked | Finished, request: Request, fingerprint: str, write: TokenBytes
+    event: Started | Delta | Span | SpanRevoked | Finished,
+    request: Request,
+    fingerprint: str,
+    write: TokenBytes,
 ) -> pb.GenerateResponse:
     """One event of a stream."""
     match event:

@@ -65,8 +65,8 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         try:
             from palimpsest.inference import Failed, Finished, PastReady
             from services.decoding.convert import request_of, response_of
-            from services.decoding.quoting import Quotation, query_of
             from services.decoding.outbox import Outbox
+            from services.decoding.quoting import Quotation, query_of
 
             tokenizer = hosted.engine.model.tokenizer
             wanted = await loop.run_in_executor(self._threads, request_of, request, tokenizer)

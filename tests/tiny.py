@@ -9,8 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 SENTENCE = "Fixtures every kind of test shares: a real Valkey, settings in a scratch folder, two models."
 
 
-def write_tiny_model(folder: Path) -> Path:
-    """Write a random two-layer llama with a byte-level tokenizer into a folder, always the same one."""
+def write_tiny_model(folder: Path, seed: int = 0) -> Path:
+    """Write a random two-layer llama with a byte-level tokenizer into a folder, for each seed always the same one."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -27,7 +27,7 @@ def write_tiny_model(folder: Path) -> Path:
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     fast.save_pretrained(folder)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(fast),
         hidden_size=64,

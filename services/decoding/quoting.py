@@ -14,7 +14,7 @@ from palimpsest.api.datastore.v1 import datastore_pb2 as store
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.methods import Method
-from palimpsest.errors import DataLoss, PalimpsestError, Reason, Unavailable
+from palimpsest.errors import PalimpsestError, Reason, Unavailable
 from palimpsest.hosting import Hosted
 from palimpsest.inference import Failed, Request
 from palimpsest.nest.candidates import Candidates
@@ -233,24 +233,22 @@ class Quotation:
 
     async def _watch(self) -> None:
         """Heed deletions as they come; once nobody tells of them any more, quote nothing."""
-        error: PalimpsestError = Unavailable(
-            Reason.DATASTORE_LOST, "The datastore room ended its word of deletions; send the request again."
-        )
+        lost: Exception | None = None
         try:
             async with self._connection.stream(WATCH, self._outgoing()) as deletions:
                 async for deletion in deletions:
                     await self._heed(deletion)
-        except PalimpsestError as broken:
-            error = broken
-        except asyncio.CancelledError:
-            raise
-        except Exception as broken:
-            log.exception("listening for deletions failed")
-            error = DataLoss(Reason.BUG, f"Listening for deletions failed: {broken}")
+        except Exception as error:
+            lost = error
         for corpus in self._message.corpora:
             self._revocations.suspend(corpus)
-        if not self._lost.done():
-            self._lost.set_result(error)
+        if not isinstance(lost, PalimpsestError):
+            if lost is not None:
+                log.error("listening for deletions failed", exc_info=lost)
+            lost = Unavailable(
+                Reason.DATASTORE_LOST, "The datastore tells of deletions no more; send the request again."
+            )
+        self._lost.set_result(lost)
 
     async def _heed(self, deletion: store.WatchDeletionsResponse) -> None:
         if deletion.everything:

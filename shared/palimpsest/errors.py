@@ -181,6 +181,7 @@ class Reason(StrEnum):
     DOCUMENT_EMPTY = "DOCUMENT_EMPTY"
     DOCUMENT_TOO_LARGE = "DOCUMENT_TOO_LARGE"
     WATCH_BROKEN = "WATCH_BROKEN"  # a deletion was not acknowledged in time; quote nothing, watch again
+    DATASTORE_LOST = "DATASTORE_LOST"  # the datastore room went away while its corpora were being quoted
     DOCUMENT_ORDER = "DOCUMENT_ORDER"  # begin, then chunks, then end; one document after another
     DOCUMENT_SIZE = "DOCUMENT_SIZE"  # more or fewer bytes, or others, than begin announced
     TOKENIZER_UNSUPPORTED = "TOKENIZER_UNSUPPORTED"  # bytes cannot be told from its ids

@@ -79,8 +79,10 @@ class QdrantIndex:
 
     def remove(self, ids: Sequence[int] | np.ndarray) -> None:
         """See ``PassageIndex``."""
-        points = [self._point(int(i)) for i in ids]
-        if points:
+        from qdrant_client import models
+
+        if len(ids):
+            points = models.PointIdsList(points=[self._point(int(i)) for i in ids])
             self._client.delete(self._collection, points_selector=points, wait=True)
 
     def count(self) -> int:

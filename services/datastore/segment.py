@@ -1,5 +1,6 @@
 """A sealed part of a corpus: immutable files, mapped, and what has been deleted since in memory."""
 
+import mmap
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +29,8 @@ class SegmentFiles:
     def __init__(self, folder: Path) -> None:
         verify_checksums(folder)
         self.folder, self.name = folder, folder.name
-        self.docs = memoryview(np.memmap(folder / "docs.bin", np.uint8, "r"))
-        self.heads = memoryview(np.memmap(folder / "heads.bin", np.uint8, "r"))
+        self.docs = _mapped(folder / "docs.bin")
+        self.heads = _mapped(folder / "heads.bin")
 
     def __getattr__(self, name: str) -> np.ndarray:
         """An array, mapped at its first use."""
@@ -41,6 +42,12 @@ class SegmentFiles:
     def separated(self) -> np.ndarray:
         """The text the suffix array is of, int32 [T + D]."""
         return separated(self.tokens, self.doc_token)
+
+
+def _mapped(path: Path) -> memoryview:
+    """A file's bytes, read as they are looked at."""
+    with open(path, "rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 class Segment:

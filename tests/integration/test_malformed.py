@@ -135,7 +135,16 @@ def our_services() -> list[descriptor.ServiceDescriptor]:
     from palimpsest.api.jobs.v1 import jobs_pb2
     from palimpsest.api.models.v1 import models_pb2
 
-    files = [artifacts_pb2, codec_pb2, datastore_pb2, decoding_pb2, jobs_pb2, models_pb2, operations_pb2, health_pb2]
+    files = [
+        artifacts_pb2,
+        codec_pb2,
+        datastore_pb2,
+        decoding_pb2,
+        jobs_pb2,
+        models_pb2,
+        operations_pb2,
+        health_pb2,
+    ]
     return [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
 
 

@@ -1,5 +1,7 @@
 """One contract for every place passage vectors are searched."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -15,16 +17,17 @@ def unit(count: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture(params=["faiss", "faiss-ivf", "qdrant"])
-def index(request, tmp_path) -> PassageIndex:
+def index(request, tmp_path) -> Iterator[PassageIndex]:
     if request.param == "qdrant":
         from qdrant_client import QdrantClient
 
         client = QdrantClient(path=str(tmp_path / "qdrant"))
         # Another partition of the same collection must not be seen.
         QdrantIndex(client, "passages", "another", DIM).add(np.arange(50), unit(50, 9))
-        request.addfinalizer(client.close)
-        return QdrantIndex(client, "passages", "tenant/corpus/segment", DIM)
-    return FaissIndex.empty(DIM, exact_below=100 if request.param == "faiss-ivf" else 10_000)
+        yield QdrantIndex(client, "passages", "tenant/corpus/segment", DIM)
+        client.close()
+    else:
+        yield FaissIndex.empty(DIM, exact_below=100 if request.param == "faiss-ivf" else 10_000)
 
 
 def test_nothing_is_in_an_empty_one(index):

@@ -138,6 +138,7 @@ def _write(
     def finish(full: SegmentWriter) -> None:
         documents, tokens = full.documents, full.tokens
         size = full.finish(progress)
+        corpus.indexes.prepare(full.folder)
         entries.append(SegmentEntry(full.folder.name, documents, tokens, size))
 
     for done, (document, vectors, source) in enumerate(_encoded(sources, encoder, progress)):
@@ -252,6 +253,7 @@ def _remove(corpus: Corpus, segments: set[str], logs: list[int]) -> None:
     """Delete files that no manifest names any more; who has them open may go on reading."""
     for name in segments:
         shutil.rmtree(corpus.folder / name, ignore_errors=True)
+        corpus.indexes.drop(name)
     for number in logs:
         for name in (log_name(number), tomb_name(number)):
             (corpus.folder / name).unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from palimpsest.errors import Aborted, DataLoss, NotFound, Reason, Unavailable
 from services.datastore.documents import Document, Head, id_digest
 from services.datastore.files import damaged
+from services.datastore.indexes import FaissIndexes, Indexes
 from services.datastore.manifest import CorpusSpec, Manifest, log_name, stamp, tomb_name
 from services.datastore.memtable import Memtable
 from services.datastore.segment import Segment, SegmentFiles
@@ -81,6 +82,8 @@ class Corpus:
     ----------
     folder
         Holds a spec and a manifest; see ``create``.
+    indexes
+        Where passage vectors are searched; by default FAISS, in the folder.
 
     Raises
     ------
@@ -90,8 +93,9 @@ class Corpus:
         CORPUS_DAMAGED: its spec or manifest is damaged. A damaged segment is only left out.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, indexes: Indexes | None = None) -> None:
         self.folder = folder
+        self.indexes = indexes or FaissIndexes()
         self.spec = CorpusSpec.read(folder)
         self.lock = threading.RLock()
         self.gone: deque[Gone] = deque(maxlen=_EVENTS)
@@ -138,7 +142,9 @@ class Corpus:
             if isinstance(files, DataLoss):
                 quarantined.append(entry.name)
             else:
-                segments.append(Segment(files, self.spec.passage_tokens, entry.dead))
+                segments.append(
+                    Segment(files, self.spec.passage_tokens, self.indexes.open(files.folder), entry.dead)
+                )
         logs: list[tuple[Log, Log, Memtable]] = []
         try:
             for number in manifest.logs:

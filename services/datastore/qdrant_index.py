@@ -89,5 +89,13 @@ class QdrantIndex:
         """See ``PassageIndex``."""
         return self._client.count(self._collection, count_filter=self._mine, exact=True).count
 
+    def clear(self) -> None:
+        """Remove everything."""
+        from qdrant_client import models
+
+        self._client.delete(
+            self._collection, points_selector=models.FilterSelector(filter=self._mine), wait=True
+        )
+
     def _point(self, number: int) -> str:
         return str(uuid.uuid5(_NAMES, f"{self._partition}\0{number}"))

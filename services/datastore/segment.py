@@ -12,7 +12,7 @@ from services.datastore.documents import Document, Head
 from services.datastore.files import load_array, verify_checksums
 from services.datastore.liveness import Liveness
 from services.datastore.memtable import Postings
-from services.datastore.passage_index import EXACT_BELOW, FaissIndex
+from services.datastore.passage_index import PassageIndex
 from services.datastore.segment_writer import separated
 from services.datastore.suffixes import Occurrences, longest_suffix
 
@@ -59,6 +59,8 @@ class Segment:
         Shared by all views of the segment.
     passage_tokens
         Tokens of every passage but a document's last.
+    index
+        Where its vectors are searched.
     dead
         Rows of documents that are gone.
     """
@@ -67,16 +69,13 @@ class Segment:
         self,
         files: SegmentFiles,
         passage_tokens: int,
+        index: PassageIndex,
         dead: Iterable[int] = (),
-        exact_below: int = EXACT_BELOW,
     ) -> None:
         self.files, self.name, self._passage_tokens = files, files.name, passage_tokens
         self.lengths: np.ndarray = files.length
         self.liveness = Liveness(len(files.doc_start) - 1, np.diff(files.entry_start), files.length)
-        self._index = FaissIndex(files.vectors, exact_below=exact_below)
-        trained = files.folder / "passages.faiss"
-        if trained.exists():
-            self._index.load(trained)
+        self._index = index
         for row in dead:
             self.kill(row)
 

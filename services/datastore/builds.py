@@ -13,13 +13,14 @@ import numpy as np
 
 from palimpsest.errors import DataLoss
 from palimpsest.jobs.progress import NullProgress, Progress
-from services.datastore.corpus import Corpus, Part
+from services.datastore.corpus import Corpus
 from services.datastore.documents import Document
 from services.datastore.encoder import Encoder
 from services.datastore.manifest import Manifest, SegmentEntry, log_name, tomb_name
 from services.datastore.memtable import Memtable
 from services.datastore.segment import Segment
 from services.datastore.segment_writer import SegmentWriter
+from services.datastore.views import Part
 
 SEGMENT_TOKENS = 16 << 20
 """Tokens at which a segment is full; the next document begins another."""

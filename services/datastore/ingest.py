@@ -87,7 +87,7 @@ class Arriving:
         Raises
         ------
         InvalidArgument
-            DOCUMENT_NOT_UTF8, DOCUMENT_ROUND_TRIP.
+            DOCUMENT_ENCODING, DOCUMENT_ROUND_TRIP.
         """
         data = bytes(self.data)
         encoded = tokenizer.encode(data)

@@ -94,7 +94,8 @@ def message(kind: descriptor.Descriptor, rng: random.Random, depth: int = 0) -> 
             continue
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             for _ in range(rng.randrange(3)):
-                getattr(built, field.name)[rng.choice(TEXTS)] = rng.choice(TEXTS)
+                held = value(field.message_type.fields_by_name["value"], rng, depth)
+                getattr(built, field.name)[rng.choice(TEXTS)] = held
         elif field.is_repeated:
             for _ in range(rng.choice([0, 1, 2, 20])):
                 item = value(field, rng, depth)

@@ -372,7 +372,7 @@ async def test_bad_documents_are_refused_one_by_one(client, corpus):
     errors = [refusal(answer) for answer in answers]
     assert [e and (type(e), e.reason) for e in errors] == [
         None,
-        (InvalidArgument, Reason.DOCUMENT_NOT_UTF8),
+        (InvalidArgument, Reason.DOCUMENT_ENCODING),
         (InvalidArgument, Reason.DOCUMENT_EMPTY),
         (InvalidArgument, Reason.INVALID_REQUEST),
         (InvalidArgument, Reason.INVALID_REQUEST),

@@ -61,7 +61,7 @@ def test_long_texts_are_cut_where_a_line_begins(tokenizer, monkeypatch):
 def test_what_cannot_be_told_is_refused(tokenizer, tmp_path, tiny_model):
     with pytest.raises(InvalidArgument) as bad:
         tokenizer.encode(b"ok \xff")
-    assert (bad.value.reason, bad.value.metadata["offset"]) == (Reason.DOCUMENT_NOT_UTF8, "3")
+    assert (bad.value.reason, bad.value.metadata["offset"]) == (Reason.DOCUMENT_ENCODING, "3")
     with pytest.raises(FailedPrecondition):
         ByteTokenizer(tmp_path)
     spec = json.loads((tiny_model / "tokenizer.json").read_text())

@@ -13,13 +13,14 @@ import numpy as np
 
 from palimpsest.errors import DataLoss
 from palimpsest.jobs.progress import NullProgress, Progress
-from services.datastore.corpus import Corpus, Part
+from services.datastore.corpus import Corpus
 from services.datastore.documents import Document
 from services.datastore.encoder import Encoder
 from services.datastore.manifest import Manifest, SegmentEntry, log_name, tomb_name
 from services.datastore.memtable import Memtable
 from services.datastore.segment import Segment
 from services.datastore.segment_writer import SegmentWriter
+from services.datastore.views import Part
 
 SEGMENT_TOKENS = 16 << 20
 """Tokens at which a segment is full; the next document begins another."""
@@ -138,6 +139,7 @@ def _write(
     def finish(full: SegmentWriter) -> None:
         documents, tokens = full.documents, full.tokens
         size = full.finish(progress)
+        corpus.indexes.prepare(full.folder)
         entries.append(SegmentEntry(full.folder.name, documents, tokens, size))
 
     for done, (document, vectors, source) in enumerate(_encoded(sources, encoder, progress)):
@@ -252,6 +254,7 @@ def _remove(corpus: Corpus, segments: set[str], logs: list[int]) -> None:
     """Delete files that no manifest names any more; who has them open may go on reading."""
     for name in segments:
         shutil.rmtree(corpus.folder / name, ignore_errors=True)
+        corpus.indexes.drop(name)
     for number in logs:
         for name in (log_name(number), tomb_name(number)):
             (corpus.folder / name).unlink(missing_ok=True)

@@ -7,12 +7,16 @@ import shutil
 import threading
 import uuid
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from palimpsest.errors import AlreadyExists, Reason
 from services.datastore.corpus import Corpus
+from services.datastore.indexes import FaissIndexes, Indexes, QdrantIndexes
 from services.datastore.keystore import KeyStore
 from services.datastore.manifest import CURRENT, CorpusSpec, not_found
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
 
 _PLAIN = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 KEYS = "keys"
@@ -34,10 +38,12 @@ class CorpusCatalogue:
         Holds a folder for each tenant; made when it is needed.
     key_bytes
         Token keys kept for a corpus; 0 for no limit.
+    qdrant
+        Where passage vectors are searched; None: in the corpus's own files.
     """
 
-    def __init__(self, root: Path, key_bytes: int = 0) -> None:
-        self._root, self._key_bytes = root, key_bytes
+    def __init__(self, root: Path, key_bytes: int = 0, qdrant: "QdrantClient | None" = None) -> None:
+        self._root, self._key_bytes, self._qdrant = root, key_bytes, qdrant
         self._lock = threading.Lock()
         self._open: dict[Path, tuple[int, Opened]] = {}
 
@@ -90,7 +96,7 @@ class CorpusCatalogue:
             if held is not None and held[0] == identity:
                 return held[1]
             self._forget(folder)  # deleted and made again
-            corpus = Corpus(folder)
+            corpus = Corpus(folder, self._indexes(folder))
             keys = KeyStore(folder / KEYS, corpus.spec.model_fingerprint, self._key_bytes)
             self._open[folder] = identity, Opened(corpus, keys)
             return self._open[folder][1]
@@ -112,12 +118,16 @@ class CorpusCatalogue:
         """
         folder = self._folder(tenant, corpus_id)
         doomed = folder.parent / f".deleted-{uuid.uuid4().hex}"
+        opened = self.open(tenant, corpus_id) if self._qdrant is not None else None
         try:
             folder.rename(doomed)
         except FileNotFoundError:
             raise not_found(corpus_id) from None
         with self._lock:
             self._forget(folder)
+        if opened is not None:
+            for entry in opened.corpus.manifest.segments:
+                opened.corpus.indexes.drop(entry.name)
         shutil.rmtree(doomed, ignore_errors=True)
 
     def close(self) -> None:
@@ -125,6 +135,13 @@ class CorpusCatalogue:
         with self._lock:
             for folder in list(self._open):
                 self._forget(folder)
+
+    def _indexes(self, folder: Path) -> Indexes:
+        if self._qdrant is None:
+            return FaissIndexes()
+        spec = CorpusSpec.read(folder)
+        # With the time of its creation: a corpus that is made again has nothing of the one before.
+        return QdrantIndexes(self._qdrant, f"{folder.parent.name}/{spec.corpus}/{spec.created}", spec.dim)
 
     def _forget(self, folder: Path) -> None:
         held = self._open.pop(folder, None)

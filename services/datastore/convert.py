@@ -7,11 +7,11 @@ from google.rpc import status_pb2
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from services.datastore.catalogue import Opened, files_size
-from services.datastore.corpus import Found, Gone
 from services.datastore.ingest import Answer
 from services.datastore.purge import Receipt
 from services.datastore.search import Hit, Mode, Place, Searched
 from services.datastore.sessions import Verdict
+from services.datastore.views import Found, Gone
 
 MODES = {
     pb.SEARCH_MODE_UNSPECIFIED: Mode.HYBRID,

@@ -12,66 +12,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from palimpsest.errors import Aborted, DataLoss, NotFound, Reason, Unavailable
 from services.datastore.documents import Document, Head, id_digest
 from services.datastore.files import damaged
-from services.datastore.manifest import CorpusSpec, Manifest, log_name, stamp, tomb_name
+from services.datastore.indexes import FaissIndexes, Indexes
+from services.datastore.logged import Killed, Logged
+from services.datastore.manifest import CorpusSpec, Manifest, stamp
 from services.datastore.memtable import Memtable
 from services.datastore.segment import Segment, SegmentFiles
-from services.datastore.wal import Kind, Log, Record, read_tombstone, tombstone
+from services.datastore.views import Added, Found, Gone, Part, View
+from services.datastore.wal import Kind, Record, read_tombstone, tombstone
 
-Part = Segment | Memtable
 LOCK = "LOCK"
 _LOCK_SECONDS = 20.0
 _EVENTS = 4096
-
-
-class Found(NamedTuple):
-    """A live document: the part it is in, and its row there."""
-
-    part: Part
-    row: int
-
-    @property
-    def head(self) -> Head:
-        """What it is called."""
-        return self.part.head(self.row)
-
-    @property
-    def document(self) -> Document:
-        """The document itself."""
-        return self.part.document(self.row)
-
-
-class Added(NamedTuple):
-    """What became of a document: its version, the epoch from which it is found, and whether anything changed."""
-
-    version: int
-    epoch: int
-    changed: bool
-
-
-class Gone(NamedTuple):
-    """A version of a document that may not be used any more; document "" stands for any."""
-
-    tombstones: int
-    document: str
-    version: int
-
-
-@dataclass(frozen=True)
-class View:
-    """A corpus at one moment. Deletions reach it all the same: the parts know what is dead."""
-
-    epoch: int
-    tombstones: int
-    parts: tuple[Part, ...]
-    quarantined: tuple[str, ...]
-    lost: int
 
 
 class Corpus:
@@ -81,6 +38,8 @@ class Corpus:
     ----------
     folder
         Holds a spec and a manifest; see ``create``.
+    indexes
+        Where passage vectors are searched; by default FAISS, in the folder.
 
     Raises
     ------
@@ -90,15 +49,17 @@ class Corpus:
         CORPUS_DAMAGED: its spec or manifest is damaged. A damaged segment is only left out.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, indexes: Indexes | None = None) -> None:
         self.folder = folder
+        self.indexes = indexes or FaissIndexes()
         self.spec = CorpusSpec.read(folder)
         self.lock = threading.RLock()
         self.gone: deque[Gone] = deque(maxlen=_EVENTS)
         """The last deletions this process has seen, oldest first."""
         self._files: dict[str, SegmentFiles | DataLoss] = {}
         self._stamp: tuple[int, int] | None = None
-        self._logs: list[tuple[Log, Log, Memtable]] = []
+        self._suspect = False
+        self._logs: list[Logged] = []
         self._segments: list[Segment] = []
         self._tombstones = 0
         self.refresh()
@@ -107,8 +68,7 @@ class Corpus:
     def create(cls, folder: Path, spec: CorpusSpec) -> "Corpus":
         """Make an empty corpus; the folder must be there and empty, and is whole once ``CURRENT`` is in it."""
         spec.write(folder)
-        for name in (log_name(1), tomb_name(1)):
-            Log.create(folder / name)
+        Logged.create(folder, 1)
         Manifest().publish(folder)
         return cls(folder)
 
@@ -121,8 +81,8 @@ class Corpus:
                 try:
                     if stamp(self.folder) != self._stamp:
                         self._open()
-                    for log, tombs, memtable in self._logs:
-                        self._replay(log, tombs, memtable)
+                    for logged in self._logs:
+                        self._replay(logged)
                     return
                 except FileNotFoundError:
                     self._stamp = None  # a log or segment was replaced meanwhile: read the manifest again
@@ -138,28 +98,43 @@ class Corpus:
             if isinstance(files, DataLoss):
                 quarantined.append(entry.name)
             else:
-                segments.append(Segment(files, self.spec.passage_tokens, entry.dead))
-        logs: list[tuple[Log, Log, Memtable]] = []
-        try:
-            for number in manifest.logs:
-                log, tombs = (Log(self.folder / name(number)) for name in (log_name, tomb_name))
-                logs.append((log, tombs, Memtable(self.spec.dim)))
-        except FileNotFoundError:
-            _close(logs)
-            raise
-        _close(self._logs)
+                segments.append(
+                    Segment(files, self.spec.passage_tokens, self.indexes.open(files.folder), entry.dead)
+                )
+        logs = self._logs_of(manifest)
         kept = {entry.name for entry in manifest.segments}
         self._files = {name: files for name, files in self._files.items() if name in kept}
         if self._stamp is not None and manifest.tombstones > self._tombstones:
             # Deleted and already taken out of the logs: which documents is not told any more.
             self.gone.append(Gone(manifest.tombstones, "", 0))
         self.manifest, self._logs, self._segments = manifest, logs, segments
-        self.epoch = manifest.epoch
+        self.epoch = max(manifest.epoch, *(logged.epoch for logged in logs))
         self._tombstones = max(manifest.tombstones, self._tombstones)
         self._gone = {bytes.fromhex(k): v for k, v in manifest.gone.items()}
-        self._quarantined, self._lost = tuple(quarantined), manifest.lost
-        self._damage = 0
+        self._quarantined, self._lost_before = tuple(quarantined), manifest.lost
         self._stamp = seen
+        # Logs that go on know what they have ended; the segments, opened anew, do not.
+        for logged in logs:
+            for killed in logged.killed:
+                self._end(killed)
+
+    def _logs_of(self, manifest: Manifest) -> list[Logged]:
+        """The logs of a manifest, those that are open already as they are."""
+        held = {logged.number: logged for logged in self._logs if not self._suspect}
+        logs: list[Logged] = []
+        try:
+            for number in manifest.logs:
+                logs.append(held.get(number) or Logged(self.folder, number, self.spec.dim))
+        except FileNotFoundError:
+            for logged in logs:
+                if logged not in self._logs:
+                    logged.close()
+            raise
+        for logged in self._logs:
+            if logged not in logs:
+                logged.close()
+        self._suspect = False
+        return logs
 
     def _segment_files(self, name: str) -> SegmentFiles | DataLoss:
         if name not in self._files:
@@ -171,47 +146,45 @@ class Corpus:
                 self._files[name] = error
         return self._files[name]
 
-    def _replay(self, log: Log, tombs: Log, memtable: Memtable) -> None:
-        added, deleted = log.read_on(), tombs.read_on()
-        self._damage += len(added.damaged)
-        # The second copy says nothing new, unless the first was damaged.
-        known = {record.epoch for record in added.records}
-        extra = [record for record in deleted.records if record.epoch not in known]
-        for record in sorted([*added.records, *extra], key=lambda r: r.epoch):
-            self._apply(record, memtable)
+    def _replay(self, logged: Logged) -> None:
+        for record in logged.read_on():
+            self._apply(record, logged)
 
-    def _apply(self, record: Record, memtable: Memtable) -> None:
-        self.epoch = max(self.epoch, record.epoch)
+    def _apply(self, record: Record, logged: Logged) -> None:
+        self.epoch = logged.epoch = max(self.epoch, record.epoch)
         if record.kind is Kind.DELETE:
             digest, version = read_tombstone(record)
-            self._kill(digest, version, record.epoch)
-            self._gone[digest] = max(version, self._gone.get(digest, 0))
+            killed = Killed(record.epoch, digest, version, for_good=True)
+            logged.killed.append(killed)
+            self._end(killed)
             return
         document = Document.from_bytes(record.payload)
-        digest = document.head.id_digest
-        self._kill(digest, document.head.version - 1, record.epoch)
-        row = memtable.add(document)
-        if document.head.version <= self._gone.get(digest, 0):
-            memtable.kill(row)  # its deletion was read before it, from the second copy
+        digest, version = document.head.id_digest, document.head.version
+        if version > 1:
+            killed = Killed(record.epoch, digest, version - 1, for_good=False)
+            logged.killed.append(killed)
+            self._end(killed)
+        row = logged.memtable.add(document)
+        if version <= self._gone.get(digest, 0):
+            logged.memtable.kill(row)  # its deletion was read before it, from the second copy
 
-    def _kill(self, digest: bytes, version: int, epoch: int) -> None:
+    def _end(self, killed: Killed) -> None:
+        if killed.for_good:
+            self._gone[killed.digest] = max(killed.version, self._gone.get(killed.digest, 0))
         for part in self._parts():
-            for row, head in part.find(digest):
-                if head.version <= version and part.kill(row):
-                    # An open corpus may have seen the tombstone before: from the manifest, as a number alone.
-                    self._tombstones = max(self._tombstones, epoch)
-                    self.gone.append(Gone(epoch, head.document, head.version))
+            for row, head in part.find(killed.digest):
+                if head.version <= killed.version and part.kill(row) and killed.epoch > self._tombstones:
+                    self._tombstones = killed.epoch
+                    self.gone.append(Gone(killed.epoch, head.document, head.version))
 
     def _parts(self) -> tuple[Part, ...]:
-        return (*self._segments, *(memtable for _, _, memtable in self._logs))
+        return (*self._segments, *(logged.memtable for logged in self._logs))
 
     def view(self) -> View:
         """The corpus as it is now, in every process."""
         with self.lock:
             self.refresh()
-            return View(
-                self.epoch, self._tombstones, self._parts(), self._quarantined, self._lost + self._damage
-            )
+            return View(self.epoch, self._tombstones, self._parts(), self._quarantined, self._lost)
 
     @property
     def tombstones(self) -> int:
@@ -219,9 +192,13 @@ class Corpus:
         return self._tombstones
 
     @property
+    def _lost(self) -> int:
+        return self._lost_before + sum(logged.damaged for logged in self._logs)
+
+    @property
     def memory_tokens(self) -> int:
         """Tokens that are in no segment yet."""
-        return sum(memtable.tokens for _, _, memtable in self._logs)
+        return sum(logged.memtable.tokens for logged in self._logs)
 
     def find(self, document: str, version: int = 0) -> Found:
         """Look a live document up; version 0 for whichever it has.
@@ -238,7 +215,7 @@ class Corpus:
             found = self._live(id_digest(document))
             if found is not None and version in (0, found.head.version):
                 return found
-            lost = self._lost + self._damage
+            lost = self._lost
             if found is None and (self._quarantined or lost):
                 raise DataLoss(
                     Reason.CORPUS_DAMAGED,
@@ -343,19 +320,16 @@ class Corpus:
             self._log(records, records)
             return answer
 
-    def _log(self, records: Sequence[Record], tombs: Sequence[Record]) -> None:
-        log, second, _ = self._logs[-1]
+    def _log(self, records: list[Record], tombs: list[Record]) -> None:
+        logged = self._logs[-1]
         try:
-            if records:
-                log.append(records)
-            if tombs:
-                second.append(tombs)
+            logged.append(records, tombs)
         except BaseException:
-            self._stamp = None  # what is in the files counts, not what was meant to be
+            self._stamp, self._suspect = None, True  # what is in the files counts, not what was meant to be
             raise
         # Applied from memory: reading the file again would find nothing new.
         for record in records:
-            self._apply(record, self._logs[-1][2])
+            self._apply(record, logged)
 
     # jobs
 
@@ -364,10 +338,9 @@ class Corpus:
         with self.writing():
             manifest = self.manifest
             logs = manifest.logs
-            if rotate and self._logs[-1][2].docs:
+            if rotate and self._logs[-1].memtable.docs:
                 logs = (*logs, logs[-1] + 1)
-                for name in (log_name, tomb_name):
-                    Log.create(self.folder / name(logs[-1]))
+                Logged.create(self.folder, logs[-1])
             self._publish(replace(manifest, fence=manifest.fence + 1, logs=logs))
             return self.manifest
 
@@ -394,14 +367,13 @@ class Corpus:
     def _publish(self, change: Manifest) -> None:
         replace(change, epoch=self.epoch + 1).publish(self.folder)
         self._open()
-        for log, tombs, memtable in self._logs:
-            self._replay(log, tombs, memtable)
+        for logged in self._logs:
+            self._replay(logged)
 
     def frozen(self) -> list[tuple[int, Memtable]]:
         """The logs that nothing is written to any more: number and documents. Only after ``take_over``."""
         with self.lock:
-            numbers = self.manifest.logs[:-1]
-            return [(n, memtable) for n, (_, _, memtable) in zip(numbers, self._logs, strict=False)]
+            return [(logged.number, logged.memtable) for logged in self._logs[:-1]]
 
     @property
     def segments(self) -> list[Segment]:
@@ -410,16 +382,11 @@ class Corpus:
 
     def state(self) -> tuple[dict[bytes, int], int]:
         """What a manifest must carry on of the logs it drops: last versions of what is gone, and records lost."""
-        return dict(self._gone), self._lost + self._damage
+        return dict(self._gone), self._lost
 
     def close(self) -> None:
         """Close the logs."""
         with self.lock:
-            _close(self._logs)
+            for logged in self._logs:
+                logged.close()
             self._logs = []
-
-
-def _close(logs: list[tuple[Log, Log, Memtable]]) -> None:
-    for log, tombs, _ in logs:
-        log.close()
-        tombs.close()

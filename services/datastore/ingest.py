@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from palimpsest.errors import InvalidArgument, PalimpsestError, Reason, ResourceExhausted
-from services.datastore.corpus import Added, Corpus
+from services.datastore.corpus import Corpus
 from services.datastore.documents import Document, Head
 from services.datastore.encoder import Encoder
 from services.datastore.tokens import ByteTokenizer
+from services.datastore.views import Added
 
 EMBEDDED_AT_ONCE = 64
 """Passages of a document up to which its vectors are computed as it is added; those of longer ones by BuildIndex."""
@@ -86,7 +87,7 @@ class Arriving:
         Raises
         ------
         InvalidArgument
-            DOCUMENT_NOT_UTF8, DOCUMENT_ROUND_TRIP.
+            DOCUMENT_ENCODING, DOCUMENT_ROUND_TRIP.
         """
         data = bytes(self.data)
         encoded = tokenizer.encode(data)

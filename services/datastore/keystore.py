@@ -12,7 +12,7 @@ import threading
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -91,7 +91,7 @@ class KeyStore:
         """Map the keys of a run of tokens; None where there are none, or none that are sound."""
         path = self._path(digest)
         try:
-            data = np.memmap(path, np.uint8, "r")
+            data: Any = np.memmap(path, np.uint8, "r")
         except (FileNotFoundError, ValueError):
             return None
         try:

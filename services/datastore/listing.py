@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from palimpsest.errors import InvalidArgument, Reason
-from services.datastore.corpus import Corpus, Found
+from services.datastore.corpus import Corpus
 from services.datastore.memtable import Memtable
 from services.datastore.segment import Segment
+from services.datastore.views import Found
 
 PAGE_SIZE, MOST_PER_PAGE = 100, 1000
 

@@ -1,7 +1,9 @@
 """Where passage vectors are searched: one small interface, and FAISS on this machine's disk as the default."""
 
+import importlib
 import math
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -93,38 +95,38 @@ class FaissIndex:
 
     def search(self, query: np.ndarray, k: int) -> Hits:
         """See ``PassageIndex``."""
-        import faiss
-
+        faiss = _faiss()
         k = min(k, self.count())
         if k <= 0:
             return Hits(np.zeros(0, np.int64), np.zeros(0, np.float32))
-        if self._index is None:
-            self.build()
+        index = self._built()
         if self._selector is None:
             self._bits = np.packbits(~self._gone, bitorder="little")
             self._selector = faiss.IDSelectorBitmap(self._bits)
         row = np.ascontiguousarray(query, np.float32)[None]
-        if not isinstance(self._index, faiss.IndexIVF):
-            scores, ids = self._index.search(row, k, params=faiss.SearchParameters(sel=self._selector))
+        if not isinstance(index, faiss.IndexIVF):
+            scores, ids = index.search(row, k, params=faiss.SearchParameters(sel=self._selector))
             return _trimmed(ids[0], scores[0])
-        wanted, nprobe = min(4 * k, len(self._gone)), self._index.nprobe
+        wanted, nprobe = min(4 * k, len(self._gone)), index.nprobe
         while True:
             params = faiss.SearchParametersIVF(sel=self._selector, nprobe=nprobe)
-            _, ids = self._index.search(row, wanted, params=params)
+            _, ids = index.search(row, wanted, params=params)
             found = ids[0][ids[0] >= 0]
-            if len(found) >= k or nprobe >= self._index.nlist:
+            if len(found) >= k or nprobe >= index.nlist:
                 break
             nprobe *= 2  # what is near has been deleted: look further
         scores = self._vectors[found].astype(np.float32) @ row[0]
         best = np.argsort(-scores, kind="stable")[:k]
         return Hits(found[best], scores[best])
 
-    def build(self, threads: int = 0) -> None:
-        """Build what searches use; done by the first search otherwise."""
-        import faiss
+    def _built(self) -> Any:
+        if self._index is None:
+            self.build()
+        return self._index
 
-        if threads:
-            faiss.omp_set_num_threads(threads)
+    def build(self) -> None:
+        """Build what searches use; done by the first search otherwise."""
+        faiss = _faiss()
         size, dim = self._vectors.shape
         if size < self._exact_below:
             index = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
@@ -171,8 +173,7 @@ class FaissIndex:
 
     def save(self, path: Path) -> None:
         """Write what was trained; an exact index needs no file."""
-        import faiss
-
+        faiss = _faiss()
         if self._index is None:
             self.build()
         if isinstance(self._index, faiss.IndexIVF):
@@ -186,14 +187,22 @@ class FaissIndex:
         DataLoss
             CORPUS_DAMAGED.
         """
-        import faiss
-
+        faiss = _faiss()
         try:
             self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise DataLoss(Reason.CORPUS_DAMAGED, f"{path.name} is damaged: {error}") from None
         if self._index.ntotal != len(self._vectors):
             raise DataLoss(Reason.CORPUS_DAMAGED, f"{path.name} does not belong to its segment.")
+
+
+@cache
+def _faiss() -> Any:
+    """The library, at its first use; its stubs and its wrappers disagree."""
+    faiss = importlib.import_module("faiss")
+    # A search is a few milliseconds of one thread; waking others, and waiting for them, costs more than it saves.
+    faiss.omp_set_num_threads(1)
+    return faiss
 
 
 def _trimmed(ids: np.ndarray, scores: np.ndarray) -> Hits:

@@ -79,13 +79,23 @@ class QdrantIndex:
 
     def remove(self, ids: Sequence[int] | np.ndarray) -> None:
         """See ``PassageIndex``."""
-        points = [self._point(int(i)) for i in ids]
-        if points:
+        from qdrant_client import models
+
+        if len(ids):
+            points = models.PointIdsList(points=[self._point(int(i)) for i in ids])
             self._client.delete(self._collection, points_selector=points, wait=True)
 
     def count(self) -> int:
         """See ``PassageIndex``."""
         return self._client.count(self._collection, count_filter=self._mine, exact=True).count
+
+    def clear(self) -> None:
+        """Remove everything."""
+        from qdrant_client import models
+
+        self._client.delete(
+            self._collection, points_selector=models.FilterSelector(filter=self._mine), wait=True
+        )
 
     def _point(self, number: int) -> str:
         return str(uuid.uuid5(_NAMES, f"{self._partition}\0{number}"))

@@ -18,6 +18,8 @@ from services.datastore.settings import DatastoreSettings
 from services.datastore.tokens import ByteTokenizer, TokenizerShelf
 
 if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
     from palimpsest.api.datastore.v1 import datastore_pb2 as pb
     from palimpsest.models import ModelCatalogue, ModelRecord
 
@@ -39,7 +41,7 @@ class Corpora:
         self.settings = DatastoreSettings()
         self._models, self._threads = models, settings.threads
         folder = self.settings.folder or settings.state_dir / "corpora"
-        self.catalogue = CorpusCatalogue(folder, self.settings.key_bytes)
+        self.catalogue = CorpusCatalogue(folder, self.settings.key_bytes, _qdrant(self.settings.qdrant_url))
         self._tokenizers = TokenizerShelf()
         self._encoders: dict[str, Encoder] = {}
         self._lock = threading.Lock()
@@ -124,6 +126,14 @@ class Corpora:
             if name not in vectors:
                 vectors[name] = None if mode is Mode.SPARSE else self.encoder(corpus.spec).encode([query])[0]
         return search(corpora, query, [vectors[c.spec.encoder] for c in corpora], k, mode, min_epochs)
+
+
+def _qdrant(url: str) -> "QdrantClient | None":
+    if not url:
+        return None
+    from qdrant_client import QdrantClient
+
+    return QdrantClient(url=url)
 
 
 def mismatch(spec: CorpusSpec, found: str) -> FailedPrecondition:

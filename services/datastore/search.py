@@ -10,10 +10,11 @@ import numpy as np
 from palimpsest.errors import Aborted, FailedPrecondition, Reason
 from services.datastore.analysis import terms_of
 from services.datastore.bm25 import best
-from services.datastore.corpus import Corpus, Part, View
+from services.datastore.corpus import Corpus
 from services.datastore.documents import Document
 from services.datastore.fusion import RANK, fuse
 from services.datastore.memtable import Memtable
+from services.datastore.views import Part, View
 
 _LISTED_PER_HIT = 4
 

@@ -1,5 +1,6 @@
 """A sealed part of a corpus: immutable files, mapped, and what has been deleted since in memory."""
 
+import mmap
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from services.datastore.documents import Document, Head
 from services.datastore.files import load_array, verify_checksums
 from services.datastore.liveness import Liveness
 from services.datastore.memtable import Postings
-from services.datastore.passage_index import EXACT_BELOW, FaissIndex
+from services.datastore.passage_index import PassageIndex
 from services.datastore.segment_writer import separated
 from services.datastore.suffixes import Occurrences, longest_suffix
 
@@ -28,8 +29,8 @@ class SegmentFiles:
     def __init__(self, folder: Path) -> None:
         verify_checksums(folder)
         self.folder, self.name = folder, folder.name
-        self.docs = memoryview(np.memmap(folder / "docs.bin", np.uint8, "r"))
-        self.heads = memoryview(np.memmap(folder / "heads.bin", np.uint8, "r"))
+        self.docs = _mapped(folder / "docs.bin")
+        self.heads = _mapped(folder / "heads.bin")
 
     def __getattr__(self, name: str) -> np.ndarray:
         """An array, mapped at its first use."""
@@ -43,6 +44,12 @@ class SegmentFiles:
         return separated(self.tokens, self.doc_token)
 
 
+def _mapped(path: Path) -> memoryview:
+    """A file's bytes, read as they are looked at."""
+    with open(path, "rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
 class Segment:
     """A segment as one manifest sees it. Reading needs no lock; ``kill`` needs the corpus's.
 
@@ -52,6 +59,8 @@ class Segment:
         Shared by all views of the segment.
     passage_tokens
         Tokens of every passage but a document's last.
+    index
+        Where its vectors are searched.
     dead
         Rows of documents that are gone.
     """
@@ -60,16 +69,13 @@ class Segment:
         self,
         files: SegmentFiles,
         passage_tokens: int,
+        index: PassageIndex,
         dead: Iterable[int] = (),
-        exact_below: int = EXACT_BELOW,
     ) -> None:
         self.files, self.name, self._passage_tokens = files, files.name, passage_tokens
         self.lengths: np.ndarray = files.length
         self.liveness = Liveness(len(files.doc_start) - 1, np.diff(files.entry_start), files.length)
-        self._index = FaissIndex(files.vectors, exact_below=exact_below)
-        trained = files.folder / "passages.faiss"
-        if trained.exists():
-            self._index.load(trained)
+        self._index = index
         for row in dead:
             self.kill(row)
 

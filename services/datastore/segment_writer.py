@@ -111,7 +111,7 @@ class SegmentWriter:
             self._posting_entry.extend([entry] * len(terms))
         return entry
 
-    def finish(self, progress: Progress, *, exact_below: int = EXACT_BELOW, threads: int = 0) -> int:
+    def finish(self, progress: Progress, *, exact_below: int = EXACT_BELOW) -> int:
         """Write the arrays; returns the segment's size in bytes. Build nothing more afterwards."""
         self._docs.close()
         self._heads.close()
@@ -137,7 +137,6 @@ class SegmentWriter:
         self._save("vectors", vectors)
         if len(vectors) >= exact_below:
             index = FaissIndex(vectors, exact_below=exact_below)
-            index.build(threads)
             index.save(self.folder / "passages.faiss")
         progress.step(0, 0, "sorting suffixes")
         self._save("suffixes", suffix_array(separated(tokens, np.asarray(self._doc_token)), progress))

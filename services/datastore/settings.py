@@ -14,6 +14,9 @@ class DatastoreSettings(BaseSettings):
     folder: Path | None = Field(
         default=None, description="Holds the corpora; servers and workers share it. Unset: state_dir/corpora."
     )
+    qdrant_url: str = Field(
+        default="", description="Qdrant server that passage vectors are searched in; empty: FAISS, on disk."
+    )
     document_bytes: int = Field(default=64 << 20, description="Largest document, in bytes.")
     key_bytes: int = Field(
         default=16 << 30, description="Token keys kept for one corpus, in bytes; the least used go first."

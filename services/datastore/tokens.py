@@ -87,13 +87,13 @@ class ByteTokenizer:
         Raises
         ------
         InvalidArgument
-            DOCUMENT_NOT_UTF8, or DOCUMENT_ROUND_TRIP: the ids do not give the bytes back.
+            DOCUMENT_ENCODING, or DOCUMENT_ROUND_TRIP: the ids do not give the bytes back.
         """
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
             raise InvalidArgument(
-                Reason.DOCUMENT_NOT_UTF8,
+                Reason.DOCUMENT_ENCODING,
                 f"The document is not UTF-8 (byte {error.start}); convert it, its bytes are kept as they are.",
                 metadata={"offset": error.start},
             ) from None

@@ -176,7 +176,7 @@ class Reason(StrEnum):
     CORPUS_FULL = "CORPUS_FULL"  # too much waits for BuildIndex
     CORPUS_EPOCH = "CORPUS_EPOCH"  # the corpus has not come to the min_epoch asked for
     DOCUMENT_NOT_FOUND = "DOCUMENT_NOT_FOUND"
-    DOCUMENT_NOT_UTF8 = "DOCUMENT_NOT_UTF8"  # metadata["offset"] is the first bad byte
+    DOCUMENT_ENCODING = "DOCUMENT_ENCODING"  # metadata["offset"] is the first bad byte
     DOCUMENT_ROUND_TRIP = "DOCUMENT_ROUND_TRIP"  # the tokenizer does not give the bytes back
     DOCUMENT_EMPTY = "DOCUMENT_EMPTY"
     DOCUMENT_TOO_LARGE = "DOCUMENT_TOO_LARGE"

@@ -94,7 +94,8 @@ def message(kind: descriptor.Descriptor, rng: random.Random, depth: int = 0) -> 
             continue
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             for _ in range(rng.randrange(3)):
-                getattr(built, field.name)[rng.choice(TEXTS)] = rng.choice(TEXTS)
+                held = value(field.message_type.fields_by_name["value"], rng, depth)
+                getattr(built, field.name)[rng.choice(TEXTS)] = held
         elif field.is_repeated:
             for _ in range(rng.choice([0, 1, 2, 20])):
                 item = value(field, rng, depth)
@@ -135,7 +136,16 @@ def our_services() -> list[descriptor.ServiceDescriptor]:
     from palimpsest.api.jobs.v1 import jobs_pb2
     from palimpsest.api.models.v1 import models_pb2
 
-    files = [artifacts_pb2, codec_pb2, datastore_pb2, decoding_pb2, jobs_pb2, models_pb2, operations_pb2, health_pb2]
+    files = [
+        artifacts_pb2,
+        codec_pb2,
+        datastore_pb2,
+        decoding_pb2,
+        jobs_pb2,
+        models_pb2,
+        operations_pb2,
+        health_pb2,
+    ]
     return [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
 
 

@@ -42,7 +42,8 @@ def test_the_chart_renders_what_a_cluster_needs(values):
     manifests = rendered(values)
     kinds = {(m["kind"], m["metadata"]["name"]) for m in manifests}
     assert {
-        ("Deployment", f"x-{n}") for n in ("registry", "decoding", "codec", "datastore", "worker-cpu", "worker-gpu")
+        ("Deployment", f"x-{n}")
+        for n in ("registry", "decoding", "codec", "datastore", "worker-cpu", "worker-gpu")
     } <= kinds
     assert (("ScaledObject", "x-worker-gpu") in kinds) is not bool(values)
     for deployment in (m for m in manifests if m["kind"] == "Deployment"):

@@ -143,12 +143,10 @@ def search(
     mode: Annotated[str, typer.Option(help="hybrid, dense or sparse.")] = "hybrid",
 ) -> None:
     """Find the passages that fit a text best."""
-    try:
-        chosen = datastore_pb2.SearchMode.Value(f"SEARCH_MODE_{mode.upper()}")
-    except ValueError:
-        raise typer.BadParameter(f"{mode!r} is none of hybrid, dense, sparse", param_hint="--mode") from None
+    if mode not in ("hybrid", "dense", "sparse"):
+        raise typer.BadParameter(f"{mode!r} is none of hybrid, dense, sparse", param_hint="--mode")
     with session.client() as client:
-        found = client.datastore.search(corpora=[named(name)], query=query, limit=limit, mode=chosen)
+        found = client.datastore.search(corpora=[named(name)], query=query, limit=limit, mode=mode)
     if session.json:
         output.print_json(found)
         return

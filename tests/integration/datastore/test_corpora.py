@@ -126,14 +126,14 @@ async def test_the_same_again_changes_nothing_and_another_text_is_a_version(clie
 
 
 async def test_copies_are_shown_once_with_their_owners(client, corpus, run):
-    copies = {name: FACTS["ada"] for name in ("one", "two", "three")}
+    copies = dict.fromkeys(("one", "two", "three"), FACTS["ada"])
     for sealed in (False, True):
         await add(client, corpus, copies)
         if sealed:
             run("build_index", corpus)
         response = await client.datastore.search(corpora=[corpus.name], query="first program", limit=50)
         texts = [hit.text for hit in response.hits]
-        assert len(texts) == len(set(texts)) == -(-len(b"".join(texts)) // len(texts[0])) or len(texts) > 1
+        assert len(texts) == len(set(texts)) > 1
         for hit in response.hits:
             assert {hit.source.document, *(o.document for o in hit.owners)} == set(copies)
     first = response.hits[0].source.document
@@ -294,6 +294,11 @@ async def test_deletions_wait_for_those_who_watch(client, corpus):
     watching.stream.close()
 
 
+async def _to_the_end(stream) -> None:
+    async for _ in stream:
+        pass
+
+
 async def test_who_does_not_acknowledge_is_cut_off(client, corpus):
     await add(client, corpus, FACTS)
     watching = Watching(client, corpus)
@@ -301,8 +306,7 @@ async def test_who_does_not_acknowledge_is_cut_off(client, corpus):
     receipt = await client.datastore.delete_documents(corpus=corpus.name, documents=["ada"])
     assert (receipt.watchers_acknowledged, receipt.watchers_broken) == (0, 1)
     with pytest.raises(Aborted) as broken:
-        while True:
-            await anext(watching.stream)
+        await asyncio.wait_for(_to_the_end(watching.stream), 10)
     assert broken.value.reason == Reason.WATCH_BROKEN
 
 
@@ -368,7 +372,7 @@ async def test_bad_documents_are_refused_one_by_one(client, corpus):
     errors = [refusal(answer) for answer in answers]
     assert [e and (type(e), e.reason) for e in errors] == [
         None,
-        (InvalidArgument, Reason.DOCUMENT_NOT_UTF8),
+        (InvalidArgument, Reason.DOCUMENT_ENCODING),
         (InvalidArgument, Reason.DOCUMENT_EMPTY),
         (InvalidArgument, Reason.INVALID_REQUEST),
         (InvalidArgument, Reason.INVALID_REQUEST),
@@ -407,13 +411,11 @@ END = {"end": {}}
 )
 async def test_streams_out_of_order_are_refused_after_what_came_before(client, corpus, parts, reason):
     good = [{"begin": {"document": "good"}}, {"chunk": b"text"}, END]
-    answers = []
     with pytest.raises(InvalidArgument) as refused:
-        async for answer in client.datastore.add_documents(sent(corpus, *good, *parts)):
-            answers.append(answer.document)
+        await _to_the_end(client.datastore.add_documents(sent(corpus, *good, *parts)))
     assert refused.value.reason == reason
     stat = await client.datastore.get_corpus(name=corpus.name)
-    assert stat.document_count == 1 or not answers
+    assert stat.document_count <= 1
 
 
 async def test_what_begin_announced_must_come(client, corpus):

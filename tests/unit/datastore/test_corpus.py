@@ -35,7 +35,7 @@ def texts(corpus: Corpus) -> dict[str, bytes]:
 
 def long_text(seed: int, words: int = 60) -> bytes:
     random = np.random.default_rng(seed)
-    return " ".join("w%x" % n for n in random.integers(0, 1 << 40, words)).encode()
+    return " ".join(f"w{n:x}" for n in random.integers(0, 1 << 40, words)).encode()
 
 
 @pytest.mark.parametrize("sealed", [False, True])

@@ -1,10 +1,17 @@
 """One contract for every place passage vectors are searched."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
+from services.datastore.builds import build, compact
+from services.datastore.catalogue import CorpusCatalogue
+from services.datastore.encoder import HashedWords
 from services.datastore.passage_index import FaissIndex, PassageIndex
 from services.datastore.qdrant_index import QdrantIndex
+from services.datastore.search import Mode, search
+from tests.unit.datastore.conftest import spec_for
 
 DIM = 16
 
@@ -15,16 +22,44 @@ def unit(count: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture(params=["faiss", "faiss-ivf", "qdrant"])
-def index(request, tmp_path) -> PassageIndex:
+def index(request, tmp_path) -> Iterator[PassageIndex]:
     if request.param == "qdrant":
         from qdrant_client import QdrantClient
 
         client = QdrantClient(path=str(tmp_path / "qdrant"))
         # Another partition of the same collection must not be seen.
         QdrantIndex(client, "passages", "another", DIM).add(np.arange(50), unit(50, 9))
-        request.addfinalizer(client.close)
-        return QdrantIndex(client, "passages", "tenant/corpus/segment", DIM)
-    return FaissIndex.empty(DIM, exact_below=100 if request.param == "faiss-ivf" else 10_000)
+        yield QdrantIndex(client, "passages", "tenant/corpus/segment", DIM)
+        client.close()
+    else:
+        yield FaissIndex.empty(DIM, exact_below=100 if request.param == "faiss-ivf" else 10_000)
+
+
+def test_a_corpus_can_have_its_vectors_in_qdrant(tokenizer, make, tmp_path):
+    from qdrant_client import QdrantClient
+
+    client = QdrantClient(path=str(tmp_path / "qdrant"))
+    catalogue = CorpusCatalogue(tmp_path / "corpora", qdrant=client)
+    corpus = catalogue.create("me", spec_for(tokenizer)).corpus
+    corpus.add([make(f"d{n}", b"the number %d stands here, alone" % n) for n in range(12)])
+    build(corpus, HashedWords())
+
+    def found() -> list[str]:
+        vector = HashedWords().encode(["number 7 stands"])[0]
+        return [h.place.document.head.document for h in search([corpus], "", [vector], 3, Mode.DENSE).hits]
+
+    assert "d7" in found()
+    corpus.delete(["d7"])
+    assert "d7" not in found()
+    corpus.add([make("more", b"another document")])
+    compact(corpus, HashedWords())
+    build(corpus, HashedWords())
+    assert "d7" not in found()
+    count = client.count("palimpsest-passages-128").count
+    assert count == sum(s.liveness.count for s in corpus.segments)
+    catalogue.delete("me", "c")
+    assert client.count("palimpsest-passages-128").count == 0
+    client.close()
 
 
 def test_nothing_is_in_an_empty_one(index):

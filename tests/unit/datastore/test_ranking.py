@@ -46,7 +46,9 @@ def plain_bm25(texts: list[str], query: str) -> list[float]:
     return found
 
 
-WORDS = st.lists(st.sampled_from("a bee sees the sea at dawn".split()), min_size=1, max_size=9).map(" ".join)
+WORDS = st.lists(
+    st.sampled_from(["a", "bee", "sees", "the", "sea", "at", "dawn"]), min_size=1, max_size=9
+).map(" ".join)
 
 
 @given(st.lists(WORDS, min_size=1, max_size=12), WORDS, st.integers(0, 12), st.data())

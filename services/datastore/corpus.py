@@ -11,9 +11,10 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from palimpsest.errors import Aborted, DataLoss, NotFound, Reason, Unavailable
 from services.datastore.documents import Document, Head, id_digest
@@ -363,6 +364,11 @@ class Corpus:
                 f"Another job has taken over {self.spec.corpus}; nothing was published. Start this one again.",
                 metadata={"fence": fence, "current": self.manifest.fence},
             )
+
+    def calibrated(self, values: Mapping[str, Any]) -> None:
+        """Keep what a calibration found. Jobs that rewrite segments meanwhile keep it too."""
+        with self.writing():
+            self._publish(replace(self.manifest, calibration=dict(values)))
 
     def _publish(self, change: Manifest) -> None:
         replace(change, epoch=self.epoch + 1).publish(self.folder)

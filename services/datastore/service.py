@@ -289,6 +289,14 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         await asyncio.to_thread(self._corpora.tokenizer, opened.corpus.spec)
         return await self._submit("datastore.warm_keys", opened, request)
 
+    async def Calibrate(
+        self, request: pb.CalibrateRequest, context: grpc.aio.ServicerContext
+    ) -> operations_pb2.Operation:
+        """Queue a calibration."""
+        opened = await self._open(request.corpus)
+        await asyncio.to_thread(self._corpora.tokenizer, opened.corpus.spec)
+        return await self._submit("datastore.calibrate", opened, request)
+
     async def Compact(
         self, request: pb.CompactRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
@@ -313,7 +321,10 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         }
         # Keys come and go without an epoch.
         is_keys = kind == "datastore.warm_keys"
-        on_gpu = is_keys and self._resources.settings.device.startswith("cuda")
+        on_gpu = kind in (
+            "datastore.warm_keys",
+            "datastore.calibrate",
+        ) and self._resources.settings.device.startswith("cuda")
         spec = JobSpec(
             kind=kind,
             request=request,

@@ -1,4 +1,4 @@
-"""The datastore room's jobs: sealing, merging, purging, and computing token keys."""
+"""The datastore room's jobs: sealing, merging, purging, computing token keys, calibrating."""
 
 from functools import lru_cache
 
@@ -12,6 +12,7 @@ from services.datastore.catalogue import Opened
 from services.datastore.keystore import KeyBlock
 from services.datastore.purge import purge
 from services.datastore.room import Corpora, mismatch
+from services.datastore.search import Mode, Searched
 from services.datastore.sessions import without_keys
 
 _PASSAGES_AT_ONCE = 8
@@ -71,6 +72,26 @@ def warm_keys(request: pb.WarmKeysRequest, job: JobContext) -> pb.WarmKeysResult
     result.key_bytes = opened.keys.size
     result.present = opened.keys.count() - result.computed
     return result
+
+
+@handler("datastore.calibrate", request=pb.CalibrateRequest, response=pb.Corpus)
+def calibrate(request: pb.CalibrateRequest, job: JobContext) -> pb.Corpus:
+    """Choose the mixture's parameters, and keep them in the manifest."""
+    from services.datastore.calibration import calibrate_corpus
+
+    corpora, opened = _open(request.corpus, job)
+    spec = opened.corpus.spec
+    job.progress.step(0, 0, "loading the model")
+    with worker_host(job).using(spec.model, job.progress) as hosted:
+        if hosted.record.fingerprint != spec.model_fingerprint:
+            raise mismatch(spec, hosted.record.fingerprint)
+
+        def search(query: str, k: int) -> Searched:
+            return corpora.search([opened], query, k, Mode.HYBRID, [])
+
+        found = calibrate_corpus(opened, search, hosted.engine, job.progress)
+    opened.corpus.calibrated(found.to_json())
+    return convert.corpus_message(opened)
 
 
 def _warm(

@@ -114,6 +114,11 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                 tokenizer = hosted.engine.model.tokenizer
                 ids = await loop.run_in_executor(self._threads, encode_text, tokenizer, request.text, "text")
             _check_score(request, len(ids))
+            if request.nest.corpora and request.nest.mode != pb.NestSettings.MODE_LM:
+                from services.decoding.mixed_scores import mixed_scores
+
+                connection = self._datastore.connection(context)
+                return await mixed_scores(request, ids, hosted, connection, self._writer(hosted))
             future = hosted.engine.submit_score(ids, request.top, request.skip_tokens)
             scores = await asyncio.wrap_future(future)
             tokens = logprob_messages(scores.tokens, self._writer(hosted))

@@ -119,6 +119,14 @@ def warm(session: Session, name: Name, wait: Wait = True) -> None:
 
 
 @command(app)
+def calibrate(session: Session, name: Name, wait: Wait = True) -> None:
+    """Choose how quoting weighs the corpus against its model, as a job; used by default from then on."""
+    with session.client() as client:
+        job = client.datastore.calibrate(corpus=named(name))
+        session.show(follow(job, f"Calibrating {named(name)}") if wait else client.jobs.get(job.name))
+
+
+@command(app)
 def compact(session: Session, name: Name, wait: Wait = True) -> None:
     """Merge small segments and leave out what was deleted, as a job."""
     with session.client() as client:

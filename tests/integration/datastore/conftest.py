@@ -74,6 +74,7 @@ def run(resources: WorkerResources) -> Callable[..., Any]:
     """``run("build_index", corpus)``: the job of an RPC, as a worker runs it."""
     kinds = {
         "build_index": (tasks.build_index, pb.BuildIndexRequest),
+        "calibrate": (tasks.calibrate, pb.CalibrateRequest),
         "compact": (tasks.compact_corpus, pb.CompactRequest),
         "purge": (tasks.purge_corpus, pb.PurgeRequest),
         "warm_keys": (tasks.warm_keys, pb.WarmKeysRequest),

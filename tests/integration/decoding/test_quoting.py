@@ -329,3 +329,19 @@ async def test_a_lost_datastore_ends_the_text_or_leaves_it_to_the_model(resource
         await decoding.stop()
         with contextlib.suppress(Exception):
             await library.stop()
+
+
+async def test_a_stored_text_is_likelier_where_it_may_be_quoted(client, corpus):
+    text = DOCUMENTS["fox"][:150]
+    scored = {}
+    for mode in ("LM", "KNN_LM", "NEST"):
+        nest = {**EAGER, "corpora": [corpus], "mode": mode}
+        scored[mode] = await client.decoding.score(model="tiny", text=text, skip_tokens=8, nest=nest)
+    plain = await client.decoding.score(model="tiny", text=text, skip_tokens=8)
+    assert scored["LM"].perplexity == plain.perplexity
+    assert scored["NEST"].perplexity < scored["KNN_LM"].perplexity < plain.perplexity
+    assert [t.id for t in scored["NEST"].tokens] == [t.id for t in plain.tokens]
+    with pytest.raises(InvalidArgument, match="scored in"):
+        await client.decoding.score(model="tiny", text=text, nest={"corpora": [corpus], "mode": "LOSSLESS"})
+    with pytest.raises(InvalidArgument, match="top"):
+        await client.decoding.score(model="tiny", text=text, top=2, nest={"corpora": [corpus]})

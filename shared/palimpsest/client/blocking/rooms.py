@@ -630,6 +630,19 @@ class DatastoreRoom(Room):
         """
         ...
 
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.Calibrate")
+    def calibrate(
+        self,
+        *,
+        corpus: str,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Job[datastore_pb2.Corpus]:
+        """Chooses how quoting weighs the corpus against its model, as a job: from stretches of its documents, each searched in
+        the others. It is used by default from then on. FAILED_PRECONDITION: too little text, or only one document.
+        """
+        ...
+
     @rpc("palimpsest.api.datastore.v1.DatastoreService.Compact")
     def compact(
         self,

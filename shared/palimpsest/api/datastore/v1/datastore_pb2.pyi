@@ -626,6 +626,14 @@ class WarmKeysResult(_message.Message):
     key_bytes: int
     def __init__(self, corpus: _Optional[str] = ..., computed: _Optional[int] = ..., present: _Optional[int] = ..., key_bytes: _Optional[int] = ...) -> None: ...
 
+class CalibrateRequest(_message.Message):
+    __slots__ = ("corpus", "request_id")
+    CORPUS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    corpus: str
+    request_id: str
+    def __init__(self, corpus: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
 class CompactRequest(_message.Message):
     __slots__ = ("corpus", "request_id")
     CORPUS_FIELD_NUMBER: _ClassVar[int]

@@ -115,6 +115,11 @@ class DatastoreServiceStub(object):
                 request_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.WarmKeysRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.Calibrate = channel.unary_unary(
+                '/palimpsest.api.datastore.v1.DatastoreService/Calibrate',
+                request_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.CalibrateRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.Compact = channel.unary_unary(
                 '/palimpsest.api.datastore.v1.DatastoreService/Compact',
                 request_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.CompactRequest.SerializeToString,
@@ -265,6 +270,14 @@ class DatastoreServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Calibrate(self, request, context):
+        """Chooses how quoting weighs the corpus against its model, as a job: from stretches of its documents, each searched in
+        the others. It is used by default from then on. FAILED_PRECONDITION: too little text, or only one document.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Compact(self, request, context):
         """Merges small segments, and writes those with many deleted documents again without them, as a job.
         """
@@ -361,6 +374,11 @@ def add_DatastoreServiceServicer_to_server(servicer, server):
             'WarmKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.WarmKeys,
                     request_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.WarmKeysRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'Calibrate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Calibrate,
+                    request_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.CalibrateRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'Compact': grpc.unary_unary_rpc_method_handler(
@@ -805,6 +823,33 @@ class DatastoreService(object):
             target,
             '/palimpsest.api.datastore.v1.DatastoreService/WarmKeys',
             palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.WarmKeysRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Calibrate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/palimpsest.api.datastore.v1.DatastoreService/Calibrate',
+            palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.CalibrateRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

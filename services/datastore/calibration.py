@@ -17,7 +17,7 @@ from services.datastore.keystore import KeyBlock
 from services.datastore.search import Hit, Searched
 from services.datastore.sessions import candidate_block
 
-SAMPLES, STRETCH, QUERY, SKIP = 24, 160, 48, 8
+SAMPLES, STRETCH, QUERY, SKIP = 14, 160, 48, 8
 PASSAGES = 8
 _LEAST = 60
 _NEIGHBOURS = 1024
@@ -27,7 +27,7 @@ Search = Callable[[str, int], Searched]
 
 
 def calibrate_corpus(opened: Opened, search: Search, engine: Engine, progress: Progress) -> Calibration:
-    """Sample up to 24 stretches of 160 tokens, search each with and without its own document, choose by likelihood.
+    """Sample up to 14 stretches of 160 tokens, search each with and without its own document, choose by likelihood.
 
     Costs two passes over each stretch, and the keys of the passages found, which are kept.
 
@@ -84,7 +84,8 @@ def _stretches(opened: Opened) -> Iterator[tuple[Document, int]]:
 
 def _text(document: Document, start: int, tokens: int) -> str:
     end = min(start + tokens, len(document.tokens))
-    return document.data[int(document.starts[start]) : int(document.starts[end])].decode(errors="ignore")
+    data = document.data[int(document.starts[start]) : int(document.starts[end])]  # bytes, or a view of a file
+    return bytes(data).decode(errors="ignore")
 
 
 def _others(hits: Sequence[Hit], document: Document) -> list[Hit]:

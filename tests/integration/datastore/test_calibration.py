@@ -39,6 +39,8 @@ async def test_what_was_found_is_kept_and_used(client, corpus, run):
     assert run("calibrate", corpus).calibration == found
     run("build_index", corpus)
     assert (await client.datastore.get_corpus(name=corpus.name)).calibration == found
+    assert run("calibrate", corpus).calibration.positions == found.positions
+    found = (await client.datastore.get_corpus(name=corpus.name)).calibration
     block = await client.datastore.session(
         corpora=[corpus.name], query="the quick brown fox", model_fingerprint=corpus.model_fingerprint
     )

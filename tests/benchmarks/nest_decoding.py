@@ -29,7 +29,9 @@ class Biographies:
     def __init__(self, bench: Bench, figures: Figures) -> None:
         self.bench, self.people = bench, people()
         self.corpus = bench.corpus("corpora/biographies", {p.name: p.text for p in self.people})
-        self.corpus.calibration, hurt = bench.calibrated(self.corpus, 8)
+        self.corpus.calibration, hurt = bench.calibrated(
+            self.corpus, [p.name for p in self.people[100:220:15]], PASSAGES, "Tell me a bio of {}."
+        )
         figures.figure("calibration of the biographies", str(self.corpus.calibration))
         figures.figure("the paper's literal values hurt", hurt)
 
@@ -96,7 +98,7 @@ def matched(bench: Bench, figures: Figures, bios: Biographies) -> None:
 
 def irrelevant(bench: Bench, figures: Figures, bios: Biographies) -> None:
     corpus = bench.corpus("corpora/manual", manual())
-    corpus.calibration, _ = bench.calibrated(corpus, 6)
+    corpus.calibration, _ = bench.calibrated(corpus, list(corpus.documents)[4::13], PASSAGES)
     figures.figure("calibration of the manual", str(corpus.calibration))
     asked = bios.people[:4]
     pairs = [(bios.request(p, None), bios.request(p, Settings(), TOKENS, corpus)) for p in asked]

@@ -27,6 +27,9 @@ from palimpsest.nest.states import Sample, submit_states
 from tests.benchmarks.decode import sample_model
 from tests.benchmarks.nest_corpus import Corpus
 
+PREFIX = 48
+"""Tokens of a text that passages are retrieved for."""
+
 
 @dataclass
 class Run:
@@ -117,27 +120,27 @@ class Bench:
         )
 
     def calibrated(
-        self, corpus: Corpus, samples: int, passages: int = 8, tokens: int = 160
+        self, corpus: Corpus, titles: Sequence[str], passages: int = 8, question: str = "", tokens: int = 160
     ) -> tuple[Calibration, bool]:
-        """Calibrate a corpus on some of its documents, never searched in their own passages but for the prior.
+        """Calibrate a corpus on some of its documents, searched without their own passages and with them.
 
         Returns
         -------
         tuple
             The point, and whether the paper's literal values would have hurt.
         """
-        titles = [t for t in corpus.documents if len(corpus.ids[t]) > 60]
-        titles = titles[:: max(1, len(titles) // samples)][:samples]
         out, within = [], []
         for title in titles:
-            ids = corpus.ids[title][:tokens]
-            query = self.tokenizer.decode(ids[:48])
+            # As it is used: as the answer to a question, or going on from a text's first words.
+            query = question.format(title) or self.tokenizer.decode(corpus.ids[title][:PREFIX])
+            before = self.chat(query) if question else []
+            ids, skip = [*before, *corpus.ids[title][:tokens]], len(before) + 4 if question else PREFIX
             others = grams(i for t, i in corpus.ids.items() if t != title)
             for sample, allowed in ((out, False), (within, True)):
                 found = corpus.retrieve(query, passages, lambda p, a=allowed, t=title: a or p.document != t)
                 block, _ = corpus.candidates(found, self.engine)
                 known = np.ones(len(ids), dtype=bool) if allowed else seen_in(ids, others)
-                sample.append(Sample(ids, block, 8, known))
+                sample.append(Sample(ids, block, skip, known))
         states, own = (submit_states(self.engine, s, 1024).result() for s in (out, within))
         return calibrate(states, own, "sample"), hurts(states, PAPER)
 

@@ -79,24 +79,24 @@ class Corpus:
         return pieces
 
     @property
-    def _file(self) -> Path | None:
+    def file(self) -> Path | None:
         """Where an earlier run's keys are, if they are to be kept: they are most of a run's time."""
         folder = os.environ.get("PALIMPSEST_BENCH_KEYS")
         return Path(folder) / f"{self.name.replace('/', '-')}-{len(self.pieces)}.npz" if folder else None
 
     def _kept(self) -> dict[int, Keys]:
-        if self._file is None or not self._file.exists():
+        if self.file is None or not self.file.exists():
             return {}
-        with np.load(self._file) as data:
+        with np.load(self.file) as data:
             numbers = {int(name.split("-")[1]) for name in data.files}
             return {n: Keys(*(data[f"{part}-{n}"] for part in ("keys", "scales", "norms"))) for n in numbers}
 
     def _keep(self) -> None:
-        if self._file is not None:
+        if self.file is not None:
             parts = {
                 f"{p}-{n}": getattr(k, p) for n, k in self.keys.items() for p in ("keys", "scales", "norms")
             }
-            np.savez(self._file, **parts)
+            np.savez(self.file, **parts)
 
     def _index(self) -> None:
         self._words = [
@@ -128,8 +128,10 @@ class Corpus:
         ]
         return [(n, float(scores[n])) for n in order[:count]]
 
-    def candidates(self, found: Sequence[tuple[int, float]], engine: Engine) -> tuple[Candidates, float]:
-        """The block of some passages, and the seconds that computing missing keys took."""
+    def candidates(
+        self, found: Sequence[tuple[int, float]], engine: Engine | None
+    ) -> tuple[Candidates, float]:
+        """The block of some passages, and the seconds that computing missing keys took; no keys without an engine."""
         pieces = [self.pieces[n] for n, _ in found]
         passages = [replace(p.passage, score=score) for p, (_, score) in zip(pieces, found, strict=True)]
         block = Candidates.without_keys(
@@ -139,6 +141,8 @@ class Corpus:
             [p.left for p in pieces],
             self.size,
         )
+        if engine is None:
+            return block, 0.0
         began = time.perf_counter()
         lacking = [n for n, _ in found if n not in self.keys]
         if lacking:

@@ -1,5 +1,7 @@
 """The sample model's engine as the quoting benchmarks use it, and what one generation came to."""
 
+import json
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -26,6 +28,9 @@ from palimpsest.nest.calibration import calibrate, grams, hurts, seen_in
 from palimpsest.nest.states import Sample, submit_states
 from tests.benchmarks.decode import sample_model
 from tests.benchmarks.nest_corpus import Corpus
+
+PREFIX = 48
+"""Tokens of a text that passages are retrieved for."""
 
 
 @dataclass
@@ -70,7 +75,8 @@ class Run:
 class Bench:
     """One engine, one thread."""
 
-    def __init__(self, dtype: str = "auto") -> None:
+    def __init__(self) -> None:
+        dtype = os.environ.get("PALIMPSEST_BENCH_DTYPE", "auto")
         self.engine = Engine(load_model(sample_model(), "cpu", dtype, 1, 512 << 20))
         self.model = self.engine.model
         self.tokenizer = self.model.tokenizer
@@ -117,29 +123,36 @@ class Bench:
         )
 
     def calibrated(
-        self, corpus: Corpus, samples: int, passages: int = 8, tokens: int = 160
+        self, corpus: Corpus, titles: Sequence[str], passages: int = 8, question: str = "", tokens: int = 160
     ) -> tuple[Calibration, bool]:
-        """Calibrate a corpus on some of its documents, never searched in their own passages but for the prior.
+        """Calibrate a corpus on some of its documents, searched without their own passages and with them.
 
         Returns
         -------
         tuple
             The point, and whether the paper's literal values would have hurt.
         """
-        titles = [t for t in corpus.documents if len(corpus.ids[t]) > 60]
-        titles = titles[:: max(1, len(titles) // samples)][:samples]
+        kept = corpus.file.with_suffix(".json") if corpus.file is not None else None
+        if kept is not None and kept.exists():
+            fields, hurt = json.loads(kept.read_text())
+            return Calibration.from_json(fields), hurt
         out, within = [], []
         for title in titles:
-            ids = corpus.ids[title][:tokens]
-            query = self.tokenizer.decode(ids[:48])
+            # As it is used: as the answer to a question, or going on from a text's first words.
+            query = question.format(title) or self.tokenizer.decode(corpus.ids[title][:PREFIX])
+            before = self.chat(query) if question else []
+            ids, skip = [*before, *corpus.ids[title][:tokens]], len(before) + 4 if question else PREFIX
             others = grams(i for t, i in corpus.ids.items() if t != title)
             for sample, allowed in ((out, False), (within, True)):
                 found = corpus.retrieve(query, passages, lambda p, a=allowed, t=title: a or p.document != t)
                 block, _ = corpus.candidates(found, self.engine)
                 known = np.ones(len(ids), dtype=bool) if allowed else seen_in(ids, others)
-                sample.append(Sample(ids, block, 8, known))
+                sample.append(Sample(ids, block, skip, known))
         states, own = (submit_states(self.engine, s, 1024).result() for s in (out, within))
-        return calibrate(states, own, "sample"), hurts(states, PAPER)
+        point, hurt = calibrate(states, own, "sample"), hurts(states, PAPER)
+        if kept is not None:
+            kept.write_text(json.dumps([point.to_json(), hurt]))
+        return point, hurt
 
     def close(self) -> None:
         self.engine.close()

@@ -5,8 +5,8 @@ differ in how far apart they are. So positions are sampled from the corpus's doc
 *other* documents, and the grid point with the lowest negative log-likelihood is taken, provided that it does no harm
 where the store has nothing to offer: positions whose last six tokens are not in it.
 
-The passage prior cannot be seen that way, as the right document is never there. It is chosen on a second sample, in
-which it is.
+What the passage prior is good for cannot be seen that way, as the right document is never there. So there may be a
+second sample, in which it is; the losses of both count alike.
 """
 
 import math
@@ -27,6 +27,9 @@ BETA = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)
 
 CONTEXT = 6
 """Tokens before a position that must be in the store for it to be seen before."""
+
+LEAST_KEYS = 8
+"""As in :mod:`palimpsest.nest.mixture`, which needs torch."""
 
 LEAST_POSITIONS = 64
 
@@ -89,14 +92,13 @@ def ratios(states: States, r: int) -> np.ndarray:
     counts = np.isfinite(distances).sum(axis=1)
     last = distances[np.arange(len(distances)), np.maximum(counts - 1, 0)]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where((counts >= 8) & (last > 0), distances[:, 0] / last, 1.0)
+        return np.where((counts >= LEAST_KEYS) & (last > 0), distances[:, 0] / last, 1.0)
 
 
 def losses(states: States, point: Calibration) -> np.ndarray:
     """Negative log-likelihood (nats) of the token that came at each position: float64 [N]."""
-    ratio, few = ratios(states, point.r), np.isfinite(states.distances).sum(axis=1) < 8
     knn = knn_log_probability(states, point.mu, point.beta, point.r)
-    return _mixed(states, ratio, knn, few, point.alpha, point.tau)
+    return _mixed(states, ratios(states, point.r), knn, _few(states), point.alpha, point.tau)
 
 
 def _mixed(
@@ -125,7 +127,7 @@ def calibrate(
     states
         Positions searched in other documents' passages.
     within
-        Positions searched with their own document among the passages, for the passage prior; None for no prior.
+        Positions searched with their own document among the passages; None if there are none, and then no prior.
     model
         Fingerprint of the model.
     mu, alpha, tau, r, beta
@@ -148,33 +150,31 @@ def calibrate(
             f"Only {len(states.lm)} positions could be sampled; calibrating takes {LEAST_POSITIONS} at least. Add "
             "documents, or longer ones.",
         )
-    few = np.isfinite(states.distances).sum(axis=1) < 8
-    alphas, taus, best = list(alpha), list(tau), None
-    for neighbours in r:
-        ratio = ratios(states, neighbours)
-        for temperature in mu:
-            knn = knn_log_probability(states, temperature, 0.0, neighbours)
-            for turn, width in product(alphas, taus):
-                loss = _mixed(states, ratio, knn, few, turn, width)
-                point = Calibration(temperature, turn, width, neighbours)
-                rank = _rank(states, loss)
-                if best is None or rank < best[0]:
-                    best = (rank, point)
-    assert best is not None
-    point = best[1]
-    if within is not None and len(within.lm):
-        allowed = best[0][0]
-        priors = [replace(point, beta=b) for b in beta]
-        fine = [p for p in priors if _rank(states, losses(states, p))[0] <= allowed + 1e-9] or [point]
-        point = min(fine, key=lambda p: float(losses(within, p).mean()))
+    samples = [states] if within is None or not len(within.lm) else [states, within]
+    priors = [0.0] if len(samples) == 1 else list(beta)
+    turns, best, point = list(product(alpha, tau)), None, Calibration()
+    for neighbours, temperature, prior in product(list(r), list(mu), priors):
+        found = [
+            (s, ratios(s, neighbours), knn_log_probability(s, temperature, prior, neighbours), _few(s))
+            for s in samples
+        ]
+        for turn, width in turns:
+            each = [_mixed(*sample, turn, width) for sample in found]
+            rank = (_harm(states, each[0]), sum(float(loss.mean()) for loss in each))
+            if best is None or rank < best:
+                best, point = rank, Calibration(temperature, turn, width, neighbours, prior)
     return measured(states, point, model)
 
 
-def _rank(states: States, loss: np.ndarray) -> tuple[float, float]:
-    """First the mean harm to novel positions, beyond what is allowed; then the mean loss."""
+def _harm(states: States, loss: np.ndarray) -> float:
+    """Mean harm to novel positions, beyond what is allowed."""
     novel = ~states.seen
-    harm = float((loss + states.lm)[novel].mean()) if novel.any() else 0.0
-    return max(0.0, harm - HARM), float(loss.mean())
+    return max(0.0, float((loss + states.lm)[novel].mean()) - HARM) if novel.any() else 0.0
+
+
+def _few(states: States) -> np.ndarray:
+    """Positions with too few neighbours, where the model is on its own: bool [N]."""
+    return np.isfinite(states.distances).sum(axis=1) < LEAST_KEYS
 
 
 def measured(states: States, point: Calibration, model: str = "") -> Calibration:

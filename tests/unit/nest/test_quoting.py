@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from palimpsest.errors import FailedPrecondition, InvalidArgument
 from palimpsest.inference import Delta, Finish, Finished, Request, Sampling, Span, SpanKind
 from palimpsest.nest import Candidates, Mode, Settings
 from palimpsest.nest.keys import fill, missing, passage_keys, passages_of
@@ -319,3 +320,50 @@ def test_models_of_any_shape_quote(tiny_model):
     assert result.ids() == expected.ids()
     check_spans(result, block)
     engine.close()
+
+
+def test_candidates_of_another_model_are_refused(make_engine):
+    engine = make_engine()
+    ids = prompts(engine.model)[0]
+    for block, match in (
+        (block_of([[5, 6, 7] * 9], size=32), "32 elements"),
+        (block_of([[5, 6, 347] * 9], size=64), "vocabulary"),
+    ):
+        with pytest.raises(InvalidArgument, match=match):
+            engine.submit(nest(block, EAGER, ids), lambda _: None)
+    with pytest.raises(InvalidArgument) as caught:
+        engine.submit(nest(candidates(engine.model), Settings(gamma=2.0), ids), lambda _: None)
+    assert caught.value.violations[0].field == "nest.gamma"
+
+
+def test_models_that_cannot_take_back_are_refused(tiny_model, tmp_path):
+    from transformers import AutoModelForCausalLM, MistralConfig
+
+    from palimpsest.inference import Engine, load_model
+
+    config = MistralConfig(
+        vocab_size=347, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, sliding_window=16, eos_token_id=2,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    for file in tiny_model.glob("tokenizer*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    engine = Engine(load_model(tmp_path, "cpu", "float32", threads=1, cache_bytes=8 << 20))
+    with pytest.raises(FailedPrecondition):
+        engine.submit(nest(block_of([[5, 6, 7] * 9]), EAGER, [1, 2]), lambda _: None)
+    assert run(engine, greedy([1, 2], 5))[0].ids()
+    engine.close()
+
+
+def test_what_is_said_does_not_depend_on_the_length_of_proposals(make_engine):
+    engine = make_engine()
+    block = candidates(engine.model)
+    for ids in prompts(engine.model):
+        for sampling in (Sampling(), Sampling(0.9, seed=4)):
+            told = [
+                run(engine, nest(block, dataclasses.replace(EAGER, draft=n), ids, 50, sampling=sampling))[0]
+                for n in (1, 3, 64)
+            ]
+            assert told[0].ids() == told[1].ids() == told[2].ids()
+            ranges = [[(s.kind, s.byte_start, s.byte_end, s.sources) for s in spans(t, None)] for t in told]
+            assert ranges[0] == ranges[1] == ranges[2]

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from palimpsest.errors import Aborted, DataLoss, NotFound, Reason, Unavailable
 from services.datastore.documents import Document, Head, id_digest
 from services.datastore.files import damaged
@@ -24,7 +26,7 @@ from services.datastore.manifest import CorpusSpec, Manifest, stamp
 from services.datastore.memtable import Memtable
 from services.datastore.segment import Segment, SegmentFiles
 from services.datastore.views import Added, Found, Gone, Part, View
-from services.datastore.wal import Kind, Record, read_tombstone, tombstone
+from services.datastore.wal import Kind, Record, read_tombstone, read_vectors, tombstone, vectors_record
 
 LOCK = "LOCK"
 _LOCK_SECONDS = 20.0
@@ -158,6 +160,9 @@ class Corpus:
             logged.killed.append(killed)
             self._end(killed)
             return
+        if record.kind is Kind.VECTORS:
+            self._embed(*read_vectors(record))
+            return
         document = Document.from_bytes(record.payload)
         digest, version = document.head.id_digest, document.head.version
         if version > 1:
@@ -167,6 +172,12 @@ class Corpus:
         row = logged.memtable.add(document)
         if version <= self._gone.get(digest, 0):
             logged.memtable.kill(row)  # its deletion was read before it, from the second copy
+
+    def _embed(self, digest: bytes, version: int, vectors: np.ndarray) -> None:
+        for logged in self._logs:
+            for row, head in logged.memtable.find(digest):
+                if head.version == version and logged.memtable.docs[row].passages == len(vectors):
+                    logged.memtable.embed(row, vectors)
 
     def _end(self, killed: Killed) -> None:
         if killed.for_good:
@@ -319,6 +330,25 @@ class Corpus:
                     answer[document] = Gone(epoch, document, found.head.version)
             self._log(records, records)
             return answer
+
+    def without_vectors(self, passages: int, longest: int) -> list[Document]:
+        """Some documents outside segments that have no vectors: of about so many passages, and none longer."""
+        with self.lock:
+            self.refresh()
+            for logged in self._logs:
+                rows = logged.memtable.without_vectors(passages, longest)
+                if rows:
+                    return [logged.memtable.docs[row] for row in rows]
+        return []
+
+    def put_vectors(self, documents: Sequence[Document], vectors: Sequence[np.ndarray]) -> None:
+        """Keep vectors that were computed since their documents were added; those sealed meanwhile have theirs."""
+        with self.writing():
+            records = [
+                vectors_record(self.epoch + n, document.head.id_digest, document.head.version, each)
+                for n, (document, each) in enumerate(zip(documents, vectors, strict=True), 1)
+            ]
+            self._log(records, [])
 
     def _log(self, records: list[Record], tombs: list[Record]) -> None:
         logged = self._logs[-1]

@@ -22,6 +22,7 @@ from services.datastore.builds import build, compact
 from services.datastore.corpus import Corpus
 from services.datastore.documents import Document, characters_before
 from services.datastore.encoder import HashedWords
+from services.datastore.ingest import embed_some
 from services.datastore.keystore import KeyBlock, KeyStore
 from services.datastore.purge import purge
 from services.datastore.segment import Segment
@@ -355,6 +356,29 @@ def test_suffixes_are_found_in_live_documents_only(corpus, make):
     length, found = part.suffix(np.asarray(context), 1, 32, 10)
     assert all(part.head(row).document == "b" for row, _ in found)
     assert length < min(32, len(context))
+
+
+def test_vectors_that_come_later_are_kept(corpus, make):
+    corpus.add([make(f"d{n}", long_text(n), vectors=False) for n in range(4)])
+    other = Corpus(corpus.folder)
+    assert not [p for p in other.view().parts if len(p.dense(np.ones(128, np.float32), 9)[0])]
+    corpus.delete(["d3"])
+    while embed_some(corpus, ENCODER):
+        pass
+    for each in (corpus, other, Corpus(corpus.folder)):
+        (part,) = [p for p in each.view().parts if p.entries]
+        vector = ENCODER.encode([each.find("d1").document.embedded_text(0)])[0]
+        entries, scores = part.dense(vector, 1000)
+        assert part.owners(int(entries[0])) == [(1, 0)]
+        assert scores[0] == pytest.approx(1, abs=1e-2)
+        assert len(entries) == part.liveness.count
+        assert not each.without_vectors(100, 100)
+
+    class Never(HashedWords):
+        def encode(self, texts, check=None):
+            raise AssertionError("these have vectors")
+
+    build(corpus, Never())
 
 
 def test_builds_split_and_embed(corpus, make, monkeypatch):

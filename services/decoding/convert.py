@@ -6,7 +6,7 @@ from typing import Any
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.hosting import encode_chat, encode_text
-from palimpsest.inference import Choice, Delta, Finish, Finished, Request, Sampling, Started
+from palimpsest.inference import Choice, Delta, Finish, Finished, Request, Sampling, Started, TokenBytes
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -56,42 +56,6 @@ def request_of(message: pb.GenerateRequest, tokenizer: Any) -> Request:
         logprobs=None if logprobs < 0 else logprobs,
         ignore_eos=message.ignore_eos,
     )
-
-
-class TokenBytes:
-    """Bytes of single tokens, as the tokenizer writes them; remembered, as text repeats itself."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._known: dict[int, bytes] = {}
-        self._byte_level = _byte_alphabet()
-
-    def __call__(self, token: int) -> bytes:
-        """The token's bytes; part of a character for some."""
-        found = self._known.get(token)
-        if found is None:
-            found = self._known[token] = self._find(token)
-        return found
-
-    def _find(self, token: int) -> bytes:
-        piece = self._tokenizer.convert_ids_to_tokens(token)
-        if piece is None:
-            return b""
-        text = self._tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        if piece.startswith("<0x") and len(piece) == 6 and piece.endswith(">"):
-            return bytes([int(piece[3:5], 16)])
-        if "\ufffd" in text and all(c in self._byte_level for c in piece):
-            return bytes(self._byte_level[c] for c in piece)
-        if piece.startswith("\u2581") and not text.startswith(" "):
-            text = " " + text
-        return text.encode()
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """The character that stands for each byte in byte-level vocabularies."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    shifted = [b for b in range(256) if b not in plain]
-    return {chr(b): b for b in plain} | {chr(256 + n): b for n, b in enumerate(shifted)}
 
 
 def logprob_messages(choices: Sequence[Choice], write: TokenBytes) -> list[pb.TokenLogprob]:

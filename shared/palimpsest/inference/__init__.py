@@ -5,9 +5,11 @@ from palimpsest.inference.forward import Cache, Output, Rows
 from palimpsest.inference.handle import Handle
 from palimpsest.inference.model import LanguageModel, load_model
 from palimpsest.inference.past import How, Past
+from palimpsest.inference.quotes import QuotingStats, Source, Span, SpanKind, SpanRevoked
 from palimpsest.inference.requests import Delta, Event, Failed, Finish, Finished, PastReady, Request, Started
 from palimpsest.inference.sampling import Choice, Sampling
 from palimpsest.inference.scoring import Scores, score
+from palimpsest.inference.token_bytes import TokenBytes
 
 __all__ = [
     "Cache",
@@ -24,11 +26,17 @@ __all__ = [
     "Output",
     "Past",
     "PastReady",
+    "QuotingStats",
     "Request",
     "Rows",
     "Sampling",
     "Scores",
+    "Source",
+    "Span",
+    "SpanKind",
+    "SpanRevoked",
     "Started",
+    "TokenBytes",
     "load_model",
     "score",
 ]

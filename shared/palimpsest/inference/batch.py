@@ -1,5 +1,6 @@
 """The requests an engine works on: their prompts, their sequences, and the step that moves all of them on."""
 
+import time
 from dataclasses import dataclass
 
 from palimpsest.inference.blocks import BLOCK, PagedCache
@@ -9,7 +10,7 @@ from palimpsest.inference.joining import Joining
 from palimpsest.inference.limits import CacheBudget
 from palimpsest.inference.model import LanguageModel
 from palimpsest.inference.requests import PastReady, Started
-from palimpsest.inference.sequence import Running
+from palimpsest.inference.sequence import Running, Step
 from palimpsest.inference.speed import PrefillSpeed, timed
 
 PROMPT_ROWS = 256
@@ -95,24 +96,31 @@ class Batch:
         return bool(over)
 
     def step(self) -> bool:
-        """One token of every sequence and a piece of the prompts; returns whether there was anything to do."""
+        """What every sequence reads next and a piece of the prompts; returns whether there was anything to do."""
         sequences = [s for handle in self.active for s in handle.sequences]
         took = self._take_arrival()
         prompts = self._prompt_pieces()
-        rows = [Rows(s.cache, [s.next_id]) for s in sequences] + [row for _, row in prompts]
+        rows = [s.feed() for s in sequences] + [row for _, row in prompts]
         if not rows:
             return took
+        began = time.perf_counter()
         outputs = self._forward(rows, alone=not sequences)
+        step = Step(sum(row.count for row in rows), time.perf_counter() - began)
         self.counters.decode_steps += bool(sequences)
-        by_sequence = {id(s): o.logits[0] for s, o in zip(sequences, outputs, strict=False)}
+        by_sequence = {id(s): o for s, o in zip(sequences, outputs, strict=False)}
         for handle in self.active:
             for sequence in handle.sequences:
-                handle.events += sequence.accept(by_sequence[id(sequence)])
-            self.counters.generated_tokens += len(handle.sequences)
+                self._take(handle, sequence, by_sequence[id(sequence)], step)
         for (handle, row), output in zip(prompts, outputs[len(sequences) :], strict=True):
-            self._after_prompt(handle, row, output.logits)
+            self._after_prompt(handle, row, output, step)
         self._deliver()
         return True
+
+    def _take(self, handle: Handle, sequence: Running, output: Output, step: Step) -> None:
+        """Let one sequence go on."""
+        before = sequence.generated
+        handle.events += sequence.take(output, step)
+        self.counters.generated_tokens += sequence.generated - before
 
     def _forward(self, rows: list[Rows], alone: bool) -> list[Output]:
         """Run the step; a prompt that nothing ran beside says how fast prefilling is."""
@@ -125,7 +133,7 @@ class Batch:
 
     def _release(self, handle: Handle) -> None:
         for sequence in handle.sequences:
-            sequence.cache.release()
+            sequence.release()
         handle.sequences.clear()
         if handle.cache is not None:
             handle.cache.release()
@@ -172,12 +180,14 @@ class Batch:
                 handle.joining.begin()
             last = cache.length + count == len(ids)
             piece = ids[cache.length : cache.length + count]
-            chosen.append((handle, Rows(cache, piece, logits="last" if last else "none")))
+            drafting = handle.request.drafting
+            keys = drafting.keys if drafting is not None and last else "none"
+            chosen.append((handle, Rows(cache, piece, logits="last" if last else "none", keys=keys)))
             coming.update(handle.keys[cache.length // BLOCK : (cache.length + count) // BLOCK])
             left -= count
         return chosen
 
-    def _after_prompt(self, handle: Handle, row: Rows, logits: object) -> None:
+    def _after_prompt(self, handle: Handle, row: Rows, output: Output, step: Step) -> None:
         self.counters.prefill_tokens += row.count
         cache, request = handle.cache, handle.request
         assert cache is not None
@@ -192,14 +202,13 @@ class Batch:
         handle.events.append(Started(len(request.ids), handle.shared))
         self.prompts.remove(handle)
         self.active.append(handle)
-        model = self.model
+        start = Running if request.drafting is None else request.drafting.start
         for index in range(request.n):
             own = cache if index == request.n - 1 else cache.branch()
-            sequence = Running(request, index, own, model.tokenizer, model.eos_ids)
+            sequence = start(request, index, own, self.model)
             handle.sequences.append(sequence)
-            handle.events += sequence.accept(logits[0])  # type: ignore[index]
+            self._take(handle, sequence, output, step)
         handle.cache = None
-        self.counters.generated_tokens += request.n
 
     def _tell_of_past(self, handle: Handle) -> None:
         """Say that all of a request's past is there, once."""
@@ -212,7 +221,7 @@ class Batch:
     def _deliver(self) -> None:
         for handle in list(self.active):
             for sequence in [s for s in handle.sequences if s.done]:
-                sequence.cache.release()
+                sequence.release()
                 handle.sequences.remove(sequence)
             events, handle.events = handle.events, []
             if not handle.sequences:

@@ -1,7 +1,7 @@
 """The engine: one thread that owns a model and decodes many requests in one batch.
 
-Requests join and leave between steps. A step takes one token of every running sequence, and a piece of the first
-waiting prompt, so that a long prompt does not hold up running streams.
+Requests join and leave between steps. A step reads the next tokens of every running sequence, one of most, and a
+piece of the first waiting prompt, so that a long prompt does not hold up running streams.
 
 Memory: a request is admitted only if the cache can hold all its sequences at their full length, so nothing is ever
 preempted. Blocks that it shares with others are counted for each, which errs on the safe side.

@@ -25,13 +25,19 @@ _I32 = ir.IntType(32)
 _F32 = ir.FloatType()
 _VEC = ir.VectorType(_F32, LANES)
 _VECI = ir.VectorType(_I32, LANES)
-_VECH = ir.VectorType(ir.IntType(16), LANES)
 
 TILES = ((1, 1), (4, 2), (6, 4), (3, 8))
-"""(weight rows, activation rows) of the register tiles; at most 24 accumulators of 32 registers."""
+"""(weight rows, activation rows) of the register tiles: as many as 32 registers of 16 lanes hold."""
 
 CHUNK = 48
 """Weight rows are dealt to threads in multiples of this: of every tile height, and of :data:`LANES`."""
+
+_FEATURES = llvmlite.binding.get_host_cpu_features()
+_REGISTER = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx") else 4
+"""float32 lanes of one register."""
+
+_MOST_SUMS = 12 if _FEATURES.get("avx") and not _FEATURES.get("avx512f") else 24
+"""Registers that may hold sums: of 16 where vectors are AVX's, of 32 elsewhere."""
 
 _X86 = llvmlite.binding.get_default_triple().startswith(("x86_64", "i686"))
 
@@ -70,12 +76,13 @@ def _fma(b, x, y, z):
     return _call(b, f"llvm.fma.v{LANES}f32", x, y, z)
 
 
-def _widen(b, address, half: bool):
-    """LANES weights at an address as float32; bfloat16 is the upper half of a float32."""
+def _widen(b, address, half: bool, lanes: int = LANES):
+    """Weights at an address as float32; bfloat16 is the upper half of a float32."""
+    kind, whole = ir.VectorType(_F32, lanes), ir.VectorType(_I32, lanes)
     if not half:
-        return _load(b, address, _VEC, 4)
-    bits = b.zext(_load(b, address, _VECH, 2), _VECI)
-    return b.bitcast(b.shl(bits, _integers(16)), _VEC)
+        return _load(b, address, kind, 4)
+    bits = b.zext(_load(b, address, ir.VectorType(ir.IntType(16), lanes), 2), whole)
+    return b.bitcast(b.shl(bits, ir.Constant(whole, [16] * lanes)), kind)
 
 
 def _prefetch(b, address):
@@ -116,25 +123,63 @@ def _reduce(b, vectors):
     return [scalars[n] for n in range(count)]
 
 
-def _tile(b, half, rows, columns, w, w_stride, x, x_stride, y, y_stride, k, add):
-    """y[column, row] (+)= sum over k of w[row] * x[column], for one register tile."""
-    width = 2 if half else 4
-    zero = _constant(0)
-    sums = [cgutils.alloca_once_value(b, zero) for _ in range(rows * columns)]
+def _sum(b, half, part, weights, activations, k, prefetch):
+    """The sums of some (row, column) pairs of a tile over k: {pair: vector}."""
+    (w, w_stride, rows), (x, x_stride) = weights, activations
+    strip = LANES if len(part) * LANES // _REGISTER <= _MOST_SUMS else _REGISTER
+    kind, joined = ir.VectorType(_F32, strip), {pair: [] for pair in part}
     next_tile = b.mul(w_stride, ir.Constant(_I64, rows))
-    with cgutils.for_range_slice(b, ir.Constant(_I64, 0), k, ir.Constant(_I64, LANES), inc=True) as (i, _):
-        w_at = b.add(w, b.mul(i, ir.Constant(_I64, width)))
-        x_at = b.add(x, b.mul(i, ir.Constant(_I64, 4)))
-        w_rows = [b.add(w_at, b.mul(w_stride, ir.Constant(_I64, r))) for r in range(rows)]
-        for address in w_rows:
-            _prefetch(b, b.add(address, next_tile))
-        weights = [_widen(b, address, half) for address in w_rows]
-        for c in range(columns):
-            value = _load(b, b.add(x_at, b.mul(x_stride, ir.Constant(_I64, c))), _VEC, 4)
-            for r in range(rows):
-                slot = sums[c * rows + r]
-                b.store(_fma(b, weights[r], value, b.load(slot)), slot)
-    totals = _reduce(b, [b.load(slot) for slot in sums])
+    for offset in range(0, LANES, strip):
+        zero = ir.Constant(kind, [0.0] * strip)
+        slots = {pair: cgutils.alloca_once_value(b, zero) for pair in part}
+        with cgutils.for_range_slice(b, ir.Constant(_I64, 0), k, ir.Constant(_I64, LANES), inc=True) as (
+            i,
+            _,
+        ):
+            at = b.add(i, ir.Constant(_I64, offset))
+            w_at = b.add(w, b.mul(at, ir.Constant(_I64, 2 if half else 4)))
+            x_at = b.add(x, b.mul(at, ir.Constant(_I64, 4)))
+            w_rows = {r: b.add(w_at, b.mul(w_stride, ir.Constant(_I64, r))) for r, _ in part}
+            if prefetch and offset == 0:
+                for address in w_rows.values():
+                    _prefetch(b, b.add(address, next_tile))
+            values = {r: _widen(b, address, half, strip) for r, address in w_rows.items()}
+            for c in sorted({c for _, c in part}):
+                value = _load(b, b.add(x_at, b.mul(x_stride, ir.Constant(_I64, c))), kind, 4)
+                for r in values:
+                    slot = slots[r, c]
+                    b.store(_call(b, f"llvm.fma.v{strip}f32", values[r], value, b.load(slot)), slot)
+        for pair, slot in slots.items():
+            joined[pair].append(b.load(slot))
+    return {pair: _join(b, strips, strip) for pair, strips in joined.items()}
+
+
+def _join(b, strips, strip):
+    """One vector of :data:`LANES` from strips of it."""
+    while len(strips) > 1:
+        places = ir.Constant(ir.VectorType(_I32, 2 * strip), list(range(2 * strip)))
+        strips = [
+            b.shuffle_vector(low, high, places) for low, high in zip(strips[::2], strips[1::2], strict=True)
+        ]
+        strip *= 2
+    return strips[0]
+
+
+def _tile(b, half, rows, columns, w, w_stride, x, x_stride, y, y_stride, k, add):
+    """y[column, row] (+)= sum over k of w[row] * x[column], for one register tile.
+
+    Where the processor's registers do not hold all the sums at once, parts of the tile are summed after each other,
+    and strips of the lanes. Every lane of a sum sees the same chain of operations either way.
+    """
+    sums = {}
+    high, wide = min(rows, 3) if rows * columns > _MOST_SUMS else rows, columns
+    while high * wide > _MOST_SUMS:
+        wide //= 2
+    for top in range(0, rows, high):
+        for left in range(0, columns, wide):
+            part = [(r, c) for c in range(left, left + wide) for r in range(top, top + high)]
+            sums |= _sum(b, half, part, (w, w_stride, rows), (x, x_stride), k, prefetch=left == 0)
+    totals = _reduce(b, [sums[r, c] for c in range(columns) for r in range(rows)])
     for c in range(columns):
         out = b.add(y, b.mul(y_stride, ir.Constant(_I64, c)))
         for r in range(rows):

@@ -43,7 +43,8 @@ def check_request(model: LanguageModel, request: Request) -> int:
     Raises
     ------
     InvalidArgument
-        No prompt, or none after the past, ids outside the vocabulary, top_k larger than it, or longer than the context.
+        No prompt, or none after the past, ids outside the vocabulary, top_k larger than it, or longer than the context;
+        and whatever the drafting refuses.
     ResourceExhausted
         Larger than the whole cache memory.
     """
@@ -77,6 +78,8 @@ def check_request(model: LanguageModel, request: Request) -> int:
                 "context_length": model.context_length,
             },
         )
+    if request.drafting is not None:
+        request.drafting.check(model, request)
     longest = -(-(prompt + request.max_tokens) // BLOCK)
     shared = prompt // BLOCK if model.pool is not None else 0
     blocks = longest + (request.n - 1) * (longest - shared)

@@ -3,10 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from palimpsest.errors import PalimpsestError
 from palimpsest.inference.past import How, Past
+from palimpsest.inference.quotes import QuotingStats, Span, SpanRevoked
 from palimpsest.inference.sampling import Choice, Sampling
+
+if TYPE_CHECKING:
+    from palimpsest.inference.sequence import Drafting
 
 
 class Finish(Enum):
@@ -39,6 +44,8 @@ class Request:
         Go on past the end-of-sequence token.
     past
         Where the keys and values of leading tokens come from, if not from computing them.
+    drafting
+        How to read several tokens in one step, and choose among them; None for one token after another.
     """
 
     ids: Sequence[int]
@@ -49,6 +56,7 @@ class Request:
     logprobs: int | None = None
     ignore_eos: bool = False
     past: Past | None = None
+    drafting: "Drafting | None" = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,10 @@ class Delta:
 
 @dataclass(frozen=True)
 class Finished:
-    """The end of sequence ``index``; ``text`` is the whole of it."""
+    """The end of sequence ``index``; ``text`` is the whole of it.
+
+    ``quoting`` says how the quoting went, where that was asked for.
+    """
 
     index: int
     reason: Finish
@@ -90,6 +101,7 @@ class Finished:
     generated_tokens: int
     text: str
     logprob: float
+    quoting: QuotingStats | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,6 @@ class Failed:
     error: PalimpsestError
 
 
-Event = PastReady | Started | Delta | Finished | Failed
+Event = PastReady | Started | Delta | Span | SpanRevoked | Finished | Failed
 Deliver = Callable[[Sequence[Event]], None]
 """Takes the events of one step; called on the engine's thread, so it must be quick and must not raise."""

@@ -16,6 +16,7 @@ neighbours, so a small store does not look like a confident one.
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -148,8 +149,6 @@ class Mixed:
     ----------
     weight, ratio
         float32 [m] in numpy: the model's weight, and how much the nearest stands out.
-    best, best_probability
-        [m] in numpy: the most probable token of the mixture, and its probability.
     """
 
     def __init__(
@@ -157,12 +156,8 @@ class Mixed:
     ) -> None:
         self._store, self._logits, count = store, logits, logits.shape[0]
         self.neighbours = neighbours
-        self._total = torch.logsumexp(logits, dim=-1)
-        top = logits.argmax(dim=-1)
-        top_p = torch.exp(logits.gather(1, top[:, None])[:, 0] - self._total)
         if neighbours is None:
             self.ratio, self.weight = np.ones(count, np.float32), np.ones(count, np.float32)
-            self.best, self.best_probability = top.cpu().numpy(), top_p.cpu().numpy()
             return
         assert settings.mu is not None
         assert settings.alpha is not None
@@ -178,26 +173,49 @@ class Mixed:
             weight = torch.full_like(ratio, settings.lm_weight)
         else:
             weight = torch.sigmoid((ratio - settings.alpha) / settings.tau)
-        by_model = torch.exp(logits[:, store.vocabulary] - self._total[:, None])
+        by_model = torch.exp(logits[:, store.vocabulary] - self.total[:, None])
         self._found, self._mixed = found, torch.lerp(found, by_model, weight[:, None])
-        inside = self._mixed.max(dim=-1)
-        from_store = inside.values >= weight * top_p
-        self.best = torch.where(from_store, store.vocabulary[inside.indices], top).cpu().numpy()
-        self.best_probability = torch.maximum(inside.values, weight * top_p).cpu().numpy()
         self.ratio, self.weight = ratio.cpu().numpy(), weight.cpu().numpy()
+
+    @cached_property
+    def total(self) -> torch.Tensor:
+        """Log of the sum of exp of each row of logits: float32 [m]."""
+        return torch.logsumexp(self._logits, dim=-1)
+
+    @cached_property
+    def _best(self) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens outside the block are only the model's, so its favourite stands for them all."""
+        top = self._logits.argmax(dim=-1)
+        top_p = torch.exp(self._logits.gather(1, top[:, None])[:, 0] - self.total)
+        if self.neighbours is None:
+            return top.cpu().numpy(), top_p.cpu().numpy()
+        top_p = top_p * torch.from_numpy(self.weight).to(top_p)
+        inside = self._mixed.max(dim=-1)
+        best = torch.where(inside.values >= top_p, self._store.vocabulary[inside.indices], top)
+        return best.cpu().numpy(), torch.maximum(inside.values, top_p).cpu().numpy()
+
+    @property
+    def best(self) -> np.ndarray:
+        """The mixture's most probable token: int64 [m]."""
+        return self._best[0]
+
+    @property
+    def best_probability(self) -> np.ndarray:
+        """Its probability: float32 [m]."""
+        return self._best[1]
 
     def of_places(self, places: np.ndarray) -> np.ndarray:
         """Probability at position n of the block's token at ``places[n]``: float32 [len(places)]."""
         rows = torch.arange(len(places), device=self._logits.device)
         if self.neighbours is None:
             ids = torch.from_numpy(self._store.block.tokens[places].astype(np.int64)).to(self._logits.device)
-            return torch.exp(self._logits[rows, ids] - self._total[: len(places)]).cpu().numpy()
+            return torch.exp(self._logits[rows, ids] - self.total[: len(places)]).cpu().numpy()
         values = self._store.values[torch.from_numpy(places).to(self._logits.device)]
         return self._mixed[rows, values].cpu().numpy()
 
     def of_tokens(self, ids: torch.Tensor) -> torch.Tensor:
         """Probability at each position of the token ``ids[n]``: float32 [m]."""
-        by_model = torch.exp(self._logits.gather(1, ids[:, None])[:, 0] - self._total)
+        by_model = torch.exp(self._logits.gather(1, ids[:, None])[:, 0] - self.total)
         if self.neighbours is None:
             return by_model
         weight = torch.from_numpy(self.weight).to(by_model)
@@ -214,19 +232,24 @@ class Mixed:
         mixed[self._store.vocabulary] += (1 - float(self.weight[row])) * self._found[row]
         return mixed
 
-    def carrier(self, row: int, token: int) -> int:
-        """The block's token with this id whose key has the largest neighbour weight; -1 if no neighbour has it."""
-        return self._place(row, token)
+    def carrier(self, row: int, token: int, usable: np.ndarray) -> int:
+        """Of the neighbours with this token, the usable place of the largest weight; -1 if there is none.
+
+        ``usable`` is bool [T].
+        """
+        if self.neighbours is None:
+            return -1
+        keys = self.neighbours.keys[row]
+        weights = self.neighbour_weights[row] * (
+            self._store.vocabulary[self._store.key_values[keys]] == token
+        )
+        places = self._store.place[keys].cpu().numpy()
+        weights = weights.cpu().numpy() * usable[places]
+        slot = int(weights.argmax())
+        return int(places[slot]) if weights[slot] > 0 else -1
 
     def nearest(self, row: int) -> int:
         """The block's token with the largest neighbour weight; -1 without neighbours."""
-        return self._place(row, None)
-
-    def _place(self, row: int, token: int | None) -> int:
         if self.neighbours is None:
             return -1
-        keys, weights = self.neighbours.keys[row], self.neighbour_weights[row]
-        if token is not None:
-            weights = weights * (self._store.vocabulary[self._store.key_values[keys]] == token)
-        slot = int(weights.argmax())
-        return int(self._store.place[keys[slot]]) if float(weights[slot]) > 0 else -1
+        return int(self._store.place[self.neighbours.keys[row][self.neighbour_weights[row].argmax()]])

@@ -94,8 +94,9 @@ def test_the_mixture_is_the_plain_loop(settings):
         nearest = max(share, key=share.__getitem__)
         assert share[mixed.nearest(row)] == pytest.approx(share[nearest], rel=1e-4)
         for wanted in {int(block.tokens[nearest]), best, 199}:
-            own = {place: x for place, x in share.items() if block.tokens[place] == wanted}
-            found = mixed.carrier(row, wanted)
+            usable = np.random.default_rng(row).uniform(0, 1, len(block)) < 0.7
+            own = {place: x for place, x in share.items() if block.tokens[place] == wanted and usable[place]}
+            found = mixed.carrier(row, wanted, usable)
             assert (found == -1) == (not own)
             if own:
                 assert own[found] == pytest.approx(max(own.values()), rel=1e-4)
@@ -121,7 +122,7 @@ def test_a_small_store_leaves_the_model_alone():
     probabilities = torch.softmax(logits, -1)
     assert mixed.weight.tolist() == [1, 1]
     assert mixed.best.tolist() == probabilities.argmax(-1).tolist()
-    assert mixed.carrier(0, 1) == mixed.nearest(0) == -1
+    assert mixed.carrier(0, 1, np.ones(len(block), bool)) == mixed.nearest(0) == -1
     ids = torch.from_numpy(block.tokens[[2, 3]].astype(np.int64))
     expected = probabilities.gather(1, ids[:, None])[:, 0]
     torch.testing.assert_close(torch.from_numpy(mixed.of_places(np.array([2, 3]))), expected)

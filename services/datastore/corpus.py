@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -399,6 +399,11 @@ class Corpus:
         self._open()
         for logged in self._logs:
             self._replay(logged)
+
+    def calibrate(self, found: Mapping[str, object]) -> None:
+        """Keep what a calibration found, by name, for sessions from now on; running jobs carry it on."""
+        with self.writing():
+            self._publish(replace(self.manifest, calibration=dict(found)))
 
     def frozen(self) -> list[tuple[int, Memtable]]:
         """The logs that nothing is written to any more: number and documents. Only after ``take_over``."""

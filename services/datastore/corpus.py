@@ -400,6 +400,14 @@ class Corpus:
         for logged in self._logs:
             self._replay(logged)
 
+    def ended_since(self, epoch: int) -> dict[bytes, int]:
+        """Last versions of documents that were deleted or replaced after an epoch, by the digest of their id."""
+        ended: dict[bytes, int] = {}
+        with self.lock:
+            for killed in (k for logged in self._logs for k in logged.killed if k.epoch > epoch):
+                ended[killed.digest] = max(killed.version, ended.get(killed.digest, 0))
+        return ended
+
     def calibrate(self, found: Mapping[str, object]) -> None:
         """Keep what a calibration found, by name, for sessions from now on; running jobs carry it on."""
         with self.writing():

@@ -23,7 +23,7 @@ class DatastoreRoom:
     async def stop(self) -> None:
         """Wait for what was begun."""
         await self._warming
-        await asyncio.to_thread(self._servicer.close)
+        await self._servicer.stop()
 
 
 ROOM = DatastoreRoom()

@@ -46,7 +46,8 @@ class _Row(NamedTuple):
 
     segment: str
     row: int
-    source: Source
+    digest: bytes
+    version: int
 
 
 def build(
@@ -106,12 +107,14 @@ def _rewrite(
     _clear_leftovers(corpus)
     old = choose(corpus.segments)
     frozen = corpus.frozen() if seal else []
-    sources: list[Source] = [(part, row) for part in old for row in part.live_documents()]
-    sources += [(memtable, row) for _, memtable in frozen for row in memtable.live_documents()]
+    with corpus.lock:
+        since = corpus.epoch
+        sources: list[Source] = [(part, row) for part in old for row in part.live_documents()]
+        sources += [(memtable, row) for _, memtable in frozen for row in memtable.live_documents()]
     entries: list[SegmentEntry] = []
     try:
         rows = _write(corpus, encoder, progress, sources, fence, segment_tokens, entries)
-        return _publish(corpus, fence, {s.name for s in old}, [n for n, _ in frozen], entries, rows)
+        return _publish(corpus, fence, since, {s.name for s in old}, [n for n, _ in frozen], entries, rows)
     except BaseException as error:
         kept = {s.name for s in corpus.manifest.segments}
         for folder in corpus.folder.glob(f"seg-{fence:08d}-*"):
@@ -142,11 +145,12 @@ def _write(
         corpus.indexes.prepare(full.folder)
         entries.append(SegmentEntry(full.folder.name, documents, tokens, size))
 
-    for done, (document, vectors, source) in enumerate(_encoded(sources, encoder, progress)):
+    for done, (document, vectors) in enumerate(_encoded(sources, encoder, progress)):
         if writer is None:
             name = f"seg-{fence:08d}-{len(entries):04d}"
             writer = SegmentWriter(corpus.folder / name, corpus.spec.dim, corpus.spec.vocabulary)
-        rows.append(_Row(writer.folder.name, writer.documents, source))
+        head = document.head
+        rows.append(_Row(writer.folder.name, writer.documents, head.id_digest, head.version))
         writer.add(document, vectors)
         progress.step(done + 1, len(sources), "writing documents")
         if writer.tokens >= segment_tokens:
@@ -159,7 +163,7 @@ def _write(
 
 def _encoded(
     sources: list[Source], encoder: Encoder, progress: Progress
-) -> Iterator[tuple[Document, np.ndarray, Source]]:
+) -> Iterator[tuple[Document, np.ndarray]]:
     """Documents with their passages' vectors, computed in batches where they are not there yet."""
     waiting: list[tuple[Document, Source]] = []
     pending = 0
@@ -179,7 +183,7 @@ def _vectors(part: Part, row: int, document: Document) -> np.ndarray | None:
 
 def _encode(
     waiting: list[tuple[Document, Source]], encoder: Encoder, progress: Progress
-) -> Iterator[tuple[Document, np.ndarray, Source]]:
+) -> Iterator[tuple[Document, np.ndarray]]:
     texts = [
         document.embedded_text(n)
         for document, (part, row) in waiting
@@ -195,23 +199,25 @@ def _encode(
         if vectors is None:
             vectors = fresh[at : at + document.passages]
             at += document.passages
-        yield document, vectors, (part, row)
+        yield document, vectors
 
 
 def _publish(
     corpus: Corpus,
     fence: int,
+    since: int,
     replaced: set[str],
     sealed: list[int],
     entries: list[SegmentEntry],
     rows: list[_Row],
 ) -> Built:
-    """Make the new segments count instead of those replaced and the logs sealed."""
+    """Make the new segments count instead of those replaced and the logs sealed; what ended since is dead in them."""
     with corpus.writing():
         corpus.require(fence)
         dead: dict[str, list[int]] = {entry.name: [] for entry in entries}
-        for name, row, (part, source_row) in rows:
-            if not _alive(corpus, part, source_row):
+        ended = corpus.ended_since(since)
+        for name, row, digest, version in rows:
+            if digest in ended and version <= ended[digest]:
                 dead[name].append(row)
         kept = [
             replace(entry, dead=_dead(corpus, entry))
@@ -232,14 +238,6 @@ def _publish(
         epoch = corpus.manifest.epoch
         _remove(corpus, replaced, sealed)
     return Built(epoch, len(rows), sum(entry.tokens for entry in entries), len(entries))
-
-
-def _alive(corpus: Corpus, part: Part, row: int) -> bool:
-    """Whether a document is alive now: its part may be an older view of the same rows."""
-    head = part.head(row)
-    with corpus.lock:
-        found = corpus._live(head.id_digest)
-        return found is not None and found.head.version == head.version
 
 
 def _dead(corpus: Corpus, entry: SegmentEntry) -> list[int]:

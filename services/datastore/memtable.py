@@ -44,6 +44,8 @@ class Memtable:
         """All tokens, a -1 after each document."""
         self._token_count = 0
         self._first_token: list[int] = []
+        self._waiting: list[int] = []
+        """Rows that were added without vectors; some may have theirs by now."""
 
     @property
     def entries(self) -> int:
@@ -83,6 +85,8 @@ class Memtable:
             self.liveness.gain(entry, int(self._lengths[entry]))
             if document.vectors is not None:
                 self.put_vector(entry, document.vectors[number])
+        if document.vectors is None:
+            self._waiting.append(row)
         self._first_token.append(self._token_count)
         end = self._token_count + len(document.tokens) + 1
         self._tokens = _grown(self._tokens, end)
@@ -113,6 +117,27 @@ class Memtable:
             self._vectors = larger
         self._vectors[entry] = vector
         self._encoded[entry] = True
+
+    def embed(self, row: int, vectors: np.ndarray) -> None:
+        """Give a document the vectors of its passages, float16 [passages, dim]."""
+        document, first = self.docs[row], self._first_passage[row]
+        document.vectors = vectors
+        for _, number, entry in self._passages[first : first + document.passages]:
+            self.put_vector(entry, vectors[number])
+
+    def without_vectors(self, passages: int, longest: int) -> list[int]:
+        """Rows of some live documents without vectors, of about so many passages together and none longer."""
+        rows, found = [], 0
+        for row in self._waiting:
+            if found >= passages:
+                break
+            document = self.docs[row]
+            if document.vectors is None and document.passages <= longest and self.liveness.documents[row]:
+                rows.append(row)
+                found += document.passages
+        else:
+            self._waiting = list(rows)
+        return rows
 
     def find(self, digest: bytes) -> Iterator[tuple[int, Head]]:
         """Rows of a document's versions, by the digest of its id."""

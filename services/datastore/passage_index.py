@@ -13,8 +13,10 @@ from palimpsest.errors import DataLoss, Reason
 
 EXACT_BELOW = 50_000
 """Vectors below which searching all of them is fast enough, and exact."""
-_QUERIES, _RANK, _RECALL = 128, 100, 0.985
-"""An inverted file is tuned until it finds this share of the best hundred, for so many stored vectors."""
+_QUERIES, _RANK, _RECALL = 128, 200, 0.985
+"""An inverted file is tuned until it finds this share of so many best, for so many queries."""
+_REFINED = 6
+"""Hits of the inverted file that are scored exactly, for each that is wanted."""
 
 
 class Hits(NamedTuple):
@@ -47,9 +49,9 @@ class PassageIndex(Protocol):
 class FaissIndex:
     """FAISS: exact over half-precision vectors while there are few, an inverted file with exact refinement above.
 
-    The inverted file (IVF, 8-bit codes) holds the ids itself, ``IndexIDMap`` over one ends the process at its second
-    removal; and nothing is removed from it at all: searches go around what is gone (a bitmap selector). Its hits are
-    scored again with the stored vectors, so that scores are exact whatever found them.
+    The inverted file (IVF over codes of four bits, of eight where those do not do) holds the ids itself: ``IndexIDMap``
+    over one ends the process at its second removal. And nothing is removed from it at all: searches go around what is
+    gone (a bitmap selector). Its hits are scored again with the stored vectors, so scores are exact.
 
     Parameters
     ----------
@@ -107,7 +109,7 @@ class FaissIndex:
         if not isinstance(index, faiss.IndexIVF):
             scores, ids = index.search(row, k, params=faiss.SearchParameters(sel=self._selector))
             return _trimmed(ids[0], scores[0])
-        wanted, nprobe = min(4 * k, len(self._gone)), index.nprobe
+        wanted, nprobe = min(_REFINED * max(k, 100), len(self._gone)), index.nprobe
         while True:
             params = faiss.SearchParametersIVF(sel=self._selector, nprobe=nprobe)
             _, ids = index.search(row, wanted, params=params)
@@ -134,23 +136,42 @@ class FaissIndex:
                 index.add(self._vectors[at : at + 8192].astype(np.float32))
             self._index = index
             return
-        lists = max(1, min(1 << round(math.log2(4 * math.sqrt(size))), size // 40))
-        quantizer = faiss.IndexFlatIP(dim)
-        index = faiss.IndexIVFScalarQuantizer(
-            quantizer, dim, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
-        )
-        index.cp.niter, index.cp.seed = 10, 1
-        rows = np.random.default_rng(0).choice(size, min(size, 40 * lists), replace=False)
-        index.train(self._vectors[np.sort(rows)].astype(np.float32))
-        for at in range(0, size, 8192):
-            block = self._vectors[at : at + 8192].astype(np.float32)
-            index.add_with_ids(block, np.arange(at, at + len(block), dtype=np.int64))
-        self._index = index
-        self._tune(rows)
+        # Codes of four bits are scanned several times as fast, and tell most vectors apart well enough to refine.
+        for index in (self._four_bits(), self._eight_bits()):
+            index.cp.niter, index.cp.seed = 10, 1
+            rows = np.random.default_rng(0).choice(size, min(size, 40 * index.nlist), replace=False)
+            index.train(self._vectors[np.sort(rows)].astype(np.float32))
+            for at in range(0, size, 8192):
+                block = self._vectors[at : at + 8192].astype(np.float32)
+                index.add_with_ids(block, np.arange(at, at + len(block), dtype=np.int64))
+            self._index = index
+            if self._tune(rows):
+                return
 
-    def _tune(self, rows: np.ndarray) -> None:
-        """Probe as few lists as find what exact search finds, for stored vectors as queries, with some to spare."""
+    def _four_bits(self) -> Any:
+        faiss, (size, dim) = _faiss(), self._vectors.shape
+        lists = max(1, min(1 << round(math.log2(math.sqrt(size))), size // 40))
+        parts = dim // 4 if dim % 4 == 0 else dim
+        return faiss.IndexIVFPQFastScan(
+            faiss.IndexFlatIP(dim), dim, lists, parts, 4, faiss.METRIC_INNER_PRODUCT
+        )
+
+    def _eight_bits(self) -> Any:
+        faiss, (size, dim) = _faiss(), self._vectors.shape
+        lists = max(1, min(1 << round(math.log2(4 * math.sqrt(size))), size // 40))
+        return faiss.IndexIVFScalarQuantizer(
+            faiss.IndexFlatIP(dim), dim, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+        )
+
+    def _tune(self, rows: np.ndarray) -> bool:
+        """Probe as few lists as find what exact search finds; False if all of them do not.
+
+        Queries are like stored vectors, but none of them: noise of half their length is added. Twice as many neighbours
+        are asked for as will be, for those that have been deleted by then.
+        """
         queries = self._vectors[np.sort(rows[:_QUERIES])].astype(np.float32)
+        noise = np.random.default_rng(0).normal(size=queries.shape).astype(np.float32)
+        queries += 0.5 * noise / np.linalg.norm(noise, axis=1, keepdims=True)
         k = min(_RANK, len(self._vectors))
         best = np.full((len(queries), k), -1, np.int64)
         found = np.full((len(queries), k), -np.inf, np.float32)
@@ -165,10 +186,10 @@ class FaissIndex:
         nprobe = 8
         while True:
             self._index.nprobe = nprobe
-            _, ids = self._index.search(queries, min(4 * k, len(self._vectors)))
+            _, ids = self._index.search(queries, min(_REFINED * k, len(self._vectors)))
             recall = np.mean([np.isin(b, i).mean() for b, i in zip(best, ids, strict=True)])
             if recall >= _RECALL or nprobe >= self._index.nlist:
-                return
+                return bool(recall >= _RECALL)
             nprobe = min(nprobe * 5 // 4, self._index.nlist)
 
     def save(self, path: Path) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -20,7 +21,9 @@ from palimpsest.rpc.errors import to_status
 from palimpsest.rpc.resources import Resources
 from services.datastore import convert
 from services.datastore.catalogue import Opened, id_of
-from services.datastore.ingest import Answer, store
+from services.datastore.corpus import Corpus
+from services.datastore.encoder import Encoder
+from services.datastore.ingest import Answer, embed_some, store
 from services.datastore.keystore import KeyBlock
 from services.datastore.listing import MOST_PER_PAGE, PAGE_SIZE, page
 from services.datastore.room import Corpora, mismatch
@@ -41,8 +44,16 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         self._corpora = Corpora(resources.settings, resources.models)
         self._settings = self._corpora.settings
         self._watchers = Watchers()
+        self._embedding: dict[Path, asyncio.Future[None]] = {}
         # Tokenizing and embedding take a core: not in the threads that others wait for.
         self._threads = ThreadPoolExecutor(self._settings.calls, thread_name_prefix="datastore")
+
+    async def stop(self) -> None:
+        """End what goes on beside calls, and close."""
+        for running in self._embedding.values():
+            running.cancel()
+        await asyncio.gather(*self._embedding.values(), return_exceptions=True)
+        await asyncio.to_thread(self.close)
 
     def close(self) -> None:
         """Let running work end, and close the corpora."""
@@ -107,6 +118,8 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
                     await self._watchers.settle(corpus, corpus.tombstones, self._settings.acknowledge_seconds)
                 for answer in answers:
                     yield convert.answer_message(answer, to_status(answer.error) if answer.error else None)
+            if encoder is not None:
+                self._embed_later(corpus, encoder)
         if self._settings.seal_tokens and corpus.memory_tokens >= self._settings.seal_tokens:
             await self._submit("datastore.build_index", opened, pb.BuildIndexRequest(corpus=opening.corpus))
 
@@ -308,6 +321,17 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
     ) -> operations_pb2.Operation:
         """Queue a purge."""
         return await self._submit("datastore.purge", await self._open(request.corpus), request)
+
+    def _embed_later(self, corpus: Corpus, encoder: Encoder) -> None:
+        """Have what was added without vectors embedded, a few passages at a time, beside everything else."""
+
+        async def work() -> None:
+            while await self._in_thread(embed_some, corpus, encoder):
+                pass
+
+        running = self._embedding.get(corpus.folder)
+        if running is None or running.done():
+            self._embedding[corpus.folder] = asyncio.ensure_future(work())
 
     async def _submit(self, kind: str, opened: Opened, request: Any) -> operations_pb2.Operation:
         """Queue a job; one for the same state of the same corpus is the same job."""

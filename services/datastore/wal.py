@@ -14,10 +14,12 @@ own beside the first.
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
+
+import numpy as np
 
 from services.datastore.files import sync_folder
 
@@ -34,6 +36,7 @@ class Kind(IntEnum):
 
     ADD = 1
     DELETE = 2
+    VECTORS = 3
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def _record_at(data: memoryview, at: int, after: int) -> tuple[Record, int] | No
     if magic != _MAGIC or length > LARGEST or start + length > len(data) or epoch <= after:
         return None
     payload = data[start : start + length]
-    if zlib.crc32(payload, zlib.crc32(_COVERED.pack(length, epoch, kind))) != crc or kind not in (1, 2):
+    if zlib.crc32(payload, zlib.crc32(_COVERED.pack(length, epoch, kind))) != crc or kind not in set(Kind):
         return None
     return Record(epoch, Kind(kind), bytes(payload)), start + length
 
@@ -192,6 +195,7 @@ class Log:
 
 
 _TOMB = struct.Struct("<16sI")
+_VECTORS = struct.Struct("<16sII")
 
 
 def tombstone(epoch: int, id_digest: bytes, version: int) -> Record:
@@ -204,8 +208,13 @@ def read_tombstone(record: Record) -> tuple[bytes, int]:
     return _TOMB.unpack(record.payload)
 
 
-def tombstones_of(records: Sequence[Record]) -> Iterator[tuple[int, bytes, int]]:
-    """Epoch, digest of the id and version of each deletion."""
-    for record in records:
-        if record.kind is Kind.DELETE:
-            yield record.epoch, *read_tombstone(record)
+def vectors_record(epoch: int, id_digest: bytes, version: int, vectors: np.ndarray) -> Record:
+    """The record of vectors that were computed after their document was added, float [passages, dim]."""
+    head = _VECTORS.pack(id_digest, version, len(vectors))
+    return Record(epoch, Kind.VECTORS, head + np.ascontiguousarray(vectors, "<f2").tobytes())
+
+
+def read_vectors(record: Record) -> tuple[bytes, int, np.ndarray]:
+    """Digest of the document's id, its version, and its vectors."""
+    digest, version, count = _VECTORS.unpack_from(record.payload)
+    return digest, version, np.frombuffer(record.payload, "<f2", offset=_VECTORS.size).reshape(count, -1)

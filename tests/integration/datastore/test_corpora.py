@@ -125,6 +125,23 @@ async def test_the_same_again_changes_nothing_and_another_text_is_a_version(clie
         await anext(stream)
 
 
+async def test_many_at_once_are_found_by_words_first_and_by_meaning_soon(client, corpus):
+    await add(client, corpus, {f"{n}": f"moth {n} in a relay" for n in range(30)})
+    assert len(await found(client, corpus, "moth", mode="sparse", limit=5)) == 5
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            response = await client.datastore.search(
+                corpora=[corpus.name], query="a relay with a moth", mode="dense", limit=50
+            )
+        except FailedPrecondition:
+            response = pb.SearchResponse()
+        if len(response.hits) == 30:
+            break
+        await asyncio.sleep(0.05)
+    assert len(response.hits) == 30
+
+
 async def test_copies_are_shown_once_with_their_owners(client, corpus, run):
     copies = dict.fromkeys(("one", "two", "three"), FACTS["ada"])
     for sealed in (False, True):

@@ -22,6 +22,7 @@ from services.datastore.builds import build, compact
 from services.datastore.corpus import Corpus
 from services.datastore.documents import Document, characters_before
 from services.datastore.encoder import HashedWords
+from services.datastore.ingest import Arriving, embed_some, store
 from services.datastore.keystore import KeyBlock, KeyStore
 from services.datastore.purge import purge
 from services.datastore.segment import Segment
@@ -157,6 +158,34 @@ def test_a_job_that_lost_the_corpus_publishes_nothing(corpus, make):
     assert lost.value.reason == Reason.CORPUS_FENCED
     assert texts(corpus) == texts(other) == {"a": long_text(1)}
     assert len(list(corpus.folder.glob("seg-*"))) == 1
+
+
+def test_a_calibration_outlives_jobs_and_begins_none(corpus, make):
+    corpus.add([make("a", long_text(1))])
+
+    class Meanwhile(NullProgress):
+        def step(self, done, total, stage=""):
+            if stage == "checking":
+                Corpus(corpus.folder).calibrate({"mu": 2.5})
+
+    build(corpus, ENCODER, Meanwhile())
+    assert Corpus(corpus.folder).manifest.calibration == {"mu": 2.5}
+    assert texts(corpus) == {"a": long_text(1)}
+
+
+def test_too_much_outside_segments_is_refused_until_it_is_built(corpus, tokenizer):
+    def arriving(name: str) -> Arriving:
+        found = Arriving(name, 1000)
+        found.take(b"some text that has its tokens")
+        found.finish()
+        return found
+
+    assert [a.error for a in store(corpus, [arriving("a")], tokenizer, ENCODER, 5)] == [None]
+    (full,) = store(corpus, [arriving("b")], tokenizer, ENCODER, 5)
+    assert (full.error.reason, full.error.code.name) == (Reason.CORPUS_FULL, "RESOURCE_EXHAUSTED")
+    assert full.error.retry_after
+    build(corpus, ENCODER)
+    assert [a.error for a in store(corpus, [arriving("b")], tokenizer, ENCODER, 5)] == [None]
 
 
 def test_a_cancelled_job_leaves_nothing(corpus, make):
@@ -355,6 +384,29 @@ def test_suffixes_are_found_in_live_documents_only(corpus, make):
     length, found = part.suffix(np.asarray(context), 1, 32, 10)
     assert all(part.head(row).document == "b" for row, _ in found)
     assert length < min(32, len(context))
+
+
+def test_vectors_that_come_later_are_kept(corpus, make):
+    corpus.add([make(f"d{n}", long_text(n), vectors=False) for n in range(4)])
+    other = Corpus(corpus.folder)
+    assert not [p for p in other.view().parts if len(p.dense(np.ones(128, np.float32), 9)[0])]
+    corpus.delete(["d3"])
+    while embed_some(corpus, ENCODER):
+        pass
+    for each in (corpus, other, Corpus(corpus.folder)):
+        (part,) = [p for p in each.view().parts if p.entries]
+        vector = ENCODER.encode([each.find("d1").document.embedded_text(0)])[0]
+        entries, scores = part.dense(vector, 1000)
+        assert part.owners(int(entries[0])) == [(1, 0)]
+        assert scores[0] == pytest.approx(1, abs=1e-2)
+        assert len(entries) == part.liveness.count
+        assert not each.without_vectors(100, 100)
+
+    class Never(HashedWords):
+        def encode(self, texts, check=None):
+            raise AssertionError("these have vectors")
+
+    build(corpus, Never())
 
 
 def test_builds_split_and_embed(corpus, make, monkeypatch):

@@ -167,12 +167,12 @@ class DatastoreServiceServicer(object):
 
     def AddDocuments(self, request_iterator, context):
         """Adds documents of any number: open, then for each document begin, chunks and end. Each is answered
-        once it is durable and found by searches; a bad one is answered with its error, and the stream goes
-        on. The bytes, title, uri and metadata that an id has already change nothing. Errors of a document:
-        INVALID_ARGUMENT: not UTF-8, empty, other bytes than begin announced, or a text that the tokenizer
-        does not give back. RESOURCE_EXHAUSTED: too large, or too much waits for BuildIndex. Errors of the
-        stream: INVALID_ARGUMENT: messages out of order. NOT_FOUND: no such corpus. FAILED_PRECONDITION: the
-        model is not what the corpus was made for.
+        once it is durable and found by searches (by their words, and by their meaning a moment later); a bad
+        one is answered with its error, and the stream goes on. The bytes, title, uri and metadata that an id
+        has already change nothing. Errors of a document: INVALID_ARGUMENT: not UTF-8, empty, other bytes
+        than begin announced, or a text that the tokenizer does not give back. RESOURCE_EXHAUSTED: too large,
+        or too much waits for BuildIndex. Errors of the stream: INVALID_ARGUMENT: messages out of order.
+        NOT_FOUND: no such corpus. FAILED_PRECONDITION: the model is not what the corpus was made for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -12,6 +12,7 @@ import typer
 
 from palimpsest.cli import output
 from palimpsest.cli.demo_context import carry
+from palimpsest.cli.demo_quotes import cite
 from palimpsest.cli.exits import table
 from palimpsest.cli.progress import follow, transfer
 from palimpsest.cli.session import guarded
@@ -128,6 +129,7 @@ STEPS: list[Step] = [
     Step("batch job", _batch),
     Step("verify", _verify),
     Step("carry a context", carry),
+    Step("cite sources", cite),
 ]
 """The tour; rooms append their own stops."""
 

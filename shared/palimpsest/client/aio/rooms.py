@@ -636,8 +636,9 @@ class AsyncDatastoreRoom(AsyncRoom):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[datastore_pb2.Corpus]:
-        """Chooses how quoting weighs the corpus against its model, as a job: from stretches of its documents, each searched in
-        the others. It is used by default from then on. FAILED_PRECONDITION: too little text, or only one document.
+        """Chooses how quoting weighs the corpus against its model, as a job: from stretches of its documents, each
+        searched in the others. It is used by default from then on. FAILED_PRECONDITION: too little text, or only
+        one document.
         """
         ...
 

@@ -638,8 +638,9 @@ class DatastoreRoom(Room):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Job[datastore_pb2.Corpus]:
-        """Chooses how quoting weighs the corpus against its model, as a job: from stretches of its documents, each searched in
-        the others. It is used by default from then on. FAILED_PRECONDITION: too little text, or only one document.
+        """Chooses how quoting weighs the corpus against its model, as a job: from stretches of its documents, each
+        searched in the others. It is used by default from then on. FAILED_PRECONDITION: too little text, or only
+        one document.
         """
         ...
 

@@ -271,8 +271,9 @@ class DatastoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Calibrate(self, request, context):
-        """Chooses how quoting weighs the corpus against its model, as a job: from stretches of its documents, each searched in
-        the others. It is used by default from then on. FAILED_PRECONDITION: too little text, or only one document.
+        """Chooses how quoting weighs the corpus against its model, as a job: from stretches of its documents, each
+        searched in the others. It is used by default from then on. FAILED_PRECONDITION: too little text, or only
+        one document.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

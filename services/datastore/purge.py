@@ -11,7 +11,8 @@ from services.datastore.documents import Head
 from services.datastore.encoder import Encoder
 from services.datastore.keystore import KeyStore
 from services.datastore.memtable import Memtable
-from services.datastore.shingles import Scanner
+from services.datastore.segment import Segment
+from services.datastore.shingles import SIZE, Scanner
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def purge(
         scanner.allow(document)
         live |= {document.digest(n) for n in range(document.passages)}
         progress.check()
+    for segment in corpus.segments:
+        _allow_seams(scanner, segment)
     blocks = keys.keep_only(live)
     hits, scanned = scanner.scan(corpus.folder)
     if hits:
@@ -93,3 +96,12 @@ def purge(
             metadata={"file": hits[0].file, "offset": hits[0].offset, "hits": len(hits)},
         )
     return Receipt(heads, built.epoch, scanner.count, scanned, scanner.unproven, blocks, time.time())
+
+
+def _allow_seams(scanner: Scanner, segment: Segment) -> None:
+    """Where a segment's documents, all of them alive, follow each other."""
+    files = segment.files
+    for texts, starts in ((files.docs, files.doc_start), (files.tokens, files.doc_token)):
+        for seam in starts[1:-1].tolist():
+            before, after = texts[max(0, seam - SIZE) : seam], texts[seam : seam + SIZE]
+            scanner.allow_seam(before.tobytes(), after.tobytes())

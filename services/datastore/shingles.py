@@ -67,18 +67,32 @@ class Scanner:
                     self._short |= {data} if len(data) >= _SHORTEST else set()
         self._wanted = np.unique(np.concatenate([np.zeros(0, np.uint64), *found]))
 
+        self._allowed = np.zeros(len(self._wanted), bool)
+
     @property
     def count(self) -> int:
         """Shingles looked for."""
-        return len(self._wanted) + len(self._short)
+        return len(self._wanted) - int(self._allowed.sum()) + len(self._short)
 
     def allow(self, document: Document) -> None:
         """Let be what a live document holds too."""
         for data in forms(document):
-            own = shingles(data)
-            if len(own) and len(self._wanted):
-                self._wanted = self._wanted[~np.isin(self._wanted, own)]
+            at, own = self._found(data)
+            self._allowed[at[own]] = True
             self._short = {text for text in self._short if text not in data}
+
+    def allow_seam(self, before: bytes, after: bytes) -> None:
+        """Let be what stands where one live text ends and the next begins in a file: nobody's text, by chance alike."""
+        at, own = self._found(before[-(SIZE - 1) :] + after[: SIZE - 1])
+        self._allowed[at[own]] = True
+
+    def _found(self, data: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """For each shingle of some bytes its place among those wanted, and whether it is one of them."""
+        own = shingles(data)
+        if not len(own) or not len(self._wanted):
+            return np.zeros(0, np.int64), np.zeros(0, bool)
+        at = np.minimum(np.searchsorted(self._wanted, own), len(self._wanted) - 1)
+        return at, self._wanted[at] == own
 
     def scan(self, folder: Path) -> tuple[list[Hit], int]:
         """Look through every file under a folder; returns what was found, and how many bytes were read."""
@@ -96,8 +110,6 @@ class Scanner:
 
     def _offsets(self, data: bytes) -> list[int]:
         found = [data.find(text) for text in self._short]
-        own = shingles(data)
-        if len(own) and len(self._wanted):
-            at = np.minimum(np.searchsorted(self._wanted, own), len(self._wanted) - 1)
-            found += np.flatnonzero(self._wanted[at] == own)[:8].tolist()
+        at, own = self._found(data)
+        found += np.flatnonzero(own & ~self._allowed[at])[:8].tolist()
         return [offset for offset in found if offset >= 0]

@@ -304,6 +304,14 @@ def test_purging_leaves_no_byte(corpus, make, sealed, tmp_path):
     assert sorted(texts(Corpus(corpus.folder))) == ["replaced", "stays"]
 
 
+def test_what_meets_by_chance_is_no_remainder(corpus, make):
+    line = b"=" * 31
+    corpus.add([make("1", line), make("2", b"<" + long_text(1)), make("gone", line + b"<" + long_text(2))])
+    build(corpus, ENCODER)
+    corpus.delete(["gone"])
+    assert purge(corpus, ENCODER, KeyStore(corpus.folder / "keys", "m")).shingles > 100
+
+
 def test_the_scanner_finds_what_was_left(corpus, make):
     corpus.add([make("gone", secret(1)), make("stays", long_text(3))])
     corpus.delete(["gone"])

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -394,11 +393,6 @@ class Corpus:
                 f"Another job has taken over {self.spec.corpus}; nothing was published. Start this one again.",
                 metadata={"fence": fence, "current": self.manifest.fence},
             )
-
-    def calibrated(self, values: Mapping[str, Any]) -> None:
-        """Keep what a calibration found. Jobs that rewrite segments meanwhile keep it too."""
-        with self.writing():
-            self._publish(replace(self.manifest, calibration=dict(values)))
 
     def _publish(self, change: Manifest) -> None:
         replace(change, epoch=self.epoch + 1).publish(self.folder)

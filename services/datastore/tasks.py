@@ -90,7 +90,7 @@ def calibrate(request: pb.CalibrateRequest, job: JobContext) -> pb.Corpus:
             return corpora.search([opened], query, k, Mode.HYBRID, [])
 
         found = calibrate_corpus(opened, search, hosted.engine, job.progress)
-    opened.corpus.calibrated(found.to_json())
+    opened.corpus.calibrate(found.to_json())
     return convert.corpus_message(opened)
 
 

@@ -23,7 +23,7 @@ from tests.benchmarks.nest_engine import PREFIX, Bench
 WINDOW = 192
 """Scored tokens of a window, after those it is retrieved by."""
 
-WINDOWS = 8
+WINDOWS = 4
 PASSAGES = 8
 
 

@@ -40,7 +40,8 @@ class FusedForward:
             [torch.arange(s, s + n, device=device) for s, n in zip(starts, counts, strict=True)]
         )
         cos, sin = self._cos[positions][:, None], self._sin[positions][:, None]
-        x, kept = x.to(w.embedding.dtype), {}
+        x = read = x.to(w.embedding.dtype)
+        kept = {}
         for index, layer in enumerate(w.layers):
             if index in hidden:
                 kept[index] = x.float()

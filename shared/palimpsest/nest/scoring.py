@@ -93,8 +93,8 @@ def score_pieces(
         cache.release()
     joined = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [np.zeros(0)] * 6
     ids_, lm, knn_lm, both, weight, ratio = joined
-    wide = [column.astype(np.float64) for column in (lm, knn_lm, both)]
-    return NestScores(ids_.astype(np.int64), *wide, weight, ratio)
+    lm, knn_lm, both = (column.astype(np.float64) for column in (lm, knn_lm, both))
+    return NestScores(ids_.astype(np.int64), lm, knn_lm, both, weight, ratio)
 
 
 def nest_score(model: LanguageModel, ids: Sequence[int], nest: NestRequest, skip: int = 0) -> NestScores:

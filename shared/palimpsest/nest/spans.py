@@ -88,11 +88,9 @@ class Costs:
 
     def __call__(self, rows: int) -> float:
         """Cost of a pass over ``rows`` tokens."""
-        known = [(1, self._seconds[1])] if 1 in self._seconds else []
-        if not known:
-            return float(np.interp(rows, *zip(*_COSTS, strict=True)))
-        single = self._seconds[1]
-        points = dict(_COSTS) | {n: max(1.0, s / single) for n, s in self._seconds.items()}
+        points, single = dict(_COSTS), self._seconds.get(1)
+        if single is not None:
+            points |= {n: max(1.0, s / single) for n, s in self._seconds.items()}
         sizes = sorted(points)
         costs = np.maximum.accumulate([points[n] for n in sizes])  # more tokens never cost less
         return float(np.interp(rows, sizes, costs))

@@ -84,7 +84,9 @@ def _stretches(opened: Opened) -> Iterator[tuple[Document, int]]:
 
 def _text(document: Document, start: int, tokens: int) -> str:
     end = min(start + tokens, len(document.tokens))
-    data = document.data[int(document.starts[start]) : int(document.starts[end])]  # bytes, or a view of a file
+    data = document.data[
+        int(document.starts[start]) : int(document.starts[end])
+    ]  # bytes, or a view of a file
     return bytes(data).decode(errors="ignore")
 
 

@@ -47,7 +47,8 @@ def dense_weight(dense: Sequence[float], sparse: Sequence[float]) -> float:
 def fuse(dense: Mapping[K, float], sparse: Mapping[K, float]) -> list[tuple[K, float]]:
     """Fuse two lists of scores by key.
 
-    What one list lacks gets that list's least score.
+    What one list lacks gets that list's least score; but 0 from a list of words that ends before ``RANK``: it has
+    every passage with any of them, and would else give the others as much as its worst, or, where it has one, its best.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def fuse(dense: Mapping[K, float], sparse: Mapping[K, float]) -> list[tuple[K, f
     ours, theirs = _scaled(dense), _scaled(sparse)
     weight = dense_weight(list(dense.values()), list(sparse.values()))
     least_dense = min(ours.values(), default=0.0)
-    least_sparse = min(theirs.values(), default=0.0)
+    least_sparse = min(theirs.values()) if len(theirs) > RANK else 0.0
     fused = {
         key: weight * ours.get(key, least_dense) + (1 - weight) * theirs.get(key, least_sparse)
         for key in dict.fromkeys([*ours, *theirs])

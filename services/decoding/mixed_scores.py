@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.client.aio.connection import AsyncConnection
@@ -63,7 +64,7 @@ async def mixed_scores(
             Reason.INVALID_REQUEST, "top", "A mixture's alternatives are not reported; leave top at 0."
         )
     leading = ids[: request.skip_tokens or QUERY_TOKENS]
-    query = request.nest.query or hosted.engine.model.tokenizer.decode(leading, skip_special_tokens=True)
+    query = request.nest.query or _text(hosted.engine.model.tokenizer, leading)
     quotation = Quotation(request.nest, connection, hosted, Outbox())
     try:
         opened = await quotation.open(Request(ids, max_tokens=0), query)
@@ -84,3 +85,7 @@ async def mixed_scores(
         perplexity=math.exp(min(700.0, -total / len(tokens))),
         model_fingerprint=hosted.record.fingerprint,
     )
+
+
+def _text(tokenizer: Any, ids: Sequence[int]) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=True)

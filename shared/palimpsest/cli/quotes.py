@@ -41,7 +41,7 @@ def nest_settings(corpora: Sequence[str], mode: str, passages: int) -> decoding_
     kind = f"MODE_{mode.upper().replace('-', '_')}" if mode else "MODE_UNSPECIFIED"
     return decoding_pb2.NestSettings(
         corpora=[corpus_name(name) for name in corpora],
-        mode=decoding_pb2.NestSettings.Mode.Value(kind),
+        mode=kind,
         passages=passages,
     )
 

@@ -274,7 +274,7 @@ def _decode_lanes(
                     own[lane] = np.uint32((state << np.uint32(16)) | np.uint32(words[position]))
                     position += np.uint64(1)
     states[:] = own
-    return np.int64(position)
+    return int(position)
 
 
 def _encode_blocks(

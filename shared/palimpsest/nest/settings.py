@@ -36,7 +36,7 @@ class Calibration:
     r
         Neighbours.
     beta
-        Weight of the passage prior.
+        Weight of the passage prior; without it, what is copied is often another document's.
     model
         Fingerprint of the model whose states were sampled.
     positions, novel
@@ -51,7 +51,7 @@ class Calibration:
     alpha: float = 0.3
     tau: float = 0.1
     r: int = 128
-    beta: float = 0.0
+    beta: float = 5.0
     model: str = ""
     positions: int = 0
     novel: int = 0

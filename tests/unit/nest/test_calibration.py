@@ -60,9 +60,9 @@ def by_hand(states: States, n: int, point: Calibration) -> float:
 @pytest.mark.parametrize(
     "point",
     [
-        Calibration(1.0, 0.3, 0.1, 16),
+        Calibration(1.0, 0.3, 0.1, 16, beta=0.0),
         Calibration(0.3, 0.6, 0.2, 1024, beta=2.0),
-        Calibration(10.0, 0.05, 0.05, 64),
+        Calibration(10.0, 0.05, 0.05, 64, beta=0.0),
     ],
 )
 def test_losses_are_the_plain_loop(point):
@@ -81,7 +81,7 @@ def test_the_best_point_that_does_no_harm_is_chosen():
     assert chosen.novel_nll <= chosen.novel_nll_lm + HARM
     assert chosen.nll == pytest.approx(float(losses(states, chosen).mean()))
     grid = [
-        Calibration(mu, alpha, tau, r)
+        Calibration(mu, alpha, tau, r, beta=0.0)
         for mu in (1.0, 3.0)
         for alpha in (0.1, 0.5)
         for tau in (0.1, 0.2)
@@ -94,7 +94,7 @@ def test_the_best_point_that_does_no_harm_is_chosen():
 
 def test_points_that_hurt_are_known():
     states = made_up(trust=0.0)
-    assert hurts(states, Calibration(1.0, 0.6, 0.05, 64))
+    assert hurts(states, Calibration(1.0, 0.6, 0.05, 64, beta=0.0))
     assert not hurts(made_up(), calibrate(made_up()))
     # A model whose states are all close together: with the literal values every neighbour counts alike.
     flat = dataclasses.replace(made_up(), distances=made_up().distances * np.float32(0.1))

@@ -179,6 +179,8 @@ def test_ctrl_c_ends_a_stream_with_130(stack, cli_model):
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # What a shell starts in the background inherits that it is deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert b"started" in process.stdout.readline()
         process.send_signal(signal.SIGINT)

@@ -18,7 +18,6 @@
 """
 
 from array import array
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -174,17 +173,3 @@ def separated(tokens: np.ndarray, doc_token: np.ndarray) -> np.ndarray:
     rows = np.repeat(np.arange(documents), np.diff(doc_token))
     spaced[np.arange(len(tokens)) + rows] = tokens.astype(np.int32) + 1
     return spaced
-
-
-def write_segment(
-    folder: Path,
-    documents: Iterable[tuple[Document, np.ndarray]],
-    dim: int,
-    vocabulary: int,
-    progress: Progress,
-) -> int:
-    """Write documents with their passages' vectors as a segment; returns its size in bytes."""
-    writer = SegmentWriter(folder, dim, vocabulary)
-    for document, vectors in documents:
-        writer.add(document, vectors)
-    return writer.finish(progress)

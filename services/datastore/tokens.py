@@ -12,6 +12,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from palimpsest.models.byte_alphabet import byte_alphabet
 
 _PIECE = 1 << 18
 """Characters tokenized at once: what the tokenizer needs for a text is many times the text."""
@@ -65,7 +66,7 @@ class ByteTokenizer:
     def pieces(self) -> list[bytes]:
         """The bytes of each id; empty for special tokens and for holes in the vocabulary."""
         added = self._tokenizer.get_added_tokens_decoder()
-        table = _byte_of()
+        table = byte_alphabet()
         pieces = [b""] * self.size
         for token, number in self._tokenizer.get_vocab(with_added_tokens=True).items():
             if number in self.special or number >= self.size:
@@ -122,15 +123,6 @@ def _cut(text: str) -> Iterator[str]:
             end = found.end() if found else end
         yield text[at:end]
         at = end
-
-
-def _byte_of() -> dict[str, int]:
-    """The byte each printable stand-in character of a byte-level vocabulary is for."""
-    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    table = {chr(b): b for b in kept}
-    others = (b for b in range(256) if b not in set(kept))
-    table.update({chr(256 + n): b for n, b in enumerate(others)})
-    return table
 
 
 def _unsupported(why: str) -> FailedPrecondition:

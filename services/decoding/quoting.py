@@ -13,7 +13,7 @@ import numpy as np
 from palimpsest.api.datastore.v1 import datastore_pb2 as store
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.client.aio.connection import AsyncConnection
-from palimpsest.client.methods import Method
+from palimpsest.client.aio.datastore import AsyncDatastore
 from palimpsest.errors import PalimpsestError, Reason, Unavailable
 from palimpsest.hosting import Hosted
 from palimpsest.inference import Failed, Request
@@ -26,12 +26,12 @@ from services.decoding.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
-_ROOM = "palimpsest.api.datastore.v1.DatastoreService"
-OPEN, WATCH, PUT = (Method.named(f"{_ROOM}.{name}") for name in ("OpenSession", "WatchDeletions", "PutKeys"))
 NestSettings = pb.NestSettings
 PASSAGES = 8
 HEEDED_WITHIN = 2.0
 """Seconds in which the engine heeds a deletion, or the datastore is left to break the stream."""
+KEPT_WITHIN = 60.0
+"""Seconds in which computed keys are stored, or are not."""
 _MODES = {
     NestSettings.MODE_UNSPECIFIED: Mode.NEST,
     NestSettings.MODE_LM: Mode.LM,
@@ -99,13 +99,14 @@ class Quotation:
         self, message: NestSettings, connection: AsyncConnection, hosted: Hosted, outbox: Outbox
     ) -> None:
         self._message, self._connection, self._hosted = message, connection, hosted
+        self._room = AsyncDatastore(connection)
         self._outbox = outbox
         self._settings = settings_of(message)
         self._revocations = Revocations()
         self._heard: set[str] = set()
         self._all_heard = asyncio.Event()
         self._requests: asyncio.Queue[store.WatchDeletionsRequest | None] = asyncio.Queue()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watching: asyncio.Task[None] | None = None
         self._lost: asyncio.Future[PalimpsestError] = asyncio.get_running_loop().create_future()
         self._told = pb.NestStatistics()
         self._documents: dict[int, set[tuple[str, str]]] = {}
@@ -120,7 +121,7 @@ class Quotation:
             As the datastore room says.
         """
         began = time.perf_counter()
-        self._spawn(self._watch())
+        self._watching = asyncio.create_task(self._watch())
         # A deletion before the block was made is heeded by the block, one after it by whoever listens already.
         listening = asyncio.create_task(self._all_heard.wait())
         await asyncio.wait([listening, self._lost], return_when=asyncio.FIRST_COMPLETED)
@@ -152,30 +153,24 @@ class Quotation:
     async def close(self) -> None:
         """Stop listening; keys that are being stored still are."""
         self._requests.put_nowait(None)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
 
     def _end(self, lost: "asyncio.Future[PalimpsestError]") -> None:
         """End the text where nobody tells of deletions any more, unless it is to go on without the datastore."""
         if self._message.on_datastore_loss != NestSettings.DATASTORE_LOSS_DEGRADE:
             self._outbox.deliver([Failed(lost.result())])
 
-    def _spawn(self, work: Any) -> None:
-        self._tasks.append(asyncio.create_task(work))
-
     async def _fetch(self, query: str) -> Candidates:
-        asked = store.OpenSessionRequest(
-            corpora=self._message.corpora,
-            query=query,
-            passages=self._message.passages or PASSAGES,
+        data = await self._room.session(
+            query,
+            self._message.corpora,
             model_fingerprint=self._hosted.record.fingerprint,
+            passages=self._message.passages or PASSAGES,
+            timeout=self._connection.deadline,
         )
-        data = bytearray()
-        async with self._connection.stream(OPEN, asked, self._connection.deadline) as parts:
-            async for part in parts:
-                data += part.data
-        return await asyncio.to_thread(Candidates.from_bytes, bytes(data))
+        return await asyncio.to_thread(Candidates.from_bytes, data)
 
     async def _compute(self, block: Candidates) -> None:
         """Fill in the keys that are not stored, and store them for the next request."""
@@ -201,7 +196,7 @@ class Quotation:
         pairs = sorted(zip(numbers, keys, strict=True), key=lambda pair: block.passages[pair[0]].corpus)
         for corpus, some in groupby(pairs, key=lambda pair: block.passages[pair[0]].corpus):
             try:
-                await self._connection.send(PUT, self._blocks(corpus, block, list(some)), 60.0)
+                await self._room.put_keys(self._blocks(corpus, block, list(some)), timeout=KEPT_WITHIN)
             except PalimpsestError as error:
                 log.info("keys of %s were computed and not stored: %s", corpus, error)
 
@@ -235,7 +230,7 @@ class Quotation:
         """Heed deletions as they come; once nobody tells of them any more, quote nothing."""
         lost: Exception | None = None
         try:
-            async with self._connection.stream(WATCH, self._outgoing()) as deletions:
+            async with self._room.watch_deletions(self._outgoing()) as deletions:
                 async for deletion in deletions:
                     await self._heed(deletion)
         except Exception as error:

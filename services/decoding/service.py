@@ -74,7 +74,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                 load = await self._desk().open(request, wanted, hosted, self._codec.connection(context))
                 wanted = load.request
             outbox, left, write = Outbox(), wanted.n, self._writer(hosted)
-            if request.nest.corpora and request.nest.mode != pb.NestSettings.MODE_LM:
+            if _quotes(request.nest):
                 quotation = Quotation(request.nest, self._datastore.connection(context), hosted, outbox)
                 wanted = await quotation.open(wanted, query_of(request, wanted.ids, tokenizer))
             handle = hosted.engine.submit(wanted, outbox.deliver)
@@ -114,7 +114,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                 tokenizer = hosted.engine.model.tokenizer
                 ids = await loop.run_in_executor(self._threads, encode_text, tokenizer, request.text, "text")
             _check_score(request, len(ids))
-            if request.nest.corpora and request.nest.mode != pb.NestSettings.MODE_LM:
+            if _quotes(request.nest):
                 from services.decoding.mixed_scores import mixed_scores
 
                 connection = self._datastore.connection(context)
@@ -211,6 +211,10 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
             self._writers = {h: w for h, w in self._writers.items() if h in self._host.hosted()}
             self._writers[hosted] = TokenBytes(hosted.engine.model.tokenizer)
         return self._writers[hosted]
+
+
+def _quotes(nest: pb.NestSettings) -> bool:
+    return bool(nest.corpora) and nest.mode != pb.NestSettings.MODE_LM
 
 
 def _check_score(request: pb.ScoreRequest, tokens: int) -> None:

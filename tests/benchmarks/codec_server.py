@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from services.codec.profiles import PROFILE_TYPE, ProfileCatalogue
 from tests.benchmarks.codec_models import PIECE, PREFIX, Sample
 from tests.benchmarks.codec_quality import Mean
 from tests.benchmarks.figures import ROOT
+from tests.waiting import until
 
 MODEL, CONTEXT = "sample", "document"
 
@@ -95,12 +95,13 @@ def _calibrated(
 
 def _wait(client: Client, server: subprocess.Popen) -> None:
     """Wait until the server answers."""
-    end = time.monotonic() + 120
-    while True:
+
+    def answers() -> bool:
+        assert server.poll() is None, "the server ended"
         try:
             client.codec.list_contexts()
-            return
         except PalimpsestError:
-            assert server.poll() is None, "the server ended"
-            assert time.monotonic() < end, "the server does not answer"
-            time.sleep(0.1)
+            return False
+        return True
+
+    until(answers, timeout=120, interval=0.1)

@@ -10,6 +10,7 @@ from palimpsest.api.datastore.v1 import datastore_pb2
 from palimpsest.cli import output
 from palimpsest.cli.exits import Exit
 from palimpsest.cli.models import labels_of
+from palimpsest.cli.pages import all_pages
 from palimpsest.cli.progress import follow
 from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command
@@ -204,14 +205,7 @@ def delete(
 
 def all_corpora(client: Client) -> list[datastore_pb2.Corpus]:
     """Return every corpus of the caller, by name."""
-    found: list[datastore_pb2.Corpus] = []
-    token = ""
-    while True:
-        page = client.datastore.list_corpora(page_size=1000, page_token=token)
-        found += page.corpora
-        token = page.next_page_token
-        if not token:
-            return found
+    return all_pages(client.datastore.list_corpora, "corpora")
 
 
 @command(app)

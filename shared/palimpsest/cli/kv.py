@@ -10,6 +10,7 @@ from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.cli import kv_bench, kv_load, kv_profile, output
 from palimpsest.cli.kv_options import Name, named
 from palimpsest.cli.models import labels_of
+from palimpsest.cli.pages import all_pages
 from palimpsest.cli.progress import follow, transfer
 from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command
@@ -106,14 +107,7 @@ def put(
 
 def all_contexts(client: Client, model: str = "") -> list[codec_pb2.Context]:
     """Return every stored context, oldest first."""
-    found: list[codec_pb2.Context] = []
-    token = ""
-    while True:
-        page = client.codec.list_contexts(page_size=1000, page_token=token, model=model)
-        found += page.contexts
-        token = page.next_page_token
-        if not token:
-            return found
+    return all_pages(client.codec.list_contexts, "contexts", model=model)
 
 
 @command(app)

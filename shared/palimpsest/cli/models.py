@@ -6,6 +6,7 @@ import typer
 
 from palimpsest.api.models.v1 import models_pb2
 from palimpsest.cli import output
+from palimpsest.cli.pages import all_pages
 from palimpsest.cli.progress import follow
 from palimpsest.cli.session import Session, command
 from palimpsest.client import Client
@@ -18,14 +19,7 @@ Wait = Annotated[bool, typer.Option(help="Wait for the job, or print it and retu
 
 def all_models(client: Client) -> list[models_pb2.Model]:
     """Return every registered model, oldest first."""
-    found: list[models_pb2.Model] = []
-    token = ""
-    while True:
-        page = client.models.list_models(page_size=1000, page_token=token)
-        found += page.models
-        token = page.next_page_token
-        if not token:
-            return found
+    return all_pages(client.models.list_models, "models")
 
 
 def labels_of(items: list[str] | None) -> dict[str, str]:

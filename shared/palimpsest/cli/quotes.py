@@ -8,6 +8,7 @@ import typer
 
 from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.cli import output
+from palimpsest.cli.corpus import named
 from palimpsest.client.quotes import CitedText
 from palimpsest.report.quotes import quotes_page
 
@@ -23,11 +24,6 @@ HtmlFile = Annotated[
 ]
 
 
-def corpus_name(name: str) -> str:
-    """Return the full name of a corpus."""
-    return name if name.startswith("corpora/") else f"corpora/{name}"
-
-
 def nest_settings(corpora: Sequence[str], mode: str, passages: int) -> decoding_pb2.NestSettings:
     """Return the message for the options.
 
@@ -40,7 +36,7 @@ def nest_settings(corpora: Sequence[str], mode: str, passages: int) -> decoding_
         raise typer.BadParameter(f"--mode is one of {', '.join(MODES)}.")
     kind = f"MODE_{mode.upper().replace('-', '_')}" if mode else "MODE_UNSPECIFIED"
     return decoding_pb2.NestSettings(
-        corpora=[corpus_name(name) for name in corpora],
+        corpora=[named(name) for name in corpora],
         mode=kind,
         passages=passages,
     )

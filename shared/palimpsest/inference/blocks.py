@@ -128,10 +128,6 @@ class BlockPool:
                 found += 1
         return found
 
-    def is_idle(self, block: int) -> bool:
-        """Whether a block is kept only for the prefix index."""
-        return block in self._idle
-
     def file(self, key: bytes, block: int) -> None:
         """Enter a whole prompt block in the prefix index; the first one under a key stays."""
         if key not in self._index and block not in self._key_of:

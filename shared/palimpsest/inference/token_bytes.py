@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from palimpsest.models.byte_alphabet import byte_alphabet
+
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
     """Ids that are no text: decoding with ``skip_special_tokens`` leaves them out, named by the tokenizer or not."""
@@ -15,7 +17,7 @@ class TokenBytes:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._known: dict[int, bytes] = {}
-        self._byte_level = _byte_alphabet()
+        self._byte_level = byte_alphabet()
 
     def __call__(self, token: int) -> bytes:
         """The token's bytes; part of a character for some."""
@@ -36,10 +38,3 @@ class TokenBytes:
         if piece.startswith("\u2581") and not text.startswith(" "):
             text = " " + text
         return text.encode()
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """The character that stands for each byte in byte-level vocabularies."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    shifted = [b for b in range(256) if b not in plain]
-    return {chr(b): b for b in plain} | {chr(256 + n): b for n, b in enumerate(shifted)}

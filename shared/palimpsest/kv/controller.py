@@ -89,8 +89,6 @@ class Load:
         Loads that share the compute lane; recomputing takes that many times as long.
     recompute
         Whether there is a compute lane at all.
-    shared
-        Whether the processor that recomputes is the one that decodes: each then takes time from the other.
     """
 
     chunks: tuple[Chunk, ...]
@@ -101,7 +99,6 @@ class Load:
     bandwidth: float = 0.0
     sharers: int = 1
     recompute: bool = True
-    shared: bool = True
 
     def __post_init__(self) -> None:
         names = [tuple(option.level for option in chunk.options) for chunk in self.chunks]
@@ -329,8 +326,8 @@ class Controller:
             transfer = size / self.bandwidth
             last = decode / (self.back - split)
             network = self._network_free(now) + max(transfer, decode - last) + last
-        if self.load.shared and compute:
-            compute += decode
+        if compute:
+            compute += decode  # on the same processor: each takes time from the other
         finish = max(compute, network, self._compute_free, self._network_free(now))
         loss = self.losses + self._losses[level][self.back] - self._losses[level][split]
         return _Plan(split, level, finish, loss)

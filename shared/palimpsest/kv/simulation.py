@@ -96,7 +96,7 @@ def play(load: Load, trace: Trace) -> Outcome:
             else:
                 controller.received(Receipt(flight.option.size, now - flight.begun))
                 decode = flight.option.decode
-                if load.shared and compute > now:
+                if compute > now:
                     # Half the processor each: decoding takes twice as long and recomputing waits that much more.
                     exact = compute = compute + decode
                     decode *= 2

@@ -50,12 +50,6 @@ class Revocations:
             self._suspended.add(corpus)
             return self._bump()
 
-    def resume(self, corpus: str) -> None:
-        """Let new generations quote a corpus again; those under way go on without it."""
-        with self._changed:
-            self._suspended.discard(corpus)
-            self._bump()
-
     def is_dead(self, corpus: str, document: str, version: int) -> bool:
         """Whether a document's version must not be quoted."""
         with self._changed:

@@ -12,9 +12,9 @@ from palimpsest.inference import Delta, Finish, Finished, Request, Sampling, Spa
 from palimpsest.nest import Candidates, Mode, Settings
 from palimpsest.nest.keys import fill, missing, passage_keys, passages_of
 from palimpsest.nest.request import NestRequest
+from tests.unit.inference.collecting import run
 
 from .blocks import block_of
-from .collecting import run
 from .plain import Plain
 
 TEXTS = [

@@ -9,7 +9,7 @@ the operating system keeps waiting holds nobody up, unless it holds a chunk. Pha
 are thread 0's alone.
 
 A row's result does not depend on the other rows, on their number, nor on the number of threads: every output is
-computed by one thread in one fixed order of operations (see ``kernels.py``).
+computed by one thread in one fixed order of operations (see ``tiles.py``).
 """
 
 # ruff: noqa: ANN001, ANN201 - compiled functions are typed by numba, not by annotations
@@ -22,8 +22,6 @@ import numpy as np
 from numba import types
 
 from palimpsest.inference.kernels import (
-    CHUNK,
-    LANES,
     atomic_add,
     atomic_get,
     exp_sum,
@@ -36,6 +34,9 @@ from palimpsest.inference.kernels import (
     relax,
     score_block,
     silu_times,
+)
+from palimpsest.inference.tiles import (
+    CHUNK,
     tile_1x1,
     tile_1x2,
     tile_1x4,
@@ -44,6 +45,7 @@ from palimpsest.inference.kernels import (
     tile_4x2,
     tile_6x4,
 )
+from palimpsest.inference.vectors import LANES
 
 # Entries of the plan: sizes, then addresses.
 (

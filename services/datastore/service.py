@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-import numpy as np
 from google.longrunning import operations_pb2
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
@@ -24,16 +23,18 @@ from services.datastore.catalogue import Opened, id_of
 from services.datastore.corpus import Corpus
 from services.datastore.encoder import Encoder
 from services.datastore.ingest import Answer, embed_some, store
-from services.datastore.keystore import KeyBlock
 from services.datastore.listing import MOST_PER_PAGE, PAGE_SIZE, page
 from services.datastore.room import Corpora, mismatch
-from services.datastore.sessions import candidate_block, verify
+from services.datastore.sessions import candidate_block, put_keys, verify
 from services.datastore.streams import batches, first_part, heard_out
 from services.datastore.watching import Watcher, Watchers
 
 T = TypeVar("T")
 _FRAME, _BLOCK_FRAME = 256 << 10, 1 << 20
 _LIMIT, _PASSAGES = 10, 8
+_WARM, _CALIBRATE = "datastore.warm_keys", "datastore.calibrate"
+_BY_MODEL = (_WARM, _CALIBRATE)
+"""Jobs that run the corpus's model."""
 
 
 class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
@@ -242,7 +243,10 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
             async for request in request_iterator:
                 if request.WhichOneof("part") != "block":
                     raise InvalidArgument(Reason.DOCUMENT_ORDER, "begin comes once, first; then blocks.")
-                if await self._in_thread(_put_block, opened, request.block, begin.model_fingerprint):
+                block = request.block
+                numbers = (block.keys, block.scales, block.norms)
+                where = (block.document, block.version, block.passage)
+                if await self._in_thread(put_keys, opened, *where, *numbers, begin.model_fingerprint):
                     response.stored += 1
                 else:
                     response.skipped += 1
@@ -300,7 +304,7 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         """Queue the computation of keys."""
         opened = await self._open(request.corpus)
         await asyncio.to_thread(self._corpora.tokenizer, opened.corpus.spec)
-        return await self._submit("datastore.warm_keys", opened, request)
+        return await self._submit(_WARM, opened, request)
 
     async def Calibrate(
         self, request: pb.CalibrateRequest, context: grpc.aio.ServicerContext
@@ -308,7 +312,7 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
         """Queue a calibration."""
         opened = await self._open(request.corpus)
         await asyncio.to_thread(self._corpora.tokenizer, opened.corpus.spec)
-        return await self._submit("datastore.calibrate", opened, request)
+        return await self._submit(_CALIBRATE, opened, request)
 
     async def Compact(
         self, request: pb.CompactRequest, context: grpc.aio.ServicerContext
@@ -343,19 +347,15 @@ class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
             "created": corpus.spec.created,
             "epoch": view.epoch,
         }
-        # Keys come and go without an epoch.
-        is_keys = kind == "datastore.warm_keys"
-        on_gpu = kind in (
-            "datastore.warm_keys",
-            "datastore.calibrate",
-        ) and self._resources.settings.device.startswith("cuda")
+        on_gpu = kind in _BY_MODEL and self._resources.settings.device.startswith("cuda")
         spec = JobSpec(
             kind=kind,
             request=request,
             queue="gpu" if on_gpu else "cpu",
             request_id=request.request_id,
             principal=principal,
-            action=None if is_keys else action,
+            # Keys come and go without an epoch.
+            action=None if kind == _WARM else action,
         )
         return (await self._resources.jobs.submit(spec)).operation()
 
@@ -380,30 +380,3 @@ async def _hear(requests: AsyncIterator[pb.WatchDeletionsRequest], watcher: Watc
             watcher.acknowledge(request.acknowledge.corpus, request.acknowledge.tombstone_version)
     finally:
         watcher.woken.set()
-
-
-def _put_block(opened: Opened, block: pb.PutKeysRequest.Block, fingerprint: str) -> bool:
-    """Keep the keys of one passage; False if it is gone."""
-    corpus, keys = opened
-    try:
-        document = corpus.find(block.document, block.version).document
-    except NotFound:
-        return False
-    if block.passage >= document.passages:
-        raise InvalidArgument(Reason.KEYS_INVALID, f"{block.document!r} has {document.passages} passages.")
-    first, end = document.span(block.passage)
-    count, size = end - first, corpus.spec.key_size
-    if (len(block.keys), len(block.scales), len(block.norms)) != (count * size, 4 * count, 4 * count):
-        raise InvalidArgument(
-            Reason.KEYS_INVALID,
-            f"Passage {block.passage} of {block.document!r} has {count} tokens; keys are int8 [{count}, {size}], "
-            f"scales and norms float32 [{count}].",
-            metadata={"tokens": count, "key_size": size},
-        )
-    numbers = KeyBlock(
-        np.frombuffer(block.keys, np.int8).reshape(count, size),
-        np.frombuffer(block.scales, "<f4"),
-        np.frombuffer(block.norms, "<f4"),
-    )
-    keys.put(document.digest(block.passage), numbers, fingerprint)
-    return True

@@ -6,10 +6,11 @@ from enum import Enum
 
 import numpy as np
 
-from palimpsest.errors import DataLoss, NotFound
+from palimpsest.errors import DataLoss, InvalidArgument, NotFound, Reason
 from palimpsest.nest import Calibration, Candidates, Owner, Passage
 from services.datastore.catalogue import Opened
 from services.datastore.corpus import Corpus
+from services.datastore.keystore import KeyBlock
 from services.datastore.search import Hit, Place, Searched
 
 
@@ -88,6 +89,61 @@ def _owner(place: Place) -> Owner:
         uri=document.head.uri,
         document_sha256=document.head.sha256,
     )
+
+
+def put_keys(
+    opened: Opened,
+    document: str,
+    version: int,
+    passage: int,
+    keys: bytes,
+    scales: bytes,
+    norms: bytes,
+    fingerprint: str,
+) -> bool:
+    """Keep the keys of one passage of n tokens; False if it is gone.
+
+    Parameters
+    ----------
+    opened
+        The corpus, with keys of ``key_size`` elements.
+    document, version, passage
+        Whose they are.
+    keys, scales, norms
+        int8 [n, key_size] row-major, float32 [n] and float32 [n], little-endian.
+    fingerprint
+        Of the model that made them.
+
+    Raises
+    ------
+    InvalidArgument
+        KEYS_INVALID: there is no such passage, or they do not fit it.
+    FailedPrecondition
+        CORPUS_MODEL_MISMATCH.
+    """
+    corpus, store = opened
+    try:
+        found = corpus.find(document, version).document
+    except NotFound:
+        return False
+    if passage >= found.passages:
+        raise InvalidArgument(Reason.KEYS_INVALID, f"{document!r} has {found.passages} passages.")
+    first, end = found.span(passage)
+    count, size = end - first, corpus.spec.key_size
+    if (len(keys), len(scales), len(norms)) != (count * size, 4 * count, 4 * count):
+        raise InvalidArgument(
+            Reason.KEYS_INVALID,
+            f"Passage {passage} of {document!r} has {count} tokens; keys are int8 [{count}, {size}], "
+            f"scales and norms float32 [{count}].",
+            metadata={"tokens": count, "key_size": size},
+        )
+    block = KeyBlock(
+        np.frombuffer(keys, np.int8).reshape(count, size),
+        np.frombuffer(scales, "<f4"),
+        np.frombuffer(norms, "<f4"),
+    )
+    store.put(found.digest(passage), block, fingerprint)
+    return True
 
 
 class Verdict(Enum):

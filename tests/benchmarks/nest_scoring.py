@@ -5,11 +5,14 @@ are kept between runs.
 """
 
 import sys
+from typing import Literal
 
 import numpy as np
 import torch
 
-from palimpsest.inference import Rows
+from palimpsest.inference import Output, Rows
+from palimpsest.inference.blocks import BLOCK
+from palimpsest.inference.tasks import Pieces
 from palimpsest.nest import Candidates, Settings
 from palimpsest.nest.calibration import PAPER
 from palimpsest.nest.keys import normalised
@@ -110,10 +113,10 @@ def rounding(bench: Bench, figures: Figures, text: Manual) -> None:
     hits = [(n, s) for n, s in hits if n in text.corpus.keys] + [(n, 0.1) for n in text.corpus.keys][:24]
     hits = list(dict(hits).items())[:24]
     block, _ = text.corpus.candidates(hits, bench.engine)
-    bench.engine.close()  # the model is ours from here on
-    exact = _exact(bench, block)
+    longest = max(len(ids), *(len(block.left[n]) + len(block.ids(n)) for n in range(len(block.passages))))
+    states = bench.engine.submit_task(_states(bench, block, ids), -(-longest // BLOCK), longest)
+    exact, output = states.result()
     store, settings = Store(block), NestRequest(block, Settings()).filled
-    output = bench.model.forward([Rows(bench.model.new_cache(), ids, logits="all", keys="all")])[0]
     queries, live = output.keys[PREFIX - 1 : -1], torch.ones(len(store), dtype=torch.bool)
     targets = torch.tensor(ids[PREFIX:])
     found, fine = {}, Store(block)
@@ -132,17 +135,25 @@ def rounding(bench: Bench, figures: Figures, text: Manual) -> None:
     )
 
 
-def _exact(bench: Bench, block: Candidates) -> torch.Tensor:
-    """The states before all tokens of a block, in float32."""
+def _states(bench: Bench, block: Candidates, ids: list[int]) -> Pieces[tuple[torch.Tensor, Output]]:
+    """On the engine's thread: the states before all tokens of a block, float32, and what is said of a text."""
     rows = []
     for number in range(len(block.passages)):
-        before, ids = list(block.left[number]), block.ids(number).tolist()
-        cache = bench.model.new_cache()
-        states = bench.model.forward([Rows(cache, [*before, *ids][:-1], logits="none", keys="all")])[0].keys
-        cache.release()
+        before, own = list(block.left[number]), block.ids(number).tolist()
+        states = _read(bench, [*before, *own][:-1], "none").keys
+        assert states is not None
         padded = torch.cat([torch.zeros(1, states.shape[1]), normalised(states)])
         rows.append(padded[len(before) :])
-    return torch.cat(rows)
+        yield None
+    return torch.cat(rows), _read(bench, ids, "all")
+
+
+def _read(bench: Bench, ids: list[int], logits: Literal["none", "all"]) -> Output:
+    cache = bench.model.new_cache()
+    try:
+        return bench.model.forward([Rows(cache, ids, logits=logits, keys="all")])[0]
+    finally:
+        cache.release()
 
 
 PARTS = {f.__name__: f for f in (stored, held, rounding)}

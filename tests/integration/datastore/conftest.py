@@ -6,46 +6,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from palimpsest import AsyncClient
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.jobs import JobContext, WorkerResources
 from palimpsest.jobs.progress import NullProgress
-from palimpsest.models import register
 from palimpsest.rpc.server import Server
 from palimpsest.settings import Settings
 from services.datastore import DatastoreRoom, tasks
 from services.registry import RegistryRoom
+from tests.rooms import room_settings, worker_resources
 
 
 @pytest.fixture(scope="module")
-def room_settings(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(
-        state_dir=tmp_path_factory.mktemp("datastore"),
-        redis_url=valkey.url,
-        redis_prefix=f"test-{uuid.uuid4().hex[:12]}:",
-        listen="127.0.0.1:0",
-        threads=1,
-        drain_seconds=1.0,
-        device="cpu",
-        dtype="float32",
-        engine_cache_bytes=64 << 20,
-    )
+def own_settings(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return room_settings(valkey, tmp_path_factory.mktemp("datastore"))
 
 
 @pytest.fixture(scope="module")
-def resources(room_settings: Settings, tiny_model: Path) -> WorkerResources:
+def resources(own_settings: Settings, tiny_model: Path) -> WorkerResources:
     """What a worker has; "tiny" is registered."""
-    resources = WorkerResources(room_settings, redis.Redis.from_url(room_settings.redis_url))
-    register("tiny", str(tiny_model), resources.models, room_settings, NullProgress())
-    return resources
+    return worker_resources(own_settings, tiny=tiny_model)
 
 
 @pytest.fixture(scope="module")
-async def server(room_settings: Settings, resources: WorkerResources) -> AsyncIterator[Server]:
-    server = Server(room_settings, [RegistryRoom(), DatastoreRoom()])
+async def server(own_settings: Settings, resources: WorkerResources) -> AsyncIterator[Server]:
+    server = Server(own_settings, [RegistryRoom(), DatastoreRoom()])
     await server.start()
     yield server
     await server.stop()

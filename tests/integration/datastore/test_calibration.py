@@ -4,20 +4,15 @@ import dataclasses
 
 import pytest
 
-from palimpsest.client.corpora import NewDocument
 from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.nest import Calibration, Candidates
+from tests.integration.datastore.shared import add_all
 
 SENTENCES = [
     "the quick brown fox jumps over the lazy dog and goes home. ",
     "Fixtures every kind of test shares: a real Valkey, two models. ",
     "settings in a scratch folder outlive no test, not even this one. ",
 ]
-
-
-async def add(client, corpus, documents: dict[str, str]) -> None:
-    async for answer in client.datastore.add(corpus.name, [NewDocument(n, t) for n, t in documents.items()]):
-        assert not answer.HasField("error")
 
 
 def texts(count: int) -> dict[str, str]:
@@ -29,7 +24,7 @@ def texts(count: int) -> dict[str, str]:
 
 
 async def test_what_was_found_is_kept_and_used(client, corpus, run):
-    await add(client, corpus, texts(6))
+    await add_all(client, corpus, texts(6))
     run("build_index", corpus)  # all have their vectors: what is found does not change any more
     found = run("calibrate", corpus).calibration
     assert found.positions > 64
@@ -38,7 +33,7 @@ async def test_what_was_found_is_kept_and_used(client, corpus, run):
     assert (await client.datastore.get_corpus(name=corpus.name)).calibration == found
     # The same again is the same again, and jobs that write the corpus anew keep it.
     assert run("calibrate", corpus).calibration == found
-    await add(client, corpus, {"late": "A late one."})
+    await add_all(client, corpus, {"late": "A late one."})
     run("build_index", corpus)
     run("compact", corpus)
     assert (await client.datastore.get_corpus(name=corpus.name)).calibration == found
@@ -53,7 +48,7 @@ async def test_what_was_found_is_kept_and_used(client, corpus, run):
 
 @pytest.mark.parametrize("count", [0, 1])
 async def test_too_little_text_is_refused_by_the_job(client, corpus, run, count):
-    await add(client, corpus, texts(count))
+    await add_all(client, corpus, texts(count))
     with pytest.raises(FailedPrecondition) as refused:
         run("calibrate", corpus)
     assert refused.value.reason == Reason.CALIBRATION_EMPTY
@@ -65,5 +60,5 @@ async def test_the_call_queues_a_job(client, corpus):
 
 
 async def test_documents_that_are_in_the_log_alone_are_sampled_too(client, corpus, run):
-    await add(client, corpus, texts(6))
+    await add_all(client, corpus, texts(6))
     assert run("calibrate", corpus).calibration.positions > 64

@@ -4,13 +4,11 @@ import asyncio
 import json
 import socket
 import threading
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import redis
 
 from palimpsest import AsyncClient
 from palimpsest.api.codec.v1 import codec_pb2
@@ -23,11 +21,11 @@ from palimpsest.jobs.progress import NullProgress
 from palimpsest.models import register
 from palimpsest.rpc.auth import hash_token
 from palimpsest.rpc.server import Server
-from palimpsest.settings import Settings
 from services.codec import CodecRoom
 from services.codec.tasks import create_context
 from services.decoding import DecodingRoom
 from services.registry import RegistryRoom
+from tests.rooms import room_settings, worker_resources
 from tests.waiting import until, until_async
 
 # Words begin with their space, so that text and prompt are cut into tokens alike apart and together.
@@ -38,20 +36,8 @@ TEXT = "the quick brown fox jumps over the lazy dog, and " * 12 + "then"
 def resources(
     valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
 ) -> WorkerResources:
-    settings = Settings(
-        state_dir=tmp_path_factory.mktemp("contexts"),
-        redis_url=valkey.url,
-        redis_prefix=f"test-{uuid.uuid4().hex[:12]}:",
-        listen="127.0.0.1:0",
-        threads=1,
-        drain_seconds=1.0,
-        device="cpu",
-        dtype="float32",
-        engine_cache_bytes=8 << 20,
-    )
-    resources = WorkerResources(settings, redis.Redis.from_url(settings.redis_url))
-    register("tiny", str(tiny_model), resources.models, settings, NullProgress())
-    return resources
+    settings = room_settings(valkey, tmp_path_factory.mktemp("contexts"), engine_cache_bytes=8 << 20)
+    return worker_resources(settings, tiny=tiny_model)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from palimpsest import AsyncClient
 from palimpsest.api.datastore.v1 import datastore_pb2 as store
@@ -19,13 +18,11 @@ from palimpsest.client.quotes import CitedText
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from palimpsest.jobs import WorkerResources
-from palimpsest.jobs.progress import NullProgress
-from palimpsest.models import register
 from palimpsest.rpc.server import Server
-from palimpsest.settings import Settings
 from services.datastore import DatastoreRoom
 from services.decoding import DecodingRoom
 from services.registry import RegistryRoom
+from tests.rooms import room_settings, worker_resources
 from tests.tiny import write_tiny_model
 from tests.waiting import until_async
 
@@ -42,23 +39,11 @@ EAGER: dict[str, Any] = {"mu": 1.0, "alpha": 1.0, "tau": 0.1, "neighbors": 32, "
 def resources(
     valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
 ) -> WorkerResources:
-    settings = Settings(
-        state_dir=tmp_path_factory.mktemp("quoting"),
-        redis_url=valkey.url,
-        redis_prefix=f"test-{uuid.uuid4().hex[:12]}:",
-        listen="127.0.0.1:0",
-        threads=1,
-        drain_seconds=1.0,
-        device="cpu",
-        dtype="float32",
-        engine_cache_bytes=32 << 20,
-        engine_max_models=2,
+    settings = room_settings(
+        valkey, tmp_path_factory.mktemp("quoting"), engine_cache_bytes=32 << 20, engine_max_models=2
     )
-    resources = WorkerResources(settings, redis.Redis.from_url(settings.redis_url))
-    register("tiny", str(tiny_model), resources.models, settings, NullProgress())
     other = write_tiny_model(tmp_path_factory.mktemp("other-llama"), seed=1)
-    register("other", str(other), resources.models, settings, NullProgress())
-    return resources
+    return worker_resources(settings, tiny=tiny_model, other=other)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from palimpsest.rpc.errors import from_rpc_error, from_status
 from palimpsest.rpc.server import Server
 from palimpsest.settings import Settings
 from services.registry import RegistryRoom
+from tests.rooms import room_settings
 
 ROOT = Path(__file__).parents[3]
 RESULTS: list[type[Message]] = [models_pb2.Model, models_pb2.PairReport, artifacts_pb2.CollectGarbageResponse]
@@ -33,15 +33,7 @@ RESULTS: list[type[Message]] = [models_pb2.Model, models_pb2.PairReport, artifac
 
 @pytest.fixture(scope="module")
 def registry_settings(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(
-        state_dir=tmp_path_factory.mktemp("registry"),
-        redis_url=valkey.url,
-        redis_prefix=f"test-{uuid.uuid4().hex[:12]}:",
-        listen="127.0.0.1:0",
-        threads=1,
-        drain_seconds=1.0,
-        artifact_max_bytes=64 << 20,
-    )
+    return room_settings(valkey, tmp_path_factory.mktemp("registry"), artifact_max_bytes=64 << 20)
 
 
 @pytest.fixture(scope="module")

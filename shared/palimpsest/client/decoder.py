@@ -4,10 +4,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, NamedTuple
 
 from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.client.loading import ArrivingChunk, ChunkLoaded, Decision, Ended, Event
@@ -48,6 +49,14 @@ def load_codec() -> None:
             f"Caches are coded and decoded with {missing.name}, which is not installed here: "
             "pip install 'palimpsest-lm[models]'.",
         ) from None
+
+
+class _Fed(NamedTuple):
+    """Bytes of a chunk that wait to be decoded."""
+
+    coming: "Coming"
+    data: bytes
+    last: bool
 
 
 class Coming:
@@ -102,14 +111,15 @@ class Decoder:
         self.delivered = 0
         self.missing: set[int] = set()
         self._rejected: dict[int, int] = {}
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._work: SimpleQueue[_Fed | Callable[[], None] | None] = SimpleQueue()
+        self._held: _Fed | Callable[[], None] | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="palimpsest-decode", daemon=True)
         self._thread.start()
 
     def feed(self, coming: Coming, data: bytes, last: bool) -> None:
         """Decode the next bytes of a chunk when their turn comes; never waits."""
-        self._work.put(partial(self._feed, coming, data, last))
+        self._work.put(_Fed(coming, data, last))
 
     def finish(self, ended: Ended | None) -> None:
         """Deliver the end after everything else; None: the server ended without one."""
@@ -126,7 +136,7 @@ class Decoder:
         self._thread.join()
 
     def _run(self) -> None:
-        while (work := self._work.get()) is not None and not self._closed:
+        while (work := self._next()) is not None and not self._closed:
             try:
                 work()
             except BaseException as error:
@@ -134,6 +144,26 @@ class Decoder:
                 if not self._closed:
                     self._deliver(error)
                 return
+
+    def _next(self) -> Callable[[], None] | None:
+        """The next work: of a chunk's data, all that waits, for many sections at once use the threads better."""
+        work, self._held = (self._held, None) if self._held is not None else (self._work.get(), None)
+        if not isinstance(work, _Fed):
+            return work
+        parts = [work]
+        with suppress(Empty):
+            while not parts[-1].last:
+                following = self._work.get_nowait()
+                if not isinstance(following, _Fed) or following.coming is not work.coming:
+                    self._held = following or self._ended
+                    break
+                parts.append(following)
+        data = b"".join(part.data for part in parts) if len(parts) > 1 else work.data
+        return partial(self._feed, work.coming, data, parts[-1].last)
+
+    @staticmethod
+    def _ended() -> None:
+        """Stands for the end of the queue while it is held back; by then the decoder is closed."""
 
     def _feed(self, coming: Coming, data: bytes, last: bool) -> None:
         if coming.given_up:

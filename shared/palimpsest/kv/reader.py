@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 
@@ -174,8 +174,13 @@ def run_jobs(jobs: list, threads: int) -> list:
     """Run jobs, several at once if asked; each with one torch thread, so that they do not wait for each other."""
     if threads == 1 or len(jobs) == 1:
         return [job() for job in jobs]
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(lambda job: job(), jobs))
+    return list(_pool(threads).map(lambda job: job(), jobs))
+
+
+@lru_cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads for all chunks of this process: starting some for every few sections takes longer than a section."""
+    return ThreadPoolExecutor(threads, "palimpsest-kv", initializer=torch.set_num_threads, initargs=(1,))
 
 
 def _check_directory(header: Header, profile: CalibrationProfile | None) -> None:

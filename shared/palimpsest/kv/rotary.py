@@ -6,6 +6,7 @@ it is worth).
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -53,9 +54,7 @@ class Rotary:
         """Return cosine and sine, float32 ``[tokens, dim / 2]``, of the positions from ``start`` on."""
         if dim % 2:
             raise InvalidArgument(Reason.KV_ROTARY, "Rotary heads have an even number of elements.")
-        inverse = self.theta ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-        turn = torch.arange(start, start + tokens, dtype=torch.float64)[:, None] * inverse
-        return turn.cos().float(), turn.sin().float()
+        return _angles(self.theta, start, tokens, dim)
 
     def turn(self, keys: torch.Tensor, start: int, *, back: bool) -> torch.Tensor:
         """Rotate (or with ``back`` un-rotate) keys ``[..., tokens, dim]``; returns float32."""
@@ -65,8 +64,17 @@ class Rotary:
         cosine, sine = self.angles(start, keys.shape[-2], keys.shape[-1])
         if back:
             sine = -sine
-        first, second = keys.chunk(2, -1)
-        return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
+        half = keys.shape[-1] // 2
+        turned = torch.empty_like(keys, memory_format=torch.contiguous_format)
+        # In place, half by half: what this costs is the memory that passes, not the arithmetic.
+        for mine, other, value in (
+            (slice(0, half), slice(half, None), -1),
+            (slice(half, None), slice(0, half), 1),
+        ):
+            part = turned[..., mine]
+            torch.mul(keys[..., mine], cosine, out=part)
+            part.addcmul_(keys[..., other], sine, value=value)
+        return turned
 
     def flatten(self, part: torch.Tensor, start: int, *, keys: bool) -> torch.Tensor:
         """Return keys (un-rotated) or values ``[layers, heads, tokens, dim]`` as ``[tokens, layers * heads * dim]``."""
@@ -82,3 +90,11 @@ class Rotary:
             # What lay near the largest float16 may have been rounded to beyond it, which must not become infinity.
             part = part.clamp(-65504, 65504)
         target.copy_(part)
+
+
+@lru_cache(2)
+def _angles(theta: float, start: int, tokens: int, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same for every group of layers of a chunk."""
+    inverse = theta ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+    turn = torch.arange(start, start + tokens, dtype=torch.float64)[:, None] * inverse
+    return turn.cos().float(), turn.sin().float()

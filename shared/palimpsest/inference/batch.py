@@ -66,7 +66,7 @@ class Batch:
     @property
     def running(self) -> int:
         """Sequences, and requests whose prompt is being read."""
-        return sum(len(h.sequences) for h in list(self.active)) + len(self.prompts)
+        return sum(len(h.sequences) * h.width for h in list(self.active)) + len(self.prompts)
 
     @property
     def prompt_rows(self) -> int:
@@ -76,8 +76,8 @@ class Batch:
 
     def admit(self, handle: Handle) -> bool:
         """Give a request a place and its memory, if it can have them."""
-        places = sum(h.request.n for h in self.handles)
-        if places and places + handle.request.n > self.max_running:
+        places = sum(h.places for h in self.handles)
+        if places and places + handle.places > self.max_running:
             return False
         if not self._budget.take(handle.blocks):
             return False
@@ -100,26 +100,28 @@ class Batch:
         sequences = [s for handle in self.active for s in handle.sequences]
         took = self._take_arrival()
         prompts = self._prompt_pieces()
-        rows = [s.feed() for s in sequences] + [row for _, row in prompts]
+        fed = [s.feed() for s in sequences]
+        rows = [row for own in fed for row in own] + [row for _, row in prompts]
         if not rows:
             return took
         began = time.perf_counter()
         outputs = self._forward(rows, alone=not sequences)
         step = Step(sum(row.count for row in rows), time.perf_counter() - began)
         self.counters.decode_steps += bool(sequences)
-        by_sequence = {id(s): o for s, o in zip(sequences, outputs, strict=False)}
+        given = iter(outputs)
+        by_sequence = {id(s): [next(given) for _ in own] for s, own in zip(sequences, fed, strict=True)}
         for handle in self.active:
             for sequence in handle.sequences:
                 self._take(handle, sequence, by_sequence[id(sequence)], step)
-        for (handle, row), output in zip(prompts, outputs[len(sequences) :], strict=True):
+        for (handle, row), output in zip(prompts, given, strict=True):
             self._after_prompt(handle, row, output, step)
         self._deliver()
         return True
 
-    def _take(self, handle: Handle, sequence: Running, output: Output, step: Step) -> None:
+    def _take(self, handle: Handle, sequence: Running, outputs: list[Output], step: Step) -> None:
         """Let one sequence go on."""
         before = sequence.generated
-        handle.events += sequence.take(output, step)
+        handle.events += sequence.take(outputs, step)
         self.counters.generated_tokens += sequence.generated - before
 
     def _forward(self, rows: list[Rows], alone: bool) -> list[Output]:
@@ -207,7 +209,7 @@ class Batch:
             own = cache if index == request.n - 1 else cache.branch()
             sequence = start(request, index, own, self.model)
             handle.sequences.append(sequence)
-            self._take(handle, sequence, output, step)
+            self._take(handle, sequence, [output], step)
         handle.cache = None
 
     def _tell_of_past(self, handle: Handle) -> None:

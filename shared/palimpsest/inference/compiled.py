@@ -53,8 +53,8 @@ from palimpsest.inference.vectors import LANES
     SYNC, X, NORMED, QKV, MIXED, GATE_UP, ACTIVE, SCORES, SCORES_STRIDE,
     POSITIONS, TABLES, TABLE_STARTS, KEYS, VALUES, BLOCK_BYTES, LAYER_BYTES,
     COS, SIN, OUT_INDEX, OUT_NORMED, LOGITS, FINAL_NORM, HEAD, KEEP, KEEP_STRIDE,
-    FEW_ROWS, SHORT_PAST, PLAN_SIZE,
-) = range(38)  # fmt: skip
+    FEW_ROWS, SHORT_PAST, COPIES, COPY_TABLES, PLAN_SIZE,
+) = range(40)  # fmt: skip
 
 # Columns of the layer table: addresses; 0 where the model has no such tensor.
 W_QKV, B_QKV, W_O, W_GATE_UP, W_DOWN, NORM_1, NORM_2, NORM_Q, NORM_K, KEEP_SLOT, LAYER_SIZE = range(11)
@@ -128,8 +128,24 @@ def rotate(x, cos, sin, size):
 
 
 @numba.njit(nogil=True, cache=True)
+def store_row(like, plan, table_start, position, qkv, index):
+    """Put one row's k and v where a sequence's block table says."""
+    heads, kv_heads, size = plan[HEADS], plan[KV_HEADS], plan[HEAD_SIZE]
+    block, lane = get_i32(plan[TABLES] + 4 * (table_start + position // LANES)), position % LANES
+    place = index * plan[LAYER_BYTES] + block * plan[BLOCK_BYTES]
+    width = like.itemsize
+    for head in range(kv_heads):
+        k = qkv + (heads + head) * size * 4
+        v = k + kv_heads * size * 4
+        at = place + head * size * LANES * width
+        for d in range(size):
+            put_weight(like, plan[KEYS] + at + (d * LANES + lane) * width, get_f32(k + 4 * d))
+            put_weight(like, plan[VALUES] + at + (lane * size + d) * width, get_f32(v + 4 * d))
+
+
+@numba.njit(nogil=True, cache=True)
 def prepare_row(like, plan, layer, row, index, eps, scale):
-    """Bias, head norms and rotation of one row's q, k and v; k and v go to the row's place in the cache."""
+    """Bias, head norms and rotation of one row's q, k and v; k and v go to the row's places in the caches."""
     heads, kv_heads, size = plan[HEADS], plan[KV_HEADS], plan[HEAD_SIZE]
     qkv = plan[QKV] + row * (heads + 2 * kv_heads) * size * 4
     if layer[B_QKV]:
@@ -146,17 +162,10 @@ def prepare_row(like, plan, layer, row, index, eps, scale):
         if head < heads:
             for i in range(size):
                 put_f32(x + 4 * i, get_f32(x + 4 * i) * scale)
-    table = plan[TABLES] + 4 * get_i32(plan[TABLE_STARTS] + 4 * row)
-    block, lane = get_i32(table + 4 * (position // LANES)), position % LANES
-    place = index * plan[LAYER_BYTES] + block * plan[BLOCK_BYTES]
-    width = like.itemsize
-    for head in range(kv_heads):
-        k = qkv + (heads + head) * size * 4
-        v = k + kv_heads * size * 4
-        at = place + head * size * LANES * width
-        for d in range(size):
-            put_weight(like, plan[KEYS] + at + (d * LANES + lane) * width, get_f32(k + 4 * d))
-            put_weight(like, plan[VALUES] + at + (lane * size + d) * width, get_f32(v + 4 * d))
+    store_row(like, plan, get_i32(plan[TABLE_STARTS] + 4 * row), position, qkv, index)
+    if plan[COPIES]:
+        for other in range(get_i32(plan[COPIES] + 4 * row), get_i32(plan[COPIES] + 4 * row + 4)):
+            store_row(like, plan, get_i32(plan[COPY_TABLES] + 4 * other), position, qkv, index)
 
 
 @numba.njit(nogil=True, cache=True)

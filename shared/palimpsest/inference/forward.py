@@ -56,6 +56,10 @@ class Rows:
         For which of the new positions logits are wanted.
     keys
         For which of them the input of the last layer's MLP is wanted.
+    after, shared
+        The new tokens follow the first ``shared`` new tokens of ``after``, an earlier entry of the same pass whose
+        cache has the same past: those are read once, and their keys and values go to both caches. So a trie of
+        continuations costs its nodes, and each branch ends up with a past of its own.
     """
 
     cache: Cache
@@ -63,6 +67,13 @@ class Rows:
     embeddings: torch.Tensor | None = None
     logits: Literal["none", "last", "all"] = "last"
     keys: Literal["none", "last", "all"] = "none"
+    after: "Rows | None" = None
+    shared: int = 0
+
+    @property
+    def grows(self) -> int:
+        """By how many tokens the cache grows."""
+        return self.shared + self.count
 
     @property
     def count(self) -> int:
@@ -103,12 +114,41 @@ class Output:
     keys: torch.Tensor | None = None
 
 
+@dataclass
+class Copies:
+    """Rows that several caches hold.
+
+    Attributes
+    ----------
+    caches
+        For each row, the numbers of the other caches that hold it, at the same position.
+    """
+
+    caches: list[list[int]]
+
+    @classmethod
+    def of(cls, rows: Sequence[Rows]) -> "Copies | None":
+        """What the entries of one pass share; None if nothing."""
+        if all(row.after is None for row in rows):
+            return None
+        caches: list[list[int]] = [[] for _ in range(sum(row.count for row in rows))]
+        paths: dict[int, list[int]] = {}
+        first = 0
+        for number, row in enumerate(rows):
+            path = paths[id(row.after)][: row.shared] if row.after is not None else []
+            for earlier in path:
+                caches[earlier].append(number)
+            paths[id(row)] = [*path, *range(first, first + row.count)]
+            first += row.count
+        return cls(caches)
+
+
 class Paged(Protocol):
     """A forward pass over paged caches: already embedded rows, positions made room for."""
 
     def run(
         self, caches: Sequence[PagedCache], counts: Sequence[int], x: torch.Tensor, outputs: Sequence[int],
-        hidden: Sequence[int], keys: Sequence[int],
+        hidden: Sequence[int], keys: Sequence[int], copies: "Copies | None" = None,
     ) -> tuple[torch.Tensor, dict[int, torch.Tensor], torch.Tensor]:  # fmt: skip
         """Run all layers over the last ``counts`` tokens of each cache.
 
@@ -124,6 +164,8 @@ class Paged(Protocol):
             Layers of which hidden states are wanted.
         keys
             Row numbers of which the last MLP's input is wanted, ascending.
+        copies
+            Which rows' keys and values other caches hold too.
 
         Returns
         -------

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from palimpsest.inference.blocks import PagedCache
+from palimpsest.inference.forward import Copies
 from palimpsest.inference.weights import LayerWeights, LlamaWeights
 
 
@@ -29,6 +30,7 @@ class FusedForward:
         outputs: Sequence[int],
         hidden: Sequence[int],
         keys: Sequence[int],
+        copies: Copies | None = None,
     ) -> tuple[torch.Tensor, dict[int, torch.Tensor], torch.Tensor]:
         """Run all layers; see :class:`palimpsest.inference.forward.Paged`."""
         w, device = self.weights, x.device
@@ -46,7 +48,7 @@ class FusedForward:
             if index in hidden:
                 kept[index] = x.float()
             mixed = self._attention(
-                layer, index, self._norm(x, layer.norm_1), cos, sin, caches, counts, starts
+                layer, index, self._norm(x, layer.norm_1), cos, sin, caches, counts, starts, copies
             )
             x = x + F.linear(mixed, layer.o)
             read = self._norm(x, layer.norm_2)
@@ -66,6 +68,7 @@ class FusedForward:
     def _attention(
         self, layer: LayerWeights, index: int, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor,
         caches: Sequence[PagedCache], counts: Sequence[int], starts: Sequence[int],
+        copies: Copies | None,
     ) -> torch.Tensor:  # fmt: skip
         """Attention output before the o matrix, [rows, heads * head_dim]."""
         w = self.weights
@@ -81,6 +84,11 @@ class FusedForward:
             rows = slice(first, first + count)
             first += count
             cache.write(index, start, k[rows], v[rows])
+            if copies is not None:
+                for row in range(rows.start, rows.stop):
+                    position, one = start + row - rows.start, slice(row, row + 1)
+                    for other in copies.caches[row]:
+                        caches[other].write(index, position, k[one], v[one])
             keys, values = cache.gather(index)
             mask = None
             if count > 1:

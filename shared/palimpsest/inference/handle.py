@@ -28,6 +28,16 @@ class Handle:
     told_of_past: bool = False
 
     @property
+    def width(self) -> int:
+        """Places in the batch that each of its sequences may take."""
+        return 1 if self.request.drafting is None else self.request.drafting.width
+
+    @property
+    def places(self) -> int:
+        """Places in the batch that it may take."""
+        return self.request.n * self.width
+
+    @property
     def error(self) -> PalimpsestError | None:
         """What ends the request from outside, if anything."""
         return self.request.past.error if self.request.past is not None else None

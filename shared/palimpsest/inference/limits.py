@@ -82,12 +82,13 @@ def check_request(model: LanguageModel, request: Request) -> int:
         request.drafting.check(model, request)
     longest = -(-(prompt + request.max_tokens) // BLOCK)
     shared = prompt // BLOCK if model.pool is not None else 0
-    blocks = longest + (request.n - 1) * (longest - shared)
+    sequences = request.n * (1 if request.drafting is None else request.drafting.width)
+    blocks = longest + (sequences - 1) * (longest - shared)
     if blocks > model.cache_blocks:
         raise ResourceExhausted(
             Reason.ENGINE_MEMORY_FULL,
             f"The request may need {blocks * model.block_bytes} bytes of cache, the engine has "
-            f"{model.cache_blocks * model.block_bytes}; lower n or max_tokens, shorten the prompt, or raise "
+            f"{model.cache_blocks * model.block_bytes}; lower n (or k) or max_tokens, shorten the prompt, or raise "
             "PALIMPSEST_ENGINE_CACHE_BYTES.",
             metadata={"n": request.n, "prompt_tokens": prompt, "max_tokens": request.max_tokens},
         )

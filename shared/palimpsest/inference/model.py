@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.inference.blocks import BLOCK, BlockPool, PagedCache
-from palimpsest.inference.forward import Cache, Output, Paged, Rows
+from palimpsest.inference.forward import Cache, Copies, Output, Paged, Rows
 from palimpsest.inference.fused import FusedForward
 from palimpsest.inference.generic import ModuleForward
 from palimpsest.inference.machine import physical_cores, pick_device, pick_dtype
@@ -172,7 +172,7 @@ class LanguageModel:
         Parameters
         ----------
         rows
-            One entry per sequence; see :class:`Rows`.
+            One entry per sequence; see :class:`Rows`. One that follows another comes after it.
         hidden
             Layers whose hidden states are wanted; 0 the embedding, ``num_layers`` after the final norm.
 
@@ -190,16 +190,16 @@ class LanguageModel:
         """
         embedded = [self.embed(r.ids or ()) if r.embeddings is None else r.embeddings for r in rows]
         if self.pool is None:
-            return self.generic.run(rows, embedded, hidden)
+            return self.generic.run(rows, _whole(rows, embedded), hidden)
         outputs: list[Output | None] = [None] * len(rows)
         grown = []
         try:
             for row in rows:
-                row.cache.extend(row.count)  # type: ignore[attr-defined]
+                row.cache.extend(row.grows)  # type: ignore[attr-defined]
                 grown.append(row)
         except Exception:
             for row in grown:
-                row.cache.crop(row.cache.length - row.count)
+                row.cache.crop(row.cache.length - row.grows)
             raise
         by_torch = [n for n, row in enumerate(rows) if self._by_torch(row)]
         compiled = [n for n in range(len(rows)) if n not in by_torch]
@@ -212,6 +212,8 @@ class LanguageModel:
         return [output for output in outputs if output is not None]
 
     def _by_torch(self, row: Rows) -> bool:
+        while row.after is not None:  # rows that share tokens go one way
+            row = row.after
         return self.compiled is None or (self.prefill_kind == "fused" and row.count > SHORT)
 
     def _run(
@@ -225,7 +227,7 @@ class LanguageModel:
         caches = [row.cache for row in rows]
         counts = [row.count for row in rows]
         joined = torch.cat(list(embedded))
-        logits, states, found = forward.run(caches, counts, joined, wanted, hidden, sites)  # type: ignore[arg-type]
+        logits, states, found = forward.run(caches, counts, joined, wanted, hidden, sites, Copies.of(rows))  # type: ignore[arg-type]
         outputs, first, out, site = [], 0, 0, 0
         for row in rows:
             own = {layer: state[first : first + row.count] for layer, state in states.items()}
@@ -243,6 +245,14 @@ class LanguageModel:
         """Stop helper threads; the memory goes with the last reference."""
         if self.compiled is not None:
             self.compiled.close()
+
+
+def _whole(rows: Sequence[Rows], embedded: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Input embeddings by which each cache grows, those that other rows have too included."""
+    paths: dict[int, torch.Tensor] = {}
+    for row, own in zip(rows, embedded, strict=True):
+        paths[id(row)] = own if row.after is None else torch.cat([paths[id(row.after)][: row.shared], own])
+    return [paths[id(row)] for row in rows]
 
 
 def _can_compile(w: LlamaWeights) -> bool:

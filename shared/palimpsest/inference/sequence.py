@@ -1,5 +1,6 @@
 """One sequence in the batch: its cache, its text, its end."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -24,6 +25,11 @@ class Drafting(Protocol):
     @property
     def keys(self) -> Literal["none", "last"]:
         """Whether the first choice, after the prompt, needs what the last MLP read."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """How many sequences' memory and places in the batch each of the request's may take at once."""
         ...
 
     def check(self, model: LanguageModel, request: Request) -> None:
@@ -68,16 +74,16 @@ class Running:
         self._unsent: list[Choice] = []
         self._end: tuple[Finish, str] | None = None
 
-    def feed(self) -> Rows:
+    def feed(self) -> Sequence[Rows]:
         """What to read in the next step."""
-        return Rows(self.cache, [self.next_id])
+        return [Rows(self.cache, [self.next_id])]
 
-    def take(self, output: Output, step: Step) -> list[Event]:
+    def take(self, outputs: Sequence[Output], step: Step) -> list[Event]:
         """Go on by what the model said of the tokens read last; returns what there is to tell.
 
         The first output is that of the prompt's last token.
         """
-        self.push(self.choose(output, 0))
+        self.push(self.choose(outputs[0], 0))
         return self.events()
 
     def release(self) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from palimpsest.inference import compiled as c
 from palimpsest.inference.blocks import BLOCK, BlockPool, PagedCache
+from palimpsest.inference.forward import Copies
 from palimpsest.inference.weights import LlamaWeights
 
 MAX_ROWS = 256
@@ -20,7 +21,7 @@ _SMALL_ATTENTION = 1 << 18
 
 _OF_STEP = [
     c.ROWS, c.OUT_ROWS, c.POSITIONS, c.TABLES, c.TABLE_STARTS, c.OUT_INDEX, c.KEEP, c.KEEP_STRIDE, c.FEW_ROWS,
-    c.SHORT_PAST,
+    c.SHORT_PAST, c.COPIES, c.COPY_TABLES,
 ]  # fmt: skip
 """Entries of the plan that change with every step."""
 
@@ -160,6 +161,7 @@ class CompiledForward:
         outputs: Sequence[int],
         hidden: Sequence[int],
         keys: Sequence[int],
+        copies: Copies | None = None,
     ) -> tuple[torch.Tensor, dict[int, torch.Tensor], torch.Tensor]:
         """Run all layers; see :class:`palimpsest.inference.forward.Paged`."""
         tables = np.concatenate([np.asarray(cache.blocks, dtype=np.int32) for cache in caches])
@@ -168,11 +170,13 @@ class CompiledForward:
         positions = np.concatenate(
             [np.arange(cache.length - n, cache.length) for cache, n in zip(caches, counts, strict=True)]
         ).astype(np.int32)
+        others = None if copies is None else _flat(copies, starts)
         logits, kept, found = [], [], []
         for first in range(0, len(positions), MAX_ROWS):
             part = slice(first, first + MAX_ROWS)
             wanted = np.array([r - first for r in outputs if part.start <= r < part.stop], dtype=np.int32)
-            states = self._step(x[part], positions[part], table_starts[part], tables, wanted, hidden)
+            shared = None if others is None else (others[0][first : first + MAX_ROWS + 1], others[1])
+            states = self._step(x[part], positions[part], table_starts[part], tables, wanted, hidden, shared)
             # By numpy: torch would wake a second pool of threads for it, which then spin beside the team.
             logits.append(torch.from_numpy(self._buffers["LOGITS"].numpy()[: len(wanted)].copy()))
             kept.append(states)
@@ -184,7 +188,7 @@ class CompiledForward:
 
     def _step(
         self, x: torch.Tensor, positions: np.ndarray, table_starts: np.ndarray, tables: np.ndarray,
-        outputs: np.ndarray, hidden: Sequence[int],
+        outputs: np.ndarray, hidden: Sequence[int], copies: tuple[np.ndarray, np.ndarray] | None,
     ) -> dict[int, torch.Tensor]:  # fmt: skip
         rows, team, w = len(positions), self._team, self.weights
         team.rest()
@@ -198,9 +202,10 @@ class CompiledForward:
             rows, len(outputs), positions.ctypes.data, tables.ctypes.data, table_starts.ctypes.data,
             outputs.ctypes.data, kept.data_ptr(), rows * w.hidden * 4, rows * w.hidden <= _SMALL_NORM,
             (int(positions.sum()) + rows) * w.heads * w.head_dim <= _SMALL_ATTENTION,
+            0 if copies is None else copies[0].ctypes.data, 0 if copies is None else copies[1].ctypes.data,
         )  # fmt: skip
         self._sync[:] = 0
-        self._arrays = (positions, tables, table_starts, outputs)
+        self._arrays = (positions, tables, table_starts, outputs, copies)
         team.run(c.run_step, self._like, self._plan, self._layers, self._numbers, team.flags)
         states = {layer: kept[n] for n, layer in enumerate(inside)}
         if len(w.layers) in hidden:
@@ -236,6 +241,13 @@ class CompiledForward:
 def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
     """One after another; a single one as it is."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _flat(copies: Copies, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For rows that several sequences hold: where each row's others begin, and the others' tables; int32."""
+    counts = [len(others) for others in copies.caches]
+    tables = [starts[cache] for others in copies.caches for cache in others]
+    return np.cumsum([0, *counts]).astype(np.int32), np.array(tables, dtype=np.int32)
 
 
 def _address(tensor: torch.Tensor | None) -> int:

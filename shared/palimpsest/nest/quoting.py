@@ -18,6 +18,7 @@ how many tokens are proposed at once, nor on what else the engine runs.
 
 import time
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,15 +77,16 @@ class Quoting(Running):
         self._withdrawn: list[Span | SpanRevoked] = []
         self._reader = nest.revocations.join()
 
-    def feed(self) -> Rows:
+    def feed(self) -> Sequence[Rows]:
         """The last token, and what is proposed to follow it."""
         self._heed()
         self._fed = 1 + len(self._draft)
         ids = [self.next_id, *self._block.tokens[self._draft].tolist()]
-        return Rows(self.cache, ids, logits="all", keys="all" if self._nest.searches else "none")
+        return [Rows(self.cache, ids, logits="all", keys="all" if self._nest.searches else "none")]
 
-    def take(self, output: Output, step: Step) -> list[Event]:
+    def take(self, outputs: Sequence[Output], step: Step) -> list[Event]:
         """Judge the proposal, and choose what follows what was taken of it."""
+        (output,) = outputs
         self._count(step)
         self._heed()
         draft = self._draft

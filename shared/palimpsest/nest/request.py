@@ -45,6 +45,8 @@ class NestRequest:
     _stores: dict[int, Store] = field(default_factory=dict, repr=False)
     _writers: dict[int, Callable[[int], bytes]] = field(default_factory=dict, repr=False)
 
+    width = 1
+
     @property
     def keys(self) -> Literal["none", "last"]:
         """Whether states are searched for."""

@@ -311,3 +311,43 @@ def test_the_sample_model_runs_compiled(sample_model, dtype):
     error = (logits - expected(model, ids).logits[0].float()).norm() / logits.norm()
     assert error < (1e-4 if dtype == "float32" else 0.05)
     model.close()
+
+
+def test_branches_share_what_they_have_in_common(model):
+    """A trie of continuations gives each branch what reading it whole gives, and a past that can be gone on with."""
+    prompt, trunk, twig = ids_of(21, 1), ids_of(290, 2), ids_of(40, 3)
+    branches = [trunk, trunk[:280] + twig[:5], trunk[:280] + twig[:3] + twig[20:], [7, 8, 9]]
+    base = model.new_cache()
+    model.forward([Rows(base, prompt, logits="none")])
+    caches = [base.branch() for _ in branches]
+    first = Rows(caches[0], trunk, logits="all")
+    second = Rows(caches[1], branches[1][280:], logits="all", after=first, shared=280)
+    third = Rows(caches[2], branches[2][283:], logits="all", after=second, shared=283)
+    rows = [first, second, third, Rows(caches[3], branches[3], logits="all")]
+    outputs = model.forward(rows)
+    assert [cache.length for cache in caches] == [21 + len(branch) for branch in branches]
+    assert base.length == 21
+    exact = model.forward_kind == "compiled" and model.pool is not None and model.compiled is not None
+    for branch, row, output, cache in zip(branches, rows, outputs, caches, strict=True):
+        alone = base.branch()
+        whole = model.forward([Rows(alone, branch, logits="all")])[0]
+        own = whole.logits[row.shared :]
+        torch.testing.assert_close(output.logits, own, atol=0 if exact else 2e-4, rtol=0 if exact else 1e-4)
+        after = model.forward([Rows(cache, [5]), Rows(alone, [5])])
+        torch.testing.assert_close(after[0].logits, after[1].logits, atol=2e-4, rtol=1e-4)
+        alone.release()
+
+
+def test_a_pass_that_finds_no_room_leaves_no_branch_grown(tiny_model):
+    model = load_model(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
+    assert model.pool is not None
+    while model.pool.available > 3:
+        model.pool.take()
+    base = model.new_cache()
+    base.extend(16)
+    caches = [base.branch(), base.branch(), base.branch()]
+    first = Rows(caches[0], [1, 2, 3])
+    rows = [first, Rows(caches[1], [4], after=first, shared=2), Rows(caches[2], [5], after=first, shared=1)]
+    with pytest.raises(ResourceExhausted):
+        model.forward(rows)
+    assert [cache.length for cache in caches] == [16, 16, 16]

@@ -1,5 +1,6 @@
 """Inference: the one place that runs a causal language model."""
 
+from palimpsest.inference.drafts import Draft, DraftDelta, DraftsEnd
 from palimpsest.inference.engine import Engine
 from palimpsest.inference.forward import Cache, Output, Rows
 from palimpsest.inference.handle import Handle
@@ -15,6 +16,9 @@ __all__ = [
     "Cache",
     "Choice",
     "Delta",
+    "Draft",
+    "DraftDelta",
+    "DraftsEnd",
     "Engine",
     "Event",
     "Failed",

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from palimpsest.errors import PalimpsestError
+from palimpsest.inference.drafts import Draft, DraftDelta, DraftsEnd
 from palimpsest.inference.past import How, Past
 from palimpsest.inference.quotes import QuotingStats, Span, SpanRevoked
 from palimpsest.inference.sampling import Choice, Sampling
@@ -111,6 +112,6 @@ class Failed:
     error: PalimpsestError
 
 
-Event = PastReady | Started | Delta | Span | SpanRevoked | Finished | Failed
+Event = PastReady | Started | Delta | Span | SpanRevoked | DraftDelta | Draft | DraftsEnd | Finished | Failed
 Deliver = Callable[[Sequence[Event]], None]
 """Takes the events of one step; called on the engine's thread, so it must be quick and must not raise."""

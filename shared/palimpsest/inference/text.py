@@ -1,5 +1,6 @@
 """From token ids to text as it becomes certain: whole characters only, and nothing a stop string may take back."""
 
+import copy
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,12 @@ class Detokenizer:
         self._context, self._settled = 0, 0
         self._before = ""
         self._in_bytes = False
+
+    def copy(self) -> "Detokenizer":
+        """Another sequence with the same tokens so far."""
+        twin = copy.copy(self)
+        twin._ids = list(self._ids)
+        return twin
 
     def _decode(self, start: int) -> str:
         return self._tokenizer.decode(
@@ -83,6 +90,10 @@ class StopMatcher:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = list(stops)
         self._held = ""
+
+    def copy(self) -> "StopMatcher":
+        """Another text that begins with the same pieces."""
+        return copy.copy(self)
 
     def push(self, text: str) -> tuple[str, str | None]:
         """Add text.

@@ -1,0 +1,240 @@
+"""Several drafts of one prompt, as the engine takes them: ``Request(ids, drafting=DraftRequest(settings))``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from palimpsest.drafts.branching import Beams, DiverseBeams, Samples
+from palimpsest.drafts.hypotheses import DraftText, Hypothesis, overlap, without_repeats
+from palimpsest.drafts.search import Search, Task
+from palimpsest.drafts.settings import LONGEST, DraftSettings, Strategy, Streaming
+from palimpsest.drafts.slots import Slots
+from palimpsest.drafts.superposing import Superposing
+from palimpsest.drafts.verifying import Verifier
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from palimpsest.inference.drafts import Draft, DraftsEnd
+from palimpsest.inference.forward import Cache, Output, Rows
+from palimpsest.inference.generic import ModuleCache
+from palimpsest.inference.model import LanguageModel
+from palimpsest.inference.requests import Event, Request
+from palimpsest.inference.sampling import Sampling
+from palimpsest.inference.sequence import Running, Step
+
+if TYPE_CHECKING:
+    from palimpsest.ngrams import NgramStore
+
+NUCLEUS = Sampling(temperature=0.6, top_p=0.9)
+"""How samples are drawn where a request does not say."""
+
+_SEARCHES: dict[Strategy, type[Search]] = {
+    Strategy.SUPERPOSED: Superposing,
+    Strategy.SUPERPOSED_VERIFIED: Superposing,
+    Strategy.BEAM: Beams,
+    Strategy.DIVERSE_BEAM: DiverseBeams,
+    Strategy.NUCLEUS: Samples,
+}
+
+
+@dataclass(eq=False)
+class DraftRequest:
+    """How to make several drafts of a request's prompt.
+
+    Parameters
+    ----------
+    settings
+        How they are made.
+    store
+        n-grams of the model's tokenizer, for superposed drafts.
+    healed
+        Bytes taken off the prompt's end, with which every draft has to begin; they are no part of its text.
+    allowed
+        Ids of the tokens that begin with these bytes, ascending; None if nothing was taken off.
+    extra
+        Drafts that were not generated (quotations, say): they take part in verification. Ids with their sources.
+    """
+
+    settings: DraftSettings
+    store: "NgramStore | None" = None
+    healed: bytes = b""
+    allowed: np.ndarray | None = None
+    extra: Sequence["Proposal"] = ()
+
+    @property
+    def keys(self) -> Literal["none", "last"]:
+        """Nothing is searched by hidden states."""
+        return "none"
+
+    @property
+    def width(self) -> int:
+        """Sequences at once: one while drafts are superposed, one for each draft otherwise."""
+        if self.settings.strategy is Strategy.SUPERPOSED and not self.settings.exact:
+            return 1
+        return self.settings.made + len(self.extra)
+
+    def check(self, model: LanguageModel, request: Request) -> None:
+        """Check what can never work.
+
+        Raises
+        ------
+        InvalidArgument
+            DRAFT_SETTINGS_INVALID: settings out of range, or together with what goes with one text alone.
+        FailedPrecondition
+            The model's cache cannot be taken back.
+        """
+        self.settings.check()
+        for field, value, most in (("n", request.n, 1), ("max_tokens", request.max_tokens, LONGEST)):
+            if not 1 <= value <= most:
+                raise InvalidArgument.field(
+                    Reason.DRAFT_SETTINGS_INVALID,
+                    field,
+                    f"{field} is {value}; with drafts it is at most {most}"
+                    + (", as k says how many there are." if field == "n" else "."),
+                )
+        if self.extra and self.settings.strategy is not Strategy.SUPERPOSED_VERIFIED:
+            raise InvalidArgument.field(
+                Reason.DRAFT_SETTINGS_INVALID,
+                "drafts.strategy",
+                "Quotations are judged beside drafts by SUPERPOSED_VERIFIED alone; choose it, or leave nest out.",
+            )
+        cache = model.new_cache()
+        if isinstance(cache, ModuleCache) and cache.state is not None and not cache.can_load:
+            raise FailedPrecondition(
+                Reason.MODEL_INVALID,
+                "This model's cache cannot be taken back; use a model with plain full attention.",
+            )
+
+    def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> Running:
+        """The request's drafts, as one sequence of the batch."""
+        return Drafts(self, request, index, cache, model)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A draft that was not generated: its tokens, and where they are from."""
+
+    ids: tuple[int, ...]
+    sources: tuple = ()
+
+
+class Drafts(Running):
+    """The drafts of one request: first they are searched for, then perhaps read exactly, then told."""
+
+    def __init__(
+        self, plan: DraftRequest, request: Request, index: int, cache: Cache, model: LanguageModel
+    ) -> None:
+        super().__init__(request, index, cache, model)
+        settings = plan.settings
+        if settings.strategy is Strategy.NUCLEUS and not request.sampling.temperature:
+            request = replace(request, sampling=replace(NUCLEUS, seed=request.sampling.seed))
+        self._plan, self._settings, self._model = plan, settings, model
+        text = DraftText(model.tokenizer, self._eos, request.stop, settings.stop_at, plan.healed)
+        self._task = Task(request, settings, Hypothesis(text), plan.allowed, plan.store)
+        self._search = _SEARCHES[settings.strategy](self._task, cache, model)
+        self._verifier: Verifier | None = None
+        self._slots = Slots(settings.k)
+        self._prompt_output: Output | None = None
+        self._counts: dict[str, float] = dict.fromkeys(DraftsEnd.__dataclass_fields__, 0)
+
+    def feed(self) -> Sequence[Rows]:
+        """What the search, or the verification, reads next."""
+        return self._search.feed() if self._verifier is None else self._verifier.feed()
+
+    def take(self, outputs: Sequence[Output], step: Step) -> list[Event]:
+        """Go on with the search or the verification; tells what has changed of the drafts."""
+        search, counts = self._search, self._counts
+        if self._prompt_output is None:
+            self._prompt_output = outputs[0]
+            search.begin(outputs[0])
+        else:
+            counts["steps"] += 1
+            if self._verifier is not None:
+                counts["verify_seconds"] += step.seconds
+                self._verifier.take(outputs)
+            else:
+                counts["draft_seconds"] += step.seconds
+                counts["positions"] += len(outputs)
+                search.take(outputs)
+        if search.live:
+            return self._shown()
+        if self._settings.verifies and self._verifier is None:
+            assert isinstance(search, Superposing)
+            drafts = [*search.ended, *self._proposals()]
+            counts["made"] = len(search.ended)
+            self._verifier = Verifier(search.exact_cache(), self._prompt_output.logits[0], drafts)
+        if self._verifier is not None and not self._verifier.done:
+            return self._shown()
+        return self._finish()
+
+    def release(self) -> None:
+        """Give the memory back."""
+        if self._verifier is not None:
+            self._verifier.release()
+        else:
+            self._search.release()
+
+    def _proposals(self) -> list[Hypothesis]:
+        """Drafts that were not generated, up to where they end."""
+        found = []
+        for proposal in self._plan.extra:
+            draft = self._task.root
+            for token in proposal.ids:
+                if draft.done:
+                    break
+                draft = draft.grow(token, 0.0, last=self._task.is_last(draft))
+            if draft.ids:
+                draft.source = proposal.sources
+                found.append(draft)
+        return found
+
+    def _shown(self) -> list[Event]:
+        search, streaming = self._search, self._settings.streaming
+        drafts = sorted([*search.live, *search.ended], key=lambda h: -h.quality)
+        if streaming is Streaming.FINAL or not drafts:
+            return []
+        if streaming is Streaming.REWRITES or search.independent:
+            return list(self._slots.show(drafts[: self._settings.k]))
+        return list(self._slots.show_common(drafts)) if self._verifier is None and not self._plan.extra else []
+
+    def _finish(self) -> list[Event]:
+        """Rank the drafts, keep the best, and tell them."""
+        drafts = list(self._search.ended)
+        made = len(drafts)
+        if self._verifier is not None:
+            drafts = self._verifier.hypotheses
+            for draft in drafts:
+                draft.logprobs = self._verifier.logprobs(draft)
+            self._counts["verified_positions"] = self._verifier.positions
+            self._counts["positions"] += self._verifier.positions
+        drafts.sort(key=lambda h: -h.quality)
+        kept = without_repeats(drafts)
+        best = kept[: self._settings.k]
+        streaming = self._settings.streaming
+        changes = self._slots.show(best, clear=streaming is Streaming.REWRITES)
+        events: list[Event] = list(changes) if streaming is not Streaming.FINAL else []
+        events += [_told(draft, rank) for rank, draft in enumerate(best)]
+        counts = self._counts
+        counts.update(made=made, dropped=len(drafts) - len(kept), overlap=overlap([h.ids for h in best]))
+        if isinstance(self._search, Superposing):
+            counts["lookup_seconds"] = self._search.lookup_seconds
+        self.generated = sum(len(h.ids) for h in best)
+        self.done = True
+        return [*events, DraftsEnd(**counts)]  # type: ignore[arg-type]
+
+
+def _told(draft: Hypothesis, rank: int) -> Draft:
+    assert draft.text.reason is not None
+    exact = len(draft.logprobs) == len(draft.ids)
+    return Draft(
+        slot=draft.slot,
+        rank=rank,
+        text=draft.text.text,
+        ids=draft.ids,
+        reason=draft.text.reason,
+        stop=draft.text.stop,
+        logprobs=draft.logprobs if exact else None,
+        score=draft.score / len(draft.ids),
+        ngram_share=draft.known / max(1, len(draft.ids) - 1),
+        sources=draft.source,
+    )

@@ -692,6 +692,7 @@ class DecodingRoom(Room):
         context: str | None = None,
         context_load: codec_pb2.LoadSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
+        drafts: decoding_pb2.DraftSettings | Mapping[str, object] | None = None,
         timeout: float | None = None,
     ) -> Stream[decoding_pb2.GenerateResponse]:
         """Streams generated text. One GenerateStarted comes first; then, for each of the n sequences,
@@ -706,7 +707,11 @@ class DecodingRoom(Room):
         belongs to another model. The caller's token needs codec.read as well. With nest, the text may quote
         passages of corpora: QuotedSpan events say which of its bytes are whose, and SpanRevoked that a quoted
         document has been deleted since. NOT_FOUND: no such corpus. FAILED_PRECONDITION: a corpus was made for
-        another model. The caller's token needs datastore.read as well.
+        another model. The caller's token needs datastore.read as well. With drafts, there are several
+        continuations of one prompt: DraftDelta events show how they come along, and may rewrite what they showed;
+        one DraftFinished for each, best first, and DraftsFinished end the stream. There are fewer than k where
+        some would have said the same. NOT_FOUND: no such n-gram store. FAILED_PRECONDITION: it was built with
+        another tokenizer. The caller's token needs datastore.read for n-gram stores.
 
         Parameters
         ----------
@@ -732,7 +737,10 @@ class DecodingRoom(Room):
             How the context is loaded. What the engine knows better itself (recompute, decode_tokens_per_second,
             sharers) is filled in where it is unset.
         nest
-            Passages of corpora that the text may quote, span by span, with their sources.
+            Passages of corpora that the text may quote, span by span, with their sources. With drafts, what the
+            passages go on with is judged beside the drafts, and takes their place where it is better.
+        drafts
+            Several drafts in place of one text (or n). max_tokens is at most 256 then, and 0 is 10.
         """
         ...
 

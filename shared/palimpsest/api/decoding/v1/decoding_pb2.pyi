@@ -57,7 +57,7 @@ class SamplingConfig(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "prompt", "chat", "tokens", "sampling", "n", "max_tokens", "stop", "logprobs", "ignore_eos", "context", "context_load", "nest")
+    __slots__ = ("model", "prompt", "chat", "tokens", "sampling", "n", "max_tokens", "stop", "logprobs", "ignore_eos", "context", "context_load", "nest", "drafts")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class GenerateRequest(_message.Message):
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_LOAD_FIELD_NUMBER: _ClassVar[int]
     NEST_FIELD_NUMBER: _ClassVar[int]
+    DRAFTS_FIELD_NUMBER: _ClassVar[int]
     model: str
     prompt: str
     chat: ChatMessages
@@ -84,7 +85,80 @@ class GenerateRequest(_message.Message):
     context: str
     context_load: _codec_pb2.LoadSettings
     nest: NestSettings
-    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., sampling: _Optional[_Union[SamplingConfig, _Mapping]] = ..., n: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., logprobs: _Optional[int] = ..., ignore_eos: bool = ..., context: _Optional[str] = ..., context_load: _Optional[_Union[_codec_pb2.LoadSettings, _Mapping]] = ..., nest: _Optional[_Union[NestSettings, _Mapping]] = ...) -> None: ...
+    drafts: DraftSettings
+    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., sampling: _Optional[_Union[SamplingConfig, _Mapping]] = ..., n: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., logprobs: _Optional[int] = ..., ignore_eos: bool = ..., context: _Optional[str] = ..., context_load: _Optional[_Union[_codec_pb2.LoadSettings, _Mapping]] = ..., nest: _Optional[_Union[NestSettings, _Mapping]] = ..., drafts: _Optional[_Union[DraftSettings, _Mapping]] = ...) -> None: ...
+
+class DraftSettings(_message.Message):
+    __slots__ = ("k", "strategy", "ngrams", "alpha", "temperature", "min_coverage", "candidates", "order_weights", "penalty", "over_generate", "reset_every", "diversity", "exact", "heal", "stop_at", "streaming")
+    class Strategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STRATEGY_UNSPECIFIED: _ClassVar[DraftSettings.Strategy]
+        STRATEGY_AUTO: _ClassVar[DraftSettings.Strategy]
+        STRATEGY_SUPERPOSED: _ClassVar[DraftSettings.Strategy]
+        STRATEGY_SUPERPOSED_VERIFIED: _ClassVar[DraftSettings.Strategy]
+        STRATEGY_BEAM: _ClassVar[DraftSettings.Strategy]
+        STRATEGY_DIVERSE_BEAM: _ClassVar[DraftSettings.Strategy]
+        STRATEGY_NUCLEUS: _ClassVar[DraftSettings.Strategy]
+    STRATEGY_UNSPECIFIED: DraftSettings.Strategy
+    STRATEGY_AUTO: DraftSettings.Strategy
+    STRATEGY_SUPERPOSED: DraftSettings.Strategy
+    STRATEGY_SUPERPOSED_VERIFIED: DraftSettings.Strategy
+    STRATEGY_BEAM: DraftSettings.Strategy
+    STRATEGY_DIVERSE_BEAM: DraftSettings.Strategy
+    STRATEGY_NUCLEUS: DraftSettings.Strategy
+    class StopAt(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STOP_AT_UNSPECIFIED: _ClassVar[DraftSettings.StopAt]
+        STOP_AT_WORD: _ClassVar[DraftSettings.StopAt]
+        STOP_AT_SENTENCE: _ClassVar[DraftSettings.StopAt]
+        STOP_AT_LINE: _ClassVar[DraftSettings.StopAt]
+    STOP_AT_UNSPECIFIED: DraftSettings.StopAt
+    STOP_AT_WORD: DraftSettings.StopAt
+    STOP_AT_SENTENCE: DraftSettings.StopAt
+    STOP_AT_LINE: DraftSettings.StopAt
+    class Streaming(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STREAMING_UNSPECIFIED: _ClassVar[DraftSettings.Streaming]
+        STREAMING_COMMITTED_ONLY: _ClassVar[DraftSettings.Streaming]
+        STREAMING_WITH_REWRITES: _ClassVar[DraftSettings.Streaming]
+        STREAMING_FINAL_ONLY: _ClassVar[DraftSettings.Streaming]
+    STREAMING_UNSPECIFIED: DraftSettings.Streaming
+    STREAMING_COMMITTED_ONLY: DraftSettings.Streaming
+    STREAMING_WITH_REWRITES: DraftSettings.Streaming
+    STREAMING_FINAL_ONLY: DraftSettings.Streaming
+    K_FIELD_NUMBER: _ClassVar[int]
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    NGRAMS_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    MIN_COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    ORDER_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    PENALTY_FIELD_NUMBER: _ClassVar[int]
+    OVER_GENERATE_FIELD_NUMBER: _ClassVar[int]
+    RESET_EVERY_FIELD_NUMBER: _ClassVar[int]
+    DIVERSITY_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    HEAL_FIELD_NUMBER: _ClassVar[int]
+    STOP_AT_FIELD_NUMBER: _ClassVar[int]
+    STREAMING_FIELD_NUMBER: _ClassVar[int]
+    k: int
+    strategy: DraftSettings.Strategy
+    ngrams: str
+    alpha: float
+    temperature: float
+    min_coverage: float
+    candidates: int
+    order_weights: _containers.RepeatedScalarFieldContainer[float]
+    penalty: float
+    over_generate: int
+    reset_every: int
+    diversity: float
+    exact: bool
+    heal: bool
+    stop_at: DraftSettings.StopAt
+    streaming: DraftSettings.Streaming
+    def __init__(self, k: _Optional[int] = ..., strategy: _Optional[_Union[DraftSettings.Strategy, str]] = ..., ngrams: _Optional[str] = ..., alpha: _Optional[float] = ..., temperature: _Optional[float] = ..., min_coverage: _Optional[float] = ..., candidates: _Optional[int] = ..., order_weights: _Optional[_Iterable[float]] = ..., penalty: _Optional[float] = ..., over_generate: _Optional[int] = ..., reset_every: _Optional[int] = ..., diversity: _Optional[float] = ..., exact: bool = ..., heal: bool = ..., stop_at: _Optional[_Union[DraftSettings.StopAt, str]] = ..., streaming: _Optional[_Union[DraftSettings.Streaming, str]] = ...) -> None: ...
 
 class NestSettings(_message.Message):
     __slots__ = ("corpora", "mode", "query", "passages", "neighbors", "mu", "alpha", "tau", "beta", "delta", "gamma", "lm_weight", "max_draft", "ignore_calibration", "token_matches", "on_datastore_loss")
@@ -353,21 +427,118 @@ class SequenceFinished(_message.Message):
     nest: NestStatistics
     def __init__(self, index: _Optional[int] = ..., reason: _Optional[_Union[FinishReason, str]] = ..., stop: _Optional[str] = ..., generated_tokens: _Optional[int] = ..., text: _Optional[str] = ..., logprob: _Optional[float] = ..., nest: _Optional[_Union[NestStatistics, _Mapping]] = ...) -> None: ...
 
+class DraftsPlanned(_message.Message):
+    __slots__ = ("strategy", "costs", "alpha", "temperature", "coverage", "store", "healed")
+    class Cost(_message.Message):
+        __slots__ = ("strategy", "seconds")
+        STRATEGY_FIELD_NUMBER: _ClassVar[int]
+        SECONDS_FIELD_NUMBER: _ClassVar[int]
+        strategy: DraftSettings.Strategy
+        seconds: float
+        def __init__(self, strategy: _Optional[_Union[DraftSettings.Strategy, str]] = ..., seconds: _Optional[float] = ...) -> None: ...
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    COSTS_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    HEALED_FIELD_NUMBER: _ClassVar[int]
+    strategy: DraftSettings.Strategy
+    costs: _containers.RepeatedCompositeFieldContainer[DraftsPlanned.Cost]
+    alpha: float
+    temperature: float
+    coverage: float
+    store: str
+    healed: bytes
+    def __init__(self, strategy: _Optional[_Union[DraftSettings.Strategy, str]] = ..., costs: _Optional[_Iterable[_Union[DraftsPlanned.Cost, _Mapping]]] = ..., alpha: _Optional[float] = ..., temperature: _Optional[float] = ..., coverage: _Optional[float] = ..., store: _Optional[str] = ..., healed: _Optional[bytes] = ...) -> None: ...
+
+class DraftDelta(_message.Message):
+    __slots__ = ("draft", "keep_tokens", "keep_chars", "text", "token_ids")
+    DRAFT_FIELD_NUMBER: _ClassVar[int]
+    KEEP_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_CHARS_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    draft: int
+    keep_tokens: int
+    keep_chars: int
+    text: str
+    token_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, draft: _Optional[int] = ..., keep_tokens: _Optional[int] = ..., keep_chars: _Optional[int] = ..., text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class DraftFinished(_message.Message):
+    __slots__ = ("draft", "rank", "text", "token_ids", "reason", "stop", "logprob", "token_logprobs", "score", "ngram_share", "sources")
+    DRAFT_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    LOGPROB_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    NGRAM_SHARE_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    draft: int
+    rank: int
+    text: str
+    token_ids: _containers.RepeatedScalarFieldContainer[int]
+    reason: FinishReason
+    stop: str
+    logprob: float
+    token_logprobs: _containers.RepeatedScalarFieldContainer[float]
+    score: float
+    ngram_share: float
+    sources: _containers.RepeatedCompositeFieldContainer[QuoteSource]
+    def __init__(self, draft: _Optional[int] = ..., rank: _Optional[int] = ..., text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., reason: _Optional[_Union[FinishReason, str]] = ..., stop: _Optional[str] = ..., logprob: _Optional[float] = ..., token_logprobs: _Optional[_Iterable[float]] = ..., score: _Optional[float] = ..., ngram_share: _Optional[float] = ..., sources: _Optional[_Iterable[_Union[QuoteSource, _Mapping]]] = ...) -> None: ...
+
+class DraftsFinished(_message.Message):
+    __slots__ = ("made", "dropped", "lm_forwards", "lm_positions", "verified_positions", "overlap", "draft_seconds", "verify_seconds", "search_seconds", "lookup_seconds")
+    MADE_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    LM_FORWARDS_FIELD_NUMBER: _ClassVar[int]
+    LM_POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    VERIFIED_POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    VERIFY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SEARCH_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LOOKUP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    made: int
+    dropped: int
+    lm_forwards: int
+    lm_positions: int
+    verified_positions: int
+    overlap: float
+    draft_seconds: float
+    verify_seconds: float
+    search_seconds: float
+    lookup_seconds: float
+    def __init__(self, made: _Optional[int] = ..., dropped: _Optional[int] = ..., lm_forwards: _Optional[int] = ..., lm_positions: _Optional[int] = ..., verified_positions: _Optional[int] = ..., overlap: _Optional[float] = ..., draft_seconds: _Optional[float] = ..., verify_seconds: _Optional[float] = ..., search_seconds: _Optional[float] = ..., lookup_seconds: _Optional[float] = ...) -> None: ...
+
 class GenerateResponse(_message.Message):
-    __slots__ = ("started", "delta", "finished", "context", "span", "revoked")
+    __slots__ = ("started", "delta", "finished", "context", "span", "revoked", "drafts_planned", "draft", "draft_finished", "drafts_finished")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     SPAN_FIELD_NUMBER: _ClassVar[int]
     REVOKED_FIELD_NUMBER: _ClassVar[int]
+    DRAFTS_PLANNED_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_FINISHED_FIELD_NUMBER: _ClassVar[int]
+    DRAFTS_FINISHED_FIELD_NUMBER: _ClassVar[int]
     started: GenerateStarted
     delta: GenerateDelta
     finished: SequenceFinished
     context: ContextLoaded
     span: QuotedSpan
     revoked: SpanRevoked
-    def __init__(self, started: _Optional[_Union[GenerateStarted, _Mapping]] = ..., delta: _Optional[_Union[GenerateDelta, _Mapping]] = ..., finished: _Optional[_Union[SequenceFinished, _Mapping]] = ..., context: _Optional[_Union[ContextLoaded, _Mapping]] = ..., span: _Optional[_Union[QuotedSpan, _Mapping]] = ..., revoked: _Optional[_Union[SpanRevoked, _Mapping]] = ...) -> None: ...
+    drafts_planned: DraftsPlanned
+    draft: DraftDelta
+    draft_finished: DraftFinished
+    drafts_finished: DraftsFinished
+    def __init__(self, started: _Optional[_Union[GenerateStarted, _Mapping]] = ..., delta: _Optional[_Union[GenerateDelta, _Mapping]] = ..., finished: _Optional[_Union[SequenceFinished, _Mapping]] = ..., context: _Optional[_Union[ContextLoaded, _Mapping]] = ..., span: _Optional[_Union[QuotedSpan, _Mapping]] = ..., revoked: _Optional[_Union[SpanRevoked, _Mapping]] = ..., drafts_planned: _Optional[_Union[DraftsPlanned, _Mapping]] = ..., draft: _Optional[_Union[DraftDelta, _Mapping]] = ..., draft_finished: _Optional[_Union[DraftFinished, _Mapping]] = ..., drafts_finished: _Optional[_Union[DraftsFinished, _Mapping]] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
     __slots__ = ("model", "text", "tokens", "skip_tokens", "top", "nest")

@@ -73,7 +73,11 @@ class DecodingServiceServicer(object):
         belongs to another model. The caller's token needs codec.read as well. With nest, the text may quote
         passages of corpora: QuotedSpan events say which of its bytes are whose, and SpanRevoked that a quoted
         document has been deleted since. NOT_FOUND: no such corpus. FAILED_PRECONDITION: a corpus was made for
-        another model. The caller's token needs datastore.read as well.
+        another model. The caller's token needs datastore.read as well. With drafts, there are several
+        continuations of one prompt: DraftDelta events show how they come along, and may rewrite what they showed;
+        one DraftFinished for each, best first, and DraftsFinished end the stream. There are fewer than k where
+        some would have said the same. NOT_FOUND: no such n-gram store. FAILED_PRECONDITION: it was built with
+        another tokenizer. The caller's token needs datastore.read for n-gram stores.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

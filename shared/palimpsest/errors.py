@@ -195,6 +195,7 @@ class Reason(StrEnum):
     NGRAMS_DAMAGED = "NGRAMS_DAMAGED"  # a store's bytes are not those written
     NGRAMS_TOKENIZER_MISMATCH = "NGRAMS_TOKENIZER_MISMATCH"  # the store's ids are of another tokenizer
     NGRAMS_EMPTY = "NGRAMS_EMPTY"  # there is no text to count n-grams in
+    NGRAMS_LINE_INVALID = "NGRAMS_LINE_INVALID"  # a line of a JSONL is no object with a "text"
     NGRAMS_STALE = "NGRAMS_STALE"  # documents were deleted each time the store was about to be finished
     NGRAM_STORE_NOT_FOUND = "NGRAM_STORE_NOT_FOUND"
     NGRAM_STORE_EXISTS = "NGRAM_STORE_EXISTS"  # the id names a store of another text or tokenizer

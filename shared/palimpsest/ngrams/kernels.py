@@ -5,7 +5,7 @@ it begins in a range, the windows end that run past their document. Every range 
 ``starts`` gave, and ``NgramStore.open`` has checked those, so no column can lead outside of the file.
 """
 
-# ruff: noqa: ANN001, ANN202 - typed by numba, not by annotations
+# ruff: noqa: ANN001, ANN201, ANN202, D417 - typed by numba, not by annotations
 
 import numba
 import numpy as np

@@ -27,9 +27,9 @@ def open_store(
 ) -> NgramStore:
     """Map the store that an artefact is.
 
-    Where artefacts are files on this machine the blob itself is mapped. Elsewhere it is copied into a folder first, whole
-    or not at all, and the copies used longest ago make room. Either way all bytes are read once and compared with the
-    digest; see ``NgramStore.open``.
+    Where artefacts are files on this machine the blob itself is mapped. Elsewhere it is copied into a folder first,
+    whole or not at all, and the copies used longest ago make room. Either way all bytes are read once and compared
+    with the digest; see ``NgramStore.open``.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def _fetch(artifacts: "ArtifactStore", digest: str, copy: Path) -> None:
 
 
 def _make_room(folder: Path, most: int) -> None:
-    """Delete copies, those used longest ago first, until they take at most so many bytes; and what crashes have left."""
+    """Delete copies, those used longest ago first, until they take at most so many bytes; and leftovers of crashes."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     now, kept = time.time(), []
     for path in folder.iterdir():

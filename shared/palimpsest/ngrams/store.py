@@ -15,7 +15,7 @@ CONTEXT = LONGEST - 1
 
 
 class NgramStore:
-    """An open store; made by ``open``. May be used from any thread, and holds the lock of Python in none of its searches.
+    """An open store; made by ``open``. May be used from any thread; no search holds Python's lock.
 
     Attributes
     ----------
@@ -28,8 +28,8 @@ class NgramStore:
     tokens, documents
         Of the text it was built from.
     digest
-        ``sha256:<hex>`` of the file without its last 32 bytes, which are this digest: equal for equal stores. The digest
-        of the artefact that a store may be covers those too.
+        ``sha256:<hex>`` of the file without its last 32 bytes, which are this digest: equal for equal stores. The
+        digest of the artefact that a store may be covers those too.
     size_bytes
         Of the file.
     """
@@ -58,7 +58,7 @@ class NgramStore:
             Compare the whole file with its checksum. Without it, what is read first is still checked: magic, version,
             header, length, and that the starts lead nowhere outside of the file.
         digest
-            What the SHA-256 of the whole file has to be, ``sha256:<hex>``, if it is known; compared with ``verify`` only.
+            What the SHA-256 of the whole file has to be, ``sha256:<hex>``, if known; compared with ``verify`` only.
 
         Raises
         ------
@@ -206,8 +206,8 @@ class NgramStore:
         Returns
         -------
         float
-            Among the positions with ``order - 1`` tokens before them, those whose tokens before are followed by something
-            in the store's text; 0 if there is no such position.
+            Among the positions with ``order - 1`` tokens before them, those whose tokens before are followed by
+            something in the store's text; 0 if there is no such position.
 
         Raises
         ------

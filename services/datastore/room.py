@@ -57,7 +57,7 @@ class Corpora:
         record = self._models.get(request.model)
         name = request.encoder or DEFAULT
         encoder = self._encoder(name)
-        self._tokenizers.get(record.tokenizer_fingerprint, Path(record.path))
+        self.tokenizer_of(record)
         left = {0: _LEFT_CONTEXT, -1: 0}.get(request.left_context, request.left_context)
         spec = CorpusSpec(
             corpus=request.corpus_id,
@@ -93,7 +93,17 @@ class Corpora:
         record = self._models.get(spec.model)
         if record.fingerprint != spec.model_fingerprint:
             raise mismatch(spec, record.fingerprint)
-        return self._tokenizers.get(spec.tokenizer_fingerprint, Path(record.path))
+        return self.tokenizer_of(record)
+
+    def tokenizer_of(self, record: "ModelRecord") -> ByteTokenizer:
+        """The tokenizer of a registered model.
+
+        Raises
+        ------
+        FailedPrecondition
+            TOKENIZER_UNSUPPORTED.
+        """
+        return self._tokenizers.get(record.tokenizer_fingerprint, Path(record.path))
 
     def encoder(self, spec: CorpusSpec) -> Encoder:
         """The encoder of a corpus's vectors.

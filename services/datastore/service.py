@@ -12,7 +12,6 @@ import grpc
 from google.longrunning import operations_pb2
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
-from palimpsest.api.datastore.v1 import datastore_pb2_grpc
 from palimpsest.errors import InvalidArgument, NotFound, OutOfRange, Reason
 from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
@@ -24,6 +23,8 @@ from services.datastore.corpus import Corpus
 from services.datastore.encoder import Encoder
 from services.datastore.ingest import Answer, embed_some, store
 from services.datastore.listing import MOST_PER_PAGE, PAGE_SIZE, page
+from services.datastore.ngram_service import NgramCalls
+from services.datastore.ngrams import NgramStores
 from services.datastore.room import Corpora, mismatch
 from services.datastore.sessions import candidate_block, put_keys, verify
 from services.datastore.streams import batches, first_part, heard_out
@@ -37,13 +38,20 @@ _BY_MODEL = (_WARM, _CALIBRATE)
 """Jobs that run the corpus's model."""
 
 
-class DatastoreServicer(datastore_pb2_grpc.DatastoreServiceServicer):
+class DatastoreServicer(NgramCalls):
     """The contract's DatastoreService over the corpora on this machine's disk."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._corpora = Corpora(resources.settings, resources.models)
         self._settings = self._corpora.settings
+        self._ngrams = NgramStores(
+            resources.settings,
+            resources.blocking_redis,
+            resources.artifacts,
+            resources.models,
+            self._corpora,
+        )
         self._watchers = Watchers()
         self._embedding: dict[Path, asyncio.Future[None]] = {}
         # Tokenizing and embedding take a core: not in the threads that others wait for.

@@ -1,4 +1,4 @@
-"""The datastore room's jobs: sealing, merging, purging, computing token keys, calibrating."""
+"""The datastore room's jobs: sealing, merging, purging, computing token keys, calibrating, counting n-grams."""
 
 from functools import lru_cache
 
@@ -92,6 +92,16 @@ def calibrate(request: pb.CalibrateRequest, job: JobContext) -> pb.Corpus:
         found = calibrate_corpus(opened, search, hosted.engine, job.progress)
     opened.corpus.calibrate(found.to_json())
     return convert.corpus_message(opened)
+
+
+@handler("datastore.build_ngram_store", request=pb.BuildNgramStoreRequest, response=pb.NgramStore)
+def build_ngram_store(request: pb.BuildNgramStoreRequest, job: JobContext) -> pb.NgramStore:
+    """Count a text's n-grams into a store, and enter it in the catalogue; nothing of an earlier attempt is used."""
+    from services.datastore.ngrams import NgramStores
+
+    own = job.resources
+    stores = NgramStores(own.settings, own.redis, own.artifacts, own.models, _corpora(own))
+    return stores.build(job.principal, request, f"{job.job_id}-{job.attempt}", job.progress)
 
 
 def _warm(

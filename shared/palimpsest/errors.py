@@ -191,6 +191,15 @@ class Reason(StrEnum):
     KEYS_INVALID = "KEYS_INVALID"  # keys of the wrong shape, or not finite
     PURGE_INCOMPLETE = "PURGE_INCOMPLETE"  # bytes of a deleted document are still there; metadata says where
     RANGE_INVALID = "RANGE_INVALID"  # a byte range that is not within the document
+    # n-gram stores
+    NGRAMS_FORMAT_UNKNOWN = "NGRAMS_FORMAT_UNKNOWN"  # no store, or one of another version
+    NGRAMS_DAMAGED = "NGRAMS_DAMAGED"  # a store's bytes are not those written
+    NGRAMS_TOKENIZER_MISMATCH = "NGRAMS_TOKENIZER_MISMATCH"  # the store's ids are of another tokenizer
+    NGRAMS_EMPTY = "NGRAMS_EMPTY"  # there is no text to count n-grams in
+    NGRAMS_LINE_INVALID = "NGRAMS_LINE_INVALID"  # a line of a JSONL is no object with a "text"
+    NGRAMS_STALE = "NGRAMS_STALE"  # documents were deleted each time the store was about to be finished
+    NGRAM_STORE_NOT_FOUND = "NGRAM_STORE_NOT_FOUND"
+    NGRAM_STORE_EXISTS = "NGRAM_STORE_EXISTS"  # the id names a store of another text or tokenizer
 
 
 class Violation(NamedTuple):

@@ -16,7 +16,7 @@ from palimpsest.artifacts.collection import Collected, Collector, stored_whole
 from palimpsest.artifacts.digests import CHUNK_BYTES, Hashes
 from palimpsest.artifacts.info import DEFAULT_MEDIA_TYPE, ArtifactInfo
 from palimpsest.artifacts.layout import blob_name, digest_at, meta_name, quarantine_name, record, remove
-from palimpsest.artifacts.objects import Objects, open_objects
+from palimpsest.artifacts.objects import DiskObjects, Objects, open_objects
 from palimpsest.artifacts.reading import ChunkFile, StoredBlob, corrupt, not_found, read_part, read_whole
 from palimpsest.artifacts.references import References
 from palimpsest.artifacts.staging import ArtifactWriter, full_disk
@@ -212,6 +212,13 @@ class ArtifactStore:
     def read_bytes(self, digest: str) -> bytes:
         """The whole of a small artefact."""
         return b"".join(self.chunks(digest))
+
+    def local_file(self, digest: str) -> Path | None:
+        """Where an artefact's bytes are a file of this machine, to be mapped and never written to; else None.
+
+        Neither looked up nor verified: that is for the caller to do. Who has it open keeps it, deleted or not.
+        """
+        return self._objects.root / blob_name(digest) if isinstance(self._objects, DiskObjects) else None
 
     # removing
 

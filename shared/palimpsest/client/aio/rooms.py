@@ -666,6 +666,100 @@ class AsyncDatastoreRoom(AsyncRoom):
         """
         ...
 
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.BuildNgramStore")
+    async def build_ngram_store(
+        self,
+        *,
+        store_id: str,
+        corpus: str | None = None,
+        text_artifact: str | None = None,
+        model: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncJob[datastore_pb2.NgramStore]:
+        """Counts what follows what in a text, as a job: a store of its n-grams, for drafting. From a corpus as it is
+        when the job runs, or from a text that was uploaded. The same text under the same name gives the store
+        that is there. ALREADY_EXISTS: the name is taken by a store of another text or tokenizer; a corpus that
+        has changed since is another text. FAILED_PRECONDITION: no text, another tokenizer than the corpus's, or
+        a model that has changed. NOT_FOUND: no such corpus, model or artefact. ABORTED: documents were deleted all
+        the while; build again.
+
+        Parameters
+        ----------
+        store_id
+            The store will be ngramStores/{store_id}.
+        corpus
+            One of the caller's; its live documents.
+        text_artifact
+            UTF-8: one document, or, with the media type application/jsonl, an object with a "text" in each line.
+        model
+            Whose tokenizer cuts the text. Needed for an artefact; with a corpus it may be any with the same
+            tokenizer as the corpus's own, which is the default.
+        """
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.GetNgramStore")
+    async def get_ngram_store(
+        self,
+        *,
+        name: str,
+        timeout: float | None = None,
+    ) -> datastore_pb2.NgramStore:
+        """One store."""
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.ListNgramStores")
+    async def list_ngram_stores(
+        self,
+        *,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        timeout: float | None = None,
+    ) -> datastore_pb2.ListNgramStoresResponse:
+        """The caller's stores, by name.
+
+        Parameters
+        ----------
+        page_size
+            0 for 100; more than 1000 is taken as 1000.
+        """
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.DeleteNgramStore")
+    async def delete_ngram_store(
+        self,
+        *,
+        name: str,
+        timeout: float | None = None,
+    ) -> datastore_pb2.DeleteNgramStoreResponse:
+        """Deletes a store. Its artefact is free for collection; who has it open goes on."""
+        ...
+
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.InspectNgrams")
+    async def inspect_ngrams(
+        self,
+        *,
+        name: str,
+        text: str | None = None,
+        tokens: datastore_pb2.InspectNgramsRequest.Tokens
+        | Mapping[str, object]
+        | Sequence[int]
+        | None = None,
+        limit: int | None = None,
+        timeout: float | None = None,
+    ) -> datastore_pb2.InspectNgramsResponse:
+        """What a store says about a text: what follows its last tokens, and how much of it the store knows.
+        FAILED_PRECONDITION: the model whose tokenizer cuts texts has another one by now; send token ids.
+        DATA_LOSS: the store is damaged; build it again.
+
+        Parameters
+        ----------
+        limit
+            Continuations of each order; 0 for 5.
+        """
+        ...
+
 
 class AsyncDecodingRoom(AsyncRoom):
     """Decoding: text from language models, and the probability of text under them."""

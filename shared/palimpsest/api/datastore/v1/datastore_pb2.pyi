@@ -671,3 +671,146 @@ class PurgeReceipt(_message.Message):
     key_blocks: int
     finish_time: _timestamp_pb2.Timestamp
     def __init__(self, corpus: _Optional[str] = ..., purged: _Optional[_Iterable[_Union[DocumentVersion, _Mapping]]] = ..., purged_count: _Optional[int] = ..., epoch: _Optional[int] = ..., shingles: _Optional[int] = ..., scanned_bytes: _Optional[int] = ..., unproven: _Optional[int] = ..., key_blocks: _Optional[int] = ..., finish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class NgramStore(_message.Message):
+    __slots__ = ("name", "artifact", "size_bytes", "tokenizer_fingerprint", "model", "token_count", "document_count", "bytes_per_token", "orders", "corpus", "text_artifact", "corpus_epoch", "create_time", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ORDERS_FIELD_NUMBER: _ClassVar[int]
+    CORPUS_FIELD_NUMBER: _ClassVar[int]
+    TEXT_ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    CORPUS_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    artifact: str
+    size_bytes: int
+    tokenizer_fingerprint: str
+    model: str
+    token_count: int
+    document_count: int
+    bytes_per_token: float
+    orders: _containers.RepeatedScalarFieldContainer[int]
+    corpus: str
+    text_artifact: str
+    corpus_epoch: int
+    create_time: _timestamp_pb2.Timestamp
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, name: _Optional[str] = ..., artifact: _Optional[str] = ..., size_bytes: _Optional[int] = ..., tokenizer_fingerprint: _Optional[str] = ..., model: _Optional[str] = ..., token_count: _Optional[int] = ..., document_count: _Optional[int] = ..., bytes_per_token: _Optional[float] = ..., orders: _Optional[_Iterable[int]] = ..., corpus: _Optional[str] = ..., text_artifact: _Optional[str] = ..., corpus_epoch: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class BuildNgramStoreRequest(_message.Message):
+    __slots__ = ("store_id", "corpus", "text_artifact", "model", "labels", "request_id")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    CORPUS_FIELD_NUMBER: _ClassVar[int]
+    TEXT_ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    store_id: str
+    corpus: str
+    text_artifact: str
+    model: str
+    labels: _containers.ScalarMap[str, str]
+    request_id: str
+    def __init__(self, store_id: _Optional[str] = ..., corpus: _Optional[str] = ..., text_artifact: _Optional[str] = ..., model: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class GetNgramStoreRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ListNgramStoresRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListNgramStoresResponse(_message.Message):
+    __slots__ = ("ngram_stores", "next_page_token")
+    NGRAM_STORES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ngram_stores: _containers.RepeatedCompositeFieldContainer[NgramStore]
+    next_page_token: str
+    def __init__(self, ngram_stores: _Optional[_Iterable[_Union[NgramStore, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class DeleteNgramStoreRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class DeleteNgramStoreResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class InspectNgramsRequest(_message.Message):
+    __slots__ = ("name", "text", "tokens", "limit")
+    class Tokens(_message.Message):
+        __slots__ = ("ids",)
+        IDS_FIELD_NUMBER: _ClassVar[int]
+        ids: _containers.RepeatedScalarFieldContainer[int]
+        def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    text: str
+    tokens: InspectNgramsRequest.Tokens
+    limit: int
+    def __init__(self, name: _Optional[str] = ..., text: _Optional[str] = ..., tokens: _Optional[_Union[InspectNgramsRequest.Tokens, _Mapping]] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class InspectNgramsResponse(_message.Message):
+    __slots__ = ("orders", "token_count", "coverage")
+    class Continuation(_message.Message):
+        __slots__ = ("token", "count", "text")
+        TOKEN_FIELD_NUMBER: _ClassVar[int]
+        COUNT_FIELD_NUMBER: _ClassVar[int]
+        TEXT_FIELD_NUMBER: _ClassVar[int]
+        token: int
+        count: int
+        text: bytes
+        def __init__(self, token: _Optional[int] = ..., count: _Optional[int] = ..., text: _Optional[bytes] = ...) -> None: ...
+    class Order(_message.Message):
+        __slots__ = ("order", "context", "context_text", "total", "continuations")
+        ORDER_FIELD_NUMBER: _ClassVar[int]
+        CONTEXT_FIELD_NUMBER: _ClassVar[int]
+        CONTEXT_TEXT_FIELD_NUMBER: _ClassVar[int]
+        TOTAL_FIELD_NUMBER: _ClassVar[int]
+        CONTINUATIONS_FIELD_NUMBER: _ClassVar[int]
+        order: int
+        context: _containers.RepeatedScalarFieldContainer[int]
+        context_text: bytes
+        total: int
+        continuations: _containers.RepeatedCompositeFieldContainer[InspectNgramsResponse.Continuation]
+        def __init__(self, order: _Optional[int] = ..., context: _Optional[_Iterable[int]] = ..., context_text: _Optional[bytes] = ..., total: _Optional[int] = ..., continuations: _Optional[_Iterable[_Union[InspectNgramsResponse.Continuation, _Mapping]]] = ...) -> None: ...
+    ORDERS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    orders: _containers.RepeatedCompositeFieldContainer[InspectNgramsResponse.Order]
+    token_count: int
+    coverage: float
+    def __init__(self, orders: _Optional[_Iterable[_Union[InspectNgramsResponse.Order, _Mapping]]] = ..., token_count: _Optional[int] = ..., coverage: _Optional[float] = ...) -> None: ...

@@ -130,6 +130,31 @@ class DatastoreServiceStub(object):
                 request_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.PurgeRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.BuildNgramStore = channel.unary_unary(
+                '/palimpsest.api.datastore.v1.DatastoreService/BuildNgramStore',
+                request_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.BuildNgramStoreRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.GetNgramStore = channel.unary_unary(
+                '/palimpsest.api.datastore.v1.DatastoreService/GetNgramStore',
+                request_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.GetNgramStoreRequest.SerializeToString,
+                response_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.NgramStore.FromString,
+                _registered_method=True)
+        self.ListNgramStores = channel.unary_unary(
+                '/palimpsest.api.datastore.v1.DatastoreService/ListNgramStores',
+                request_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.ListNgramStoresRequest.SerializeToString,
+                response_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.ListNgramStoresResponse.FromString,
+                _registered_method=True)
+        self.DeleteNgramStore = channel.unary_unary(
+                '/palimpsest.api.datastore.v1.DatastoreService/DeleteNgramStore',
+                request_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.DeleteNgramStoreRequest.SerializeToString,
+                response_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.DeleteNgramStoreResponse.FromString,
+                _registered_method=True)
+        self.InspectNgrams = channel.unary_unary(
+                '/palimpsest.api.datastore.v1.DatastoreService/InspectNgrams',
+                request_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.InspectNgramsRequest.SerializeToString,
+                response_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.InspectNgramsResponse.FromString,
+                _registered_method=True)
 
 
 class DatastoreServiceServicer(object):
@@ -294,6 +319,48 @@ class DatastoreServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BuildNgramStore(self, request, context):
+        """Counts what follows what in a text, as a job: a store of its n-grams, for drafting. From a corpus as it is
+        when the job runs, or from a text that was uploaded. The same text under the same name gives the store
+        that is there. ALREADY_EXISTS: the name is taken by a store of another text or tokenizer; a corpus that
+        has changed since is another text. FAILED_PRECONDITION: no text, another tokenizer than the corpus's, or
+        a model that has changed. NOT_FOUND: no such corpus, model or artefact. ABORTED: documents were deleted all
+        the while; build again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetNgramStore(self, request, context):
+        """One store.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListNgramStores(self, request, context):
+        """The caller's stores, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteNgramStore(self, request, context):
+        """Deletes a store. Its artefact is free for collection; who has it open goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InspectNgrams(self, request, context):
+        """What a store says about a text: what follows its last tokens, and how much of it the store knows.
+        FAILED_PRECONDITION: the model whose tokenizer cuts texts has another one by now; send token ids.
+        DATA_LOSS: the store is damaged; build it again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DatastoreServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -391,6 +458,31 @@ def add_DatastoreServiceServicer_to_server(servicer, server):
                     servicer.Purge,
                     request_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.PurgeRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'BuildNgramStore': grpc.unary_unary_rpc_method_handler(
+                    servicer.BuildNgramStore,
+                    request_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.BuildNgramStoreRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'GetNgramStore': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetNgramStore,
+                    request_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.GetNgramStoreRequest.FromString,
+                    response_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.NgramStore.SerializeToString,
+            ),
+            'ListNgramStores': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNgramStores,
+                    request_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.ListNgramStoresRequest.FromString,
+                    response_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.ListNgramStoresResponse.SerializeToString,
+            ),
+            'DeleteNgramStore': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteNgramStore,
+                    request_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.DeleteNgramStoreRequest.FromString,
+                    response_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.DeleteNgramStoreResponse.SerializeToString,
+            ),
+            'InspectNgrams': grpc.unary_unary_rpc_method_handler(
+                    servicer.InspectNgrams,
+                    request_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.InspectNgramsRequest.FromString,
+                    response_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.InspectNgramsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -906,6 +998,141 @@ class DatastoreService(object):
             '/palimpsest.api.datastore.v1.DatastoreService/Purge',
             palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.PurgeRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BuildNgramStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/palimpsest.api.datastore.v1.DatastoreService/BuildNgramStore',
+            palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.BuildNgramStoreRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetNgramStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/palimpsest.api.datastore.v1.DatastoreService/GetNgramStore',
+            palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.GetNgramStoreRequest.SerializeToString,
+            palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.NgramStore.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListNgramStores(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/palimpsest.api.datastore.v1.DatastoreService/ListNgramStores',
+            palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.ListNgramStoresRequest.SerializeToString,
+            palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.ListNgramStoresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteNgramStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/palimpsest.api.datastore.v1.DatastoreService/DeleteNgramStore',
+            palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.DeleteNgramStoreRequest.SerializeToString,
+            palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.DeleteNgramStoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InspectNgrams(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/palimpsest.api.datastore.v1.DatastoreService/InspectNgrams',
+            palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.InspectNgramsRequest.SerializeToString,
+            palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.InspectNgramsResponse.FromString,
             options,
             channel_credentials,
             insecure,

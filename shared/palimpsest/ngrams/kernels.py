@@ -1,0 +1,125 @@
+"""Look-ups in sorted windows, compiled: binary searches in contiguous columns, within the range of the shorter context.
+
+``columns`` is [5, tokens], ``starts`` [vocab_size + 1], as ``layout`` has them, read-only. ``end`` is the filler: where
+it begins in a range, the windows end that run past their document. Every range that is searched lies within one that
+``starts`` gave, and ``NgramStore.open`` has checked those, so no column can lead outside of the file.
+"""
+
+# ruff: noqa: ANN001, ANN201, ANN202, D417 - typed by numba, not by annotations
+
+import numba
+import numpy as np
+
+
+@numba.njit(nogil=True, cache=True)
+def _first(column, low, high, token):
+    """The first window of [low, high) whose token is not below ``token``."""
+    while low < high:
+        middle = (low + high) >> 1
+        if column[middle] < token:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@numba.njit(nogil=True, cache=True)
+def _range(starts, columns, context, begin, size):
+    """Windows [low, high) that begin with ``size`` tokens of a context, from its token ``begin`` on."""
+    vocabulary = len(starts) - 1
+    if size == 0:
+        return np.int64(0), np.int64(columns.shape[1])
+    token = context[begin]
+    if token < 0 or token >= vocabulary:
+        return np.int64(0), np.int64(0)
+    low, high = np.int64(starts[token]), np.int64(starts[token + 1])
+    for i in range(1, size):
+        token = context[begin + i]
+        if token < 0 or token >= vocabulary or low == high:
+            return np.int64(0), np.int64(0)
+        column = columns[i - 1]
+        low = _first(column, low, high, token)
+        high = _first(column, low, high, token + 1)
+    return low, high
+
+
+@numba.njit(nogil=True, cache=True)
+def mix(starts, columns, end, contexts, candidates, weights, out):
+    """out[d, c] += sum over orders of weight * share of candidate c among what follows draft d's last tokens.
+
+    Parameters
+    ----------
+    contexts
+        int32 [k, 5], right-aligned, -1 where there is no token.
+    candidates, weights
+        int32 [c]; float64 [5].
+    out
+        float64 [k, c], zeros.
+    """
+    vocabulary = len(starts) - 1
+    longest = contexts.shape[1]
+    for d in range(len(contexts)):
+        for size in range(1, longest + 1):
+            low, high = _range(starts, columns, contexts[d], longest - size, size)
+            column = columns[size - 1]
+            high = _first(column, low, high, end)
+            if low == high:
+                break  # a longer context is seen nowhere that this one is not
+            share = weights[size - 1] / (high - low)
+            for c in range(len(candidates)):
+                token = np.int64(candidates[c])
+                if 0 <= token < vocabulary:
+                    found = _first(column, low, high, token)
+                    if found < high and column[found] == token:
+                        out[d, c] += share * (_first(column, found, high, token + 1) - found)
+
+
+@numba.njit(nogil=True, cache=True)
+def count(starts, columns, end, context, candidates, out):
+    """Counts of each candidate after a context of at most five tokens; returns the total of all that follow it."""
+    vocabulary = len(starts) - 1
+    size = len(context)
+    if size == 0:
+        for c in range(len(candidates)):
+            token = np.int64(candidates[c])
+            if 0 <= token < vocabulary:
+                out[c] = np.int64(starts[token + 1]) - np.int64(starts[token])
+        return np.int64(columns.shape[1])
+    low, high = _range(starts, columns, context, 0, size)
+    column = columns[size - 1]
+    high = _first(column, low, high, end)
+    for c in range(len(candidates)):
+        token = np.int64(candidates[c])
+        if 0 <= token < vocabulary:
+            found = _first(column, low, high, token)
+            out[c] = _first(column, found, high, token + 1) - found
+    return high - low
+
+
+@numba.njit(nogil=True, cache=True)
+def runs(starts, columns, end, context, tokens, counts):
+    """Every token that follows a context of one to five tokens, ascending, with its count; returns how many."""
+    size = len(context)
+    low, high = _range(starts, columns, context, 0, size)
+    column = columns[size - 1]
+    high = _first(column, low, high, end)
+    found = 0
+    while low < high:
+        token = np.int64(column[low])
+        after = _first(column, low, high, token + 1)
+        tokens[found], counts[found] = token, after - low
+        found, low = found + 1, after
+    return found
+
+
+@numba.njit(nogil=True, cache=True)
+def seen(starts, columns, end, ids, size):
+    """How many of the positions of ids, from ``size`` on, come after ``size`` tokens that something follows."""
+    found = 0
+    for at in range(size, len(ids)):
+        low, high = _range(starts, columns, ids, at - size, size)
+        if size == 0:
+            found += high > low
+        elif low < _first(columns[size - 1], low, high, end):
+            found += 1
+    return found

@@ -9,7 +9,9 @@ from palimpsest.hosting import encode_chat, encode_text
 from palimpsest.inference import (
     Choice,
     Delta,
-    Finish,
+    Draft,
+    DraftDelta,
+    DraftsEnd,
     Finished,
     Request,
     Sampling,
@@ -18,15 +20,10 @@ from palimpsest.inference import (
     Started,
     TokenBytes,
 )
+from services.decoding.draft_messages import REASONS, draft_response
 from services.decoding.spans import revoked_message, span_message, statistics_message
 
 DEFAULT_MAX_TOKENS = 256
-
-_REASONS = {
-    Finish.LENGTH: pb.FINISH_REASON_LENGTH,
-    Finish.EOS: pb.FINISH_REASON_EOS,
-    Finish.STOP: pb.FINISH_REASON_STOP,
-}
 
 
 def sampling_of(message: pb.SamplingConfig, seed: int | None = None) -> Sampling:
@@ -84,7 +81,7 @@ def logprob_messages(choices: Sequence[Choice], write: TokenBytes) -> list[pb.To
 
 
 def response_of(
-    event: Started | Delta | Span | SpanRevoked | Finished,
+    event: Started | Delta | Span | SpanRevoked | DraftDelta | Draft | DraftsEnd | Finished,
     request: Request,
     fingerprint: str,
     write: TokenBytes,
@@ -113,7 +110,7 @@ def response_of(
             return pb.GenerateResponse(
                 finished=pb.SequenceFinished(
                     index=event.index,
-                    reason=_REASONS[event.reason],
+                    reason=REASONS[event.reason],
                     stop=event.stop,
                     generated_tokens=event.generated_tokens,
                     text=event.text,
@@ -123,5 +120,7 @@ def response_of(
             )
         case Span():
             return pb.GenerateResponse(span=span_message(event))
+        case DraftDelta() | Draft() | DraftsEnd():
+            return draft_response(event)
         case SpanRevoked():
             return pb.GenerateResponse(revoked=revoked_message(event))

@@ -23,6 +23,7 @@ from services.decoding.settings import DecodingSettings
 if TYPE_CHECKING:
     from services.decoding.contexts import ContextDesk
     from services.decoding.convert import TokenBytes
+    from services.decoding.drafting import DraftDesk
 
 _BYTES_PER_LOGPROB = 32
 _LARGEST_RESPONSE = 4 << 20
@@ -49,6 +50,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         self._codec = Neighbour(resources.settings, settings.codec_target)
         self._datastore = Neighbour(resources.settings, settings.datastore_target)
         self._contexts: ContextDesk | None = None
+        self._drafts: DraftDesk | None = None
 
     async def close(self) -> None:
         """Hang up."""
@@ -61,10 +63,11 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         """Stream text; leaving the stream takes the sequences out of the batch before the next step."""
         loop = asyncio.get_running_loop()
         hosted = await self._acquire(request.model)
-        handle = load = quotation = None
+        handle = load = quotation = planned = None
         try:
-            from palimpsest.inference import Failed, Finished, PastReady
+            from palimpsest.inference import DraftsEnd, Failed, Finished, PastReady
             from services.decoding.convert import request_of, response_of
+            from services.decoding.drafting import with_quotations
             from services.decoding.outbox import Outbox
             from services.decoding.quoting import Quotation, query_of
 
@@ -73,10 +76,16 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
             if request.context:
                 load = await self._desk().open(request, wanted, hosted, self._codec.connection(context))
                 wanted = load.request
+            if request.HasField("drafts"):
+                connection = self._datastore.connection(context)
+                planned = await self._draft_desk().plan(request, wanted, hosted, connection)
+                wanted = planned.request
+                yield pb.GenerateResponse(drafts_planned=planned.told)
             outbox, left, write = Outbox(), wanted.n, self._writer(hosted)
             if _quotes(request.nest):
                 quotation = Quotation(request.nest, self._datastore.connection(context), hosted, outbox)
-                wanted = await quotation.open(wanted, query_of(request, wanted.ids, tokenizer))
+                opened = await quotation.open(wanted, query_of(request, wanted.ids, tokenizer))
+                wanted = opened if planned is None else with_quotations(planned, opened)
             handle = hosted.engine.submit(wanted, outbox.deliver)
             while left:
                 for event in await outbox.take():
@@ -86,7 +95,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                         assert load is not None
                         yield load.response(event)
                         continue
-                    left -= isinstance(event, Finished)
+                    left -= isinstance(event, Finished | DraftsEnd)
                     response = response_of(event, wanted, hosted.record.fingerprint, write)
                     if quotation is not None:
                         quotation.complete(response)
@@ -160,6 +169,43 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         )
         return (await self._resources.jobs.submit(spec)).operation()
 
+    async def TuneDrafts(
+        self, request: pb.TuneDraftsRequest, context: grpc.aio.ServicerContext
+    ) -> operations_pb2.Operation:
+        """Queue a tuning; the same store, model, texts and settings are tuned once."""
+        from palimpsest.client.aio.datastore import AsyncDatastore
+
+        settings = self._resources.settings
+        record = await asyncio.to_thread(self._resources.models.get, request.model)
+        await asyncio.to_thread(self._resources.artifacts.stat, request.texts)
+        connection = self._datastore.connection(context)
+        store = await AsyncDatastore(connection).get_ngram_store(
+            name=request.ngrams, timeout=connection.deadline
+        )
+        wanted = pb.TuneDraftsRequest()
+        wanted.CopyFrom(request)
+        wanted.ngrams_artifact = store.artifact
+        decides = pb.TuneDraftsRequest()
+        decides.CopyFrom(wanted)
+        for name in ("request_id", "skip_cache", "ngrams"):
+            decides.ClearField(name)
+        spec = JobSpec(
+            kind="decoding.tune_drafts",
+            request=wanted,
+            queue="gpu" if settings.device.startswith("cuda") else "cpu",
+            inputs=[request.texts, store.artifact],
+            action={
+                "method": "decoding.tune_drafts/1",
+                "model": record.fingerprint,
+                "request": MessageToDict(decides, preserving_proto_field_name=True),
+                "dtype": settings.dtype,
+            },
+            request_id=request.request_id,
+            principal=call().principal,
+            skip_cache=request.skip_cache,
+        )
+        return (await self._resources.jobs.submit(spec)).operation()
+
     async def GetEngineInfo(
         self, request: pb.GetEngineInfoRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetEngineInfoResponse:
@@ -203,6 +249,18 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         if self._contexts is None:
             self._contexts = ContextDesk(self._resources.artifacts)
         return self._contexts
+
+    def _draft_desk(self) -> "DraftDesk":
+        from palimpsest.ngrams import StoreShelf
+        from services.decoding.drafting import DraftDesk
+        from services.decoding.tuning import TunedCatalogue
+
+        if self._drafts is None:
+            resources = self._resources
+            shelf = StoreShelf(resources.artifacts, resources.settings.state_dir / "ngrams")
+            tuned = TunedCatalogue(resources.blocking_redis, resources.settings.redis_prefix)
+            self._drafts = DraftDesk(shelf, tuned, self._writer)
+        return self._drafts
 
     def _writer(self, hosted: Hosted) -> "TokenBytes":
         from services.decoding.convert import TokenBytes

@@ -15,7 +15,7 @@ def span_message(span: Span) -> pb.QuotedSpan:
         range=_range(span),
         token_start=span.token_start,
         token_end=span.token_end,
-        sources=[_source(source) for source in span.sources],
+        sources=[source_message(source) for source in span.sources],
         sha256=span.sha256,
         lm_weight=span.lm_weight,
         ratio=span.ratio,
@@ -64,7 +64,7 @@ def _range(span: Span | Source) -> pb.TextRange:
     )
 
 
-def _source(source: Source) -> pb.QuoteSource:
+def source_message(source: Source) -> pb.QuoteSource:
     return pb.QuoteSource(
         corpus=source.corpus,
         document=source.document,

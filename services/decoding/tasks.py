@@ -6,7 +6,12 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from palimpsest.api.decoding.v1.decoding_pb2 import GenerateBatchRequest, GenerateBatchResponse
+from palimpsest.api.decoding.v1.decoding_pb2 import (
+    GenerateBatchRequest,
+    GenerateBatchResponse,
+    TuneDraftsRequest,
+    TuneDraftsResponse,
+)
 from palimpsest.artifacts import ArtifactStore
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.hosting import worker_host
@@ -115,3 +120,56 @@ class _Pieces:
             info = writer.commit()
         self._job.progress.publish(info.digest)
         return info
+
+
+@handler("decoding.tune_drafts", request=TuneDraftsRequest, response=TuneDraftsResponse)
+def tune_drafts(request: TuneDraftsRequest, job: JobContext) -> TuneDraftsResponse:
+    """Try a grid of settings, and keep the best for this model and store."""
+    from palimpsest.hosting import encode_text
+    from palimpsest.ngrams import open_store
+    from services.decoding.tuning import (
+        ALPHAS,
+        PREFIX,
+        PREFIXES,
+        TEMPERATURES,
+        TOKENS,
+        Tuned,
+        TunedCatalogue,
+        prefixes_of,
+        trials,
+    )
+
+    resources, progress = job.resources, job.progress
+    progress.step(0, 0, "loading the model")
+    text = resources.artifacts.read_bytes(request.texts).decode(errors="replace")
+    with worker_host(job).using(request.model, progress) as hosted:
+        store = open_store(
+            resources.artifacts, request.ngrams_artifact, resources.settings.state_dir / "ngrams"
+        )
+        store.require(hosted.record.tokenizer_fingerprint)
+        prefixes = prefixes_of(
+            encode_text(hosted.engine.model.tokenizer, text, "texts"), request.prefixes or PREFIXES
+        )
+        if not prefixes:
+            raise InvalidArgument.field(
+                Reason.DRAFT_SETTINGS_INVALID,
+                "texts",
+                f"The texts have no {PREFIX + TOKENS} tokens; send some pages of what drafts are to be made for.",
+            )
+        response = TuneDraftsResponse(
+            model_fingerprint=hosted.record.fingerprint,
+            ngrams_artifact=request.ngrams_artifact,
+            prefixes=len(prefixes),
+        )
+        points = len(ALPHAS) * len(TEMPERATURES)
+        progress.step(0, points, "drafting")
+        for trial in trials(hosted.engine, store, prefixes, request.k or 3, progress.check):
+            response.trials.add(**asdict(trial))
+            progress.step(len(response.trials), points)
+    best = min(response.trials, key=lambda trial: trial.perplexity)
+    tuned = Tuned(best.alpha, best.temperature, best.perplexity)
+    TunedCatalogue(resources.redis, resources.settings.redis_prefix).put(
+        request.ngrams_artifact, response.model_fingerprint, tuned
+    )
+    response.MergeFrom(TuneDraftsResponse(**asdict(tuned)))
+    return response

@@ -162,7 +162,9 @@ class Reason(StrEnum):
         "KV_PLAN_INVALID"  # a load that cannot be planned: no chunks, times or sizes that cannot be
     )
     # quoting
-    DRAFT_SETTINGS_INVALID = "DRAFT_SETTINGS_INVALID"  # k, strategy, alpha and the like, out of range or together
+    DRAFT_SETTINGS_INVALID = (
+        "DRAFT_SETTINGS_INVALID"  # k, strategy, alpha and the like, out of range or together
+    )
     CANDIDATES_INVALID = "CANDIDATES_INVALID"  # a candidate block that is damaged, too large or inconsistent
     KEY_SITE_UNKNOWN = "KEY_SITE_UNKNOWN"  # the model's last MLP is not where any known kind of model has it
     CALIBRATION_EMPTY = "CALIBRATION_EMPTY"  # too few sampled positions to calibrate from

@@ -67,7 +67,9 @@ class Beams(Branching):
         for beam, (ids, values) in enumerate(rows_best(torch.cat([o.logits for o in outputs]), room)):
             for token, value in zip(ids, values, strict=True):
                 found.append((-(self.live[beam].score + value), beam, token, value))
-        self._adopt([(beam, self._grown(beam, token, value)) for _, beam, token, value in sorted(found)[:room]])
+        self._adopt(
+            [(beam, self._grown(beam, token, value)) for _, beam, token, value in sorted(found)[:room]]
+        )
 
     def _grown(self, beam: int, token: int, value: float) -> Hypothesis:
         parent = self.live[beam]
@@ -125,5 +127,7 @@ class Samples(Branching):
             parent = self.live[draft]
             choice = choose(output.logits[0], self.task.request.sampling, parent.slot, len(parent.ids))
             last = self.task.is_last(parent)
-            children.append((draft, parent.grow(choice.id, choice.logprob, last=last, logprob=choice.logprob)))
+            children.append(
+                (draft, parent.grow(choice.id, choice.logprob, last=last, logprob=choice.logprob))
+            )
         self._adopt(children)

@@ -15,8 +15,8 @@ import torch
 from palimpsest.drafts.search import rows_best
 from palimpsest.drafts.settings import DraftSettings, Strategy
 from palimpsest.drafts.verifying import PIECE
-from palimpsest.inference.blocks import BLOCK
-from palimpsest.inference.forward import Rows
+from palimpsest.inference.blocks import BLOCK, PagedCache
+from palimpsest.inference.forward import Cache, Rows
 from palimpsest.inference.model import LanguageModel
 from palimpsest.inference.speed import timed
 from palimpsest.inference.tasks import Pieces
@@ -146,7 +146,7 @@ def probe_pieces(model: LanguageModel) -> Pieces[StepCosts]:
         rows_best(logits, 8)
         per_choice = (time.perf_counter() - began) / 8
         depth, per_token = _depth(model), 0.0
-        if depth > BLOCK and hasattr(base, "extend"):
+        if depth > BLOCK and isinstance(base, PagedCache):
             base.extend(depth - base.length)  # whatever is in these blocks takes as long to look at
             times = []
             for _ in range(REPEATS):
@@ -158,8 +158,8 @@ def probe_pieces(model: LanguageModel) -> Pieces[StepCosts]:
     return StepCosts(_rising(rows), per_token, per_choice)
 
 
-def _seconds(model: LanguageModel, base: object, count: int) -> float:
-    caches = [base.branch() for _ in range(count)]  # type: ignore[attr-defined]
+def _seconds(model: LanguageModel, base: Cache, count: int) -> float:
+    caches = [base.branch() for _ in range(count)]
     try:
         return timed(model, [Rows(cache, [1]) for cache in caches])[1]
     finally:

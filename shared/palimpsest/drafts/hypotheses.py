@@ -2,7 +2,8 @@
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from palimpsest.drafts.settings import StopAt
@@ -13,9 +14,20 @@ from palimpsest.inference.text import Detokenizer, StopMatcher
 # Each matches up to the end of what is kept; what must follow is looked at and not taken.
 _ENDS = {
     StopAt.WORD: re.compile(r"\s*\S+(?=\s)"),
-    StopAt.SENTENCE: re.compile(r"\s*\S.*?[.!?…。！？]+[\"'”’»)\]]*(?=\s)|\s*\S.*?[。！？]", re.DOTALL),  # noqa: RUF001
+    StopAt.SENTENCE: re.compile(r"\s*\S.*?[.!?…。！？]+[\"'”’»)\]]*(?=\s)|\s*\S.*?[。！？]", re.DOTALL),
     StopAt.LINE: re.compile(r"\s*\S[^\n]*(?=\n)"),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """A draft that was not generated: its tokens, and what tells where its text is from.
+
+    ``sources`` is asked once the draft has its end; where it gives none, the draft is dropped.
+    """
+
+    ids: tuple[int, ...]
+    sources: Callable[[str], tuple[Source, ...]]
 
 
 class DraftText:
@@ -62,6 +74,8 @@ class DraftText:
 
     def _add(self, new: str, final: bool = False) -> None:
         if self._healed and new:
+            if self._healed[0] == " " and not self.text and not new[0].isspace():
+                self._healed = self._healed[1:]  # some tokenizers write no space before a text's first word
             cut = min(len(self._healed), len(new))
             self._healed, new = self._healed[cut:], new[cut:]
         out, stop = self._stops.push(new)
@@ -94,7 +108,7 @@ class Hypothesis:
     slot
         Where it is shown; -1 for nowhere yet.
     source
-        Where it comes from if it was not generated.
+        The proposal that it is, if it was not generated.
     """
 
     __slots__ = ("ids", "known", "logprobs", "score", "slot", "source", "text")
@@ -106,7 +120,7 @@ class Hypothesis:
         self.score = 0.0
         self.known = 0
         self.slot = -1
-        self.source: tuple[Source, ...] = ()
+        self.source: Proposal | None = None
 
     def grow(
         self, token: int, gain: float, *, last: bool, logprob: float | None = None, known: bool = False

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from palimpsest.drafts.branching import Beams, DiverseBeams, Samples
-from palimpsest.drafts.hypotheses import DraftText, Hypothesis, overlap, without_repeats
+from palimpsest.drafts.hypotheses import DraftText, Hypothesis, Proposal, overlap, without_repeats
 from palimpsest.drafts.search import Search, Task
 from palimpsest.drafts.settings import LONGEST, DraftSettings, Strategy, Streaming
 from palimpsest.drafts.slots import Slots
@@ -18,12 +18,16 @@ from palimpsest.inference.drafts import Draft, DraftsEnd
 from palimpsest.inference.forward import Cache, Output, Rows
 from palimpsest.inference.generic import ModuleCache
 from palimpsest.inference.model import LanguageModel
+from palimpsest.inference.quotes import Source
 from palimpsest.inference.requests import Event, Request
 from palimpsest.inference.sampling import Sampling
 from palimpsest.inference.sequence import Running, Step
 
 if TYPE_CHECKING:
     from palimpsest.ngrams import NgramStore
+
+WINDOW = 16
+"""Tokens at a prompt's end by which it is judged whether a store knows such text."""
 
 NUCLEUS = Sampling(temperature=0.6, top_p=0.9)
 """How samples are drawn where a request does not say."""
@@ -52,14 +56,14 @@ class DraftRequest:
     allowed
         Ids of the tokens that begin with these bytes, ascending; None if nothing was taken off.
     extra
-        Drafts that were not generated (quotations, say): they take part in verification. Ids with their sources.
+        Drafts that were not generated (quotations, say): they take part in verification.
     """
 
     settings: DraftSettings
     store: "NgramStore | None" = None
     healed: bytes = b""
     allowed: np.ndarray | None = None
-    extra: Sequence["Proposal"] = ()
+    extra: Sequence[Proposal] = ()
 
     @property
     def keys(self) -> Literal["none", "last"]:
@@ -108,14 +112,6 @@ class DraftRequest:
     def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> Running:
         """The request's drafts, as one sequence of the batch."""
         return Drafts(self, request, index, cache, model)
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A draft that was not generated: its tokens, and where they are from."""
-
-    ids: tuple[int, ...]
-    sources: tuple = ()
 
 
 class Drafts(Running):
@@ -184,9 +180,14 @@ class Drafts(Running):
                     break
                 draft = draft.grow(token, 0.0, last=self._task.is_last(draft))
             if draft.ids:
-                draft.source = proposal.sources
+                draft.source = proposal
                 found.append(draft)
         return found
+
+    @staticmethod
+    def _quoted(draft: Hypothesis) -> tuple[Source, ...]:
+        """Where a draft is from, if it was not generated."""
+        return draft.source.sources(draft.text.text) if draft.source is not None else ()
 
     def _shown(self) -> list[Event]:
         search, streaming = self._search, self._settings.streaming
@@ -195,7 +196,9 @@ class Drafts(Running):
             return []
         if streaming is Streaming.REWRITES or search.independent:
             return list(self._slots.show(drafts[: self._settings.k]))
-        return list(self._slots.show_common(drafts)) if self._verifier is None and not self._plan.extra else []
+        return (
+            list(self._slots.show_common(drafts)) if self._verifier is None and not self._plan.extra else []
+        )
 
     def _finish(self) -> list[Event]:
         """Rank the drafts, keep the best, and tell them."""
@@ -207,13 +210,15 @@ class Drafts(Running):
                 draft.logprobs = self._verifier.logprobs(draft)
             self._counts["verified_positions"] = self._verifier.positions
             self._counts["positions"] += self._verifier.positions
-        drafts.sort(key=lambda h: -h.quality)
+        # Of two that say the same, the one that can say where it is from.
+        drafts.sort(key=lambda h: (-h.quality, h.source is None))
+        drafts = [h for h in drafts if h.source is None or self._quoted(h)]
         kept = without_repeats(drafts)
         best = kept[: self._settings.k]
         streaming = self._settings.streaming
         changes = self._slots.show(best, clear=streaming is Streaming.REWRITES)
         events: list[Event] = list(changes) if streaming is not Streaming.FINAL else []
-        events += [_told(draft, rank) for rank, draft in enumerate(best)]
+        events += [_told(draft, rank, self._quoted(draft)) for rank, draft in enumerate(best)]
         counts = self._counts
         counts.update(made=made, dropped=len(drafts) - len(kept), overlap=overlap([h.ids for h in best]))
         if isinstance(self._search, Superposing):
@@ -223,7 +228,7 @@ class Drafts(Running):
         return [*events, DraftsEnd(**counts)]  # type: ignore[arg-type]
 
 
-def _told(draft: Hypothesis, rank: int) -> Draft:
+def _told(draft: Hypothesis, rank: int, sources: tuple[Source, ...]) -> Draft:
     assert draft.text.reason is not None
     exact = len(draft.logprobs) == len(draft.ids)
     return Draft(
@@ -236,5 +241,5 @@ def _told(draft: Hypothesis, rank: int) -> Draft:
         logprobs=draft.logprobs if exact else None,
         score=draft.score / len(draft.ids),
         ngram_share=draft.known / max(1, len(draft.ids) - 1),
-        sources=draft.source,
+        sources=sources,
     )

@@ -151,7 +151,9 @@ class DraftSettings:
         for name, holds, wanted in ranges:
             if not holds or not all(math.isfinite(n) for n in numbers):
                 raise InvalidArgument.field(
-                    Reason.DRAFT_SETTINGS_INVALID, f"drafts.{name}", f"{name} is {getattr(self, name)}; it is {wanted}."
+                    Reason.DRAFT_SETTINGS_INVALID,
+                    f"drafts.{name}",
+                    f"{name} is {getattr(self, name)}; it is {wanted}.",
                 )
         if self.over_generate and self.strategy is not Strategy.SUPERPOSED_VERIFIED:
             raise InvalidArgument.field(

@@ -27,7 +27,7 @@ from palimpsest.inference.model import LanguageModel
 from palimpsest.inference.sampling import uniform
 
 if TYPE_CHECKING:
-    from palimpsest.ngrams import NgramStore
+    pass
 
 CONTEXT = 5
 """Tokens that the longest n-gram looks back on."""

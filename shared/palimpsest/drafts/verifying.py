@@ -71,7 +71,7 @@ class Verifier:
         for branch in reading:
             branch.rows = Rows(branch.cache, branch.path[branch.read : branch.read + PIECE], logits="all")
         used = sum(b.rows.count for b in reading if b.rows is not None)
-        while self._paths and not reading or (self._paths and used and self._fits(used)):
+        while (self._paths and not reading) or (self._paths and used and self._fits(used)):
             branch = self._branch(self._paths.pop(0))
             assert branch.rows is not None
             reading.append(branch)
@@ -127,7 +127,9 @@ class Verifier:
             branch = _Branch(path, twin, held, common)
         ids = path[branch.read : branch.read + PIECE]
         if source is not None and common > branch.held:
-            branch.rows = Rows(branch.cache, ids, logits="all", after=source.rows, shared=common - branch.held)
+            branch.rows = Rows(
+                branch.cache, ids, logits="all", after=source.rows, shared=common - branch.held
+            )
         else:
             branch.rows = Rows(branch.cache, ids, logits="all")
         self._branches.append(branch)

@@ -242,33 +242,40 @@ class Attribution:
             byte_start=start, byte_end=stop, char_start=chars, char_end=chars + length,
             token_start=run.token + skip, token_end=run.token + last,
             text=source, sha256=digest,
-            sources=tuple(self._source(passage, o, *places, digest) for o in owners),
+            sources=tuple(source_of(passage, o, *places, digest) for o in owners),
             lm_weight=run.lm_weight, ratio=run.ratio, proposals=tuple(run.proposals),
             weak=is_weak(source.decode(errors="replace"), last - skip),
         )  # fmt: skip
 
-    def _source(
-        self,
-        passage: Passage,
-        owner: Passage | Owner,
-        begin: int,
-        end: int,
-        first: int,
-        last: int,
-        digest: str,
-    ) -> Source:
-        text = passage.text
-        char = owner.char_start + _characters(text[:begin])
-        return Source(
-            corpus=owner.corpus, document=owner.document, version=owner.version,
-            passage=owner.passage if isinstance(owner, Passage) else -1, title=owner.title, uri=owner.uri,
-            byte_start=owner.byte_start + begin, byte_end=owner.byte_start + end,
-            char_start=char, char_end=char + _characters(text[begin:end]),
-            token_start=owner.token_start + first, token_end=owner.token_start + last,
-            sha256=digest, document_sha256=owner.document_sha256, score=passage.score,
-            prefix=text[:begin].decode(errors="ignore")[-AROUND:],
-            suffix=text[end:].decode(errors="ignore")[:AROUND],
-        )  # fmt: skip
+
+def source_of(
+    passage: Passage, owner: Passage | Owner, begin: int, end: int, first: int, last: int, digest: str
+) -> Source:
+    """Where bytes of a passage are in one of the documents that have them.
+
+    Parameters
+    ----------
+    passage, owner
+        The passage, and itself or another owner of its bytes.
+    begin, end
+        Bytes, within the passage's text.
+    first, last
+        Tokens that hold them, within the passage.
+    digest
+        SHA-256 of the bytes, in hex.
+    """
+    text = passage.text
+    char = owner.char_start + _characters(text[:begin])
+    return Source(
+        corpus=owner.corpus, document=owner.document, version=owner.version,
+        passage=owner.passage if isinstance(owner, Passage) else -1, title=owner.title, uri=owner.uri,
+        byte_start=owner.byte_start + begin, byte_end=owner.byte_start + end,
+        char_start=char, char_end=char + _characters(text[begin:end]),
+        token_start=owner.token_start + first, token_end=owner.token_start + last,
+        sha256=digest, document_sha256=owner.document_sha256, score=passage.score,
+        prefix=text[:begin].decode(errors="ignore")[-AROUND:],
+        suffix=text[end:].decode(errors="ignore")[:AROUND],
+    )  # fmt: skip
 
 
 def _characters(text: bytes | bytearray) -> int:

@@ -897,6 +897,41 @@ class DecodingRoom(Room):
         """
         ...
 
+    @rpc("palimpsest.api.decoding.v1.DecodingService.TuneDrafts")
+    def tune_drafts(
+        self,
+        *,
+        model: str,
+        ngrams: str,
+        texts: str,
+        k: int | None = None,
+        prefixes: int | None = None,
+        request_id: str | None = None,
+        skip_cache: bool | None = None,
+        ngrams_artifact: str | None = None,
+        timeout: float | None = None,
+    ) -> Job[decoding_pb2.TuneDraftsResponse]:
+        """Finds the share of the n-grams and the temperature that make the best superposed drafts of a model with an
+        n-gram store, as a job: a grid, judged by the model's own perplexity of the drafts. The result is what
+        Generate uses from then on for this model and store where a request leaves them open. NOT_FOUND: no such
+        model, store or artefact. FAILED_PRECONDITION: the store was built with another tokenizer.
+        INVALID_ARGUMENT: the texts are too short for a single prefix.
+
+        Parameters
+        ----------
+        texts
+            Digest of a text artefact, UTF-8: what drafts are made for. None of what the store was built of.
+        k
+            Drafts for each prefix; 0 for 3.
+        prefixes
+            Prefixes of 15 tokens, spread over the texts; 0 for 24.
+        skip_cache
+            Run again even if identical work has a finished result.
+        ngrams_artifact
+            Of the store's file; filled in by the server.
+        """
+        ...
+
     @rpc("palimpsest.api.decoding.v1.DecodingService.GetEngineInfo")
     def get_engine_info(
         self,

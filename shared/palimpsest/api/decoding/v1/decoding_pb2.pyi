@@ -604,6 +604,55 @@ class GenerateBatchResponse(_message.Message):
     generated_tokens: int
     def __init__(self, output: _Optional[_Union[_artifacts_pb2.Artifact, _Mapping]] = ..., succeeded: _Optional[int] = ..., failed: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., generated_tokens: _Optional[int] = ...) -> None: ...
 
+class TuneDraftsRequest(_message.Message):
+    __slots__ = ("model", "ngrams", "texts", "k", "prefixes", "request_id", "skip_cache", "ngrams_artifact")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    NGRAMS_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    PREFIXES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SKIP_CACHE_FIELD_NUMBER: _ClassVar[int]
+    NGRAMS_ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    ngrams: str
+    texts: str
+    k: int
+    prefixes: int
+    request_id: str
+    skip_cache: bool
+    ngrams_artifact: str
+    def __init__(self, model: _Optional[str] = ..., ngrams: _Optional[str] = ..., texts: _Optional[str] = ..., k: _Optional[int] = ..., prefixes: _Optional[int] = ..., request_id: _Optional[str] = ..., skip_cache: bool = ..., ngrams_artifact: _Optional[str] = ...) -> None: ...
+
+class TuneDraftsResponse(_message.Message):
+    __slots__ = ("alpha", "temperature", "perplexity", "trials", "model_fingerprint", "ngrams_artifact", "prefixes")
+    class Trial(_message.Message):
+        __slots__ = ("alpha", "temperature", "perplexity", "best_perplexity")
+        ALPHA_FIELD_NUMBER: _ClassVar[int]
+        TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+        PERPLEXITY_FIELD_NUMBER: _ClassVar[int]
+        BEST_PERPLEXITY_FIELD_NUMBER: _ClassVar[int]
+        alpha: float
+        temperature: float
+        perplexity: float
+        best_perplexity: float
+        def __init__(self, alpha: _Optional[float] = ..., temperature: _Optional[float] = ..., perplexity: _Optional[float] = ..., best_perplexity: _Optional[float] = ...) -> None: ...
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    PERPLEXITY_FIELD_NUMBER: _ClassVar[int]
+    TRIALS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    NGRAMS_ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    PREFIXES_FIELD_NUMBER: _ClassVar[int]
+    alpha: float
+    temperature: float
+    perplexity: float
+    trials: _containers.RepeatedCompositeFieldContainer[TuneDraftsResponse.Trial]
+    model_fingerprint: str
+    ngrams_artifact: str
+    prefixes: int
+    def __init__(self, alpha: _Optional[float] = ..., temperature: _Optional[float] = ..., perplexity: _Optional[float] = ..., trials: _Optional[_Iterable[_Union[TuneDraftsResponse.Trial, _Mapping]]] = ..., model_fingerprint: _Optional[str] = ..., ngrams_artifact: _Optional[str] = ..., prefixes: _Optional[int] = ...) -> None: ...
+
 class GetEngineInfoRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

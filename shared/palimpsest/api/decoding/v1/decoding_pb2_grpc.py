@@ -50,6 +50,11 @@ class DecodingServiceStub(object):
                 request_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GenerateBatchRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.TuneDrafts = channel.unary_unary(
+                '/palimpsest.api.decoding.v1.DecodingService/TuneDrafts',
+                request_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.TuneDraftsRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
         self.GetEngineInfo = channel.unary_unary(
                 '/palimpsest.api.decoding.v1.DecodingService/GetEngineInfo',
                 request_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GetEngineInfoRequest.SerializeToString,
@@ -102,6 +107,17 @@ class DecodingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TuneDrafts(self, request, context):
+        """Finds the share of the n-grams and the temperature that make the best superposed drafts of a model with an
+        n-gram store, as a job: a grid, judged by the model's own perplexity of the drafts. The result is what
+        Generate uses from then on for this model and store where a request leaves them open. NOT_FOUND: no such
+        model, store or artefact. FAILED_PRECONDITION: the store was built with another tokenizer.
+        INVALID_ARGUMENT: the texts are too short for a single prefix.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetEngineInfo(self, request, context):
         """The engine's limits and load: models in memory, streams running and waiting, cache use, dtype and
         kernels.
@@ -126,6 +142,11 @@ def add_DecodingServiceServicer_to_server(servicer, server):
             'GenerateBatch': grpc.unary_unary_rpc_method_handler(
                     servicer.GenerateBatch,
                     request_deserializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GenerateBatchRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'TuneDrafts': grpc.unary_unary_rpc_method_handler(
+                    servicer.TuneDrafts,
+                    request_deserializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.TuneDraftsRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'GetEngineInfo': grpc.unary_unary_rpc_method_handler(
@@ -214,6 +235,33 @@ class DecodingService(object):
             target,
             '/palimpsest.api.decoding.v1.DecodingService/GenerateBatch',
             palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GenerateBatchRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TuneDrafts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/palimpsest.api.decoding.v1.DecodingService/TuneDrafts',
+            palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.TuneDraftsRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

@@ -1,0 +1,278 @@
+"""Requests for drafts: what the caller left open is decided here, by the store, the tuner and the measured costs."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from palimpsest.api.decoding.v1 import decoding_pb2 as pb
+from palimpsest.client.aio.connection import AsyncConnection
+from palimpsest.client.aio.datastore import AsyncDatastore
+from palimpsest.drafts import DraftRequest, DraftSettings, StopAt, Strategy, Streaming
+from palimpsest.drafts.costs import StepCosts, cheapest, probe_blocks, probe_pieces
+from palimpsest.drafts.healing import Vocabulary, heal
+from palimpsest.drafts.request import WINDOW
+from palimpsest.errors import InvalidArgument, Reason, Violation
+from palimpsest.hosting import Hosted
+from palimpsest.inference import Request
+from palimpsest.inference.token_bytes import special_ids
+from palimpsest.models import ModelRecord
+from palimpsest.nest.candidates import Candidates
+from palimpsest.nest.proposals import proposals
+from palimpsest.nest.request import NestRequest
+from palimpsest.ngrams import NgramStore, StoreShelf
+from services.decoding.tuning import Tuned, TunedCatalogue
+
+Drafts = pb.DraftSettings
+TOKENS = 10
+"""Tokens of a draft where a request does not say: what superposed drafts are good for."""
+ALPHA, MIN_COVERAGE, QUOTED = 0.3, 0.5, 3
+
+STRATEGIES = {
+    Drafts.STRATEGY_SUPERPOSED: Strategy.SUPERPOSED,
+    Drafts.STRATEGY_SUPERPOSED_VERIFIED: Strategy.SUPERPOSED_VERIFIED,
+    Drafts.STRATEGY_BEAM: Strategy.BEAM,
+    Drafts.STRATEGY_DIVERSE_BEAM: Strategy.DIVERSE_BEAM,
+    Drafts.STRATEGY_NUCLEUS: Strategy.NUCLEUS,
+}
+_NUMBERS = {strategy: number for number, strategy in STRATEGIES.items()}
+_STOPS = {
+    Drafts.STOP_AT_UNSPECIFIED: StopAt.NONE,
+    Drafts.STOP_AT_WORD: StopAt.WORD,
+    Drafts.STOP_AT_SENTENCE: StopAt.SENTENCE,
+    Drafts.STOP_AT_LINE: StopAt.LINE,
+}
+_STREAMING = {
+    Drafts.STREAMING_UNSPECIFIED: Streaming.REWRITES,
+    Drafts.STREAMING_COMMITTED_ONLY: Streaming.COMMITTED,
+    Drafts.STREAMING_WITH_REWRITES: Streaming.REWRITES,
+    Drafts.STREAMING_FINAL_ONLY: Streaming.FINAL,
+}
+
+
+def settings_of(message: Drafts) -> DraftSettings:
+    """Settings as far as the message says them; AUTO counts as SUPERPOSED until it is decided.
+
+    Raises
+    ------
+    InvalidArgument
+        DRAFT_SETTINGS_INVALID.
+    """
+    given = {
+        name: getattr(message, name)
+        for name in ("temperature", "penalty", "diversity")
+        if message.HasField(name)
+    }
+    settings = DraftSettings(
+        k=message.k or 3,
+        strategy=STRATEGIES.get(message.strategy, Strategy.SUPERPOSED),
+        candidates=message.candidates,
+        over_generate=message.over_generate,
+        reset_every=message.reset_every,
+        exact=message.exact,
+        stop_at=_STOPS[message.stop_at],
+        streaming=_STREAMING[message.streaming],
+        **given,
+    )
+    if message.order_weights:
+        settings = replace(settings, order_weights=tuple(message.order_weights))
+    settings.check()
+    return settings
+
+
+def check_drafts(message: pb.GenerateRequest) -> None:
+    """Refuse what goes with a single text only.
+
+    Raises
+    ------
+    InvalidArgument
+        DRAFT_SETTINGS_INVALID, naming the field.
+    """
+    given = {
+        "n": message.n > 1,
+        "logprobs": message.HasField("logprobs") and message.logprobs > 0,
+        "context": bool(message.context),
+    }
+    for field, set_ in given.items():
+        if set_:
+            raise InvalidArgument(
+                Reason.DRAFT_SETTINGS_INVALID,
+                f"{field} does not go with drafts; leave it out.",
+                violations=[Violation(field, "goes with a single text only")],
+            )
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What was decided about a request."""
+
+    request: Request
+    told: pb.DraftsPlanned
+
+
+class DraftDesk:
+    """Decides requests for drafts; one for the whole server.
+
+    Parameters
+    ----------
+    shelf
+        n-gram stores.
+    tuned
+        What the tuner found.
+    write
+        Gives the bytes of a model's tokens.
+    """
+
+    def __init__(
+        self,
+        shelf: StoreShelf,
+        tuned: TunedCatalogue,
+        write: Callable[[Hosted], Callable[[int], bytes]],
+    ) -> None:
+        self._shelf, self._tuned, self._write = shelf, tuned, write
+        self._vocabularies: dict[str, Vocabulary] = {}
+        self._costs: dict[int, tuple[Any, asyncio.Future[StepCosts]]] = {}
+
+    async def plan(
+        self, message: pb.GenerateRequest, wanted: Request, hosted: Hosted, connection: AsyncConnection
+    ) -> Planned:
+        """Decide what the caller left open.
+
+        Parameters
+        ----------
+        message
+            With drafts.
+        wanted
+            What it asks of the engine otherwise.
+        hosted
+            The model.
+        connection
+            To the datastore room, for the store; as the caller may use it.
+
+        Raises
+        ------
+        InvalidArgument
+            Settings out of range.
+        NotFound, FailedPrecondition, PermissionDenied, DataLoss
+            The store: there is none of this name, it is another tokenizer's, not the caller's, or damaged.
+        """
+        check_drafts(message)
+        asked, settings = message.drafts, settings_of(message.drafts)
+        told = pb.DraftsPlanned()
+        if not message.max_tokens:
+            wanted = replace(wanted, max_tokens=TOKENS)
+        request = DraftRequest(settings)
+        if asked.heal:
+            healed = heal(wanted.ids, await asyncio.to_thread(self._vocabulary, hosted))
+            if healed is not None:
+                wanted = replace(wanted, ids=healed.ids)
+                request = replace(request, healed=healed.taken, allowed=healed.allowed)
+                told.healed = healed.taken
+        if asked.ngrams:
+            store = await self._store(asked.ngrams, hosted.record, connection)
+            tuned = await asyncio.to_thread(self._tuned.find, store.digest, hosted.record.fingerprint)
+            settings, told.coverage = gated(asked, settings, store, tuned, wanted)
+            request = replace(request, store=store)
+            told.store = store.digest
+        if asked.strategy not in STRATEGIES:
+            settings = await self._cheapest(settings, wanted, hosted, told)
+        request = replace(request, settings=settings)
+        told.strategy = _NUMBERS[settings.strategy]
+        told.alpha, told.temperature = settings.alpha, settings.temperature
+        return Planned(replace(wanted, drafting=request), told)
+
+    async def _store(self, name: str, record: ModelRecord, connection: AsyncConnection) -> NgramStore:
+        found = await AsyncDatastore(connection).get_ngram_store(name=name, timeout=connection.deadline)
+        store = await asyncio.to_thread(self._shelf.get, found.artifact)
+        store.require(record.tokenizer_fingerprint)
+        return store
+
+    async def _cheapest(
+        self, settings: DraftSettings, wanted: Request, hosted: Hosted, told: pb.DraftsPlanned
+    ) -> DraftSettings:
+        costs = await self._measured(hosted)
+        engine = hosted.engine
+        strategy, expected = cheapest(
+            costs,
+            settings,
+            len(wanted.ids),
+            wanted.max_tokens,
+            engine.running,
+            bool(wanted.sampling.temperature),
+        )
+        for one, seconds in expected.items():
+            told.costs.add(strategy=_NUMBERS[one], seconds=seconds)
+        if not strategy.superposes:
+            settings = replace(settings, reset_every=0, exact=False)
+        return replace(settings, strategy=strategy)
+
+    async def _measured(self, hosted: Hosted) -> StepCosts:
+        """The model's costs here; measured once, by the first who asks."""
+        engine = hosted.engine
+        found = self._costs.get(id(engine))
+        if found is None or found[0] is not engine or (found[1].done() and found[1].exception() is not None):
+            self._costs = {n: pair for n, pair in self._costs.items() if not pair[0].failed}
+            model = engine.model
+            work = engine.submit_task(probe_pieces(model), probe_blocks(model), 1)
+            found = self._costs[id(engine)] = (engine, asyncio.wrap_future(work))
+        return await asyncio.shield(found[1])
+
+    def _vocabulary(self, hosted: Hosted) -> Vocabulary:
+        key = hosted.record.tokenizer_fingerprint
+        if key not in self._vocabularies:
+            model = hosted.engine.model
+            size = min(model.vocab_size, len(cast(Any, model.tokenizer)))
+            special = special_ids(model.tokenizer) | model.eos_ids
+            self._vocabularies[key] = Vocabulary(size, self._write(hosted), special)
+        return self._vocabularies[key]
+
+
+def gated(
+    asked: Drafts, settings: DraftSettings, store: NgramStore, tuned: Tuned | None, wanted: Request
+) -> tuple[DraftSettings, float]:
+    """Weight of the n-grams: what the caller says, else what was tuned; none where the store knows no such text.
+
+    Returns
+    -------
+    tuple
+        Settings, and the share of the prompt's end that the store knows.
+    """
+    coverage = store.coverage(list(wanted.ids[-WINDOW:]))
+    if tuned is not None and not asked.HasField("temperature"):
+        settings = replace(settings, temperature=tuned.temperature)
+    if asked.HasField("alpha"):
+        return replace(settings, alpha=asked.alpha), coverage
+    least = asked.min_coverage if asked.HasField("min_coverage") else MIN_COVERAGE
+    alpha = 0.0 if coverage < least else ALPHA if tuned is None else tuned.alpha
+    return replace(settings, alpha=alpha), coverage
+
+
+def with_quotations(planned: Planned, opened: Request) -> Request:
+    """Let what passages go on with be judged beside the drafts.
+
+    Parameters
+    ----------
+    planned
+        The request for drafts.
+    opened
+        The same as a request that quotes, with its candidates.
+
+    Raises
+    ------
+    InvalidArgument
+        DRAFT_SETTINGS_INVALID: the strategy does not judge drafts.
+    """
+    nest, request = opened.drafting, planned.request
+    assert isinstance(nest, NestRequest)
+    assert isinstance(request.drafting, DraftRequest)
+    block: Candidates = nest.candidates
+    revocations = nest.revocations
+    extra = proposals(
+        block,
+        request.ids,
+        min(QUOTED, request.drafting.settings.k),
+        request.max_tokens,
+        lambda corpus, document, version: not revocations.is_dead(corpus, document, version),
+        request.drafting.healed,
+    )
+    return replace(request, drafting=replace(request.drafting, extra=tuple(extra)))

@@ -1,0 +1,100 @@
+"""What passages go on with after a prompt's last tokens: drafts that were not generated, with their sources."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from palimpsest.drafts.hypotheses import Proposal
+from palimpsest.inference.quotes import Source
+from palimpsest.nest.attribution import source_of
+from palimpsest.nest.candidates import Candidates
+
+SHORTEST = 2
+LONGEST = 32
+
+Alive = Callable[[str, str, int], bool]
+"""Whether a version of a document of a corpus has not been deleted."""
+
+
+def proposals(
+    block: Candidates, ids: Sequence[int], count: int, tokens: int, alive: Alive, healed: bytes = b""
+) -> list[Proposal]:
+    """Find where a prompt's last tokens stand in a block, and what follows there.
+
+    Parameters
+    ----------
+    block
+        Passages.
+    ids
+        The prompt's tokens.
+    count
+        Most proposals; those after the longest matches come first, then those of the best passages.
+    tokens
+        Most tokens of each.
+    alive
+        Asked at the end, so that what is deleted meanwhile is not quoted.
+    healed
+        Bytes that were taken off the prompt's end: what follows has to begin with them.
+
+    Returns
+    -------
+    list of Proposal
+        Different ones. None where fewer than two tokens match.
+    """
+    places = [(size, place) for size, place in _matches(block, ids) if size >= SHORTEST]
+    of = block.passage_of()
+    places.sort(key=lambda pair: (-pair[0], -block.passages[of[pair[1]]].score, pair[1]))
+    found: dict[tuple[int, ...], Proposal] = {}
+    for _, place in places:
+        passage = int(of[place])
+        begin = int(block.byte_offsets(passage)[place - int(block.first[passage])])
+        if not block.passages[passage].text[begin:].startswith(healed):
+            continue
+        stop = min(place + tokens, int(block.first[passage + 1]))
+        quoted = tuple(block.tokens[place:stop].tolist())
+        if quoted not in found:
+            found[quoted] = Proposal(quoted, _sources(block, passage, place, alive, len(healed)))
+            if len(found) == count:
+                break
+    return list(found.values())
+
+
+def _matches(block: Candidates, ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Length of the match before it, and the place that follows, for all places in a block."""
+    if not len(block) or not len(ids):
+        return []
+    tokens, of, context = block.tokens, block.passage_of(), ids[-LONGEST:]
+    ends = np.flatnonzero(tokens[:-1] == context[-1])
+    ends = ends[of[ends] == of[ends + 1]]
+    sizes = np.ones(len(ends), dtype=np.int64)
+    going = np.arange(len(ends))
+    for back in range(1, len(context)):
+        at = ends[going] - back
+        inside = at >= block.first[of[ends[going]]]
+        going, at = going[inside], at[inside]
+        going = going[tokens[at] == context[-1 - back]]
+        if not len(going):
+            break
+        sizes[going] += 1
+    return [(int(size), int(end) + 1) for size, end in zip(sizes, ends, strict=True)]
+
+
+def _sources(
+    block: Candidates, number: int, place: int, alive: Alive, skip: int
+) -> Callable[[str], tuple[Source, ...]]:
+    passage, first = block.passages[number], place - int(block.first[number])
+
+    def sources(text: str) -> tuple[Source, ...]:
+        """Where a draft's text is, byte for byte; nowhere if its documents are gone or it differs."""
+        said, offsets = text.encode(), block.byte_offsets(number)
+        begin = int(offsets[first]) + skip
+        end = begin + len(said)
+        if not said or passage.text[begin:end] != said:
+            return ()
+        last = int(np.searchsorted(offsets, end))
+        digest = hashlib.sha256(said).hexdigest()
+        owners = [o for o in (passage, *passage.owners) if alive(o.corpus, o.document, o.version)]
+        return tuple(source_of(passage, o, begin, end, first, last, digest) for o in owners)
+
+    return sources

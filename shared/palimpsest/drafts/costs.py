@@ -1,8 +1,8 @@
 """What a step of the model costs here by the number of tokens in it, and which strategy that makes the cheapest.
 
-Cost of a step with n rows that look back on c tokens altogether: ``rows(n) + per_token * c``. The first part is measured
-at a few n and interpolated; it is no multiple of n, as the weights are read once for several rows, and where that ends
-depends on the machine and the dtype.
+Cost of a step with n rows that look back on c tokens altogether: ``rows(n) + per_token * c``. The first part is
+measured at a few n and interpolated; it is no multiple of n, as the weights are read once for several rows, and where
+that ends depends on the machine and the dtype.
 """
 
 import time

@@ -125,7 +125,7 @@ class Hypothesis:
     def grow(
         self, token: int, gain: float, *, last: bool, logprob: float | None = None, known: bool = False
     ) -> "Hypothesis":
-        """This one and a token more, which adds ``gain`` to the score."""
+        """Return this one with a token more, which adds ``gain`` to the score."""
         child = Hypothesis(self.text.copy())
         child.text.push(token, last)
         child.ids = (*self.ids, token)

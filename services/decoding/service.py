@@ -76,7 +76,8 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
             outbox, left, write = Outbox(), wanted.n, self._writer(hosted)
             if _quotes(request.nest):
                 quotation = Quotation(request.nest, self._datastore.connection(context), hosted, outbox)
-                wanted = await quotation.open(wanted, query_of(request, wanted.ids, tokenizer))
+                query = query_of(request, wanted.ids, tokenizer)
+                wanted = await quotation.open(wanted, query, wanted.ids)
             handle = hosted.engine.submit(wanted, outbox.deliver)
             while left:
                 for event in await outbox.take():

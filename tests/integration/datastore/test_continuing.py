@@ -4,6 +4,7 @@ import pytest
 
 from palimpsest.errors import FailedPrecondition, Reason
 from tests.integration.datastore.shared import FACTS, add, add_all, block_of
+from tests.rooms import worker_resources
 from tests.tiny import write_tiny_model
 
 
@@ -61,7 +62,7 @@ async def test_nothing_stands_in_an_empty_corpus(client, corpus):
 
 async def test_corpora_of_two_models_are_not_continued_together(client, corpus, resources, tmp_path):
     folder = write_tiny_model(tmp_path / "second-llama", seed=2)
-    resources.models.register("second", folder)
+    worker_resources(resources.settings, second=folder)
     other = await client.datastore.create_corpus(
         corpus_id="of-second", model="second", encoder="hashed-words"
     )

@@ -33,7 +33,7 @@ class Memtable:
         self._first_passage: list[int] = []
         self._passages: list[tuple[int, int, int]] = []
         """Of each passage: document row, number in the document, entry."""
-        self._entry_of: dict[tuple[str, bytes], int] = {}
+        self._entry_of: dict[tuple[str, bytes, tuple[bytes, bytes]], int] = {}
         self._entry_passages: list[list[int]] = []
         self._by_digest: dict[bytes, list[int]] = {}
         self._terms: dict[int, tuple[list[int], list[int]]] = {}
@@ -49,7 +49,7 @@ class Memtable:
 
     @property
     def entries(self) -> int:
-        """Different (title, passage) pairs."""
+        """Different passages: by title, tokens, and the words they begin and end within."""
         return len(self._entry_passages)
 
     @property
@@ -96,7 +96,7 @@ class Memtable:
         return row
 
     def _entry(self, document: Document, number: int, digest: bytes) -> int:
-        key = (document.head.title, digest)
+        key = (document.head.title, digest, document.edges(number))
         if key not in self._entry_of:
             entry = self._entry_of[key] = len(self._entry_passages)
             self._entry_passages.append([])

@@ -80,7 +80,7 @@ class Segment:
 
     @property
     def entries(self) -> int:
-        """Different (title, passage) pairs."""
+        """Different passages: see ``Memtable``."""
         return len(self.files.entry_start) - 1
 
     @property

@@ -71,9 +71,10 @@ async def test_corpora_of_two_models_are_not_continued_together(client, corpus, 
     assert refused.value.reason == Reason.CORPUS_MODEL_MISMATCH
 
 
-async def test_a_session_has_the_passage_a_prompt_breaks_off_in(client, corpus):
+async def test_a_session_has_the_passage_a_prompt_breaks_off_in(client, corpus, run):
     long = " ".join(f"Line {n} of the log says nothing of interest." for n in range(8))
     await add_all(client, corpus, {**FACTS, "log": long})
+    run("build_index", corpus)  # vectors that come a moment later would change scores between two calls
     plain = await block_of(client, corpus, "moth relay compiler", passages=2)
     assert {p.document for p in plain.passages} == {"grace"}
     (found,) = (await continued(client, corpus, "Line 5 of the log", length=1)).continuations
@@ -89,4 +90,4 @@ async def test_a_session_has_the_passage_a_prompt_breaks_off_in(client, corpus):
     assert added[0].score == plain.passages[-1].score
     assert added[0].byte_start <= place.match_byte_end + 20
     same = await block_of(client, corpus, "moth relay compiler", passages=2, prompt_tail=list(range(20)))
-    assert same.to_bytes() == plain.to_bytes()
+    assert same.passages == plain.passages

@@ -77,9 +77,10 @@ async def test_a_session_has_the_passage_a_prompt_breaks_off_in(client, corpus, 
     run("build_index", corpus)  # vectors that come a moment later would change scores between two calls
     plain = await block_of(client, corpus, "moth relay compiler", passages=2)
     assert {p.document for p in plain.passages} == {"grace"}
-    (found,) = (await continued(client, corpus, "Line 5 of the log", length=1)).continuations
-    place = found.occurrences[0]
-    ids = (await continued(client, corpus, "interest. Line 5", length=8)).continuations[0].token_ids
+    (found,) = (await continued(client, corpus, "Line 4 of the log says nothing of", length=24)).continuations
+    (place,) = found.occurrences
+    assert b"Line 5" in found.text  # and so it stands there once
+    ids = found.token_ids
     block = await block_of(client, corpus, "moth relay compiler", passages=2, prompt_tail=ids)
     assert [(p.document, p.score) for p in block.passages[:2]] == [
         (p.document, p.score) for p in plain.passages
@@ -88,6 +89,7 @@ async def test_a_session_has_the_passage_a_prompt_breaks_off_in(client, corpus, 
     assert 1 <= len(added) <= 2
     assert {p.document for p in added} == {"log"}
     assert added[0].score == plain.passages[-1].score
-    assert added[0].byte_start <= place.match_byte_end + 20
+    end = place.continuation_byte_end
+    assert added[0].byte_start <= end < added[0].byte_start + len(added[0].text)
     same = await block_of(client, corpus, "moth relay compiler", passages=2, prompt_tail=list(range(20)))
     assert same.passages == plain.passages

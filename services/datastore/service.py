@@ -19,6 +19,7 @@ from palimpsest.rpc.errors import to_status
 from palimpsest.rpc.resources import Resources
 from services.datastore import convert
 from services.datastore.catalogue import Opened, id_of
+from services.datastore.continuations import continue_text, with_continuations
 from services.datastore.corpus import Corpus
 from services.datastore.encoder import Encoder
 from services.datastore.ingest import Answer, embed_some, store
@@ -208,6 +209,21 @@ class DatastoreServicer(NgramCalls):
 
         return await self._in_thread(work)
 
+    async def ContinueText(
+        self, request: pb.ContinueTextRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ContinueTextResponse:
+        """Find what follows the last words of a text."""
+        opened = await self._open_all(request.corpora)
+        wanted = convert.wanted_continuation(request)
+
+        def work() -> pb.ContinueTextResponse:
+            corpora = [each.corpus for each in opened.values()]
+            ids = self._corpora.context_ids(corpora, request)
+            epochs = convert.min_epochs(dict(request.min_epochs), opened)
+            return convert.continued_message(continue_text(corpora, ids, wanted, epochs))
+
+        return await self._in_thread(work)
+
     async def OpenSession(
         self, request: pb.OpenSessionRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.OpenSessionResponse]:
@@ -221,6 +237,7 @@ class DatastoreServicer(NgramCalls):
         def work() -> tuple[pb.OpenSessionResponse.Opened, bytes]:
             k, mode = request.passages or _PASSAGES, convert.MODES[request.mode]
             found = self._corpora.search(list(opened.values()), request.query, k, mode, epochs)
+            found = with_continuations(found, [each.corpus for each in opened.values()], request.prompt_tail)
             block = candidate_block(found, {id_of(name): each for name, each in opened.items()})
             data = block.to_bytes()
             head = pb.OpenSessionResponse.Opened(

@@ -84,7 +84,8 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
             outbox, left, write = Outbox(), wanted.n, self._writer(hosted)
             if _quotes(request.nest):
                 quotation = Quotation(request.nest, self._datastore.connection(context), hosted, outbox)
-                opened = await quotation.open(wanted, query_of(request, wanted.ids, tokenizer))
+                query = query_of(request, wanted.ids, tokenizer)
+                opened = await quotation.open(wanted, query, wanted.ids)
                 wanted = opened if planned is None else with_quotations(planned, opened)
             handle = hosted.engine.submit(wanted, outbox.deliver)
             while left:

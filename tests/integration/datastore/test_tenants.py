@@ -42,6 +42,7 @@ async def test_tenants_do_not_meet(guarded):
         for call in (
             other.datastore.get_corpus(name="corpora/mine"),
             other.datastore.search(corpora=["corpora/mine"], query="secret"),
+            other.datastore.continue_text(corpora=["corpora/mine"], text="a secret of"),
             other.datastore.delete_corpus(name="corpora/mine"),
             other.datastore.read("corpora/mine", "a"),
             other.datastore.purge(corpus="corpora/mine"),
@@ -51,6 +52,10 @@ async def test_tenants_do_not_meet(guarded):
         # The same name is free for the other, and stays apart.
         await other.datastore.create_corpus(**{**fields, "passage_tokens": 64})
         assert not (await other.datastore.search(corpora=["corpora/mine"], query="secret")).hits
+        asked = {"corpora": ["corpora/mine"], "text": "it was a secret of"}
+        assert not (await other.datastore.continue_text(**asked)).continuations
+        (found,) = (await ann.datastore.continue_text(**asked)).continuations
+        assert found.text == b" ann's"
         await other.datastore.delete_corpus(name="corpora/mine")
         assert (await ann.datastore.search(corpora=["corpora/mine"], query="secret")).hits
 

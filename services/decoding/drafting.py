@@ -169,11 +169,10 @@ class DraftDesk:
                 request = replace(request, healed=healed.taken, allowed=healed.allowed)
                 told.healed = healed.taken
         if asked.ngrams:
-            store = await self._store(asked.ngrams, hosted.record, connection)
-            tuned = await asyncio.to_thread(self._tuned.find, store.digest, hosted.record.fingerprint)
+            told.store, store = await self._store(asked.ngrams, hosted.record, connection)
+            tuned = await asyncio.to_thread(self._tuned.find, told.store, hosted.record.fingerprint)
             settings, told.coverage = gated(asked, settings, store, tuned, wanted)
             request = replace(request, store=store)
-            told.store = store.digest
         if asked.strategy not in STRATEGIES:
             settings = await self._cheapest(settings, wanted, hosted, told)
         request = replace(request, settings=settings)
@@ -181,11 +180,14 @@ class DraftDesk:
         told.alpha, told.temperature = settings.alpha, settings.temperature
         return Planned(replace(wanted, drafting=request), told)
 
-    async def _store(self, name: str, record: ModelRecord, connection: AsyncConnection) -> NgramStore:
+    async def _store(
+        self, name: str, record: ModelRecord, connection: AsyncConnection
+    ) -> tuple[str, NgramStore]:
+        """The digest of a store's file, and the store."""
         found = await AsyncDatastore(connection).get_ngram_store(name=name, timeout=connection.deadline)
         store = await asyncio.to_thread(self._shelf.get, found.artifact)
         store.require(record.tokenizer_fingerprint)
-        return store
+        return found.artifact, store
 
     async def _cheapest(
         self, settings: DraftSettings, wanted: Request, hosted: Hosted, told: pb.DraftsPlanned

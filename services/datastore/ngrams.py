@@ -79,7 +79,9 @@ class NgramStores:
             As BuildNgramStore.
         """
         asked = self._asked(tenant, request)
-        if self.catalogue.find(tenant, _name(request), asked.content) is None and not self._any(request, tenant):
+        if self.catalogue.find(tenant, _name(request), asked.content) is None and not self._any(
+            request, tenant
+        ):
             raise FailedPrecondition(
                 Reason.NGRAMS_EMPTY,
                 f"{asked.source} has no text to count n-grams in. Add documents, or send a longer text.",
@@ -92,8 +94,12 @@ class NgramStores:
 
         Parameters
         ----------
+        tenant, request
+            Who asks, and for what.
         work
             Name of a folder to work in, of this attempt alone.
+        progress
+            Told of documents, then of tokens.
 
         Raises
         ------
@@ -248,7 +254,9 @@ def _cut(tokenizer: ByteTokenizer, text: str) -> list[int]:
     return tokenizer.encode(text.encode()).ids.tolist()
 
 
-def _inspected(store: "NgramStore", ids: list[int], pieces: list[bytes], limit: int) -> pb.InspectNgramsResponse:
+def _inspected(
+    store: "NgramStore", ids: list[int], pieces: list[bytes], limit: int
+) -> pb.InspectNgramsResponse:
     from palimpsest.ngrams import LONGEST
 
     def text(tokens: list[int]) -> bytes:

@@ -1,4 +1,4 @@
-"""N-gram stores: bytes a token, time to build, to open and to look up, beside dictionaries as the paper's code keeps them.
+"""N-gram stores: bytes a token, time to build, open and look up, beside dictionaries as the paper's code keeps them.
 
 ``python -m tests.benchmarks.ngrams`` takes about a minute on one core.
 """

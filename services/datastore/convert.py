@@ -1,7 +1,9 @@
 """Between the contract's messages and what the room works with."""
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
+import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
@@ -14,6 +16,9 @@ from services.datastore.purge import Receipt
 from services.datastore.search import Hit, Mode, Place, Searched
 from services.datastore.sessions import Verdict
 from services.datastore.views import Found, Gone, View
+
+if TYPE_CHECKING:
+    from palimpsest.ngrams import NgramStore
 
 MODES = {
     pb.SEARCH_MODE_UNSPECIFIED: Mode.HYBRID,
@@ -29,6 +34,7 @@ VERDICTS = {
     Verdict.DAMAGED: pb.VerifySpansResponse.VERDICT_DAMAGED,
 }
 _NAMED = 1000
+_COVERAGE_ORDER = 3
 
 
 def timestamp(seconds: float) -> Timestamp:
@@ -237,3 +243,39 @@ def receipt_message(name: str, receipt: Receipt) -> pb.PurgeReceipt:
 def min_epochs(asked: dict[str, int], names: Iterable[str]) -> list[int]:
     """The epoch asked of each corpus, in order; 0 where none was."""
     return [asked.get(name, 0) for name in names]
+
+
+def inspected_message(
+    store: "NgramStore", ids: list[int], pieces: list[bytes], limit: int
+) -> pb.InspectNgramsResponse:
+    """What a store says about a text.
+
+    Parameters
+    ----------
+    store, ids
+        Any, and the text's tokens in it.
+    pieces
+        Bytes of each token; empty if they are not known.
+    limit
+        Continuations of each order.
+    """
+    from palimpsest.ngrams import LONGEST
+
+    def text(tokens: list[int]) -> bytes:
+        return b"".join(pieces[token] for token in tokens if token < len(pieces))
+
+    response = pb.InspectNgramsResponse(token_count=len(ids), coverage=store.coverage(ids, _COVERAGE_ORDER))
+    for order in range(1, min(LONGEST, len(ids) + 1) + 1):
+        context = ids[len(ids) - order + 1 :]
+        _, total = store.counts(context, np.zeros(0, dtype=np.int32))
+        response.orders.add(
+            order=order,
+            context=context,
+            context_text=text(context),
+            total=total,
+            continuations=[
+                pb.InspectNgramsResponse.Continuation(token=token, count=count, text=text([token]))
+                for token, count in store.continuations(context, limit)
+            ],
+        )
+    return response

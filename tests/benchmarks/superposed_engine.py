@@ -1,4 +1,4 @@
-"""One request's drafts without a server around them: prefilled once, then pass by pass, timed; alone or beside others."""
+"""Drafts of one prompt without a server around them: read once, then pass by pass, timed; alone or beside others."""
 
 import time
 from dataclasses import dataclass, field

@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from palimpsest.cli import artifacts, batch, config, corpus, demo, doctor, generate, jobs, kv, models, stack
+from palimpsest.cli import (
+    artifacts,
+    batch,
+    config,
+    corpus,
+    demo,
+    doctor,
+    generate,
+    jobs,
+    kv,
+    models,
+    ngrams,
+    stack,
+)
 from palimpsest.cli.exits import table
 
 app = typer.Typer(
@@ -38,6 +51,7 @@ for _name, _group in (
     ("models", models.app),
     ("kv", kv.app),
     ("corpus", corpus.app),
+    ("ngrams", ngrams.app),
     ("artifacts", artifacts.app),
     ("config", config.app),
 ):

@@ -6,11 +6,14 @@ import socket
 import pytest
 
 from palimpsest import AsyncClient
+from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.client.corpora import NewDocument
 from palimpsest.errors import NotFound, PermissionDenied
+from palimpsest.jobs import JobContext
+from palimpsest.jobs.progress import NullProgress
 from palimpsest.rpc.auth import hash_token
 from palimpsest.rpc.server import Server
-from services.datastore import DatastoreRoom
+from services.datastore import DatastoreRoom, tasks
 from services.registry import RegistryRoom
 
 
@@ -60,6 +63,30 @@ async def test_tenants_do_not_meet(guarded):
         assert (await ann.datastore.search(corpora=["corpora/mine"], query="secret")).hits
 
 
+async def test_ngram_stores_of_tenants_do_not_meet(guarded, resources):
+    def build(tenant: str, text: bytes) -> pb.NgramStore:
+        digest = resources.artifacts.put_bytes(text, "text/plain").digest
+        request = pb.BuildNgramStoreRequest(store_id="mine", text_artifact=digest, model="tiny")
+        return tasks.build_ngram_store(request, JobContext("job", tenant, 1, NullProgress(), resources))
+
+    build("ann", b"a secret of ann's")
+    async with AsyncClient(guarded, token="ann") as ann, AsyncClient(guarded, token="../ann") as other:
+        assert (await other.datastore.list_ngram_stores()).ngram_stores == []
+        for call in (
+            other.datastore.get_ngram_store(name="ngramStores/mine"),
+            other.datastore.inspect_ngrams(name="ngramStores/mine", text="a"),
+            other.datastore.delete_ngram_store(name="ngramStores/mine"),
+        ):
+            with pytest.raises(NotFound):
+                await call
+        with pytest.raises(NotFound):
+            await other.datastore.build_ngram_store(store_id="x", corpus="corpora/mine")
+        # The same name is free for the other, and stays apart.
+        build("../ann", b"nothing of the sort")
+        await other.datastore.delete_ngram_store(name="ngramStores/mine")
+        assert (await ann.datastore.get_ngram_store(name="ngramStores/mine")).token_count > 0
+
+
 async def test_who_may_read_may_not_write(guarded):
     async with AsyncClient(guarded, token="reader") as reader:
         assert (await reader.datastore.list_corpora()).corpora == []
@@ -67,6 +94,8 @@ async def test_who_may_read_may_not_write(guarded):
             reader.datastore.create_corpus(corpus_id="x", model="tiny"),
             reader.datastore.delete_documents(corpus="corpora/x", documents=["a"]),
             reader.datastore.build_index(corpus="corpora/x"),
+            reader.datastore.build_ngram_store(store_id="x", corpus="corpora/x"),
+            reader.datastore.delete_ngram_store(name="ngramStores/x"),
         ):
             with pytest.raises(PermissionDenied):
                 await call

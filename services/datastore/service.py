@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-from google.longrunning import operations_pb2
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.errors import InvalidArgument, NotFound, OutOfRange, Reason
-from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.errors import to_status
 from palimpsest.rpc.resources import Resources
@@ -23,6 +21,7 @@ from services.datastore.continuations import continue_text, with_continuations
 from services.datastore.corpus import Corpus
 from services.datastore.encoder import Encoder
 from services.datastore.ingest import Answer, embed_some, store
+from services.datastore.job_service import JobCalls
 from services.datastore.listing import MOST_PER_PAGE, PAGE_SIZE, page
 from services.datastore.ngram_service import NgramCalls
 from services.datastore.ngrams import NgramStores
@@ -34,12 +33,9 @@ from services.datastore.watching import Watcher, Watchers
 T = TypeVar("T")
 _FRAME, _BLOCK_FRAME = 256 << 10, 1 << 20
 _LIMIT, _PASSAGES = 10, 8
-_WARM, _CALIBRATE = "datastore.warm_keys", "datastore.calibrate"
-_BY_MODEL = (_WARM, _CALIBRATE)
-"""Jobs that run the corpus's model."""
 
 
-class DatastoreServicer(NgramCalls):
+class DatastoreServicer(JobCalls, NgramCalls):
     """The contract's DatastoreService over the corpora on this machine's disk."""
 
     def __init__(self, resources: Resources) -> None:
@@ -317,40 +313,6 @@ class DatastoreServicer(NgramCalls):
 
         return pb.VerifySpansResponse(verdicts=await asyncio.to_thread(work))
 
-    async def BuildIndex(
-        self, request: pb.BuildIndexRequest, context: grpc.aio.ServicerContext
-    ) -> operations_pb2.Operation:
-        """Queue the sealing of what was added."""
-        return await self._submit("datastore.build_index", await self._open(request.corpus), request)
-
-    async def WarmKeys(
-        self, request: pb.WarmKeysRequest, context: grpc.aio.ServicerContext
-    ) -> operations_pb2.Operation:
-        """Queue the computation of keys."""
-        opened = await self._open(request.corpus)
-        await asyncio.to_thread(self._corpora.tokenizer, opened.corpus.spec)
-        return await self._submit(_WARM, opened, request)
-
-    async def Calibrate(
-        self, request: pb.CalibrateRequest, context: grpc.aio.ServicerContext
-    ) -> operations_pb2.Operation:
-        """Queue a calibration."""
-        opened = await self._open(request.corpus)
-        await asyncio.to_thread(self._corpora.tokenizer, opened.corpus.spec)
-        return await self._submit(_CALIBRATE, opened, request)
-
-    async def Compact(
-        self, request: pb.CompactRequest, context: grpc.aio.ServicerContext
-    ) -> operations_pb2.Operation:
-        """Queue a compaction."""
-        return await self._submit("datastore.compact", await self._open(request.corpus), request)
-
-    async def Purge(
-        self, request: pb.PurgeRequest, context: grpc.aio.ServicerContext
-    ) -> operations_pb2.Operation:
-        """Queue a purge."""
-        return await self._submit("datastore.purge", await self._open(request.corpus), request)
-
     def _embed_later(self, corpus: Corpus, encoder: Encoder) -> None:
         """Have what was added without vectors embedded, a few passages at a time, beside everything else."""
 
@@ -361,31 +323,6 @@ class DatastoreServicer(NgramCalls):
         running = self._embedding.get(corpus.folder)
         if running is None or running.done():
             self._embedding[corpus.folder] = asyncio.ensure_future(work())
-
-    async def _submit(self, kind: str, opened: Opened, request: Any) -> operations_pb2.Operation:
-        """Queue a job; one for the same state of the same corpus is the same job."""
-        principal, corpus = call().principal, opened.corpus
-        view = await asyncio.to_thread(corpus.view)
-        action = {
-            "tenant": principal,
-            "corpus": request.corpus,
-            "created": corpus.spec.created,
-            "epoch": view.epoch,
-        }
-        on_gpu = kind in _BY_MODEL and self._resources.settings.device.startswith("cuda")
-        spec = JobSpec(
-            kind=kind,
-            request=request,
-            queue="gpu" if on_gpu else "cpu",
-            request_id=request.request_id,
-            principal=principal,
-            # Keys come and go without an epoch.
-            action=None if kind == _WARM else action,
-        )
-        return (await self._resources.jobs.submit(spec)).operation()
-
-    async def _open(self, name: str) -> Opened:
-        return await asyncio.to_thread(self._corpora.open, call().principal, name)
 
     async def _open_all(self, names: Sequence[str]) -> dict[str, Opened]:
         return {name: await self._open(name) for name in dict.fromkeys(names)}

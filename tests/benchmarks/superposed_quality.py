@@ -65,6 +65,7 @@ def quality(engine: Engine, tuned: DraftSettings, store: NgramStore, prefixes: l
     losses: dict[str, np.ndarray] = {}
     overlaps: dict[str, float] = {}
     for name, settings in strategies(tuned).items():
+        print(f"{len(prefixes)} prefixes: {name}", flush=True)
         events = drafts_for(engine, prefixes, settings, store)
         drafts = [[e for e in some if isinstance(e, Draft)] for some in events]
         losses[name] = np.array([_losses(some, settings.k) for some in drafts])
@@ -175,7 +176,7 @@ def exactness(model: LanguageModel, engine: Engine, tuned: DraftSettings, store:
 
 
 def counted(store: NgramStore, corpus: list[list[int]], figures: Figures) -> None:
-    """Counts of the store against a dictionary of all its n-grams; size."""
+    """Counts of a store against a dictionary of all its n-grams."""
     rng, wrong, asked = np.random.default_rng(3), 0, 0
     for order in range(2, 7):
         table: Counter[tuple[int, ...]] = Counter()
@@ -194,4 +195,3 @@ def counted(store: NgramStore, corpus: list[list[int]], figures: Figures) -> Non
             wrong += counts.tolist() != expected or total != totals[context]
             asked += 1
     figures.gate(f"counts that differ from a dictionary's, of {asked} contexts", "== 0", wrong)
-    figures.figure("n-gram store: tokens, documents", f"{store.tokens}, {store.documents}")

@@ -45,6 +45,7 @@ def speed(model: LanguageModel, name: str, settings: DraftSettings, store: Ngram
     runs: dict[str, list[Run]] = {label: [] for label in actions}
     prefills = []
     for n in range(ROUNDS + 1):
+        print(f"{name}: round {n} of {ROUNDS}", flush=True)
         prompt = Prefilled(model, prompts[n])
         for label, action in actions.items():
             run = action(prompt)
@@ -186,6 +187,7 @@ def auto(model: LanguageModel, name: str, settings: DraftSettings, store: NgramS
             others = [model.new_cache() for _ in range(load)]
             if others:
                 model.forward([Rows(cache, prompt, logits="none") for cache in others])
+            print(f"{name}: AUTO with a prompt of {context} and {load} others", flush=True)
             for k in (2, 3, 5, 10):
                 plan = replace(settings, k=k)
                 chosen, expected = cheapest(costs, plan, context, TOKENS, load, samples=False)

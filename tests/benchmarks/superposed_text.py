@@ -81,7 +81,7 @@ def corpus_ids(tokenizer) -> list[list[int]]:
     return tokenizer(documents(held=False), add_special_tokens=False).input_ids
 
 
-def build(path: Path, tokenizer, ids: list[list[int]], vocab_size: int) -> NgramStore:
+def build(path: Path, ids: list[list[int]], vocab_size: int) -> NgramStore:
     """A store of them."""
     build_store(
         (np.asarray(one, dtype=np.int32) for one in ids), path, tokenizer="bench", vocab_size=vocab_size

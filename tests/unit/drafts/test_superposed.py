@@ -140,7 +140,9 @@ def test_counts_of_passes_and_positions(tiny):
 
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_drafts_of_one_token(tiny, strategy):
-    (told,) = run(tiny, wanted([5], DraftSettings(k=3, strategy=strategy), 1, sampling=Sampling(5.0, seed=1)))
+    (told,) = run(
+        tiny, wanted([5], DraftSettings(k=3, strategy=strategy), 1, sampling=Sampling(50.0, seed=3))
+    )
     assert len(told.drafts) == 3
     assert {len(d.ids) for d in told.drafts} == {1}
     assert (told.end.steps, told.end.positions) == (0, 0)

@@ -61,9 +61,7 @@ def test_samples_are_those_of_n_sequences(tiny, sampling):
     for text in PROMPTS[:3]:
         ids = prompt(tiny, text)
         (several,) = run(tiny, Request(ids, sampling, n=4, max_tokens=12))
-        (told,) = run(
-            tiny, wanted(ids, DraftSettings(k=4, strategy=Strategy.NUCLEUS), 12, sampling=sampling)
-        )
+        (told,) = run(tiny, wanted(ids, DraftSettings(k=4, strategy=Strategy.NUCLEUS), 12, sampling=sampling))
         own = {e.index: e for e in several.events if isinstance(e, Finished)}
         tokens = {
             n: tuple(t for e in several.events if isinstance(e, Delta) and e.index == n for t in e.token_ids)

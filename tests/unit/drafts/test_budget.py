@@ -1,4 +1,4 @@
-"""Drafts beside others, cancelled ones, and memory: never more blocks than were promised, and all of them given back."""
+"""Drafts beside others, cancelled ones, and memory: never more blocks than were promised, and all given back."""
 
 import numpy as np
 import pytest

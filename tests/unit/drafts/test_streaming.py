@@ -1,4 +1,4 @@
-"""What is told while drafts are made: put together it is what they end as, and what is committed is never taken back."""
+"""What is told while drafts are made: it adds up to what they end as, and what is committed is never taken back."""
 
 from types import SimpleNamespace
 
@@ -118,7 +118,7 @@ class Shown:
 @given(data=st.data())
 def test_places_hold_what_they_were_told(data):
     count = data.draw(st.integers(1, 5))
-    slots, live, places = Slots(count), [Shown(())], {n: ("", ()) for n in range(count)}
+    slots, live, places = Slots(count), [Shown(())], dict.fromkeys(range(count), ("", ()))
     for _ in range(data.draw(st.integers(1, 8))):
         parents = data.draw(st.lists(st.sampled_from(live), min_size=1, max_size=count))
         children = [Shown((*p.ids, data.draw(st.integers(0, 3))), p.slot) for p in parents]

@@ -1,5 +1,7 @@
 """Texts of drafts: where they end, half characters, and bytes that repeat the prompt's end."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,7 +76,7 @@ def test_where_drafts_end(stop_at, text, kept, ended, size):
 )
 def test_where_tokens_are_cut_makes_no_difference(text, cuts, stop_at, stops):
     places = sorted({0, len(text), *(c for c in cuts if c < len(text))})
-    pieces = [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [text[a:b] for a, b in pairwise(places)]
     if not text:
         return
     one, other = written(list(text), stop_at, stops), written(pieces, stop_at, stops)

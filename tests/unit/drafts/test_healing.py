@@ -81,6 +81,13 @@ def test_what_is_taken_back(ids, left, taken, allowed):
         assert (healed.ids, healed.taken, healed.allowed.tolist()) == (left, taken, allowed)
 
 
+def test_a_character_is_not_cut_though_few_tokens_go_on_from_it():
+    words = list(WORDS)
+    words[21] = words[22] = b"x"
+    healed = heal([START, B, HALF, REST_E], made(words))
+    assert (healed.ids, healed.taken, healed.allowed.tolist()) == ([START, B], b"\xc3\xa9e", [20])
+
+
 def test_long_words_are_taken_back_in_part():
     words = [b"a" * n for n in range(1, 20)]
     healed = heal([0] * 30, made(words, ()))

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palimpsest.drafts import DraftSettings, StopAt, Strategy, Streaming
+from palimpsest.drafts.request import Drafts
 from palimpsest.drafts.slots import Slots
 from palimpsest.inference import DraftDelta, Finish, Sampling
 
@@ -93,6 +94,19 @@ def test_what_is_shown_follows_every_step(tiny):
         assert list(places.values()) == [number] * 3
 
 
+def test_a_draft_that_is_shown_keeps_its_place():
+    """One that comes back into sight finds its old place taken, and takes a free one."""
+    drafts = Drafts.__new__(Drafts)
+    drafts._settings, drafts._slots, drafts._verifier = DraftSettings(k=2), Slots(2), None
+    a, b, c = Shown((1,)), Shown((2,)), Shown((3,))
+    for order, places in (((a, b, c), (0, 1, -1)), ((a, c, b), (0, -1, 1)), ((b, c, a), (-1, 0, 1))):
+        for quality, draft in enumerate(reversed(order)):
+            draft.quality = quality
+        drafts._search = SimpleNamespace(live=[a, b, c], ended=[], independent=False)  # type: ignore[assignment]
+        drafts._shown()
+        assert (a.slot, b.slot, c.slot) == places
+
+
 def test_samples_are_committed_as_they_come(tiny, monkeypatch):
     """One that comes to say what another has said is dropped, and stays where it was shown."""
     monkeypatch.setattr(tiny, "eos_ids", frozenset(range(0, tiny.vocab_size, 3)))
@@ -110,7 +124,7 @@ class Shown:
     """As much of a draft as places know of it."""
 
     def __init__(self, ids: tuple[int, ...], slot: int = -1) -> None:
-        self.ids, self.slot = ids, slot
+        self.ids, self.slot, self.quality = ids, slot, 0.0
         self.text = SimpleNamespace(text="".join(chr(97 + n) for n in ids))
 
 

@@ -81,7 +81,9 @@ def settings_of(message: Drafts) -> DraftSettings:
 
 
 def check_drafts(message: pb.GenerateRequest) -> None:
-    """Refuse what goes with a single text only.
+    """Refuse what goes with a single text only, and quotations where drafts are not judged.
+
+    Whether passages have anything to propose is known later, and may not decide whether a request is refused.
 
     Raises
     ------
@@ -100,6 +102,17 @@ def check_drafts(message: pb.GenerateRequest) -> None:
                 f"{field} does not go with drafts; leave it out.",
                 violations=[Violation(field, "goes with a single text only")],
             )
+    strategy = STRATEGIES.get(message.drafts.strategy)
+    if _quotes(message) and strategy not in (None, Strategy.SUPERPOSED_VERIFIED):
+        raise InvalidArgument.field(
+            Reason.DRAFT_SETTINGS_INVALID,
+            "drafts.strategy",
+            "Quotations are judged beside drafts by SUPERPOSED_VERIFIED alone; choose it or AUTO, or leave nest out.",
+        )
+
+
+def _quotes(message: pb.GenerateRequest) -> bool:
+    return bool(message.nest.corpora) and message.nest.mode != pb.NestSettings.MODE_LM
 
 
 @dataclass(frozen=True)
@@ -173,7 +186,9 @@ class DraftDesk:
             tuned = await asyncio.to_thread(self._tuned.find, told.store, hosted.record.fingerprint)
             settings, told.coverage = gated(asked, settings, store, tuned, wanted)
             request = replace(request, store=store)
-        if asked.strategy not in STRATEGIES:
+        if asked.strategy not in STRATEGIES and _quotes(message):
+            settings = replace(settings, strategy=Strategy.SUPERPOSED_VERIFIED)
+        elif asked.strategy not in STRATEGIES:
             settings = await self._cheapest(settings, wanted, hosted, told)
         request = replace(request, settings=settings)
         told.strategy = _NUMBERS[settings.strategy]
@@ -258,11 +273,6 @@ def with_quotations(planned: Planned, opened: Request) -> Request:
         The request for drafts.
     opened
         The same as a request that quotes, with its candidates.
-
-    Raises
-    ------
-    InvalidArgument
-        DRAFT_SETTINGS_INVALID: the strategy does not judge drafts.
     """
     nest, request = opened.drafting, planned.request
     assert isinstance(nest, NestRequest)

@@ -141,10 +141,8 @@ def probe_pieces(model: LanguageModel) -> Pieces[StepCosts]:
                 times.append(_seconds(model, base, count))
                 yield None
             rows[count] = min(times)
-        logits = torch.zeros(8, model.vocab_size)
-        began = time.perf_counter()
-        rows_best(logits, 8)
-        per_choice = (time.perf_counter() - began) / 8
+        logits = torch.rand(8, model.vocab_size)
+        per_choice = min(_seconds_of_choice(logits) for _ in range(REPEATS)) / len(logits)
         depth, per_token = _depth(model), 0.0
         if depth > BLOCK and isinstance(base, PagedCache):
             base.extend(depth - base.length)  # whatever is in these blocks takes as long to look at
@@ -156,6 +154,12 @@ def probe_pieces(model: LanguageModel) -> Pieces[StepCosts]:
     finally:
         base.release()
     return StepCosts(_rising(rows), per_token, per_choice)
+
+
+def _seconds_of_choice(logits: torch.Tensor) -> float:
+    began = time.perf_counter()
+    rows_best(logits, 8)
+    return time.perf_counter() - began
 
 
 def _seconds(model: LanguageModel, base: Cache, count: int) -> float:

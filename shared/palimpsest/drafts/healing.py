@@ -70,11 +70,21 @@ def heal(ids: Sequence[int], vocabulary: Vocabulary) -> Healed | None:
         if not piece or piece[-1:].isspace():
             break
         taken = piece + taken
-        if count == 1 and not taken.decode(errors="ignore")[-1:].isalnum():
-            return None
-        allowed = vocabulary.starting_with(taken)
-        if len(allowed) and (best is None or len(allowed) >= FEWEST):
-            best = Healed(list(ids[:-count]), taken, allowed)
+        text = _whole(taken)
+        if text is not None:
+            if not text[-1].isalnum():
+                return None
+            allowed = vocabulary.starting_with(taken)
+            if len(allowed) and (best is None or len(allowed) >= FEWEST):
+                best = Healed(list(ids[:-count]), taken, allowed)
         if piece[:1].isspace():  # the word's first token
             break
     return best
+
+
+def _whole(taken: bytes) -> str | None:
+    """Bytes as text; None where they begin or end within a character, which no draft's text could go on from."""
+    try:
+        return taken.decode()
+    except UnicodeDecodeError:
+        return None

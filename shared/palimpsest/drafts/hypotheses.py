@@ -11,10 +11,15 @@ from palimpsest.inference.quotes import Source
 from palimpsest.inference.requests import Finish
 from palimpsest.inference.text import Detokenizer, StopMatcher
 
-# Each matches up to the end of what is kept; what must follow is looked at and not taken.
+_CLOSING = r"\"'”’»)\]」』）】"
+
+# Each matches up to the end of what is kept; what must follow is looked at and not taken. Where a text is cut into
+# tokens makes no difference: nothing matches before what must follow is there.
 _ENDS = {
     StopAt.WORD: re.compile(r"\s*\S+(?=\s)"),
-    StopAt.SENTENCE: re.compile(r"\s*\S.*?[.!?…。！？]+[\"'”’»)\]]*(?=\s)|\s*\S.*?[。！？]", re.DOTALL),
+    StopAt.SENTENCE: re.compile(
+        rf"\s*\S.*?(?:[.!?…]+[{_CLOSING}]*(?=\s)|[。！？]+[{_CLOSING}]*(?=[^。！？{_CLOSING}]))", re.DOTALL
+    ),
     StopAt.LINE: re.compile(r"\s*\S[^\n]*(?=\n)"),
 }
 

@@ -6,6 +6,9 @@ Numbers of equations are those of Superposed Decoding (Shen et al., 2024), secti
 import numpy as np
 import torch
 
+_EXCLUDED = 400.0
+"""Nats at least that put an excluded token behind all that the store knows, however small the penalty is."""
+
 _COLDEST = 1e-4
 """A temperature of 0 is taken as this: all weight is on the most probable token, and the order of the rest stays."""
 
@@ -27,19 +30,48 @@ def shared_candidates(logits: torch.Tensor, pool: int, temperature: float) -> tu
     tuple of np.ndarray
         Ids [c] int64, most probable first and the lowest id on ties, and log-probabilities [c] float64, renormalised.
     """
-    best = torch.topk(logits, min(pool, logits.numel()))
-    ids, values = best.indices.cpu().numpy(), best.values.double().cpu().numpy()
-    order = np.lexsort((ids, -values))
-    ids, values = ids[order], values[order] / max(temperature, _COLDEST)
+    ids, values = largest(logits[None], pool)[0]
+    values = values / max(temperature, _COLDEST)
     return ids, values - np.logaddexp.reduce(values)
+
+
+def largest(rows: torch.Tensor, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The largest of each row, best first and the lowest index on ties; what is not finite is left out.
+
+    torch alone takes any of those that tie for the last place: in bfloat16 that is often another token than argmax's.
+
+    Parameters
+    ----------
+    rows
+        [rows, n].
+    count
+        How many of each.
+
+    Returns
+    -------
+    list of tuple
+        Indices int64 and values float64 of each row.
+    """
+    best = torch.topk(rows, min(count + 1, rows.shape[1]), dim=-1)
+    found = []
+    for row, ids, values in zip(
+        rows, best.indices.cpu().numpy(), best.values.double().cpu().numpy(), strict=True
+    ):
+        if len(ids) > count and np.isfinite(values[count]) and values[count - 1] == values[count]:
+            equal = torch.nonzero(row >= best.values.new_tensor(values[count])).flatten()
+            ids, values = equal.cpu().numpy(), row[equal].double().cpu().numpy()
+        order = np.lexsort((ids, -values))[:count]
+        order = order[np.isfinite(values[order])]
+        found.append((ids[order], values[order]))
+    return found
 
 
 def mix(shared: np.ndarray, ngram: np.ndarray | None, alpha: float, penalty: float) -> np.ndarray:
     """What each candidate adds to each draft's score (eq. 6).
 
     Tokens that the n-gram model gives no probability are excluded for that draft. A draft for which that is all of
-    them keeps them, less the penalty. Excluded ones come back behind these, less twice the penalty, so that there are
-    always enough to choose from.
+    them keeps them, less the penalty. Excluded ones come back behind these, less twice the penalty, 400 nats at least,
+    so that there are always enough to choose from.
 
     Parameters
     ----------
@@ -61,7 +93,7 @@ def mix(shared: np.ndarray, ngram: np.ndarray | None, alpha: float, penalty: flo
         return shared[None]
     own = (1 - alpha) * shared[None] + np.zeros_like(ngram)
     seen = ngram > 0
-    lost = np.where(seen.any(axis=1, keepdims=True), 2 * penalty, penalty)
+    lost = np.where(seen.any(axis=1, keepdims=True), max(2 * penalty, _EXCLUDED), penalty)
     with np.errstate(divide="ignore"):
         return np.where(seen, own + alpha * np.log(ngram), own - lost)
 

@@ -1,5 +1,6 @@
 """Several drafts of one prompt, as the engine takes them: ``Request(ids, drafting=DraftRequest(settings))``."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -102,8 +103,8 @@ class DraftRequest:
                 "drafts.strategy",
                 "Quotations are judged beside drafts by SUPERPOSED_VERIFIED alone; choose it, or leave nest out.",
             )
-        cache = model.new_cache()
-        if isinstance(cache, ModuleCache) and cache.state is not None and not cache.can_load:
+        cache, goes_back = model.new_cache(), self.settings.verifies or self.settings.reset_every
+        if goes_back and isinstance(cache, ModuleCache) and cache.state is not None and not cache.can_load:
             raise FailedPrecondition(
                 Reason.MODEL_INVALID,
                 "This model's cache cannot be taken back; use a model with plain full attention.",
@@ -135,10 +136,20 @@ class Drafts(Running):
 
     def feed(self) -> Sequence[Rows]:
         """What the search, or the verification, reads next."""
-        return self._search.feed() if self._verifier is None else self._verifier.feed()
+        began = time.perf_counter()
+        rows = self._search.feed() if self._verifier is None else self._verifier.feed()
+        self._counts["positions"] += sum(row.count for row in rows)
+        self._counts["search_seconds"] += time.perf_counter() - began
+        return rows
 
     def take(self, outputs: Sequence[Output], step: Step) -> list[Event]:
         """Go on with the search or the verification; tells what has changed of the drafts."""
+        began = time.perf_counter()
+        events, end = self._take(outputs, step)
+        self._counts["search_seconds"] += time.perf_counter() - began
+        return [*events, DraftsEnd(**self._counts)] if end else events  # type: ignore[arg-type]
+
+    def _take(self, outputs: Sequence[Output], step: Step) -> tuple[list[Event], bool]:
         search, counts = self._search, self._counts
         if self._prompt_output is None:
             self._prompt_output = outputs[0]
@@ -150,18 +161,16 @@ class Drafts(Running):
                 self._verifier.take(outputs)
             else:
                 counts["draft_seconds"] += step.seconds
-                counts["positions"] += len(outputs)
                 search.take(outputs)
         if search.live:
-            return self._shown()
+            return self._shown(), False
         if self._settings.verifies and self._verifier is None:
             assert isinstance(search, Superposing)
-            drafts = [*search.ended, *self._proposals()]
-            counts["made"] = len(search.ended)
+            drafts = [*search.ended, *(self._task.proposed(one) for one in self._plan.extra if one.ids)]
             self._verifier = Verifier(search.exact_cache(), self._prompt_output.logits[0], drafts)
         if self._verifier is not None and not self._verifier.done:
-            return self._shown()
-        return self._finish()
+            return self._shown(), False
+        return self._finish(), True
 
     def release(self) -> None:
         """Give the memory back."""
@@ -170,62 +179,48 @@ class Drafts(Running):
         else:
             self._search.release()
 
-    def _proposals(self) -> list[Hypothesis]:
-        """Drafts that were not generated, up to where they end."""
-        found = []
-        for proposal in self._plan.extra:
-            draft = self._task.root
-            for token in proposal.ids:
-                if draft.done:
-                    break
-                draft = draft.grow(token, 0.0, last=self._task.is_last(draft))
-            if draft.ids:
-                draft.source = proposal
-                found.append(draft)
-        return found
-
-    @staticmethod
-    def _quoted(draft: Hypothesis) -> tuple[Source, ...]:
-        """Where a draft is from, if it was not generated."""
-        return draft.source.sources(draft.text.text) if draft.source is not None else ()
-
     def _shown(self) -> list[Event]:
         search, streaming = self._search, self._settings.streaming
         drafts = sorted([*search.live, *search.ended], key=lambda h: -h.quality)
         if streaming is Streaming.FINAL or not drafts:
             return []
         if streaming is Streaming.REWRITES or search.independent:
-            return list(self._slots.show(drafts[: self._settings.k]))
+            for draft in drafts[self._settings.k :]:
+                draft.slot = -1  # its place is another's now, who is not to move if this one comes back
+            return list(self._slots.show(drafts[: self._settings.k], clear=streaming is Streaming.REWRITES))
         return (
             list(self._slots.show_common(drafts)) if self._verifier is None and not self._plan.extra else []
         )
 
     def _finish(self) -> list[Event]:
         """Rank the drafts, keep the best, and tell them."""
-        drafts = list(self._search.ended)
-        made = len(drafts)
+        drafts, repeats = list(self._search.ended), self._search.repeats
+        made = len(drafts) + repeats
         if self._verifier is not None:
             drafts = self._verifier.hypotheses
             for draft in drafts:
                 draft.logprobs = self._verifier.logprobs(draft)
             self._counts["verified_positions"] = self._verifier.positions
-            self._counts["positions"] += self._verifier.positions
+        # Asked once: a document that is deleted between two answers would leave a quotation without a source.
+        sources = {id(h): h.source.sources(h.text.text) for h in drafts if h.source is not None}
+        drafts = [h for h in drafts if h.source is None or sources[id(h)]]
         # Of two that say the same, the one that can say where it is from.
-        drafts.sort(key=lambda h: (-h.quality, h.source is None))
-        drafts = [h for h in drafts if h.source is None or self._quoted(h)]
-        kept = without_repeats(drafts)
+        drafts.sort(key=lambda h: (h.source is None, -h.quality))
+        kept = sorted(without_repeats(drafts), key=lambda h: -h.quality)
         best = kept[: self._settings.k]
         streaming = self._settings.streaming
         changes = self._slots.show(best, clear=streaming is Streaming.REWRITES)
         events: list[Event] = list(changes) if streaming is not Streaming.FINAL else []
-        events += [_told(draft, rank, self._quoted(draft)) for rank, draft in enumerate(best)]
+        events += [_told(draft, rank, sources.get(id(draft), ())) for rank, draft in enumerate(best)]
         counts = self._counts
-        counts.update(made=made, dropped=len(drafts) - len(kept), overlap=overlap([h.ids for h in best]))
+        counts.update(
+            made=made, dropped=len(drafts) - len(kept) + repeats, overlap=overlap([h.ids for h in best])
+        )
         if isinstance(self._search, Superposing):
             counts["lookup_seconds"] = self._search.lookup_seconds
         self.generated = sum(len(h.ids) for h in best)
         self.done = True
-        return [*events, DraftsEnd(**counts)]  # type: ignore[arg-type]
+        return events
 
 
 def _told(draft: Hypothesis, rank: int, sources: tuple[Source, ...]) -> Draft:

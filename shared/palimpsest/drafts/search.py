@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from palimpsest.drafts.hypotheses import Hypothesis
+from palimpsest.drafts.hypotheses import Hypothesis, Proposal
+from palimpsest.drafts.mixing import largest
 from palimpsest.drafts.settings import DraftSettings
 from palimpsest.inference.forward import Cache, Output, Rows
 from palimpsest.inference.model import LanguageModel
@@ -46,6 +47,16 @@ class Task:
         """Whether the draft may have only one more token."""
         return len(hypothesis.ids) + 1 >= self.request.max_tokens
 
+    def proposed(self, proposal: Proposal) -> Hypothesis:
+        """A draft that was not generated, up to where it ends: with its last token, if nothing ends it before."""
+        draft = self.root
+        for number, token in enumerate(proposal.ids, 1):
+            draft = draft.grow(token, 0.0, last=self.is_last(draft) or number == len(proposal.ids))
+            if draft.done:
+                break
+        draft.source = proposal
+        return draft
+
     def first_logits(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits [vocabulary] of the first token, minus infinity for what may not come first."""
         if self.allowed is None:
@@ -63,6 +74,8 @@ class Search(ABC):
     ----------
     live, ended
         Drafts that go on, and complete ones. A draft that ends keeps its place: the others go on with one fewer.
+    repeats
+        How many were dropped at their end, as another says the same.
     independent
         Whether what one draft has said is never taken back.
     """
@@ -73,6 +86,7 @@ class Search(ABC):
         self.task, self.model, self.cache = task, model, cache
         self.live: list[Hypothesis] = []
         self.ended: list[Hypothesis] = []
+        self.repeats = 0
 
     @abstractmethod
     def begin(self, output: Output) -> None:
@@ -100,6 +114,8 @@ class Search(ABC):
             elif child.text.text not in texts:
                 texts.add(child.text.text)
                 self.ended.append(child)
+            else:
+                self.repeats += 1
         return going
 
 
@@ -110,11 +126,6 @@ def best_first(logits: torch.Tensor, count: int) -> tuple[list[int], list[float]
 
 def rows_best(logits: torch.Tensor, count: int) -> list[tuple[list[int], list[float]]]:
     """The most probable tokens of each row [rows, vocabulary]; impossible ones are left out."""
-    total = torch.logsumexp(logits, dim=-1, keepdim=True).double()
-    best = torch.topk(logits, min(count, logits.shape[1]), dim=-1)
-    ids, values = best.indices.cpu().numpy(), (best.values.double() - total).cpu().numpy()
-    found = []
-    for row_ids, row_values in zip(ids, values, strict=True):
-        order = [i for i in np.lexsort((row_ids, -row_values)) if np.isfinite(row_values[i])]
-        found.append((row_ids[order].tolist(), row_values[order].tolist()))
-    return found
+    totals = torch.logsumexp(logits, dim=-1).double().tolist()
+    best = zip(largest(logits, count), totals, strict=True)
+    return [(ids.tolist(), (values - total).tolist()) for (ids, values), total in best]

@@ -14,7 +14,6 @@ step is exact: no temperature and no n-grams, as in the paper (the published cod
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,9 +24,6 @@ from palimpsest.drafts.search import Search, Task, best_first
 from palimpsest.inference.forward import Cache, Output, Rows
 from palimpsest.inference.model import LanguageModel
 from palimpsest.inference.sampling import uniform
-
-if TYPE_CHECKING:
-    pass
 
 CONTEXT = 5
 """Tokens that the longest n-gram looks back on."""
@@ -75,7 +71,7 @@ class Superposing(Search):
         gammas = shares(np.array([h.score for h in self.live]))
         tokens = self.model.embed([h.ids[-1] for h in self.live]).float()
         weights = torch.from_numpy(gammas.astype(np.float32)).to(tokens.device)
-        return [Rows(self.cache, embeddings=(weights @ tokens)[None])]
+        return [Rows(self.cache, embeddings=(weights @ tokens)[None].to(self.model.dtype))]
 
     def take(self, outputs: Sequence[Output]) -> None:
         """Re-parent: the best continuations over all drafts become the drafts."""

@@ -48,16 +48,25 @@ def proposals(
     found: dict[tuple[int, ...], Proposal] = {}
     for _, place in places:
         passage = int(of[place])
-        begin = int(block.byte_offsets(passage)[place - int(block.first[passage])])
-        if not block.passages[passage].text[begin:].startswith(healed):
+        first, text, offsets = (
+            int(block.first[passage]), block.passages[passage].text, block.byte_offsets(passage),
+        )  # fmt: skip
+        begin = int(offsets[place - first]) + len(healed)
+        if not text[begin - len(healed) :].startswith(healed) or _within_character(text, begin):
             continue
         stop = min(place + tokens, int(block.first[passage + 1]))
+        while stop > place and _within_character(text, int(offsets[stop - first])):
+            stop -= 1  # half a character is not what the source says
         quoted = tuple(block.tokens[place:stop].tolist())
-        if quoted not in found:
+        if quoted and quoted not in found:
             found[quoted] = Proposal(quoted, _sources(block, passage, place, alive, len(healed)))
             if len(found) == count:
                 break
     return list(found.values())
+
+
+def _within_character(text: bytes, at: int) -> bool:
+    return at < len(text) and text[at] & 0xC0 == 0x80
 
 
 def _matches(block: Candidates, ids: Sequence[int]) -> list[tuple[int, int]]:
@@ -83,15 +92,17 @@ def _matches(block: Candidates, ids: Sequence[int]) -> list[tuple[int, int]]:
 def _sources(
     block: Candidates, number: int, place: int, alive: Alive, skip: int
 ) -> Callable[[str], tuple[Source, ...]]:
-    passage, first = block.passages[number], place - int(block.first[number])
+    passage, at = block.passages[number], place - int(block.first[number])
 
     def sources(text: str) -> tuple[Source, ...]:
         """Where a draft's text is, byte for byte; nowhere if its documents are gone or it differs."""
         said, offsets = text.encode(), block.byte_offsets(number)
-        begin = int(offsets[first]) + skip
+        begin = int(offsets[at]) + skip
         end = begin + len(said)
         if not said or passage.text[begin:end] != said:
             return ()
+        # Of the whole tokens that hold these bytes: what was healed may be all of the first.
+        first = int(np.searchsorted(offsets, begin, side="right")) - 1
         last = int(np.searchsorted(offsets, end))
         digest = hashlib.sha256(said).hexdigest()
         owners = [o for o in (passage, *passage.owners) if alive(o.corpus, o.document, o.version)]

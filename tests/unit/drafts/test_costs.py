@@ -1,0 +1,104 @@
+"""What steps cost, and what that decides."""
+
+import pytest
+
+from palimpsest.drafts import DraftSettings, Strategy
+from palimpsest.drafts.costs import PROBED, StepCosts, cheapest, probe_blocks, probe_pieces
+
+FLAT = StepCosts({1: 1.0, 64: 1.0}, per_token=0.0, per_choice=0.0)
+"""Rows cost nothing beside others: a batch is as fast as one sequence."""
+DEAR = StepCosts({1: 1.0, 2: 2.0}, per_token=0.0, per_choice=0.0)
+"""Every row costs as much as the first."""
+
+
+def test_steps_between_and_beyond_what_was_measured():
+    costs = StepCosts({4: 3.0, 1: 1.0, 2: 1.5}, per_token=0.01, per_choice=9.0)
+    measured = [costs.step(n, 0) for n in (1, 2, 4)]
+    assert measured == [1.0, 1.5, 3.0]
+    assert costs.step(3, 0) == pytest.approx(2.25)
+    assert costs.step(8, 0) == pytest.approx(6.0)
+    assert costs.step(0, 0) == 1.0
+    assert costs.step(1, 50) == pytest.approx(1.5)
+
+
+def test_costs_of_drafts():
+    costs = StepCosts({1: 1.0, 2: 2.0}, per_token=0.001, per_choice=0.1)
+    one = costs.drafts(DraftSettings(k=3, strategy=Strategy.SUPERPOSED), 95, 10, 0)
+    assert one == pytest.approx(9 * (1 + 0.1 + 0.1))
+    three = costs.drafts(DraftSettings(k=3, strategy=Strategy.BEAM), 95, 10, 0)
+    assert three == pytest.approx(3 * one)
+    beside = costs.drafts(DraftSettings(k=3, strategy=Strategy.BEAM), 95, 10, 4)
+    assert beside == pytest.approx(9 * (7 + 0.3 + 0.3))
+    # 0.65 * 6 * 9 = 35 nodes in one pass.
+    verified = costs.drafts(DraftSettings(k=3), 95, 10, 0)
+    assert verified == pytest.approx(one + 35 * (1 + 0.1 + 0.05))
+    # 0.65 * 20 * 29 = 377 nodes in passes of 64.
+    long = costs.drafts(DraftSettings(k=10), 85, 30, 0)
+    assert long == pytest.approx(29 * 1.2 + 377 * 1.15)
+    assert costs.drafts(DraftSettings(k=3), 95, 1, 0) == 0
+
+
+@pytest.mark.parametrize("samples", [False, True])
+def test_the_cheapest(samples):
+    each = Strategy.NUCLEUS if samples else Strategy.BEAM
+    settings = DraftSettings(k=3, over_generate=5, reset_every=2)  # belong to strategies that are not meant
+    chosen, expected = cheapest(DEAR, settings, 20, 10, 0, samples)
+    assert chosen is Strategy.SUPERPOSED
+    assert expected == {each: pytest.approx(27.0), Strategy.SUPERPOSED: pytest.approx(9.0)}
+    chosen, expected = cheapest(FLAT, settings, 20, 10, 0, samples)
+    assert chosen is each  # for the same time, the better drafts
+    assert expected[each] == expected[Strategy.SUPERPOSED] == pytest.approx(9.0)
+
+
+def test_the_cheapest_by_length_load_and_reading():
+    deep = StepCosts({1: 1.0, 64: 1.0}, per_token=0.01, per_choice=0.0)
+    settings = DraftSettings(k=3, strategy=Strategy.SUPERPOSED)
+    assert cheapest(deep, settings, 1, 10, 0, False)[0] is Strategy.SUPERPOSED
+    assert cheapest(deep, settings, 1000, 10, 0, False)[1][Strategy.BEAM] > 100
+    # Beside a hundred rows, two more or less make no difference worth the worse drafts.
+    assert cheapest(DEAR, settings, 20, 10, 3, False)[0] is Strategy.SUPERPOSED
+    assert cheapest(DEAR, settings, 20, 10, 100, False)[0] is Strategy.BEAM
+    # Reading them exactly costs more than has been saved.
+    read = DraftSettings(k=3, strategy=Strategy.SUPERPOSED, exact=True)
+    assert cheapest(DEAR, read, 20, 10, 0, False)[0] is Strategy.BEAM
+    together = StepCosts({1: 1.0, 3: 3.0, 17: 3.0}, per_token=0.0, per_choice=0.0)
+    assert cheapest(together, read, 20, 10, 0, False)[0] is Strategy.SUPERPOSED
+    half = StepCosts({1: 1.0, 3: 1.2, 17: 9.0}, per_token=0.0, per_choice=0.0)
+    assert cheapest(half, settings, 20, 10, 0, False)[0] is Strategy.SUPERPOSED
+    assert cheapest(half, read, 20, 10, 0, False)[0] is Strategy.BEAM
+    assert cheapest(DEAR, settings, 20, 1, 0, False)[0] is Strategy.BEAM
+
+
+def test_probing(tiny):
+    needed = probe_blocks(tiny)
+    tiny.pool.forget_prefixes()
+    kept = [tiny.pool.take() for _ in range(tiny.pool.available - needed)]
+    work = probe_pieces(tiny)
+    steps = 0
+    try:
+        while True:
+            assert next(work) is None
+            steps += 1
+    except StopIteration as end:
+        costs = end.value
+    finally:
+        assert tiny.pool.used == len(kept)
+        for block in kept:
+            tiny.pool.drop(block)
+    assert steps >= 3 * len(PROBED)
+    assert tuple(costs.rows) == PROBED
+    rows = list(costs.rows.values())
+    assert min(rows) > 0
+    assert rows == sorted(rows)
+    assert costs.per_token >= 0
+    assert costs.per_choice > 0
+    assert [costs.step(n, 0) for n in range(1, 50)] == sorted(costs.step(n, 0) for n in range(1, 50))
+
+
+def test_probing_that_is_given_up_leaves_nothing(tiny):
+    work = probe_pieces(tiny)
+    for _ in range(4):
+        next(work)
+    assert tiny.pool.used > 0
+    work.close()
+    assert tiny.pool.used == 0

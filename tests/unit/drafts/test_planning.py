@@ -1,0 +1,233 @@
+"""What a request leaves open: the weight of the n-grams, the strategy, and where the tuner keeps what it finds."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+import redis
+
+from palimpsest.api.decoding.v1 import decoding_pb2 as pb
+from palimpsest.artifacts import ArtifactStore
+from palimpsest.drafts import DraftSettings, Strategy
+from palimpsest.inference import Request, Sampling, TokenBytes
+from palimpsest.nest.request import NestRequest
+from palimpsest.nest.revocations import Revocations
+from services.decoding import tasks, tuning
+from services.decoding.drafting import ALPHA, TOKENS, DraftDesk, gated, with_quotations
+from services.decoding.tuning import Trial, Tuned, prefixes_of, trials
+from tests.unit.nest.blocks import block_of
+
+from .running import PROMPTS, prompt, run
+
+Drafts = pb.DraftSettings
+FAST = Tuned(alpha=0.54, temperature=0.04, perplexity=3.0)
+
+
+@pytest.mark.parametrize("tuned", [None, FAST])
+def test_the_gate(store, tiny, documents, tuned):
+    known = Request(documents[0])
+    strange = Request([*range(100, 116)])
+    plain = DraftSettings(strategy=Strategy.SUPERPOSED)
+    settings, coverage = gated(Drafts(), plain, store, tuned, known)
+    assert coverage == store.coverage(documents[0][-16:]) > 0.5
+    assert settings.alpha == (ALPHA if tuned is None else 0.54)
+    assert settings.temperature == (0.06 if tuned is None else 0.04)
+    settings, coverage = gated(Drafts(), plain, store, tuned, strange)
+    assert (settings.alpha, coverage) == (0.0, 0.0)
+    # The caller's own values are never overruled, whatever the store knows.
+    settings, _ = gated(Drafts(alpha=0.2), plain, store, tuned, strange)
+    assert settings.alpha == 0.2
+    assert settings.temperature == (0.06 if tuned is None else 0.04)
+    settings, _ = gated(Drafts(alpha=0.0), plain, store, tuned, known)
+    assert settings.alpha == 0.0
+    asked = Drafts(temperature=0.5)
+    settings, _ = gated(asked, DraftSettings(temperature=0.5), store, tuned, known)
+    assert settings.temperature == 0.5
+    settings, _ = gated(Drafts(min_coverage=0.0), plain, store, tuned, strange)
+    assert settings.alpha > 0
+    settings, _ = gated(
+        Drafts(min_coverage=1.0), plain, store, tuned, Request([*range(100, 110), *documents[0]])
+    )
+    assert settings.alpha == 0.0
+
+
+class Catalogue:
+    """What was tuned, in memory."""
+
+    def __init__(self, *_) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.known: dict[tuple[str, str], Tuned] = {}
+
+    def find(self, store: str, model: str) -> Tuned | None:
+        self.asked.append((store, model))
+        return self.known.get((store, model))
+
+    def put(self, store: str, model: str, tuned: Tuned) -> None:
+        self.known[store, model] = tuned
+
+
+@pytest.fixture
+def artifacts(valkey, redis_prefix, tmp_path) -> ArtifactStore:
+    client = redis.Redis.from_url(valkey.url)
+    return ArtifactStore(
+        (tmp_path / "artifacts").as_uri(), client, prefix=redis_prefix, local=tmp_path / "local"
+    )
+
+
+def hosted(engine):
+    record = SimpleNamespace(fingerprint="sha256:m", tokenizer_fingerprint="sha256:t")
+    return SimpleNamespace(record=record, engine=engine)
+
+
+def planned(desk: DraftDesk, engine, ids, sampling=None, nest=None, max_tokens: int = 0, **drafts):
+    message = pb.GenerateRequest(drafts=Drafts(**drafts), nest=nest, max_tokens=max_tokens)
+    wanted = Request(ids, sampling or Sampling(), max_tokens=max_tokens or 256)
+    return asyncio.run(desk.plan(message, wanted, hosted(engine), None))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def desk(tiny, store, monkeypatch):
+    made = DraftDesk(None, Catalogue(), lambda _: TokenBytes(tiny.tokenizer))  # type: ignore[arg-type]
+
+    async def found(*_):
+        return store
+
+    monkeypatch.setattr(made, "_store", found)
+    return made
+
+
+def test_a_plan_for_healing_and_a_store(desk, make_engine, store, tiny):
+    engine = make_engine()
+    desk._tuned.known[store.digest, "sha256:m"] = FAST
+    ids = prompt(tiny, "the quick brown fo")
+    got = planned(desk, engine, ids, ngrams="ngramStores/s", heal=True, strategy=Drafts.STRATEGY_SUPERPOSED)
+    assert desk._tuned.asked == [(store.digest, "sha256:m")]
+    assert (got.told.store, got.told.strategy) == (store.digest, Drafts.STRATEGY_SUPERPOSED)
+    drafting = got.request.drafting
+    assert got.told.healed == drafting.healed
+    assert tiny.tokenizer.decode(got.request.ids) + drafting.healed.decode() == "the quick brown fo"
+    assert got.request.max_tokens == TOKENS
+    assert (got.told.alpha, got.told.temperature) == (drafting.settings.alpha, 0.04)
+    (told,) = run(tiny, got.request)
+    assert all(d.ids[0] in drafting.allowed for d in told.drafts)
+
+
+def test_a_plan_without_a_store_has_no_ngrams(desk, make_engine, tiny):
+    got = planned(desk, make_engine(), [5, 6], alpha=0.7, strategy=Drafts.STRATEGY_BEAM, k=2, max_tokens=30)
+    assert got.request.drafting.settings == DraftSettings(k=2, strategy=Strategy.BEAM)
+    assert (got.told.alpha, got.told.store, got.told.coverage, got.request.max_tokens) == (0, "", 0, 30)
+
+
+@pytest.mark.parametrize("samples", [False, True])
+def test_auto_measures_once_and_says_what_it_expects(desk, make_engine, samples):
+    engine = make_engine()
+    sampling = Sampling(0.8 * samples)
+    each = Drafts.STRATEGY_NUCLEUS if samples else Drafts.STRATEGY_BEAM
+
+    async def twice():
+        message = pb.GenerateRequest(drafts=Drafts(k=4, exact=True, reset_every=3))
+        return await asyncio.gather(
+            *(desk.plan(message, Request([5, 6, 7], sampling), hosted(engine), None) for _ in range(2))
+        )
+
+    steps = engine.model.forward
+    passes: list[int] = []
+    engine.model.forward = lambda rows, hidden=(): (passes.append(len(rows)), steps(rows, hidden))[1]
+    plans = asyncio.run(twice())
+    assert passes.count(32) == 3
+    for plan in plans:
+        assert {cost.strategy for cost in plan.told.costs} == {each, Drafts.STRATEGY_SUPERPOSED}
+        assert all(cost.seconds > 0 for cost in plan.told.costs)
+        assert plan.told.strategy in {each, Drafts.STRATEGY_SUPERPOSED}
+        settings = plan.request.drafting.settings
+        settings.check()
+        if plan.told.strategy == each:
+            assert (settings.exact, settings.reset_every) == (False, 0)
+
+
+def test_auto_with_passages_judges_what_they_go_on_with(desk, make_engine, tiny):
+    nest = pb.NestSettings(corpora=["corpora/c"])
+    ids = prompt(tiny, PROMPTS[0])
+    got = planned(desk, make_engine(), ids, nest=nest, k=2)
+    assert got.told.strategy == Drafts.STRATEGY_SUPERPOSED_VERIFIED
+    document = prompt(tiny, "the quick brown fox jumps over the quick brown dog. ")
+    block = block_of([document], passage_tokens=99, write=TokenBytes(tiny.tokenizer))
+    revocations = Revocations()
+    opened = Request(ids, drafting=NestRequest(block, revocations=revocations))
+    request = with_quotations(got, opened)
+    assert [tiny.tokenizer.decode(one.ids)[:4] for one in request.drafting.extra] == [" fox", " dog"]
+    text = tiny.tokenizer.decode(request.drafting.extra[0].ids)
+    assert request.drafting.extra[0].sources(text)
+    revocations.revoke("corpora/c", "d0")
+    assert request.drafting.extra[0].sources(text) == ()
+
+
+def test_prefixes_are_spread_over_the_text():
+    ids = list(range(1000))
+    found = prefixes_of(ids, 4, 15)
+    assert found == [ids[n : n + 15] for n in (0, 250, 500, 750)]
+    assert prefixes_of(ids[:60], 24, 15) == [ids[0:15], ids[30:45]]
+    assert prefixes_of(ids[:24], 24, 15) == []
+
+
+def test_trials_are_judged_by_the_model(make_engine, store, tiny):
+    import math
+
+    from .plain import Plain
+
+    engine = make_engine()
+    prefixes = [prompt(tiny, text) for text in PROMPTS[:3]]
+    checks: list[int] = []
+    found = list(trials(engine, store, prefixes, 2, lambda: checks.append(1), (0.0,), (0.06, 0.1)))
+    assert [(t.alpha, t.temperature) for t in found] == [(0.0, 0.06), (0.0, 0.1)]
+    assert len(checks) == 6
+    means, best = [], []
+    for ids in prefixes:
+        plain = Plain(tiny, ids, tiny.eos_ids)
+        own = [-sum(plain.exact(item.ids)) / len(item.ids) for item in plain.superposed(2)]
+        means += own
+        best.append(min(own))
+    assert found[0].perplexity == pytest.approx(math.exp(sum(means) / len(means)), rel=1e-3)
+    assert found[0].best_perplexity == pytest.approx(math.exp(sum(best) / len(best)), rel=1e-3)
+
+
+def test_what_is_tuned_is_what_drafts_look_up(
+    make_engine, store, tiny, tmp_path, monkeypatch, desk, artifacts
+):
+    """The store's own digest, in the job and in the plan."""
+    engine = make_engine()
+    catalogue = Catalogue()
+    text = artifacts.put_bytes(("the quick brown fox jumps over the lazy dog " * 12).encode(), "text/plain")
+    blob = artifacts.put_bytes(store.path.read_bytes(), "application/x-palimpsest-ngrams")
+
+    class Hosts:
+        def __enter__(self):
+            return hosted(engine)
+
+        def __exit__(self, *_):
+            return None
+
+    host = SimpleNamespace(using=lambda model, progress: Hosts())
+    monkeypatch.setattr(tasks, "worker_host", lambda job: host)
+    monkeypatch.setattr(tuning, "TunedCatalogue", lambda *_: catalogue)
+    monkeypatch.setattr(
+        tuning,
+        "trials",
+        lambda *_: iter([Trial(0.0, 0.06, 9.0, 8.0), Trial(0.3, 0.1, 7.0, 6.0), Trial(0.5, 0.1, 8.0, 5.0)]),
+    )
+    job = SimpleNamespace(
+        progress=SimpleNamespace(step=lambda *_: None, check=lambda: None),
+        resources=SimpleNamespace(
+            artifacts=artifacts, redis=None, settings=SimpleNamespace(state_dir=tmp_path, redis_prefix="p:")
+        ),
+    )
+    request = pb.TuneDraftsRequest(model="m", texts=text.digest, ngrams_artifact=blob.digest, prefixes=2)
+    response = tasks.tune_drafts(request, job)  # type: ignore[arg-type]
+    assert (response.alpha, response.temperature, response.perplexity) == pytest.approx((0.3, 0.1, 7.0))
+    assert (response.prefixes, len(response.trials)) == (2, 3)
+    monkeypatch.setattr(desk, "_tuned", catalogue)
+    got = planned(
+        desk, engine, prompt(tiny, "the quick brown fox jumps over the lazy dog"), ngrams="ngramStores/s",
+        strategy=Drafts.STRATEGY_SUPERPOSED,
+    )  # fmt: skip
+    assert (got.told.alpha, got.told.temperature) == pytest.approx((0.3, 0.1))

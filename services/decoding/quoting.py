@@ -66,6 +66,11 @@ def settings_of(message: NestSettings) -> Settings:
     return settings
 
 
+def may_quote(message: NestSettings) -> bool:
+    """Whether passages are looked for at all."""
+    return bool(message.corpora) and message.mode != NestSettings.MODE_LM
+
+
 def query_of(message: pb.GenerateRequest, ids: Sequence[int], tokenizer: Any) -> str:
     """What passages are looked for with: what the caller says, or what the text is to go on from."""
     if message.nest.query:
@@ -112,8 +117,10 @@ class Quotation:
         self._documents: dict[int, set[tuple[str, str]]] = {}
         self._generating = False
 
-    async def open(self, request: Request, query: str) -> Request:
+    async def open(self, request: Request, query: str, *, keys: bool = True) -> Request:
         """Listen for deletions, then fetch the block and compute the keys it lacks; returns the engine's request.
+
+        Without ``keys`` none are computed: where a passage's tokens alone are compared, nobody searches by them.
 
         Raises
         ------
@@ -131,7 +138,7 @@ class Quotation:
         block = await self._fetch(query)
         self._told.retrieval_seconds = time.perf_counter() - began
         self._told.keys_stored = int(np.diff(block.first)[block.present].sum())
-        if self._settings.mode in (Mode.KNN_LM, Mode.NEST, Mode.NEST_STRICT):
+        if keys and self._settings.mode in (Mode.KNN_LM, Mode.NEST, Mode.NEST_STRICT):
             await self._compute(block)
         if self._message.ignore_calibration:
             block.calibrations = dict.fromkeys(block.calibrations, Calibration())

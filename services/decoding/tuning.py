@@ -96,6 +96,8 @@ def trials(
         Drafts.
     check
         Called between generations; raises to stop.
+    alphas, temperatures
+        The grid.
     """
     for alpha in alphas:
         for temperature in temperatures:

@@ -94,6 +94,10 @@ class AsyncDecoding(AsyncDecodingRoom):
 
         Parameters
         ----------
+        model, prompt, chat
+            As in ``generate``.
+        max_tokens
+            Most tokens of a draft, up to 256; 10 by default.
         k
             How many.
         strategy

@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from palimpsest.cli import artifacts, batch, config, corpus, demo, doctor, generate, jobs, kv, models, stack
+from palimpsest.cli import (
+    artifacts,
+    batch,
+    config,
+    corpus,
+    demo,
+    doctor,
+    drafts,
+    generate,
+    jobs,
+    kv,
+    models,
+    stack,
+)
 from palimpsest.cli.exits import table
 
 app = typer.Typer(
@@ -31,7 +44,7 @@ def _root(
 ) -> None: ...
 
 
-for _module in (stack, generate, batch, doctor, demo):
+for _module in (stack, generate, drafts, batch, doctor, demo):
     _module.add(app)
 for _name, _group in (
     ("jobs", jobs.app),

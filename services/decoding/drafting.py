@@ -20,7 +20,7 @@ from palimpsest.nest.candidates import Candidates
 from palimpsest.nest.proposals import proposals
 from palimpsest.nest.request import NestRequest
 from palimpsest.ngrams import NgramStore, StoreShelf
-from services.decoding.draft_messages import NUMBERS, STRATEGIES, check_drafts, settings_of
+from services.decoding.draft_messages import NUMBERS, STRATEGIES, settings_of
 from services.decoding.quoting import may_quote
 from services.decoding.tuning import Tuned, TunedCatalogue
 
@@ -84,7 +84,6 @@ class DraftDesk:
         NotFound, FailedPrecondition, PermissionDenied, DataLoss
             The store: there is none of this name, it is another tokenizer's, not the caller's, or damaged.
         """
-        check_drafts(message)
         asked, quotes = message.drafts, may_quote(message.nest)
         settings = settings_of(asked, quotes)
         told = pb.DraftsPlanned()
@@ -98,11 +97,10 @@ class DraftDesk:
                 request = replace(request, healed=healed.taken, allowed=healed.allowed)
                 told.healed = healed.taken
         if asked.ngrams:
-            store = await self._store(asked.ngrams, hosted.record, connection)
-            tuned = await asyncio.to_thread(self._tuned.find, store.digest, hosted.record.fingerprint)
+            told.store, store = await self._store(asked.ngrams, hosted.record, connection)
+            tuned = await asyncio.to_thread(self._tuned.find, told.store, hosted.record.fingerprint)
             settings, told.coverage = gated(asked, settings, store, tuned, wanted)
             request = replace(request, store=store)
-            told.store = store.digest
         if asked.strategy not in STRATEGIES and not quotes:
             settings = await self._cheapest(settings, wanted, hosted, told)
         request = replace(request, settings=settings)
@@ -110,11 +108,14 @@ class DraftDesk:
         told.alpha, told.temperature = settings.alpha, settings.temperature
         return Planned(replace(wanted, drafting=request), told)
 
-    async def _store(self, name: str, record: ModelRecord, connection: AsyncConnection) -> NgramStore:
+    async def _store(
+        self, name: str, record: ModelRecord, connection: AsyncConnection
+    ) -> tuple[str, NgramStore]:
+        """A store and its artefact's digest, which is what it is tuned under."""
         found = await AsyncDatastore(connection).get_ngram_store(name=name, timeout=connection.deadline)
         store = await asyncio.to_thread(self._shelf.get, found.artifact)
         store.require(record.tokenizer_fingerprint)
-        return store
+        return found.artifact, store
 
     async def _cheapest(
         self, settings: DraftSettings, wanted: Request, hosted: Hosted, told: pb.DraftsPlanned

@@ -67,10 +67,13 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         try:
             from palimpsest.inference import DraftsEnd, Failed, Finished, PastReady
             from services.decoding.convert import request_of, response_of
+            from services.decoding.draft_messages import check_drafts
             from services.decoding.drafting import with_quotations
             from services.decoding.outbox import Outbox
             from services.decoding.quoting import Quotation, may_quote, query_of
 
+            if request.HasField("drafts"):
+                check_drafts(request)
             tokenizer = hosted.engine.model.tokenizer
             wanted = await loop.run_in_executor(self._threads, request_of, request, tokenizer)
             if request.context:

@@ -175,10 +175,11 @@ class Drafts(Running):
         found = []
         for proposal in self._plan.extra:
             draft = self._task.root
-            for token in proposal.ids:
+            for left, token in zip(range(len(proposal.ids) - 1, -1, -1), proposal.ids, strict=True):
                 if draft.done:
                     break
-                draft = draft.grow(token, 0.0, last=self._task.is_last(draft))
+                # A passage may end before the draft would.
+                draft = draft.grow(token, 0.0, last=not left or self._task.is_last(draft))
             if draft.ids:
                 draft.source = proposal
                 found.append(draft)

@@ -1,5 +1,6 @@
 """Several drafts of one prompt: what a stream of them says, put together as it comes."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ STRATEGIES = {
 """Short names of the strategies, and the contract's, which do as well."""
 
 _SETTINGS = frozenset(pb.DraftSettings.DESCRIPTOR.fields_by_name)
+_REQUEST = frozenset({*pb.GenerateRequest.DESCRIPTOR.fields_by_name, "timeout"} - {"drafts"})
 
 
 @dataclass(frozen=True)
@@ -172,10 +174,13 @@ def drafts_request(
     Raises
     ------
     TypeError
-        ``drafts`` itself is among them.
+        A field that neither has.
     """
-    if "drafts" in fields:
-        raise TypeError("drafts() takes the fields of DraftSettings by themselves, such as k= and alpha=.")
+    for name in fields:
+        if name not in _SETTINGS | _REQUEST:
+            close = difflib.get_close_matches(name, _SETTINGS | _REQUEST, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]}?" if close else "."
+            raise TypeError(f"drafts() has no field {name}{hint}")
     settings = {name: value for name, value in fields.items() if name in _SETTINGS}
     settings["strategy"] = STRATEGIES.get(strategy, strategy)
     asked = {name: value for name, value in fields.items() if name not in _SETTINGS}

@@ -21,7 +21,8 @@ def draft(context: Context) -> list[Row]:
     began = time.perf_counter()
     job = datastore.build_ngram_store(store_id=_STORE, corpus=f"corpora/{CORPUS}")
     store = follow(job, "Counting what follows what")
-    figures = f"{store.token_count} tokens, {output.size(store.size_bytes)}, {show_seconds(time.perf_counter() - began)}"
+    seconds = show_seconds(time.perf_counter() - began)
+    figures = f"{store.token_count} tokens, {output.size(store.size_bytes)}, {seconds}"
     rows = [Row("counted the manual's n-grams of 2 to 6 tokens", figures)]
     made = _drafts(context, _SENTENCE, ngrams=store.name)
     rows.append(Row(f"three drafts of: {_SENTENCE} …", _told(made)))

@@ -1,6 +1,7 @@
 """The tour's stop at drafting: the manual's n-grams counted, three ways a sentence may go on, a word completed."""
 
 import time
+from typing import Any
 
 from palimpsest.cli import draft_view, output
 from palimpsest.cli.demo_quotes import CORPUS
@@ -39,7 +40,7 @@ def draft(context: Context) -> list[Row]:
     return rows
 
 
-def _drafts(context: Context, prompt: str, **settings: object) -> Drafting:
+def _drafts(context: Context, prompt: str, **settings: Any) -> Drafting:
     """Print the drafts as they are at the end."""
     console = output.console()
     console.print(f"[dim]{prompt}[/] …")

@@ -215,6 +215,9 @@ def _strategy(number: pb.DraftSettings.Strategy) -> str:
     return _SHORT.get(name, name)
 
 
+_ENDS = {pb.FINISH_REASON_LENGTH: "length", pb.FINISH_REASON_EOS: "eos", pb.FINISH_REASON_STOP: "stop"}
+
+
 def _draft(message: pb.DraftFinished) -> Draft:
     return Draft(
         text=message.text,
@@ -222,7 +225,7 @@ def _draft(message: pb.DraftFinished) -> Draft:
         logprob=message.logprob if message.HasField("logprob") else None,
         token_logprobs=tuple(message.token_logprobs),
         score=message.score,
-        reason=pb.FinishReason.Name(message.reason).removeprefix("FINISH_REASON_").lower(),
+        reason=_ENDS.get(message.reason, ""),
         stop=message.stop,
         ngram_share=message.ngram_share,
         sources=tuple(message.sources),

@@ -9,6 +9,9 @@ Terms = Counter[int]
 """How often each term occurs."""
 
 _WORD = re.compile(r"\w+")
+_HEAD, _TAIL = re.compile(r"\A\w+"), re.compile(r"\w+\Z")
+_REACH = 256
+"""Bytes to either side of a cut in which the ends of a word are looked for."""
 
 
 @lru_cache(1 << 16)
@@ -25,3 +28,22 @@ def words_of(text: str) -> list[str]:
 def terms_of(text: str) -> Terms:
     """The terms of a text."""
     return Counter(map(term_hash, words_of(text)))
+
+
+def whole_words(data: bytes | memoryview, start: int, end: int) -> tuple[int, int]:
+    """Widen a stretch of UTF-8 text by the rests of the words, and characters, that its two ends cut through."""
+    first, last = _cut_word(data, start), _cut_word(data, end)
+    return first[0] if first else start, last[1] if last else end
+
+
+def _cut_word(data: bytes | memoryview, at: int) -> tuple[int, int] | None:
+    """Where the word that a cut goes through begins and ends, in bytes; None if the cut is between words."""
+    whole = at
+    while 0 < whole < len(data) and data[whole] & 0xC0 == 0x80:
+        whole -= 1
+    tail = _TAIL.search(bytes(data[max(0, whole - _REACH) : whole]).decode(errors="ignore"))
+    head = _HEAD.search(bytes(data[whole : whole + _REACH]).decode(errors="ignore"))
+    if head is None or (tail is None and whole == at):
+        return None
+    before = len(tail.group().encode()) if tail else 0
+    return whole - before, whole + len(head.group().encode())

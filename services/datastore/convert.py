@@ -1,17 +1,24 @@
 """Between the contract's messages and what the room works with."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
+import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
+from palimpsest.errors import InvalidArgument, Reason
 from services.datastore.catalogue import Opened, files_size
+from services.datastore.continuations import Continuation, Continued, Occurrence, Wanted
 from services.datastore.ingest import Answer
 from services.datastore.purge import Receipt
 from services.datastore.search import Hit, Mode, Place, Searched
 from services.datastore.sessions import Verdict
-from services.datastore.views import Found, Gone
+from services.datastore.views import Found, Gone, View
+
+if TYPE_CHECKING:
+    from palimpsest.ngrams import NgramStore
 
 MODES = {
     pb.SEARCH_MODE_UNSPECIFIED: Mode.HYBRID,
@@ -27,6 +34,7 @@ VERDICTS = {
     Verdict.DAMAGED: pb.VerifySpansResponse.VERDICT_DAMAGED,
 }
 _NAMED = 1000
+_COVERAGE_ORDER = 3
 
 
 def timestamp(seconds: float) -> Timestamp:
@@ -141,12 +149,72 @@ def source_message(place: Place) -> pb.Source:
 
 def search_message(found: Searched) -> pb.SearchResponse:
     """All hits, and what was searched."""
-    return pb.SearchResponse(
-        hits=[hit_message(hit) for hit in found.hits],
-        epochs={f"corpora/{corpus}": view.epoch for corpus, view in found.views.items()},
-        quarantined_segments=[
-            f"corpora/{corpus}/{name}" for corpus, view in found.views.items() for name in view.quarantined
-        ],
+    epochs, quarantined = _states(found.views)
+    hits = [hit_message(hit) for hit in found.hits]
+    return pb.SearchResponse(hits=hits, epochs=epochs, quarantined_segments=quarantined)
+
+
+def _states(views: Mapping[str, View]) -> tuple[dict[str, int], list[str]]:
+    """Of the corpora that were looked into: their epochs, and the segments that were left out."""
+    quarantined = [f"corpora/{corpus}/{name}" for corpus, view in views.items() for name in view.quarantined]
+    return {f"corpora/{corpus}": view.epoch for corpus, view in views.items()}, quarantined
+
+
+def wanted_continuation(request: pb.ContinueTextRequest) -> Wanted:
+    """What is asked for, with its defaults.
+
+    Raises
+    ------
+    InvalidArgument
+        INVALID_REQUEST: the shortest match is longer than the longest.
+    """
+    wanted = Wanted(
+        request.shortest or min(Wanted.shortest, request.longest or Wanted.shortest),
+        request.longest or max(Wanted.longest, request.shortest),
+        request.length or Wanted.length,
+        request.limit or Wanted.limit,
+    )
+    if wanted.shortest > wanted.longest:
+        message = f"The shortest match, {wanted.shortest}, is longer than the longest, {wanted.longest}."
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "shortest", message)
+    return wanted
+
+
+def continued_message(found: Continued) -> pb.ContinueTextResponse:
+    """All continuations, and what was looked into."""
+    epochs, quarantined = _states(found.views)
+    return pb.ContinueTextResponse(
+        matched_tokens=found.matched,
+        occurrence_count=found.occurrences,
+        continuations=[_continuation_message(each) for each in found.continuations],
+        epochs=epochs,
+        quarantined_segments=quarantined,
+    )
+
+
+def _continuation_message(found: Continuation) -> pb.Continuation:
+    return pb.Continuation(
+        text=found.text,
+        token_ids=found.tokens.tolist(),
+        count=found.count,
+        occurrences=[_occurrence_message(each) for each in found.occurrences],
+    )
+
+
+def _occurrence_message(found: Occurrence) -> pb.Occurrence:
+    document = found.document
+    head, starts = document.head, document.starts
+    return pb.Occurrence(
+        corpus=f"corpora/{found.corpus}",
+        document=head.document,
+        version=head.version,
+        title=head.title,
+        uri=head.uri,
+        match_byte_start=int(starts[found.start]),
+        match_byte_end=int(starts[found.at]),
+        continuation_byte_end=int(starts[found.end]),
+        continuation_token=found.at,
+        document_sha256=head.sha256,
     )
 
 
@@ -175,3 +243,39 @@ def receipt_message(name: str, receipt: Receipt) -> pb.PurgeReceipt:
 def min_epochs(asked: dict[str, int], names: Iterable[str]) -> list[int]:
     """The epoch asked of each corpus, in order; 0 where none was."""
     return [asked.get(name, 0) for name in names]
+
+
+def inspected_message(
+    store: "NgramStore", ids: list[int], pieces: list[bytes], limit: int
+) -> pb.InspectNgramsResponse:
+    """What a store says about a text.
+
+    Parameters
+    ----------
+    store, ids
+        Any, and the text's tokens in it.
+    pieces
+        Bytes of each token; empty if they are not known.
+    limit
+        Continuations of each order.
+    """
+    from palimpsest.ngrams import LONGEST
+
+    def text(tokens: list[int]) -> bytes:
+        return b"".join(pieces[token] for token in tokens if token < len(pieces))
+
+    response = pb.InspectNgramsResponse(token_count=len(ids), coverage=store.coverage(ids, _COVERAGE_ORDER))
+    for order in range(1, min(LONGEST, len(ids) + 1) + 1):
+        context = ids[len(ids) - order + 1 :]
+        _, total = store.counts(context, np.zeros(0, dtype=np.int32))
+        response.orders.add(
+            order=order,
+            context=context,
+            context_text=text(context),
+            total=total,
+            continuations=[
+                pb.InspectNgramsResponse.Continuation(token=token, count=count, text=text([token]))
+                for token, count in store.continuations(context, limit)
+            ],
+        )
+    return response

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from palimpsest.errors import DataLoss, Reason
-from services.datastore.analysis import Terms, terms_of
+from services.datastore.analysis import Terms, terms_of, whole_words
 
 _PACKED = struct.Struct("<IQQIB")
 """Bytes of the head's JSON, of the data, tokens, passages, and whether passage vectors follow."""
@@ -115,9 +115,21 @@ class Document:
         """Terms of the title, which every passage is found by."""
         return terms_of(self.head.title)
 
+    def edges(self, passage: int) -> tuple[bytes, bytes]:
+        """The rests of the words that a passage begins and ends within; b"" where it is not within one.
+
+        A passage is found by such words whole, as is the one beside it; so equal passages of different edges are
+        not found by the same words.
+        """
+        first, end = self.span(passage)
+        start, stop = int(self.starts[first]), int(self.starts[end])
+        wide = whole_words(self.data, start, stop)
+        return bytes(self.data[wide[0] : start]), bytes(self.data[stop : wide[1]])
+
     def terms(self, passage: int) -> Terms:
-        """What the passage is found by: its title and text."""
-        return self.title_terms + terms_of(self.text(passage).decode(errors="replace"))
+        """What the passage is found by: its title and words."""
+        before, after = self.edges(passage)
+        return self.title_terms + terms_of((before + self.text(passage) + after).decode(errors="replace"))
 
     def embedded_text(self, passage: int) -> str:
         """What the sentence encoder reads: title, space, text."""

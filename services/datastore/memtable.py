@@ -6,7 +6,7 @@ import numpy as np
 
 from services.datastore.documents import Document, Head
 from services.datastore.liveness import Liveness, _grown
-from services.datastore.suffixes import Occurrences, longest_suffix_flat
+from services.datastore.suffixes import Matches, Occurrences, longest_live, longest_suffix_flat
 
 Postings = tuple[np.ndarray, np.ndarray]
 """Entries a term is in, int64 [n], ascending, and how often, float32 [n]."""
@@ -33,7 +33,7 @@ class Memtable:
         self._first_passage: list[int] = []
         self._passages: list[tuple[int, int, int]] = []
         """Of each passage: document row, number in the document, entry."""
-        self._entry_of: dict[tuple[str, bytes], int] = {}
+        self._entry_of: dict[tuple[str, bytes, tuple[bytes, bytes]], int] = {}
         self._entry_passages: list[list[int]] = []
         self._by_digest: dict[bytes, list[int]] = {}
         self._terms: dict[int, tuple[list[int], list[int]]] = {}
@@ -49,7 +49,7 @@ class Memtable:
 
     @property
     def entries(self) -> int:
-        """Different (title, passage) pairs."""
+        """Different passages: by title, tokens, and the words they begin and end within."""
         return len(self._entry_passages)
 
     @property
@@ -96,7 +96,7 @@ class Memtable:
         return row
 
     def _entry(self, document: Document, number: int, digest: bytes) -> int:
-        key = (document.head.title, digest)
+        key = (document.head.title, digest, document.edges(number))
         if key not in self._entry_of:
             entry = self._entry_of[key] = len(self._entry_passages)
             self._entry_passages.append([])
@@ -202,13 +202,14 @@ class Memtable:
         self, context: np.ndarray, shortest: int, longest: int, limit: int
     ) -> tuple[int, list[Occurrences]]:
         """As ``Segment.suffix``."""
-        tokens = self._tokens[: self._token_count]
-        firsts = np.asarray(self._first_token)
-        while True:
-            length, ends = longest_suffix_flat(tokens, context, shortest, longest)
-            rows = np.searchsorted(firsts, ends, side="right") - 1
-            alive = self.liveness.documents[rows] if len(rows) else np.zeros(0, bool)
-            if alive.any() or not length:
-                pairs = zip(rows[alive][:limit].tolist(), ends[alive][:limit].tolist(), strict=True)
-                return length, [(row, end - int(firsts[row])) for row, end in pairs]
-            longest = length - 1  # all of these are deleted: a shorter match may not be
+        tokens, starts = self._tokens[: self._token_count], np.asarray(self._first_token, np.int64)
+        sizes = np.diff(starts, append=self._token_count) - 1
+
+        def find(most: int) -> Matches:
+            return longest_suffix_flat(tokens, context, shortest, most)
+
+        return longest_live(find, starts, sizes, self.liveness.documents, longest, limit)
+
+    def ids(self, row: int, start: int, end: int) -> np.ndarray:
+        """As ``Segment.ids``."""
+        return self.docs[row].tokens[start:end]

@@ -60,7 +60,9 @@ class _Record(NamedTuple):
     @classmethod
     def from_json(cls, data: bytes) -> "_Record":
         fields = json.loads(data)
-        return cls(json_format.ParseDict(fields["store"], pb.NgramStore()), fields["content"], fields["owner"])
+        return cls(
+            json_format.ParseDict(fields["store"], pb.NgramStore()), fields["content"], fields["owner"]
+        )
 
 
 class NgramCatalogue:
@@ -79,6 +81,8 @@ class NgramCatalogue:
 
         Parameters
         ----------
+        tenant
+            Whose it is.
         store
             Complete.
         content
@@ -129,9 +133,7 @@ class NgramCatalogue:
             raise _not_found(name)
         return found.store
 
-    def list(
-        self, tenant: str, page_size: int = 0, page_token: str = ""
-    ) -> tuple[list[pb.NgramStore], str]:
+    def list(self, tenant: str, page_size: int = 0, page_token: str = "") -> tuple[list[pb.NgramStore], str]:
         """One page of a tenant's stores by name, and the token of the next; empty after the last."""
         size = min(page_size, MOST_PER_PAGE) or PAGE_SIZE
         records, ids = self._keys(tenant)

@@ -6,14 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import redis
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason
 from palimpsest.jobs.progress import Progress
 from palimpsest.settings import Settings
-from services.datastore.convert import timestamp
+from services.datastore.convert import inspected_message, timestamp
 from services.datastore.ngram_catalogue import NgramCatalogue, content_of
 from services.datastore.ngram_texts import ArtifactText, CorpusText, Text
 from services.datastore.room import Corpora
@@ -22,11 +21,10 @@ from services.datastore.tokens import ByteTokenizer
 if TYPE_CHECKING:
     from palimpsest.artifacts import ArtifactStore
     from palimpsest.models import ModelCatalogue, ModelRecord
-    from palimpsest.ngrams import NgramStore, StoreShelf
+    from palimpsest.ngrams import StoreShelf
 
 _ATTEMPTS = 3
 _LIMIT = 5
-_COVERAGE_ORDER = 3
 
 
 class _Asked(NamedTuple):
@@ -79,7 +77,9 @@ class NgramStores:
             As BuildNgramStore.
         """
         asked = self._asked(tenant, request)
-        if self.catalogue.find(tenant, _name(request), asked.content) is None and not self._any(request, tenant):
+        if self.catalogue.find(tenant, _name(request), asked.content) is None and not self._any(
+            request, tenant
+        ):
             raise FailedPrecondition(
                 Reason.NGRAMS_EMPTY,
                 f"{asked.source} has no text to count n-grams in. Add documents, or send a longer text.",
@@ -92,8 +92,12 @@ class NgramStores:
 
         Parameters
         ----------
+        tenant, request
+            Who asks, and for what.
         work
             Name of a folder to work in, of this attempt alone.
+        progress
+            Told of documents, then of tokens.
 
         Raises
         ------
@@ -137,13 +141,16 @@ class NgramStores:
             if request.text:
                 raise
             tokenizer = None  # ids say enough to those who sent ids
-        ids = list(request.tokens.ids) if given or tokenizer is None else _cut(tokenizer, request.text)
+        if given or tokenizer is None:
+            ids = list(request.tokens.ids)
+        else:
+            ids = tokenizer.encode(request.text.encode()).ids.tolist()
         wrong = next((i for i in ids if i >= store.vocab_size), None)
         if wrong is not None:
             message = f"{wrong} is no token id; the vocabulary has {store.vocab_size}."
             raise InvalidArgument.field(Reason.TOKEN_ID_OUT_OF_RANGE, "tokens.ids", message, token=wrong)
         pieces = tokenizer.pieces if tokenizer is not None else []
-        return _inspected(store, ids, pieces, request.limit or _LIMIT)
+        return inspected_message(store, ids, pieces, request.limit or _LIMIT)
 
     def _asked(self, tenant: str, request: pb.BuildNgramStoreRequest) -> _Asked:
         record = self._models.get(request.model) if request.model else None
@@ -242,30 +249,3 @@ class NgramStores:
 
 def _name(request: pb.BuildNgramStoreRequest) -> str:
     return f"ngramStores/{request.store_id}"
-
-
-def _cut(tokenizer: ByteTokenizer, text: str) -> list[int]:
-    return tokenizer.encode(text.encode()).ids.tolist()
-
-
-def _inspected(store: "NgramStore", ids: list[int], pieces: list[bytes], limit: int) -> pb.InspectNgramsResponse:
-    from palimpsest.ngrams import LONGEST
-
-    def text(tokens: list[int]) -> bytes:
-        return b"".join(pieces[token] for token in tokens if token < len(pieces))
-
-    response = pb.InspectNgramsResponse(token_count=len(ids), coverage=store.coverage(ids, _COVERAGE_ORDER))
-    for order in range(1, min(LONGEST, len(ids) + 1) + 1):
-        context = ids[len(ids) - order + 1 :]
-        _, total = store.counts(context, np.zeros(0, dtype=np.int32))
-        response.orders.add(
-            order=order,
-            context=context,
-            context_text=text(context),
-            total=total,
-            continuations=[
-                pb.InspectNgramsResponse.Continuation(token=token, count=count, text=text([token]))
-                for token, count in store.continuations(context, limit)
-            ],
-        )
-    return response

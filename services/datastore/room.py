@@ -3,14 +3,16 @@
 import json
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from palimpsest.errors import FailedPrecondition, Reason
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.settings import Settings
 from services.datastore.catalogue import CorpusCatalogue, Opened, id_of
+from services.datastore.corpus import Corpus
 from services.datastore.encoder import DEFAULT, Encoder, encoder_fingerprint, open_encoder
 from services.datastore.manifest import CorpusSpec
 from services.datastore.search import Mode, Searched, search
@@ -136,6 +138,29 @@ class Corpora:
             if name not in vectors:
                 vectors[name] = None if mode is Mode.SPARSE else self.encoder(corpus.spec).encode([query])[0]
         return search(corpora, query, [vectors[c.spec.encoder] for c in corpora], k, mode, min_epochs)
+
+    def context_ids(self, corpora: Sequence[Corpus], request: "pb.ContinueTextRequest") -> np.ndarray:
+        """Token ids of what is to be continued, int64 [n].
+
+        Raises
+        ------
+        InvalidArgument
+            PROMPT_EMPTY.
+        FailedPrecondition
+            CORPUS_MODEL_MISMATCH: the corpora are of several models, or theirs is another by now.
+        NotFound
+            MODEL_NOT_FOUND.
+        """
+        first = corpora[0].spec
+        for corpus in corpora:
+            if corpus.spec.model_fingerprint != first.model_fingerprint:
+                raise mismatch(corpus.spec, first.model_fingerprint)
+        if request.WhichOneof("context") == "tokens":
+            return np.asarray(request.tokens.ids, np.int64)
+        if not request.text:
+            message = "Send the text to continue, or its tokens."
+            raise InvalidArgument.field(Reason.PROMPT_EMPTY, "text", message)
+        return self.tokenizer(first).encode(request.text.encode()).ids.astype(np.int64)
 
 
 def _qdrant(url: str) -> "QdrantClient | None":

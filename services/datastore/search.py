@@ -98,6 +98,19 @@ def search(
     FailedPrecondition
         CORPUS_NOT_BUILT: DENSE, and no passage has a vector.
     """
+    views = views_of(corpora, min_epochs)
+    depth = max(RANK + 1, _LISTED_PER_HIT * k)
+    while True:
+        dense = _dense(corpora, views, vectors, depth, mode) if mode is not Mode.SPARSE else []
+        sparse = _sparse(corpora, views, text, depth) if mode is not Mode.DENSE else []
+        hits = _hits(corpora, views, dense, sparse, k)
+        if len(hits) >= k or max(len(dense), len(sparse)) < depth:
+            return Searched(tuple(hits), {c.spec.corpus: v for c, v in zip(corpora, views, strict=True)})
+        depth *= 4  # the lists are full of copies
+
+
+def views_of(corpora: Sequence[Corpus], min_epochs: Sequence[int] = ()) -> list[View]:
+    """The corpora as they are now; raises Aborted (CORPUS_EPOCH) where one has not come as far as asked."""
     views = [corpus.view() for corpus in corpora]
     for corpus, view, wanted in zip(corpora, views, min_epochs, strict=False):
         if view.epoch < wanted:
@@ -107,14 +120,7 @@ def search(
                 metadata={"epoch": view.epoch, "min_epoch": wanted},
                 retry_after=0.1,
             )
-    depth = max(RANK + 1, _LISTED_PER_HIT * k)
-    while True:
-        dense = _dense(corpora, views, vectors, depth, mode) if mode is not Mode.SPARSE else []
-        sparse = _sparse(corpora, views, text, depth) if mode is not Mode.DENSE else []
-        hits = _hits(corpora, views, dense, sparse, k)
-        if len(hits) >= k or max(len(dense), len(sparse)) < depth:
-            return Searched(tuple(hits), {c.spec.corpus: v for c, v in zip(corpora, views, strict=True)})
-        depth *= 4  # the lists are full of copies
+    return views
 
 
 def _dense(
@@ -171,12 +177,6 @@ def _hits(
     by_dense, by_sparse = dict(dense), dict(sparse)
     hits: list[Hit] = []
     seen: set[bytes] = set()
-    everywhere = [
-        (corpus, part)
-        for corpus, view in zip(corpora, views, strict=True)
-        for part in view.parts
-        if part.entries
-    ]
     locks = {corpus.spec.corpus: corpus.lock for corpus in corpora}
     for entry, score in fuse(by_dense, by_sparse):
         with locks[entry.corpus]:
@@ -189,19 +189,27 @@ def _hits(
             continue
         seen.add(digest)
         place = Place(entry.corpus, entry.part, row, passage)
-        others = []
-        for corpus, part in everywhere:
-            with corpus.lock:
-                others += [Place(corpus.spec.corpus, part, *same) for same in part.same(digest)]
         hits.append(
             Hit(
                 place,
                 score,
                 by_dense.get(entry, 0.0),
                 by_sparse.get(entry, 0.0),
-                tuple(other for other in others if other != place),
+                owners_of(place, digest, corpora, views),
             )
         )
         if len(hits) == k:
             break
     return hits
+
+
+def owners_of(
+    place: Place, digest: bytes, corpora: Sequence[Corpus], views: Sequence[View]
+) -> tuple[Place, ...]:
+    """The other places of live documents that hold a passage's tokens, by their digest."""
+    found = []
+    for corpus, view in zip(corpora, views, strict=True):
+        for part in view.parts:
+            with corpus.lock:
+                found += [Place(corpus.spec.corpus, part, *same) for same in part.same(digest)]
+    return tuple(other for other in found if other != place)

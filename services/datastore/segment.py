@@ -13,8 +13,7 @@ from services.datastore.files import load_array, verify_checksums
 from services.datastore.liveness import Liveness
 from services.datastore.memtable import Postings
 from services.datastore.passage_index import PassageIndex
-from services.datastore.segment_writer import separated
-from services.datastore.suffixes import Occurrences, longest_suffix
+from services.datastore.suffixes import Matches, Occurrences, Separated, longest_live, longest_suffix
 
 
 class SegmentFiles:
@@ -39,9 +38,9 @@ class SegmentFiles:
         return array
 
     @cached_property
-    def separated(self) -> np.ndarray:
-        """The text the suffix array is of, int32 [T + D]."""
-        return separated(self.tokens, self.doc_token)
+    def separated(self) -> Separated:
+        """The text the suffix array is of."""
+        return Separated(self.tokens, self.doc_token)
 
 
 def _mapped(path: Path) -> memoryview:
@@ -81,7 +80,7 @@ class Segment:
 
     @property
     def entries(self) -> int:
-        """Different (title, passage) pairs."""
+        """Different passages: see ``Memtable``."""
         return len(self.files.entry_start) - 1
 
     @property
@@ -211,7 +210,7 @@ class Segment:
     def suffix(
         self, context: np.ndarray, shortest: int, longest: int, limit: int
     ) -> tuple[int, list[Occurrences]]:
-        """Find the longest suffix of a context that stands in a live document.
+        """Find the longest suffix of a context that stands in a live document and goes on there.
 
         Parameters
         ----------
@@ -227,13 +226,14 @@ class Segment:
         tuple
             Length of the match, 0 for none, and the token after it in each document.
         """
-        files = self.files
-        starts = files.doc_token[:-1] + np.arange(len(files.doc_token) - 1)  # with a separator after each
-        while True:
-            length, ends = longest_suffix(files.separated, files.suffixes, context, shortest, longest)
-            rows = np.searchsorted(starts, ends - 1, side="right") - 1
-            alive = self.liveness.documents[rows]
-            if alive.any() or not length:
-                pairs = zip(rows[alive][:limit].tolist(), ends[alive][:limit].tolist(), strict=True)
-                return length, [(row, end - int(starts[row])) for row, end in pairs]
-            longest = length - 1  # all of these are deleted: a shorter match may not be
+        text, array = self.files.separated, self.files.suffixes
+
+        def find(most: int) -> Matches:
+            return longest_suffix(text, array, context, shortest, most)
+
+        return longest_live(find, text.starts, text.sizes, self.liveness.documents, longest, limit)
+
+    def ids(self, row: int, start: int, end: int) -> np.ndarray:
+        """Token ids of a document, from one token to another or to its last; int32 [n]."""
+        first, last = (int(n) for n in self.files.doc_token[row : row + 2])
+        return self.files.tokens[first + start : min(first + end, last)].astype(np.int32)

@@ -56,7 +56,7 @@ class SegmentWriter:
         self._doc_token, self._doc_passage = array("q", [0]), array("q", [0])
         self._passage_entry, self._passage_char = array("I"), array("I")
         self._digests = array("Q")
-        self._entry_of: dict[tuple[str, bytes], int] = {}
+        self._entry_of: dict[tuple[str, bytes, tuple[bytes, bytes]], int] = {}
         self._owners: list[list[int]] = []
         self._terms, self._posting_entry, self._counts = array("Q"), array("I"), array("I")
         self._lengths = array("I")
@@ -97,7 +97,7 @@ class SegmentWriter:
         self._doc_passage.append(len(self._passage_entry))
 
     def _entry(self, document: Document, number: int, digest: bytes, vector: np.ndarray) -> int:
-        key = (document.head.title, digest)
+        key = (document.head.title, digest, document.edges(number))
         entry = self._entry_of.get(key)
         if entry is None:
             entry = self._entry_of[key] = len(self._owners)

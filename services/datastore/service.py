@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-from google.longrunning import operations_pb2
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.errors import InvalidArgument, NotFound, OutOfRange, Reason
-from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.errors import to_status
 from palimpsest.rpc.resources import Resources
 from services.datastore import convert
 from services.datastore.catalogue import Opened, id_of
+from services.datastore.continuations import continue_text, with_continuations
 from services.datastore.corpus import Corpus
 from services.datastore.encoder import Encoder
 from services.datastore.ingest import Answer, embed_some, store
+from services.datastore.job_service import JobCalls
 from services.datastore.listing import MOST_PER_PAGE, PAGE_SIZE, page
 from services.datastore.ngram_service import NgramCalls
 from services.datastore.ngrams import NgramStores
@@ -33,12 +33,9 @@ from services.datastore.watching import Watcher, Watchers
 T = TypeVar("T")
 _FRAME, _BLOCK_FRAME = 256 << 10, 1 << 20
 _LIMIT, _PASSAGES = 10, 8
-_WARM, _CALIBRATE = "datastore.warm_keys", "datastore.calibrate"
-_BY_MODEL = (_WARM, _CALIBRATE)
-"""Jobs that run the corpus's model."""
 
 
-class DatastoreServicer(NgramCalls):
+class DatastoreServicer(JobCalls, NgramCalls):
     """The contract's DatastoreService over the corpora on this machine's disk."""
 
     def __init__(self, resources: Resources) -> None:
@@ -208,6 +205,21 @@ class DatastoreServicer(NgramCalls):
 
         return await self._in_thread(work)
 
+    async def ContinueText(
+        self, request: pb.ContinueTextRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ContinueTextResponse:
+        """Find what follows the last words of a text."""
+        opened = await self._open_all(request.corpora)
+        wanted = convert.wanted_continuation(request)
+
+        def work() -> pb.ContinueTextResponse:
+            corpora = [each.corpus for each in opened.values()]
+            ids = self._corpora.context_ids(corpora, request)
+            epochs = convert.min_epochs(dict(request.min_epochs), opened)
+            return convert.continued_message(continue_text(corpora, ids, wanted, epochs))
+
+        return await self._in_thread(work)
+
     async def OpenSession(
         self, request: pb.OpenSessionRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.OpenSessionResponse]:
@@ -221,6 +233,7 @@ class DatastoreServicer(NgramCalls):
         def work() -> tuple[pb.OpenSessionResponse.Opened, bytes]:
             k, mode = request.passages or _PASSAGES, convert.MODES[request.mode]
             found = self._corpora.search(list(opened.values()), request.query, k, mode, epochs)
+            found = with_continuations(found, [each.corpus for each in opened.values()], request.prompt_tail)
             block = candidate_block(found, {id_of(name): each for name, each in opened.items()})
             data = block.to_bytes()
             head = pb.OpenSessionResponse.Opened(
@@ -300,40 +313,6 @@ class DatastoreServicer(NgramCalls):
 
         return pb.VerifySpansResponse(verdicts=await asyncio.to_thread(work))
 
-    async def BuildIndex(
-        self, request: pb.BuildIndexRequest, context: grpc.aio.ServicerContext
-    ) -> operations_pb2.Operation:
-        """Queue the sealing of what was added."""
-        return await self._submit("datastore.build_index", await self._open(request.corpus), request)
-
-    async def WarmKeys(
-        self, request: pb.WarmKeysRequest, context: grpc.aio.ServicerContext
-    ) -> operations_pb2.Operation:
-        """Queue the computation of keys."""
-        opened = await self._open(request.corpus)
-        await asyncio.to_thread(self._corpora.tokenizer, opened.corpus.spec)
-        return await self._submit(_WARM, opened, request)
-
-    async def Calibrate(
-        self, request: pb.CalibrateRequest, context: grpc.aio.ServicerContext
-    ) -> operations_pb2.Operation:
-        """Queue a calibration."""
-        opened = await self._open(request.corpus)
-        await asyncio.to_thread(self._corpora.tokenizer, opened.corpus.spec)
-        return await self._submit(_CALIBRATE, opened, request)
-
-    async def Compact(
-        self, request: pb.CompactRequest, context: grpc.aio.ServicerContext
-    ) -> operations_pb2.Operation:
-        """Queue a compaction."""
-        return await self._submit("datastore.compact", await self._open(request.corpus), request)
-
-    async def Purge(
-        self, request: pb.PurgeRequest, context: grpc.aio.ServicerContext
-    ) -> operations_pb2.Operation:
-        """Queue a purge."""
-        return await self._submit("datastore.purge", await self._open(request.corpus), request)
-
     def _embed_later(self, corpus: Corpus, encoder: Encoder) -> None:
         """Have what was added without vectors embedded, a few passages at a time, beside everything else."""
 
@@ -344,31 +323,6 @@ class DatastoreServicer(NgramCalls):
         running = self._embedding.get(corpus.folder)
         if running is None or running.done():
             self._embedding[corpus.folder] = asyncio.ensure_future(work())
-
-    async def _submit(self, kind: str, opened: Opened, request: Any) -> operations_pb2.Operation:
-        """Queue a job; one for the same state of the same corpus is the same job."""
-        principal, corpus = call().principal, opened.corpus
-        view = await asyncio.to_thread(corpus.view)
-        action = {
-            "tenant": principal,
-            "corpus": request.corpus,
-            "created": corpus.spec.created,
-            "epoch": view.epoch,
-        }
-        on_gpu = kind in _BY_MODEL and self._resources.settings.device.startswith("cuda")
-        spec = JobSpec(
-            kind=kind,
-            request=request,
-            queue="gpu" if on_gpu else "cpu",
-            request_id=request.request_id,
-            principal=principal,
-            # Keys come and go without an epoch.
-            action=None if kind == _WARM else action,
-        )
-        return (await self._resources.jobs.submit(spec)).operation()
-
-    async def _open(self, name: str) -> Opened:
-        return await asyncio.to_thread(self._corpora.open, call().principal, name)
 
     async def _open_all(self, names: Sequence[str]) -> dict[str, Opened]:
         return {name: await self._open(name) for name in dict.fromkeys(names)}

@@ -67,7 +67,7 @@ async def mixed_scores(
     query = request.nest.query or _text(hosted.engine.model.tokenizer, leading)
     quotation = Quotation(request.nest, connection, hosted, Outbox())
     try:
-        opened = await quotation.open(Request(ids, max_tokens=0), query)
+        opened = await quotation.open(Request(ids, max_tokens=0), query, leading)
         assert isinstance(opened.drafting, NestRequest)
         work = submit_nest_score(hosted.engine, ids, opened.drafting, request.skip_tokens)
         scores = await asyncio.wrap_future(work)

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 NestSettings = pb.NestSettings
 PASSAGES = 8
+TAIL = 32
+"""Last tokens of a prompt that passages are looked for with, word for word: as many as the contract takes."""
 HEEDED_WITHIN = 2.0
 """Seconds in which the engine heeds a deletion, or the datastore is left to break the stream."""
 KEPT_WITHIN = 60.0
@@ -117,10 +119,21 @@ class Quotation:
         self._documents: dict[int, set[tuple[str, str]]] = {}
         self._generating = False
 
-    async def open(self, request: Request, query: str, *, keys: bool = True) -> Request:
+    async def open(
+        self, request: Request, query: str, prompt: Sequence[int], *, keys: bool = True
+    ) -> Request:
         """Listen for deletions, then fetch the block and compute the keys it lacks; returns the engine's request.
 
-        Without ``keys`` none are computed: where a passage's tokens alone are compared, nobody searches by them.
+        Parameters
+        ----------
+        request
+            The engine's, without the block.
+        query
+            What passages are searched with.
+        prompt
+            Token ids of what is continued; passages in which its end stands and goes on come too.
+        keys
+            Whether keys are computed: where a passage's tokens alone are compared, nobody searches by them.
 
         Raises
         ------
@@ -135,7 +148,7 @@ class Quotation:
         listening.cancel()
         if self._lost.done():
             raise self._lost.result()
-        block = await self._fetch(query)
+        block = await self._fetch(query, prompt[-TAIL:])
         self._told.retrieval_seconds = time.perf_counter() - began
         self._told.keys_stored = int(np.diff(block.first)[block.present].sum())
         if keys and self._settings.mode in (Mode.KNN_LM, Mode.NEST, Mode.NEST_STRICT):
@@ -169,12 +182,13 @@ class Quotation:
         if self._message.on_datastore_loss != NestSettings.DATASTORE_LOSS_DEGRADE:
             self._outbox.deliver([Failed(lost.result())])
 
-    async def _fetch(self, query: str) -> Candidates:
+    async def _fetch(self, query: str, tail: Sequence[int]) -> Candidates:
         data = await self._room.session(
             query,
             self._message.corpora,
             model_fingerprint=self._hosted.record.fingerprint,
             passages=self._message.passages or PASSAGES,
+            prompt_tail=tail,
             timeout=self._connection.deadline,
         )
         return await asyncio.to_thread(Candidates.from_bytes, data)

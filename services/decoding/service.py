@@ -88,7 +88,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
             if may_quote(request.nest):
                 quotation = Quotation(request.nest, self._datastore.connection(context), hosted, outbox)
                 query = query_of(request, wanted.ids, tokenizer)
-                opened = await quotation.open(wanted, query, keys=planned is None)
+                opened = await quotation.open(wanted, query, wanted.ids, keys=planned is None)
                 wanted = opened if planned is None else with_quotations(planned, opened)
             handle = hosted.engine.submit(wanted, outbox.deliver)
             while left:

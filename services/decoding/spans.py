@@ -65,7 +65,7 @@ def _range(span: Span | Source) -> pb.TextRange:
 
 
 def source_message(source: Source) -> pb.QuoteSource:
-    """Where something quoted comes from."""
+    """One place that text was taken from."""
     return pb.QuoteSource(
         corpus=source.corpus,
         document=source.document,

@@ -17,6 +17,7 @@ from palimpsest.cli import (
     jobs,
     kv,
     models,
+    ngrams,
     stack,
 )
 from palimpsest.cli.exits import table
@@ -51,6 +52,7 @@ for _name, _group in (
     ("models", models.app),
     ("kv", kv.app),
     ("corpus", corpus.app),
+    ("ngrams", ngrams.app),
     ("artifacts", artifacts.app),
     ("config", config.app),
 ):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from palimpsest.api.datastore.v1 import datastore_pb2
-from palimpsest.cli import output
+from palimpsest.cli import corpus_continue, output
 from palimpsest.cli.exits import Exit
 from palimpsest.cli.models import labels_of
 from palimpsest.cli.pages import all_pages
@@ -169,6 +169,9 @@ def search(
         typer.echo("    " + " ".join(hit.text.decode(errors="replace").split()))
     if not found.hits:
         typer.echo("Nothing found.")
+
+
+command(app, "continue")(corpus_continue.continue_)
 
 
 @command(app)

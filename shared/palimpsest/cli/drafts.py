@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from palimpsest.cli import draft_view, output
+from palimpsest.cli.ngrams import full_name
 from palimpsest.cli.quotes import nest_settings
 from palimpsest.cli.sampling import Model, Seed, Stop, Temperature, TopP, chosen_model, sampling
 from palimpsest.cli.session import Session, command
@@ -16,11 +17,6 @@ from palimpsest.client.drafts import STRATEGIES
 from palimpsest.report.drafts import drafts_page
 
 STOPS = ("word", "sentence", "line")
-
-
-def named(name: str) -> str:
-    """Return the full name of an n-gram store."""
-    return name if name.startswith("ngramStores/") else f"ngramStores/{name}"
 
 
 def drafts(
@@ -83,7 +79,7 @@ def drafts(
             prompt=prompt,
             k=k,
             strategy=strategy,
-            ngrams=named(ngrams) if ngrams else None,
+            ngrams=full_name(ngrams) if ngrams else None,
             heal=heal,
             stop_at=stop_at or None,
             max_tokens=max_tokens,

@@ -127,7 +127,7 @@ class ModuleForward:
         for row, inputs in zip(rows, embedded, strict=True):
             cache = row.cache
             assert isinstance(cache, ModuleCache)
-            whole = cache.append(inputs)
+            whole = cache.append(inputs.to(self.module.dtype))
             result = self.module(
                 inputs_embeds=whole[None],
                 past_key_values=cache.state,

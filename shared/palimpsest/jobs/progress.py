@@ -16,7 +16,10 @@ class Progress(Protocol):
     """What domain code is handed. Call ``step`` or ``check`` at least every few seconds."""
 
     def step(self, done: int, total: int, stage: str = "") -> None:
-        """Report ``done`` of ``total`` units (total 0: unknown), then check. An empty stage keeps the last one."""
+        """Report ``done`` of ``total`` units (total 0: unknown), then check. An empty stage keeps the last one.
+
+        A new stage reaches whoever watches at once, the rest with the next heartbeat.
+        """
         ...
 
     def check(self) -> None:

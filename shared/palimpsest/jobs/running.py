@@ -19,6 +19,8 @@ _log = structlog.get_logger(__name__)
 
 LONGEST_BEAT = 2.0
 """Seconds between heartbeats where a third of the lease is longer: watchers see progress and cancels bite."""
+SHORTEST_BEAT = 0.1
+"""Seconds between heartbeats at least, however fast stages change: a job must not flood Redis."""
 
 
 class Run:
@@ -50,6 +52,7 @@ class Run:
         self._stage, self._done, self._total = record.stage, record.done, record.total
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"heartbeat {record.id}", daemon=True)
         self._interval = min(store.settings.lease_seconds / 3, LONGEST_BEAT)
         self._parent = os.getppid()
@@ -60,15 +63,19 @@ class Run:
 
     def __exit__(self, *_exc: object) -> None:
         self._ended.set()
+        self._woken.set()
         self._thread.join()
 
     # Progress, from the handler's thread
 
     def step(self, done: int, total: int, stage: str = "") -> None:
-        """Note progress for the next heartbeat, then check."""
+        """Note progress for the next heartbeat, which a new stage brings on, then check."""
         with self._lock:
             self._done, self._total = int(done), int(total)
+            entered = bool(stage) and stage != self._stage
             self._stage = stage or self._stage
+        if entered:
+            self._woken.set()
         self.check()
 
     def check(self) -> None:
@@ -125,7 +132,7 @@ class Run:
                 self._wish, self._wished_at = wish, time.monotonic()
 
     def _beat(self) -> None:
-        while not self._ended.wait(self._interval):
+        while self._pause():
             if os.getppid() != self._parent:
                 self._exit(1)  # the worker died; without it nobody would stop this process
             try:
@@ -135,6 +142,14 @@ class Run:
             except Exception:
                 _log.exception("heartbeat failed", job=self._record.id)
             self._enforce()
+
+    def _pause(self) -> bool:
+        """Wait for the next heartbeat's time, or for a new stage; False once the run has ended."""
+        least = min(SHORTEST_BEAT, self._interval)
+        if not self._ended.wait(least):
+            self._woken.wait(self._interval - least)
+            self._woken.clear()
+        return not self._ended.is_set()
 
     def _exchange(self) -> None:
         progress = self.progress()

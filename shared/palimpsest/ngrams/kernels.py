@@ -58,7 +58,13 @@ def mix(starts, columns, end, contexts, candidates, weights, out):
     """
     vocabulary = len(starts) - 1
     longest = contexts.shape[1]
+    left = np.empty(len(candidates), dtype=np.int64)
     for d in range(len(contexts)):
+        count = 0
+        for c in range(len(candidates)):
+            if 0 <= candidates[c] < vocabulary:
+                left[count] = c
+                count += 1
         for size in range(1, longest + 1):
             low, high = _range(starts, columns, contexts[d], longest - size, size)
             column = columns[size - 1]
@@ -66,12 +72,15 @@ def mix(starts, columns, end, contexts, candidates, weights, out):
             if low == high:
                 break  # a longer context is seen nowhere that this one is not
             share = weights[size - 1] / (high - low)
-            for c in range(len(candidates)):
-                token = np.int64(candidates[c])
-                if 0 <= token < vocabulary:
-                    found = _first(column, low, high, token)
-                    if found < high and column[found] == token:
-                        out[d, c] += share * (_first(column, found, high, token + 1) - found)
+            still = 0
+            for i in range(count):
+                token = np.int64(candidates[left[i]])
+                found = _first(column, low, high, token)
+                if found < high and column[found] == token:
+                    out[d, left[i]] += share * (_first(column, found, high, token + 1) - found)
+                    left[still] = left[i]
+                    still += 1
+            count = still  # nor does what never follows this one follow a longer one
 
 
 @numba.njit(nogil=True, cache=True)

@@ -31,6 +31,12 @@ def test_a_corpus_from_creation_to_deletion(palimpsest, cli_model, folder):
     found = palimpsest("corpus", "search", name, "a moth in a relay", "--json").json
     assert found["hits"][0]["source"]["document"].endswith("grace.txt")
     assert "[1] " in palimpsest("corpus", "search", name, "a moth in a relay", "-k", 1).out
+    continued = palimpsest("corpus", "continue", name, "They say that Ada Lovelace wrote the", "--json").json
+    assert continued["continuations"][0]["text"].startswith(" first program, for a machine")
+    shown = palimpsest("corpus", "continue", name, "Who found a moth in a", "--length", 2).out
+    assert "grace.txt v1, bytes " in shown
+    assert "of the text stand there." in shown
+    assert "Nothing found." in palimpsest("corpus", "continue", name, "words of nobody at all").out
     listed = palimpsest("corpus", "ls", name, "--json").json
     assert sorted(d["title"] for d in listed) == ["ada", "grace"]
     assert name in palimpsest("corpus", "ls").out

@@ -97,6 +97,8 @@ async def test_what_is_not_there_is_not_found(client, corpus):
     calls = [
         client.datastore.get_corpus(name=nowhere),
         client.datastore.search(corpora=[nowhere], query="x"),
+        client.datastore.continue_text(corpora=[nowhere], text="x"),
+        client.datastore.continue_text(corpora=[corpus.name, nowhere], text="x"),
         client.datastore.stat_document(corpus=corpus.name, document="x"),
         client.datastore.stat_document(corpus=nowhere, document="x"),
         client.datastore.delete_documents(corpus=nowhere, documents=["x"]),
@@ -124,6 +126,13 @@ async def test_what_is_not_there_is_not_found(client, corpus):
         ("search", {"corpora": ["corpora/x"], "query": ""}),
         ("search", {"corpora": ["corpora/x"], "query": "x", "limit": -1}),
         ("search", {"corpora": ["corpora/x"], "query": "x", "mode": 9}),
+        ("continue_text", {"corpora": [], "text": "x"}),
+        ("continue_text", {"corpora": ["corpora/x"], "tokens": {}}),
+        ("continue_text", {"corpora": ["corpora/x"], "tokens": {"ids": []}}),
+        ("continue_text", {"corpora": ["corpora/x"], "text": "x" * 100_001}),
+        ("continue_text", {"corpora": ["corpora/x"], "text": "x", "longest": 33}),
+        ("continue_text", {"corpora": ["corpora/x"], "text": "x", "length": 257}),
+        ("continue_text", {"corpora": ["corpora/x"], "text": "x", "limit": -1}),
         ("delete_documents", {"corpus": "corpora/x", "documents": []}),
         (
             "verify_spans",
@@ -135,6 +144,20 @@ async def test_invalid_fields_are_named(client, method, fields):
     with pytest.raises(InvalidArgument) as refused:
         await getattr(client.datastore, method)(**fields)
     assert refused.value.violations
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "field"),
+    [
+        ({}, Reason.PROMPT_EMPTY, "text"),
+        ({"text": ""}, Reason.PROMPT_EMPTY, "text"),
+        ({"text": "x", "shortest": 9, "longest": 8}, Reason.INVALID_REQUEST, "shortest"),
+    ],
+)
+async def test_nothing_to_continue(client, corpus, fields, reason, field):
+    with pytest.raises(InvalidArgument) as refused:
+        await client.datastore.continue_text(corpora=[corpus.name], **fields)
+    assert (refused.value.reason, refused.value.violations[0].field) == (reason, field)
 
 
 async def test_ranges_outside_a_document(client, corpus):
@@ -150,6 +173,9 @@ async def test_ranges_outside_a_document(client, corpus):
 async def test_an_epoch_that_has_not_come(client, corpus):
     with pytest.raises(Aborted) as early:
         await client.datastore.search(corpora=[corpus.name], query="x", min_epochs={corpus.name: 99})
+    assert early.value.reason == Reason.CORPUS_EPOCH
+    with pytest.raises(Aborted) as early:
+        await client.datastore.continue_text(corpora=[corpus.name], text="x", min_epochs={corpus.name: 99})
     assert early.value.reason == Reason.CORPUS_EPOCH
     assert early.value.retry_after
 

@@ -6,11 +6,14 @@ import socket
 import pytest
 
 from palimpsest import AsyncClient
+from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.client.corpora import NewDocument
 from palimpsest.errors import NotFound, PermissionDenied
+from palimpsest.jobs import JobContext
+from palimpsest.jobs.progress import NullProgress
 from palimpsest.rpc.auth import hash_token
 from palimpsest.rpc.server import Server
-from services.datastore import DatastoreRoom
+from services.datastore import DatastoreRoom, tasks
 from services.registry import RegistryRoom
 
 
@@ -42,6 +45,7 @@ async def test_tenants_do_not_meet(guarded):
         for call in (
             other.datastore.get_corpus(name="corpora/mine"),
             other.datastore.search(corpora=["corpora/mine"], query="secret"),
+            other.datastore.continue_text(corpora=["corpora/mine"], text="a secret of"),
             other.datastore.delete_corpus(name="corpora/mine"),
             other.datastore.read("corpora/mine", "a"),
             other.datastore.purge(corpus="corpora/mine"),
@@ -51,8 +55,36 @@ async def test_tenants_do_not_meet(guarded):
         # The same name is free for the other, and stays apart.
         await other.datastore.create_corpus(**{**fields, "passage_tokens": 64})
         assert not (await other.datastore.search(corpora=["corpora/mine"], query="secret")).hits
+        asked = {"corpora": ["corpora/mine"], "text": "it was a secret of"}
+        assert not (await other.datastore.continue_text(**asked)).continuations
+        (found,) = (await ann.datastore.continue_text(**asked)).continuations
+        assert found.text == b" ann's"
         await other.datastore.delete_corpus(name="corpora/mine")
         assert (await ann.datastore.search(corpora=["corpora/mine"], query="secret")).hits
+
+
+async def test_ngram_stores_of_tenants_do_not_meet(guarded, resources):
+    def build(tenant: str, text: bytes) -> pb.NgramStore:
+        digest = resources.artifacts.put_bytes(text, "text/plain").digest
+        request = pb.BuildNgramStoreRequest(store_id="mine", text_artifact=digest, model="tiny")
+        return tasks.build_ngram_store(request, JobContext("job", tenant, 1, NullProgress(), resources))
+
+    build("ann", b"a secret of ann's")
+    async with AsyncClient(guarded, token="ann") as ann, AsyncClient(guarded, token="../ann") as other:
+        assert (await other.datastore.list_ngram_stores()).ngram_stores == []
+        for call in (
+            other.datastore.get_ngram_store(name="ngramStores/mine"),
+            other.datastore.inspect_ngrams(name="ngramStores/mine", text="a"),
+            other.datastore.delete_ngram_store(name="ngramStores/mine"),
+        ):
+            with pytest.raises(NotFound):
+                await call
+        with pytest.raises(NotFound):
+            await other.datastore.build_ngram_store(store_id="x", corpus="corpora/mine")
+        # The same name is free for the other, and stays apart.
+        build("../ann", b"nothing of the sort")
+        await other.datastore.delete_ngram_store(name="ngramStores/mine")
+        assert (await ann.datastore.get_ngram_store(name="ngramStores/mine")).token_count > 0
 
 
 async def test_who_may_read_may_not_write(guarded):
@@ -62,6 +94,8 @@ async def test_who_may_read_may_not_write(guarded):
             reader.datastore.create_corpus(corpus_id="x", model="tiny"),
             reader.datastore.delete_documents(corpus="corpora/x", documents=["a"]),
             reader.datastore.build_index(corpus="corpora/x"),
+            reader.datastore.build_ngram_store(store_id="x", corpus="corpora/x"),
+            reader.datastore.delete_ngram_store(name="ngramStores/x"),
         ):
             with pytest.raises(PermissionDenied):
                 await call

@@ -330,3 +330,20 @@ async def test_a_stored_text_is_likelier_where_it_may_be_quoted(client, corpus):
         await client.decoding.score(model="tiny", text=text, nest={"corpora": [corpus], "mode": "LOSSLESS"})
     with pytest.raises(InvalidArgument, match="top"):
         await client.decoding.score(model="tiny", text=text, top=2, nest={"corpora": [corpus]})
+
+
+async def test_a_prompt_that_breaks_off_in_a_document_quotes_it_though_search_looks_elsewhere(
+    client, library, corpus
+):
+    log = " ".join(f"Line {n} of the log has nothing to say of fixtures or of cafés." for n in range(12))
+    await add(library, corpus, {"log": log})
+    prompt = log[: log.index("Line 7") + len("Line 7 of the log has nothing")]
+    # The query names the fox, and two passages are all that is asked for.
+    elsewhere = {"query": "quick brown fox jumps over the lazy dog", "passages": 2}
+    found = await library.datastore.search(corpora=[corpus], query=elsewhere["query"], limit=2)
+    assert {hit.source.document for hit in found.hits} == {"fox"}
+    cited, _ = await generate(client, **asked(corpus, prompt, **elsewhere))
+    sources = [source for quote in cited.quotes for source in quote.span.sources]
+    assert "log" in {source.document for source in sources}
+    other, _ = await generate(client, **asked(corpus, "zebras of glass are nowhere to be seen", **elsewhere))
+    assert {source.document for quote in other.quotes for source in quote.span.sources} <= {"fox"}

@@ -66,13 +66,14 @@ class AsyncDatastore(AsyncDatastoreRoom):
         *,
         model_fingerprint: str,
         passages: int = 0,
+        prompt_tail: Sequence[int] = (),
         timeout: float | None = None,
     ) -> bytes:
         """Return the candidate block for a query; ``palimpsest.nest.Candidates.from_bytes`` reads it.
 
         Parameters
         ----------
-        query, corpora, model_fingerprint, passages
+        query, corpora, model_fingerprint, passages, prompt_tail
             As in the contract (OpenSessionRequest).
         timeout
             Seconds; by default as long as it takes.
@@ -90,6 +91,7 @@ class AsyncDatastore(AsyncDatastoreRoom):
             corpora=corpora,
             model_fingerprint=model_fingerprint,
             passages=passages,
+            prompt_tail=prompt_tail,
             timeout=timeout,
         )
         async with stream:

@@ -539,6 +539,39 @@ class AsyncDatastoreRoom(AsyncRoom):
         """
         ...
 
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.ContinueText")
+    async def continue_text(
+        self,
+        *,
+        corpora: Sequence[str],
+        text: str | None = None,
+        tokens: datastore_pb2.ContinueTextRequest.Tokens | Mapping[str, object] | Sequence[int] | None = None,
+        shortest: int | None = None,
+        longest: int | None = None,
+        length: int | None = None,
+        limit: int | None = None,
+        min_epochs: Mapping[str, int] | None = None,
+        timeout: float | None = None,
+    ) -> datastore_pb2.ContinueTextResponse:
+        """What stands in live documents right after the last words of a text, word for word: of the longest suffix
+        of the context that stands anywhere and goes on, the different continuations, most frequent first. Finds
+        without scores what Search finds by likeness, and stops short of nothing: built or not, every document is
+        looked into. FAILED_PRECONDITION: the corpora are of different models, or the text's model is another by
+        now. ABORTED: as Search.
+
+        Parameters
+        ----------
+        shortest
+            Fewest and most tokens of the match; 0 for 3 and for 16.
+        length
+            Tokens of a continuation, fewer where its document ends; 0 for 32.
+        limit
+            Different continuations; 0 for 8.
+        min_epochs
+            By corpus: the epoch that has to be known of.
+        """
+        ...
+
     @rpc("palimpsest.api.datastore.v1.DatastoreService.OpenSession")
     def open_session(
         self,
@@ -549,10 +582,12 @@ class AsyncDatastoreRoom(AsyncRoom):
         passages: int | None = None,
         mode: datastore_pb2.SearchMode | str | None = None,
         min_epochs: Mapping[str, int] | None = None,
+        prompt_tail: Sequence[int] | None = None,
         timeout: float | None = None,
     ) -> AsyncStream[datastore_pb2.OpenSessionResponse]:
         """The candidate block of a generation: the best passages, their tokens, and those of their keys that
-        are there. First opened, then the block's bytes. Watch deletions as long as it is used.
+        are there. First opened, then the block's bytes. Watch deletions as long as it is used. Passages in which
+        the prompt's last tokens stand and go on are in it wherever search ranks them: at most two more than asked.
         FAILED_PRECONDITION: a corpus is of another model than model_fingerprint. Otherwise as Search.
 
         Parameters
@@ -561,6 +596,9 @@ class AsyncDatastoreRoom(AsyncRoom):
             Of the model that will quote.
         passages
             Passages; 0 for 8.
+        prompt_tail
+            The last tokens of the text that is to be continued. Where at least the last eight stand in a document,
+            the passages that go on from there come with those that the query finds, behind them.
         """
         ...
 

@@ -68,13 +68,14 @@ class Datastore(DatastoreRoom):
         *,
         model_fingerprint: str,
         passages: int = 0,
+        prompt_tail: Sequence[int] = (),
         timeout: float | None = None,
     ) -> bytes:
         """Return the candidate block for a query; ``palimpsest.nest.Candidates.from_bytes`` reads it.
 
         Parameters
         ----------
-        query, corpora, model_fingerprint, passages
+        query, corpora, model_fingerprint, passages, prompt_tail
             As in the contract (OpenSessionRequest).
         timeout
             Seconds; by default as long as it takes.
@@ -92,6 +93,7 @@ class Datastore(DatastoreRoom):
             corpora=corpora,
             model_fingerprint=model_fingerprint,
             passages=passages,
+            prompt_tail=prompt_tail,
             timeout=timeout,
         )
         with stream:

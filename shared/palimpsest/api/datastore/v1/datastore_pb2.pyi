@@ -427,8 +427,97 @@ class Source(_message.Message):
     document_sha256: str
     def __init__(self, corpus: _Optional[str] = ..., document: _Optional[str] = ..., version: _Optional[int] = ..., passage: _Optional[int] = ..., title: _Optional[str] = ..., uri: _Optional[str] = ..., byte_start: _Optional[int] = ..., byte_end: _Optional[int] = ..., char_start: _Optional[int] = ..., token_start: _Optional[int] = ..., token_end: _Optional[int] = ..., document_sha256: _Optional[str] = ...) -> None: ...
 
+class ContinueTextRequest(_message.Message):
+    __slots__ = ("corpora", "text", "tokens", "shortest", "longest", "length", "limit", "min_epochs")
+    class Tokens(_message.Message):
+        __slots__ = ("ids",)
+        IDS_FIELD_NUMBER: _ClassVar[int]
+        ids: _containers.RepeatedScalarFieldContainer[int]
+        def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    class MinEpochsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    CORPORA_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SHORTEST_FIELD_NUMBER: _ClassVar[int]
+    LONGEST_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    MIN_EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    corpora: _containers.RepeatedScalarFieldContainer[str]
+    text: str
+    tokens: ContinueTextRequest.Tokens
+    shortest: int
+    longest: int
+    length: int
+    limit: int
+    min_epochs: _containers.ScalarMap[str, int]
+    def __init__(self, corpora: _Optional[_Iterable[str]] = ..., text: _Optional[str] = ..., tokens: _Optional[_Union[ContinueTextRequest.Tokens, _Mapping]] = ..., shortest: _Optional[int] = ..., longest: _Optional[int] = ..., length: _Optional[int] = ..., limit: _Optional[int] = ..., min_epochs: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class ContinueTextResponse(_message.Message):
+    __slots__ = ("matched_tokens", "occurrence_count", "continuations", "epochs", "quarantined_segments")
+    class EpochsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    MATCHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OCCURRENCE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CONTINUATIONS_FIELD_NUMBER: _ClassVar[int]
+    EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    matched_tokens: int
+    occurrence_count: int
+    continuations: _containers.RepeatedCompositeFieldContainer[Continuation]
+    epochs: _containers.ScalarMap[str, int]
+    quarantined_segments: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, matched_tokens: _Optional[int] = ..., occurrence_count: _Optional[int] = ..., continuations: _Optional[_Iterable[_Union[Continuation, _Mapping]]] = ..., epochs: _Optional[_Mapping[str, int]] = ..., quarantined_segments: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Continuation(_message.Message):
+    __slots__ = ("text", "token_ids", "count", "occurrences")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    OCCURRENCES_FIELD_NUMBER: _ClassVar[int]
+    text: bytes
+    token_ids: _containers.RepeatedScalarFieldContainer[int]
+    count: int
+    occurrences: _containers.RepeatedCompositeFieldContainer[Occurrence]
+    def __init__(self, text: _Optional[bytes] = ..., token_ids: _Optional[_Iterable[int]] = ..., count: _Optional[int] = ..., occurrences: _Optional[_Iterable[_Union[Occurrence, _Mapping]]] = ...) -> None: ...
+
+class Occurrence(_message.Message):
+    __slots__ = ("corpus", "document", "version", "title", "uri", "match_byte_start", "match_byte_end", "continuation_byte_end", "continuation_token", "document_sha256")
+    CORPUS_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    URI_FIELD_NUMBER: _ClassVar[int]
+    MATCH_BYTE_START_FIELD_NUMBER: _ClassVar[int]
+    MATCH_BYTE_END_FIELD_NUMBER: _ClassVar[int]
+    CONTINUATION_BYTE_END_FIELD_NUMBER: _ClassVar[int]
+    CONTINUATION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_SHA256_FIELD_NUMBER: _ClassVar[int]
+    corpus: str
+    document: str
+    version: int
+    title: str
+    uri: str
+    match_byte_start: int
+    match_byte_end: int
+    continuation_byte_end: int
+    continuation_token: int
+    document_sha256: str
+    def __init__(self, corpus: _Optional[str] = ..., document: _Optional[str] = ..., version: _Optional[int] = ..., title: _Optional[str] = ..., uri: _Optional[str] = ..., match_byte_start: _Optional[int] = ..., match_byte_end: _Optional[int] = ..., continuation_byte_end: _Optional[int] = ..., continuation_token: _Optional[int] = ..., document_sha256: _Optional[str] = ...) -> None: ...
+
 class OpenSessionRequest(_message.Message):
-    __slots__ = ("corpora", "query", "passages", "mode", "model_fingerprint", "min_epochs")
+    __slots__ = ("corpora", "query", "passages", "mode", "model_fingerprint", "min_epochs", "prompt_tail")
     class MinEpochsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -442,13 +531,15 @@ class OpenSessionRequest(_message.Message):
     MODE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     MIN_EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TAIL_FIELD_NUMBER: _ClassVar[int]
     corpora: _containers.RepeatedScalarFieldContainer[str]
     query: str
     passages: int
     mode: SearchMode
     model_fingerprint: str
     min_epochs: _containers.ScalarMap[str, int]
-    def __init__(self, corpora: _Optional[_Iterable[str]] = ..., query: _Optional[str] = ..., passages: _Optional[int] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., model_fingerprint: _Optional[str] = ..., min_epochs: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    prompt_tail: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, corpora: _Optional[_Iterable[str]] = ..., query: _Optional[str] = ..., passages: _Optional[int] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., model_fingerprint: _Optional[str] = ..., min_epochs: _Optional[_Mapping[str, int]] = ..., prompt_tail: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
     __slots__ = ("opened", "data")

@@ -85,6 +85,11 @@ class DatastoreServiceStub(object):
                 request_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.SearchRequest.SerializeToString,
                 response_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.SearchResponse.FromString,
                 _registered_method=True)
+        self.ContinueText = channel.unary_unary(
+                '/palimpsest.api.datastore.v1.DatastoreService/ContinueText',
+                request_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.ContinueTextRequest.SerializeToString,
+                response_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.ContinueTextResponse.FromString,
+                _registered_method=True)
         self.OpenSession = channel.unary_stream(
                 '/palimpsest.api.datastore.v1.DatastoreService/OpenSession',
                 request_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.OpenSessionRequest.SerializeToString,
@@ -243,9 +248,21 @@ class DatastoreServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ContinueText(self, request, context):
+        """What stands in live documents right after the last words of a text, word for word: of the longest suffix
+        of the context that stands anywhere and goes on, the different continuations, most frequent first. Finds
+        without scores what Search finds by likeness, and stops short of nothing: built or not, every document is
+        looked into. FAILED_PRECONDITION: the corpora are of different models, or the text's model is another by
+        now. ABORTED: as Search.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def OpenSession(self, request, context):
         """The candidate block of a generation: the best passages, their tokens, and those of their keys that
-        are there. First opened, then the block's bytes. Watch deletions as long as it is used.
+        are there. First opened, then the block's bytes. Watch deletions as long as it is used. Passages in which
+        the prompt's last tokens stand and go on are in it wherever search ranks them: at most two more than asked.
         FAILED_PRECONDITION: a corpus is of another model than model_fingerprint. Otherwise as Search.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -413,6 +430,11 @@ def add_DatastoreServiceServicer_to_server(servicer, server):
                     servicer.Search,
                     request_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.SearchRequest.FromString,
                     response_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.SearchResponse.SerializeToString,
+            ),
+            'ContinueText': grpc.unary_unary_rpc_method_handler(
+                    servicer.ContinueText,
+                    request_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.ContinueTextRequest.FromString,
+                    response_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.ContinueTextResponse.SerializeToString,
             ),
             'OpenSession': grpc.unary_stream_rpc_method_handler(
                     servicer.OpenSession,
@@ -755,6 +777,33 @@ class DatastoreService(object):
             '/palimpsest.api.datastore.v1.DatastoreService/Search',
             palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.SearchRequest.SerializeToString,
             palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.SearchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ContinueText(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/palimpsest.api.datastore.v1.DatastoreService/ContinueText',
+            palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.ContinueTextRequest.SerializeToString,
+            palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.ContinueTextResponse.FromString,
             options,
             channel_credentials,
             insecure,

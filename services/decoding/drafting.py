@@ -8,11 +8,10 @@ from typing import Any, cast
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.datastore import AsyncDatastore
-from palimpsest.drafts import DraftRequest, DraftSettings, StopAt, Strategy, Streaming
+from palimpsest.drafts import DraftRequest, DraftSettings
 from palimpsest.drafts.costs import StepCosts, cheapest, probe_blocks, probe_pieces
 from palimpsest.drafts.healing import Vocabulary, heal
 from palimpsest.drafts.request import WINDOW
-from palimpsest.errors import InvalidArgument, Reason, Violation
 from palimpsest.hosting import Hosted
 from palimpsest.inference import Request
 from palimpsest.inference.token_bytes import special_ids
@@ -21,98 +20,14 @@ from palimpsest.nest.candidates import Candidates
 from palimpsest.nest.proposals import proposals
 from palimpsest.nest.request import NestRequest
 from palimpsest.ngrams import NgramStore, StoreShelf
+from services.decoding.draft_messages import NUMBERS, STRATEGIES, settings_of
+from services.decoding.quoting import may_quote
 from services.decoding.tuning import Tuned, TunedCatalogue
 
 Drafts = pb.DraftSettings
 TOKENS = 10
 """Tokens of a draft where a request does not say: what superposed drafts are good for."""
 ALPHA, MIN_COVERAGE, QUOTED = 0.3, 0.5, 3
-
-STRATEGIES = {
-    Drafts.STRATEGY_SUPERPOSED: Strategy.SUPERPOSED,
-    Drafts.STRATEGY_SUPERPOSED_VERIFIED: Strategy.SUPERPOSED_VERIFIED,
-    Drafts.STRATEGY_BEAM: Strategy.BEAM,
-    Drafts.STRATEGY_DIVERSE_BEAM: Strategy.DIVERSE_BEAM,
-    Drafts.STRATEGY_NUCLEUS: Strategy.NUCLEUS,
-}
-_NUMBERS = {strategy: number for number, strategy in STRATEGIES.items()}
-_STOPS = {
-    Drafts.STOP_AT_UNSPECIFIED: StopAt.NONE,
-    Drafts.STOP_AT_WORD: StopAt.WORD,
-    Drafts.STOP_AT_SENTENCE: StopAt.SENTENCE,
-    Drafts.STOP_AT_LINE: StopAt.LINE,
-}
-_STREAMING = {
-    Drafts.STREAMING_UNSPECIFIED: Streaming.REWRITES,
-    Drafts.STREAMING_COMMITTED_ONLY: Streaming.COMMITTED,
-    Drafts.STREAMING_WITH_REWRITES: Streaming.REWRITES,
-    Drafts.STREAMING_FINAL_ONLY: Streaming.FINAL,
-}
-
-
-def settings_of(message: Drafts) -> DraftSettings:
-    """Settings as far as the message says them; AUTO counts as SUPERPOSED until it is decided.
-
-    Raises
-    ------
-    InvalidArgument
-        DRAFT_SETTINGS_INVALID.
-    """
-    given = {
-        name: getattr(message, name)
-        for name in ("temperature", "penalty", "diversity")
-        if message.HasField(name)
-    }
-    settings = DraftSettings(
-        k=message.k or 3,
-        strategy=STRATEGIES.get(message.strategy, Strategy.SUPERPOSED),
-        candidates=message.candidates,
-        over_generate=message.over_generate,
-        reset_every=message.reset_every,
-        exact=message.exact,
-        stop_at=_STOPS[message.stop_at],
-        streaming=_STREAMING[message.streaming],
-        **given,
-    )
-    if message.order_weights:
-        settings = replace(settings, order_weights=tuple(message.order_weights))
-    settings.check()
-    return settings
-
-
-def check_drafts(message: pb.GenerateRequest) -> None:
-    """Refuse what goes with a single text only, and quotations where drafts are not judged.
-
-    Whether passages have anything to propose is known later, and may not decide whether a request is refused.
-
-    Raises
-    ------
-    InvalidArgument
-        DRAFT_SETTINGS_INVALID, naming the field.
-    """
-    given = {
-        "n": message.n > 1,
-        "logprobs": message.HasField("logprobs") and message.logprobs > 0,
-        "context": bool(message.context),
-    }
-    for field, set_ in given.items():
-        if set_:
-            raise InvalidArgument(
-                Reason.DRAFT_SETTINGS_INVALID,
-                f"{field} does not go with drafts; leave it out.",
-                violations=[Violation(field, "goes with a single text only")],
-            )
-    strategy = STRATEGIES.get(message.drafts.strategy)
-    if _quotes(message) and strategy not in (None, Strategy.SUPERPOSED_VERIFIED):
-        raise InvalidArgument.field(
-            Reason.DRAFT_SETTINGS_INVALID,
-            "drafts.strategy",
-            "Quotations are judged beside drafts by SUPERPOSED_VERIFIED alone; choose it or AUTO, or leave nest out.",
-        )
-
-
-def _quotes(message: pb.GenerateRequest) -> bool:
-    return bool(message.nest.corpora) and message.nest.mode != pb.NestSettings.MODE_LM
 
 
 @dataclass(frozen=True)
@@ -169,8 +84,8 @@ class DraftDesk:
         NotFound, FailedPrecondition, PermissionDenied, DataLoss
             The store: there is none of this name, it is another tokenizer's, not the caller's, or damaged.
         """
-        check_drafts(message)
-        asked, settings = message.drafts, settings_of(message.drafts)
+        asked, quotes = message.drafts, may_quote(message.nest)
+        settings = settings_of(asked, quotes)
         told = pb.DraftsPlanned()
         if not message.max_tokens:
             wanted = replace(wanted, max_tokens=TOKENS)
@@ -186,19 +101,17 @@ class DraftDesk:
             tuned = await asyncio.to_thread(self._tuned.find, told.store, hosted.record.fingerprint)
             settings, told.coverage = gated(asked, settings, store, tuned, wanted)
             request = replace(request, store=store)
-        if asked.strategy not in STRATEGIES and _quotes(message):
-            settings = replace(settings, strategy=Strategy.SUPERPOSED_VERIFIED)
-        elif asked.strategy not in STRATEGIES:
+        if asked.strategy not in STRATEGIES and not quotes:
             settings = await self._cheapest(settings, wanted, hosted, told)
         request = replace(request, settings=settings)
-        told.strategy = _NUMBERS[settings.strategy]
+        told.strategy = NUMBERS[settings.strategy]
         told.alpha, told.temperature = settings.alpha, settings.temperature
         return Planned(replace(wanted, drafting=request), told)
 
     async def _store(
         self, name: str, record: ModelRecord, connection: AsyncConnection
     ) -> tuple[str, NgramStore]:
-        """The digest of a store's file, and the store."""
+        """A store and its artefact's digest, which is what it is tuned under."""
         found = await AsyncDatastore(connection).get_ngram_store(name=name, timeout=connection.deadline)
         store = await asyncio.to_thread(self._shelf.get, found.artifact)
         store.require(record.tokenizer_fingerprint)
@@ -218,7 +131,7 @@ class DraftDesk:
             bool(wanted.sampling.temperature),
         )
         for one, seconds in expected.items():
-            told.costs.add(strategy=_NUMBERS[one], seconds=seconds)
+            told.costs.add(strategy=NUMBERS[one], seconds=seconds)
         if not strategy.superposes:
             settings = replace(settings, reset_every=0, exact=False)
         return replace(settings, strategy=strategy)

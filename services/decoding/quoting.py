@@ -68,6 +68,11 @@ def settings_of(message: NestSettings) -> Settings:
     return settings
 
 
+def may_quote(message: NestSettings) -> bool:
+    """Whether passages are looked for at all."""
+    return bool(message.corpora) and message.mode != NestSettings.MODE_LM
+
+
 def query_of(message: pb.GenerateRequest, ids: Sequence[int], tokenizer: Any) -> str:
     """What passages are looked for with: what the caller says, or what the text is to go on from."""
     if message.nest.query:
@@ -114,7 +119,9 @@ class Quotation:
         self._documents: dict[int, set[tuple[str, str]]] = {}
         self._generating = False
 
-    async def open(self, request: Request, query: str, prompt: Sequence[int]) -> Request:
+    async def open(
+        self, request: Request, query: str, prompt: Sequence[int], *, keys: bool = True
+    ) -> Request:
         """Listen for deletions, then fetch the block and compute the keys it lacks; returns the engine's request.
 
         Parameters
@@ -125,6 +132,8 @@ class Quotation:
             What passages are searched with.
         prompt
             Token ids of what is continued; passages in which its end stands and goes on come too.
+        keys
+            Whether keys are computed: where a passage's tokens alone are compared, nobody searches by them.
 
         Raises
         ------
@@ -142,7 +151,7 @@ class Quotation:
         block = await self._fetch(query, prompt[-TAIL:])
         self._told.retrieval_seconds = time.perf_counter() - began
         self._told.keys_stored = int(np.diff(block.first)[block.present].sum())
-        if self._settings.mode in (Mode.KNN_LM, Mode.NEST, Mode.NEST_STRICT):
+        if keys and self._settings.mode in (Mode.KNN_LM, Mode.NEST, Mode.NEST_STRICT):
             await self._compute(block)
         if self._message.ignore_calibration:
             block.calibrations = dict.fromkeys(block.calibrations, Calibration())

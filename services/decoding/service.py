@@ -67,10 +67,13 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         try:
             from palimpsest.inference import DraftsEnd, Failed, Finished, PastReady
             from services.decoding.convert import request_of, response_of
+            from services.decoding.draft_messages import check_drafts
             from services.decoding.drafting import with_quotations
             from services.decoding.outbox import Outbox
-            from services.decoding.quoting import Quotation, query_of
+            from services.decoding.quoting import Quotation, may_quote, query_of
 
+            if request.HasField("drafts"):
+                check_drafts(request)
             tokenizer = hosted.engine.model.tokenizer
             wanted = await loop.run_in_executor(self._threads, request_of, request, tokenizer)
             if request.context:
@@ -82,10 +85,10 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                 wanted = planned.request
                 yield pb.GenerateResponse(drafts_planned=planned.told)
             outbox, left, write = Outbox(), wanted.n, self._writer(hosted)
-            if _quotes(request.nest):
+            if may_quote(request.nest):
                 quotation = Quotation(request.nest, self._datastore.connection(context), hosted, outbox)
                 query = query_of(request, wanted.ids, tokenizer)
-                opened = await quotation.open(wanted, query, wanted.ids)
+                opened = await quotation.open(wanted, query, wanted.ids, keys=planned is None)
                 wanted = opened if planned is None else with_quotations(planned, opened)
             handle = hosted.engine.submit(wanted, outbox.deliver)
             while left:
@@ -117,6 +120,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         try:
             from palimpsest.hosting import encode_text
             from services.decoding.convert import logprob_messages
+            from services.decoding.quoting import may_quote
 
             if request.WhichOneof("input") == "tokens":
                 ids = list(request.tokens.ids)
@@ -124,7 +128,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                 tokenizer = hosted.engine.model.tokenizer
                 ids = await loop.run_in_executor(self._threads, encode_text, tokenizer, request.text, "text")
             _check_score(request, len(ids))
-            if _quotes(request.nest):
+            if may_quote(request.nest):
                 from services.decoding.mixed_scores import mixed_scores
 
                 connection = self._datastore.connection(context)
@@ -270,10 +274,6 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
             self._writers = {h: w for h, w in self._writers.items() if h in self._host.hosted()}
             self._writers[hosted] = TokenBytes(hosted.engine.model.tokenizer)
         return self._writers[hosted]
-
-
-def _quotes(nest: pb.NestSettings) -> bool:
-    return bool(nest.corpora) and nest.mode != pb.NestSettings.MODE_LM
 
 
 def _check_score(request: pb.ScoreRequest, tokens: int) -> None:

@@ -168,9 +168,8 @@ def tune_drafts(request: TuneDraftsRequest, job: JobContext) -> TuneDraftsRespon
             progress.step(len(response.trials), points)
     best = min(response.trials, key=lambda trial: trial.perplexity)
     tuned = Tuned(best.alpha, best.temperature, best.perplexity)
-    # By the store's own digest, which is what drafts look it up by, and not the artefact's.
     TunedCatalogue(resources.redis, resources.settings.redis_prefix).put(
-        store.digest, response.model_fingerprint, tuned
+        request.ngrams_artifact, response.model_fingerprint, tuned
     )
     response.MergeFrom(TuneDraftsResponse(**asdict(tuned)))
     return response

@@ -12,6 +12,7 @@ from palimpsest.cli import (
     corpus,
     demo,
     doctor,
+    drafts,
     generate,
     jobs,
     kv,
@@ -44,7 +45,7 @@ def _root(
 ) -> None: ...
 
 
-for _module in (stack, generate, batch, doctor, demo):
+for _module in (stack, generate, drafts, batch, doctor, demo):
     _module.add(app)
 for _name, _group in (
     ("jobs", jobs.app),

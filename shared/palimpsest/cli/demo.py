@@ -12,7 +12,8 @@ import typer
 
 from palimpsest.cli import output
 from palimpsest.cli.demo_context import carry
-from palimpsest.cli.demo_quotes import cite
+from palimpsest.cli.demo_drafts import draft
+from palimpsest.cli.demo_quotes import cite, forget
 from palimpsest.cli.exits import table
 from palimpsest.cli.progress import follow, transfer
 from palimpsest.cli.session import guarded
@@ -130,6 +131,8 @@ STEPS: list[Step] = [
     Step("verify", _verify),
     Step("carry a context", carry),
     Step("cite sources", cite),
+    Step("draft", draft),
+    Step("forget a document", forget),
 ]
 """The tour; rooms append their own stops."""
 

@@ -1,4 +1,4 @@
-"""The tour's stop at the datastore: the manual indexed, questions answered with quotes, one document forgotten."""
+"""The tour's stops at the datastore: the manual indexed, questions answered with quotes; one document forgotten."""
 
 import time
 
@@ -11,7 +11,7 @@ from palimpsest.cli.tour import MODEL, Context, Row
 from palimpsest.client.corpora import NewDocument
 from palimpsest.client.quotes import CitedText
 
-_CORPUS = "reference"
+CORPUS = "reference"
 _QUESTIONS = (
     ("What does the with statement do?", "The with statement"),
     ("What is a lambda expression?", "Lambda expressions"),
@@ -24,12 +24,12 @@ _PASSAGES = 4
 
 
 def cite(context: Context) -> list[Row]:
-    """Index the reference manual that every Python has, quote from it, delete one document and ask again."""
+    """Index the reference manual that every Python has, and quote from it."""
     from pydoc_data.topics import topics
 
     datastore = context.client.datastore
     # Words rather than meanings are indexed: the tour does not wait for a sentence encoder.
-    corpus = datastore.create_corpus(corpus_id=_CORPUS, model=MODEL, encoder="hashed-words").name
+    corpus = datastore.create_corpus(corpus_id=CORPUS, model=MODEL, encoder="hashed-words").name
     documents = [
         NewDocument(
             name, text, title=f"Python: {name}", uri=f"https://docs.python.org/3/search.html?q={name}"
@@ -45,10 +45,14 @@ def cite(context: Context) -> list[Row]:
     for question, opening in _QUESTIONS:
         cited = _ask(context, question, opening, corpus)
         rows.append(Row(question, _told(cited)))
-    receipt = datastore.delete_documents(corpus=corpus, documents=[_FORGOTTEN])
-    rows.append(
-        Row(f"deleted {receipt.deleted[0].document}, durable", f"tombstone {receipt.tombstone_version}")
-    )
+    return rows
+
+
+def forget(context: Context) -> list[Row]:
+    """Delete one document and ask again."""
+    corpus = f"corpora/{CORPUS}"
+    receipt = context.client.datastore.delete_documents(corpus=corpus, documents=[_FORGOTTEN])
+    rows = [Row(f"deleted {receipt.deleted[0].document}, durable", f"tombstone {receipt.tombstone_version}")]
     question, opening = _QUESTIONS[0]
     again = _ask(context, question, opening, corpus)
     left = sum(source.document == _FORGOTTEN for source in again.sources)

@@ -20,7 +20,8 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="ngramStores/ID, or th
 _LINES = (".jsonl", ".ndjson")
 
 
-def _full(name: str) -> str:
+def full_name(name: str) -> str:
+    """Return the full name of a store."""
     return name if name.startswith("ngramStores/") else f"ngramStores/{name}"
 
 
@@ -59,7 +60,7 @@ def build(
         if not wait:
             session.show(client.jobs.get(job.name))
             return
-        made = follow(job, f"Building {_full(name)}")
+        made = follow(job, f"Building {full_name(name)}")
     _show(session, made)
 
 
@@ -99,9 +100,9 @@ def show(
     """Show a store, or what follows a text in it."""
     with session.client() as client:
         if not text:
-            _show(session, client.datastore.get_ngram_store(name=_full(name)))
+            _show(session, client.datastore.get_ngram_store(name=full_name(name)))
             return
-        found = client.datastore.inspect_ngrams(name=_full(name), text=text, limit=limit)
+        found = client.datastore.inspect_ngrams(name=full_name(name), text=text, limit=limit)
     if session.json:
         output.print_json(found)
         return
@@ -119,12 +120,39 @@ def show(
 
 
 @command(app)
+def tune(
+    session: Session,
+    name: Name,
+    file: Annotated[Path, typer.Option(help="Text that drafts are made for; none the store was built of.")],
+    model: Model = "",
+    k: Annotated[int, typer.Option("-k", min=1, max=10, help="Drafts.")] = 3,
+    wait: Wait = True,
+) -> None:
+    """Choose how the store weighs in when a model drafts, as a job; used by default from then on."""
+    with session.client() as client:
+        model = chosen_model(client, model)
+        with transfer(f"Uploading {file}") as progress:
+            texts = client.artifacts.upload(file, media_type="text/plain", progress=progress).digest
+        job = client.decoding.tune_drafts(model=model, ngrams=full_name(name), texts=texts, k=k)
+        if not wait:
+            session.show(client.jobs.get(job.name))
+            return
+        tuned = follow(job, f"Tuning {full_name(name)}")
+    if session.json:
+        output.print_json(tuned)
+        return
+    rows = [(f"{t.alpha:g}", f"{t.temperature:g}", f"{t.perplexity:.2f}") for t in tuned.trials]
+    output.print_table([">alpha", ">temperature", ">perplexity of the drafts"], rows)
+    typer.echo(f"alpha {tuned.alpha:g}, temperature {tuned.temperature:g}, by {tuned.prefixes} prefixes.")
+
+
+@command(app)
 def delete(session: Session, name: Name) -> None:
     """Delete a store."""
     with session.client() as client:
-        client.datastore.delete_ngram_store(name=_full(name))
+        client.datastore.delete_ngram_store(name=full_name(name))
     if session.json:
-        output.print_json({"deleted": _full(name)})
+        output.print_json({"deleted": full_name(name)})
 
 
 def _text(data: bytes) -> str:

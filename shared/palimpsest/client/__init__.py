@@ -1,13 +1,16 @@
 """The client: rooms as attributes, jobs as objects, errors as exceptions; blocking and asyncio twins."""
 
 from palimpsest.client.aio.client import AsyncClient
+from palimpsest.client.aio.drafts import AsyncDrafting
 from palimpsest.client.aio.jobs import AsyncJob
 from palimpsest.client.aio.loads import AsyncReceiving
 from palimpsest.client.aio.streams import AsyncStream
 from palimpsest.client.blocking.client import Client
+from palimpsest.client.blocking.drafts import Drafting
 from palimpsest.client.blocking.jobs import Job
 from palimpsest.client.blocking.loads import Receiving
 from palimpsest.client.blocking.streams import Stream
+from palimpsest.client.drafts import Draft, DraftUpdate
 from palimpsest.client.loading import (
     Abandoned,
     ChunkLoaded,
@@ -21,11 +24,15 @@ from palimpsest.rpc.channel import Tls
 __all__ = [
     "Abandoned",
     "AsyncClient",
+    "AsyncDrafting",
     "AsyncJob",
     "AsyncReceiving",
     "AsyncStream",
     "ChunkLoaded",
     "Client",
+    "Draft",
+    "DraftUpdate",
+    "Drafting",
     "Ended",
     "Job",
     "LoadedContext",

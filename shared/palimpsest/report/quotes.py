@@ -1,43 +1,28 @@
-"""A page that shows a text with what it quotes, and the sources beside it. One file, nothing loaded from anywhere."""
+"""A page that shows a text with what it quotes, and the sources beside it."""
 
 from html import escape
 from string import Template
 
 from palimpsest.client.quotes import CitedText, Quote, Source
+from palimpsest.report.page import html_page, linked
 
 _HUES = 8
 """Sources are told apart by colour; the ninth has the first one's again, and its number tells."""
 
-_PAGE = Template("""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark; --ink: #1c1b19; --paper: #fdfcf9; --edge: #d8d4ca; --soft: #6b675e; --l: 88%; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #ece9e2; --paper: #191815; --edge: #3d3a34; --soft: #a29d92; --l: 26%; }
-}
-body { margin: 0 auto; max-width: 46rem; padding: 2.5rem 1.25rem; background: var(--paper); color: var(--ink);
-  font: 1.0625rem/1.65 Georgia, "Times New Roman", serif; }
-h1 { font-size: 1.25rem; line-height: 1.35; } h2 { font-size: 1rem; margin-top: 2.5rem; }
-.text { white-space: pre-wrap; overflow-wrap: anywhere; }
+_STYLE = """\
 mark { color: inherit; background: hsl(var(--h) 70% var(--l)); border-radius: .2em; padding: .08em .1em; }
 mark.revoked { text-decoration: line-through; opacity: .6; }
 mark:target { outline: 2px solid; }
 sup a { text-decoration: none; font-family: system-ui, sans-serif; font-size: .75em; color: inherit; }
 ol { padding-left: 1.5rem; } li { margin: .75rem 0; } li::marker { font-family: system-ui, sans-serif; }
-li b { background: hsl(var(--h) 70% var(--l)); border-radius: .2em; padding: .08em .25em; font-weight: 600; }
-small, footer { color: var(--soft); font-size: .85rem; } footer { margin-top: 2.5rem; border-top: 1px solid var(--edge);
-  padding-top: .75rem; }
-</style>
+li b { background: hsl(var(--h) 70% var(--l)); border-radius: .2em; padding: .08em .25em; font-weight: 600; }"""
+
+_BODY = Template("""\
 <h1>$prompt</h1>
 <div class="text">$body</div>
 <h2>Sources</h2>
 $sources
-<footer>$footer</footer>
-</html>
-""")
+<footer>$footer</footer>""")
 
 
 def quotes_page(cited: CitedText, prompt: str, model: str = "") -> str:
@@ -66,13 +51,13 @@ def quotes_page(cited: CitedText, prompt: str, model: str = "") -> str:
     listed = "".join(_source(source, quotes) for source in cited.sources)
     quoted = sum(quote.end - quote.start for _, quote in quotes)
     share = f"{quoted} of {len(cited.text)} characters are quoted"
-    return _PAGE.substitute(
-        title=escape(prompt[:80]),
+    shown = _BODY.substitute(
         prompt=escape(prompt),
         body="".join(body),
         sources=f"<ol>{listed}</ol>" if listed else "<p>Nothing is quoted.</p>",
         footer=escape(f"{share}; the rest is {model or 'the model'}'s own."),
     )
+    return html_page(prompt[:80], _STYLE, shown)
 
 
 def _hue(source: Source) -> int:
@@ -98,9 +83,7 @@ def _bytes(quote: Quote, source: Source) -> str:
 
 
 def _source(source: Source, quotes: list[tuple[int, Quote]]) -> str:
-    title = escape(source.label)
-    if source.uri.startswith(("http://", "https://")):
-        title = f'<a href="{escape(source.uri)}">{title}</a>'
+    title = linked(source.label, source.uri)
     own = [(number, quote) for number, quote in quotes if source in quote.sources]
     places = ", ".join(f'<a href="#q{number}">{_bytes(quote, source)}</a>' for number, quote in own)
     name = escape(f"{source.corpus} / {source.document}, version {source.version}")

@@ -56,3 +56,18 @@ def test_a_store_of_a_file(palimpsest, cli_model, tmp_path, name):
     assert palimpsest("ngrams", "build", f"{name}-x", "--file", tmp_path / "none", "-m", cli_model).code == 3
     for options in ((), ("--corpus", name, "--file", plain)):
         assert palimpsest("ngrams", "build", name, *options).code == 2
+
+
+def test_a_store_is_tuned_on_a_text_and_drafts_go_by_it(palimpsest, cli_model, tmp_path, name):
+    built_of, texts = tmp_path / "quill.txt", tmp_path / "texts.txt"
+    built_of.write_text(TEXT * 3 + name)
+    texts.write_text("A reed is cut with a knife. " * 4)
+    assert palimpsest("ngrams", "build", name, "--file", built_of, "--model", cli_model).code == 0
+    tuned = palimpsest("ngrams", "tune", name, "--file", texts, "--model", cli_model, "-k", 2)
+    assert tuned.code == 0, tuned.err
+    assert "perplexity of the drafts" in tuned.out
+    found = palimpsest("ngrams", "tune", name, "--file", texts, "--model", cli_model, "-k", 2, "--json").json
+    asked = ("A quill is cut", "--strategy", "superposed", "--ngrams", name, "--model", cli_model, "--json")
+    plan = palimpsest("drafts", *asked).json["plan"]
+    assert (plan["alpha"], plan["temperature"]) == (found["alpha"], found["temperature"])
+    assert palimpsest("ngrams", "tune", "nowhere", "--file", texts, "--model", cli_model).code == 3

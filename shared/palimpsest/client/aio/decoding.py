@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from palimpsest.api.decoding.v1 import decoding_pb2
+from palimpsest.client.aio.drafts import AsyncDrafting
 from palimpsest.client.aio.rooms import AsyncDecodingRoom
+from palimpsest.client.drafts import drafts_request
 from palimpsest.client.quotes import CitedText
 
 
@@ -70,3 +72,57 @@ class AsyncDecoding(AsyncDecodingRoom):
             async for event in events:
                 cited.take(event)
         return cited
+
+    def drafts(
+        self,
+        *,
+        model: str,
+        prompt: str | None = None,
+        k: int = 3,
+        strategy: str = "auto",
+        ngrams: str | None = None,
+        heal: bool = False,
+        stop_at: str | None = None,
+        streaming: str | None = None,
+        chat: Sequence[Mapping[str, object]] | decoding_pb2.ChatMessages | None = None,
+        max_tokens: int | None = None,
+        corpora: Sequence[str] = (),
+        nest: Mapping[str, object] | decoding_pb2.NestSettings | None = None,
+        **fields: Any,
+    ) -> AsyncDrafting:
+        """Make several drafts of how a text goes on; iterate over what becomes of each, best first at the end.
+
+        Parameters
+        ----------
+        model, prompt, chat
+            As in ``generate``.
+        max_tokens
+            Most tokens of a draft, up to 256; 10 by default.
+        k
+            How many.
+        strategy
+            "auto", "superposed", "verified" (superposed, then read exactly), "beam", "diverse" or "nucleus".
+        ngrams
+            ``ngramStores/{id}``, for superposed drafts.
+        heal
+            The prompt may end within a word.
+        stop_at
+            "word", "sentence" or "line".
+        streaming
+            "with_rewrites", the default, "committed_only" or "final_only".
+        corpora, nest
+            What the drafts may be quoted from, judged beside those the model makes, and the further fields of
+            ``NestSettings``.
+        **fields
+            The further fields of ``DraftSettings``, such as ``alpha`` and ``reset_every``, and of ``generate``, such
+            as ``sampling`` and ``stop``.
+
+        Examples
+        --------
+        ``for draft in client.decoding.drafts(model="m", prompt="The page was").result(): print(draft.text)``
+        """
+        given = {"k": k, "ngrams": ngrams, "heal": heal, "stop_at": stop_at, "streaming": streaming}
+        asked = drafts_request(strategy=strategy, corpora=corpora, nest=nest, fields={**fields, **given})
+        return AsyncDrafting(
+            self.generate(model=model, prompt=prompt, chat=chat, max_tokens=max_tokens, **asked)
+        )

@@ -1,0 +1,46 @@
+"""What pages have in common: one file each, nothing loaded from anywhere, light or dark as the reader likes it."""
+
+from html import escape
+from string import Template
+
+_PAGE = Template("""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+:root { color-scheme: light dark; --ink: #1c1b19; --paper: #fdfcf9; --edge: #d8d4ca; --soft: #6b675e; --l: 88%; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #ece9e2; --paper: #191815; --edge: #3d3a34; --soft: #a29d92; --l: 26%; }
+}
+body { margin: 0 auto; max-width: 46rem; padding: 2.5rem 1.25rem; background: var(--paper); color: var(--ink);
+  font: 1.0625rem/1.65 Georgia, "Times New Roman", serif; }
+h1 { font-size: 1.25rem; line-height: 1.35; } h2 { font-size: 1rem; margin-top: 2.5rem; }
+.text { white-space: pre-wrap; overflow-wrap: anywhere; }
+small, footer { color: var(--soft); font-size: .85rem; } footer { margin-top: 2.5rem; border-top: 1px solid var(--edge);
+  padding-top: .75rem; }
+$style
+</style>
+$body
+</html>
+""")
+
+
+def html_page(title: str, style: str, body: str) -> str:
+    """Put a page together.
+
+    Parameters
+    ----------
+    title
+        Plain text.
+    style, body
+        CSS beside that of every page, and HTML: what was said by others is escaped in it already.
+    """
+    return _PAGE.substitute(title=escape(title), style=style, body=body)
+
+
+def linked(label: str, uri: str) -> str:
+    """A source's label, with a link where its address is one of the web: others may do anything."""
+    if uri.startswith(("http://", "https://")):
+        return f'<a href="{escape(uri)}">{escape(label)}</a>'
+    return escape(label)

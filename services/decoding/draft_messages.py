@@ -55,7 +55,7 @@ def settings_of(message: Drafts, quotes: bool = False) -> DraftSettings:
     """
     given = {
         name: getattr(message, name)
-        for name in ("temperature", "penalty", "diversity")
+        for name in ("temperature", "penalty", "diversity", "floor", "first_temperature")
         if message.HasField(name)
     }
     verified = Strategy.SUPERPOSED_VERIFIED

@@ -66,12 +66,15 @@ def largest(rows: torch.Tensor, count: int) -> list[tuple[np.ndarray, np.ndarray
     return found
 
 
-def mix(shared: np.ndarray, ngram: np.ndarray | None, alpha: float, penalty: float) -> np.ndarray:
+def mix(
+    shared: np.ndarray, ngram: np.ndarray | None, alpha: float, penalty: float, floor: float = 0.0
+) -> np.ndarray:
     """What each candidate adds to each draft's score (eq. 6).
 
     Tokens that the n-gram model gives no probability are excluded for that draft. A draft for which that is all of
     them keeps them, less the penalty. Excluded ones come back behind these, less twice the penalty, 400 nats at least,
-    so that there are always enough to choose from.
+    so that there are always enough to choose from. As published, that is: with a floor nothing is excluded, which a
+    store that has not seen much needs, as it lacks most of what the model would say.
 
     Parameters
     ----------
@@ -83,6 +86,8 @@ def mix(shared: np.ndarray, ngram: np.ndarray | None, alpha: float, penalty: flo
         Its weight; 0 leaves it out.
     penalty
         In nats.
+    floor
+        Share of probability that the n-gram model gives every token; 0 for the published rule.
 
     Returns
     -------
@@ -91,6 +96,8 @@ def mix(shared: np.ndarray, ngram: np.ndarray | None, alpha: float, penalty: flo
     """
     if ngram is None or alpha == 0:
         return shared[None]
+    if floor:
+        ngram = (ngram + floor) / (1 + floor)
     own = (1 - alpha) * shared[None] + np.zeros_like(ngram)
     seen = ngram > 0
     lost = np.where(seen.any(axis=1, keepdims=True), max(2 * penalty, _EXCLUDED), penalty)

@@ -77,7 +77,13 @@ class DraftSettings:
     order_weights
         Of the n-gram orders 2 to 6.
     penalty
-        Nats taken from a draft none of whose candidates the store knows.
+        Nats taken from a draft none of whose candidates the store knows; where there is no floor.
+    floor
+        Share of probability that the n-gram model gives every token, so that what a store lacks is disliked and not
+        excluded. 0 as published.
+    first_temperature
+        Of the first tokens' log-probabilities as scores: below 1, the best draft has more say in the mixture. 1 as
+        published.
     over_generate
         Drafts that are made before the best k are chosen; 0 for twice as many. SUPERPOSED_VERIFIED only.
     reset_every
@@ -97,6 +103,8 @@ class DraftSettings:
     candidates: int = 0
     order_weights: tuple[float, ...] = ORDER_WEIGHTS
     penalty: float = 200.0
+    floor: float = 1e-3
+    first_temperature: float = 0.25
     over_generate: int = 0
     reset_every: int = 0
     diversity: float = 1.0
@@ -141,6 +149,8 @@ class DraftSettings:
             ("order_weights", len(weights) == 5 and all(0 <= w <= 1 for w in weights) and sum(weights) > 0,
              "five numbers from 0 to 1, for the orders 2 to 6, not all 0"),
             ("penalty", 0 <= self.penalty <= 1e4, "from 0 to 10,000"),
+            ("floor", 0 <= self.floor <= 1, "from 0 to 1"),
+            ("first_temperature", 0.01 <= self.first_temperature <= 100, "from 0.01 to 100"),
             ("over_generate", self.over_generate == 0 or self.k <= self.over_generate <= 4 * MOST,
              f"0, or from k to {4 * MOST}"),
             ("reset_every", 0 <= self.reset_every <= LONGEST, f"from 0 to {LONGEST}"),

@@ -9,7 +9,10 @@
     reset          now and then: all go on from the best draft, read exactly              section 5.3
 
 The shared distribution cannot tell which of its tokens follows which draft; only the n-grams can. The prompt's first
-step is exact: no temperature and no n-grams, as in the paper (the published code has both there).
+step has no n-grams, as in the paper (the published code has them there). Two things differ from it, and can be set as
+published: the first scores are sharpened, as otherwise the first mixture is a broad one and spoils all that follows;
+and what the n-grams lack is disliked and not excluded, as a store of a few million tokens lacks most of what the model
+would say.
 """
 
 import time
@@ -53,10 +56,10 @@ class Superposing(Search):
     def _branch(self, parent: Hypothesis, logits: torch.Tensor, plain: torch.Tensor) -> None:
         room = self.task.settings.made - len(self.ended)
         total = float(torch.logsumexp(plain, 0)) - float(torch.logsumexp(logits, 0))
-        last = self.task.is_last(parent)
+        last, warmth = self.task.is_last(parent), self.task.settings.first_temperature
         self.live = self.sort(
             [
-                parent.grow(token, gain - total, last=last)
+                parent.grow(token, (gain - total) / warmth, last=last)
                 for token, gain in zip(*best_first(logits, room), strict=True)
             ]
         )
@@ -71,7 +74,7 @@ class Superposing(Search):
         gammas = shares(np.array([h.score for h in self.live]))
         tokens = self.model.embed([h.ids[-1] for h in self.live]).float()
         weights = torch.from_numpy(gammas.astype(np.float32)).to(tokens.device)
-        return [Rows(self.cache, embeddings=(weights @ tokens)[None].to(self.model.dtype))]
+        return [Rows(self.cache, embeddings=(weights @ tokens)[None])]
 
     def take(self, outputs: Sequence[Output]) -> None:
         """Re-parent: the best continuations over all drafts become the drafts."""
@@ -84,7 +87,7 @@ class Superposing(Search):
         settings, live = self.task.settings, self.live
         ids, shared = shared_candidates(logits, settings.pool, settings.temperature)
         ngram = self._ngram(ids)
-        gains = mix(shared, ngram, settings.alpha, settings.penalty)
+        gains = mix(shared, ngram, settings.alpha, settings.penalty, settings.floor)
         scores = np.array([h.score for h in live])
         children = []
         for draft, column in best_children(scores, gains, settings.made - len(self.ended)):

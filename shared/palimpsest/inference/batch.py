@@ -1,8 +1,10 @@
 """The requests an engine works on: their prompts, their sequences, and the step that moves all of them on."""
 
+import logging
 import time
 from dataclasses import dataclass
 
+from palimpsest.errors import Internal, PalimpsestError, Reason
 from palimpsest.inference.blocks import BLOCK, PagedCache
 from palimpsest.inference.forward import Output, Rows
 from palimpsest.inference.handle import Handle
@@ -12,6 +14,8 @@ from palimpsest.inference.model import LanguageModel
 from palimpsest.inference.requests import PastReady, Started
 from palimpsest.inference.sequence import Running, Step
 from palimpsest.inference.speed import PrefillSpeed, timed
+
+log = logging.getLogger(__name__)
 
 PROMPT_ROWS = 256
 """Prompt tokens of one step when nobody is generating."""
@@ -119,9 +123,15 @@ class Batch:
         return True
 
     def _take(self, handle: Handle, sequence: Running, outputs: list[Output], step: Step) -> None:
-        """Let one sequence go on."""
+        """Let one sequence go on; an error of its own is the end of its request, and of no other."""
         before = sequence.generated
-        handle.events += sequence.take(outputs, step)
+        try:
+            handle.events += sequence.take(outputs, step)
+        except PalimpsestError as error:
+            handle.fail(error)
+        except Exception:
+            log.exception("a sequence failed")
+            handle.fail(Internal(Reason.ENGINE_FAILED, "The request failed; this is a bug of the server."))
         self.counters.generated_tokens += sequence.generated - before
 
     def _forward(self, rows: list[Rows], alone: bool) -> list[Output]:
@@ -221,12 +231,12 @@ class Batch:
             handle.deliver([PastReady(tuple(joining.how), joining.exact_tokens)])
 
     def _deliver(self) -> None:
-        for handle in list(self.active):
+        for handle in [h for h in self.active if not h.over]:
             for sequence in [s for s in handle.sequences if s.done]:
                 sequence.release()
                 handle.sequences.remove(sequence)
             events, handle.events = handle.events, []
             if not handle.sequences:
                 self._release(handle)
-            if events and not handle.cancelled:
+            if events:
                 handle.deliver(events)

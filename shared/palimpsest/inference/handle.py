@@ -26,6 +26,7 @@ class Handle:
     shared: int = 0
     joining: Joining | None = None
     told_of_past: bool = False
+    failure: PalimpsestError | None = None
 
     @property
     def width(self) -> int:
@@ -39,7 +40,9 @@ class Handle:
 
     @property
     def error(self) -> PalimpsestError | None:
-        """What ends the request from outside, if anything."""
+        """What ends the request before its time, if anything."""
+        if self.failure is not None:
+            return self.failure
         return self.request.past.error if self.request.past is not None else None
 
     @property
@@ -54,6 +57,11 @@ class Handle:
         error = error or self.error
         if error is not None and not self.cancelled:
             self.deliver([Failed(error)])
+
+    def fail(self, error: PalimpsestError) -> None:
+        """Let an error end the request before the next step; on the engine's thread."""
+        self.failure = error
+        self.wake()
 
     def cancel(self) -> None:
         """Take the request out before the next step; no more events come."""

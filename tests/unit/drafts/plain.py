@@ -89,20 +89,20 @@ class Plain:
 
     def superposed(
         self, k: int, alpha: float = 0.0, documents: Sequence[Sequence[int]] = (), tau: float = 0.06,
-        penalty: float = 200.0, every: int = 0, pool: int = 0,
+        penalty: float = 200.0, every: int = 0, pool: int = 0, first: float = 0.25, floor: float = 1e-3,
     ) -> list[Item]:  # fmt: skip
         """Superposed Decoding, best first by mean score."""
         grams = Grams(documents) if documents and alpha else None
         ended: list[Item] = []
         base, past, exact = self.embed(self.prompt), [], 0
-        live = self.settle([Item((t,), v) for t, v in _best(self.logprobs(), k)], ended)
+        live = self.settle([Item((t,), v / first) for t, v in _best(self.logprobs(), k)], ended)
         while live:
             room = k - len(ended)
             if every and len(live[0].ids) - exact >= every:
                 best = max(live, key=lambda item: item.score)
                 exact, past = len(best.ids), self.embed(best.ids)
                 found = _best(self.logprobs(best.ids), room)
-                live = self.settle([Item((*best.ids, t), best.score + v) for t, v in found], ended)
+                live = self.settle([Item((*best.ids, t), best.score + v / first) for t, v in found], ended)
                 continue
             total = _log_sum([item.score for item in live])
             past.append(
@@ -113,6 +113,7 @@ class Plain:
             pairs = []
             for number, item in enumerate(live):
                 shares = [grams.share([*self.prompt, *item.ids], t) if grams else 1.0 for t, _ in chosen]
+                shares = [(share + floor) / (1 + floor) for share in shares]
                 for column, ((token, value), share) in enumerate(zip(chosen, shares, strict=True)):
                     gain = value / tau - total
                     if grams is not None:

@@ -12,9 +12,8 @@ from palimpsest.drafts import DraftSettings, Strategy
 from palimpsest.inference import Request, Sampling, TokenBytes
 from palimpsest.nest.request import NestRequest
 from palimpsest.nest.revocations import Revocations
-from services.decoding import tasks, tuning
 from services.decoding.drafting import ALPHA, TOKENS, DraftDesk, gated, with_quotations
-from services.decoding.tuning import Trial, Tuned, prefixes_of, trials
+from services.decoding.tuning import Tuned, prefixes_of, trials
 from tests.unit.nest.blocks import block_of
 
 from .running import PROMPTS, prompt, run
@@ -90,7 +89,7 @@ def desk(tiny, store, monkeypatch):
     made = DraftDesk(None, Catalogue(), lambda _: TokenBytes(tiny.tokenizer))  # type: ignore[arg-type]
 
     async def found(*_):
-        return store
+        return store.digest, store
 
     monkeypatch.setattr(made, "_store", found)
     return made
@@ -189,45 +188,3 @@ def test_trials_are_judged_by_the_model(make_engine, store, tiny):
         best.append(min(own))
     assert found[0].perplexity == pytest.approx(math.exp(sum(means) / len(means)), rel=1e-3)
     assert found[0].best_perplexity == pytest.approx(math.exp(sum(best) / len(best)), rel=1e-3)
-
-
-def test_what_is_tuned_is_what_drafts_look_up(
-    make_engine, store, tiny, tmp_path, monkeypatch, desk, artifacts
-):
-    """The store's own digest, in the job and in the plan."""
-    engine = make_engine()
-    catalogue = Catalogue()
-    text = artifacts.put_bytes(("the quick brown fox jumps over the lazy dog " * 12).encode(), "text/plain")
-    blob = artifacts.put_bytes(store.path.read_bytes(), "application/x-palimpsest-ngrams")
-
-    class Hosts:
-        def __enter__(self):
-            return hosted(engine)
-
-        def __exit__(self, *_):
-            return None
-
-    host = SimpleNamespace(using=lambda model, progress: Hosts())
-    monkeypatch.setattr(tasks, "worker_host", lambda job: host)
-    monkeypatch.setattr(tuning, "TunedCatalogue", lambda *_: catalogue)
-    monkeypatch.setattr(
-        tuning,
-        "trials",
-        lambda *_: iter([Trial(0.0, 0.06, 9.0, 8.0), Trial(0.3, 0.1, 7.0, 6.0), Trial(0.5, 0.1, 8.0, 5.0)]),
-    )
-    job = SimpleNamespace(
-        progress=SimpleNamespace(step=lambda *_: None, check=lambda: None),
-        resources=SimpleNamespace(
-            artifacts=artifacts, redis=None, settings=SimpleNamespace(state_dir=tmp_path, redis_prefix="p:")
-        ),
-    )
-    request = pb.TuneDraftsRequest(model="m", texts=text.digest, ngrams_artifact=blob.digest, prefixes=2)
-    response = tasks.tune_drafts(request, job)  # type: ignore[arg-type]
-    assert (response.alpha, response.temperature, response.perplexity) == pytest.approx((0.3, 0.1, 7.0))
-    assert (response.prefixes, len(response.trials)) == (2, 3)
-    monkeypatch.setattr(desk, "_tuned", catalogue)
-    got = planned(
-        desk, engine, prompt(tiny, "the quick brown fox jumps over the lazy dog"), ngrams="ngramStores/s",
-        strategy=Drafts.STRATEGY_SUPERPOSED,
-    )  # fmt: skip
-    assert (got.told.alpha, got.told.temperature) == pytest.approx((0.3, 0.1))

@@ -12,7 +12,8 @@ from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.inference import Request, Sampling
 from palimpsest.inference.generic import ModuleCache
 from palimpsest.inference.limits import check_request
-from services.decoding.drafting import STRATEGIES, check_drafts, settings_of
+from services.decoding.draft_messages import STRATEGIES, check_drafts, settings_of
+from services.decoding.quoting import may_quote
 
 NAN, INF = float("nan"), float("inf")
 
@@ -166,12 +167,14 @@ def test_quotations_are_refused_before_anything_is_looked_for(number, mode):
     request = message(
         drafts=pb.DraftSettings(strategy=number), nest=pb.NestSettings(corpora=["corpora/c"], mode=mode)
     )
-    strategy = STRATEGIES.get(number)
-    if mode == pb.NestSettings.MODE_LM or strategy in (None, Strategy.SUPERPOSED_VERIFIED):
-        check_drafts(request)
+    strategy, quotes = STRATEGIES.get(number), may_quote(request.nest)
+    assert quotes == (mode != pb.NestSettings.MODE_LM)
+    if not quotes or strategy in (None, Strategy.SUPERPOSED_VERIFIED):
+        wanted = settings_of(request.drafts, quotes).strategy
+        assert wanted is (strategy or (Strategy.SUPERPOSED_VERIFIED if quotes else Strategy.SUPERPOSED))
     else:
         with refused("drafts.strategy"):
-            check_drafts(request)
+            settings_of(request.drafts, quotes)
 
 
 def test_settings_of_a_message():
@@ -179,12 +182,12 @@ def test_settings_of_a_message():
     full = pb.DraftSettings(
         k=4, strategy=pb.DraftSettings.STRATEGY_SUPERPOSED_VERIFIED, temperature=0.0, candidates=20,
         order_weights=[0.5] * 5,
-        penalty=0.0, over_generate=9, reset_every=3, diversity=0.0, exact=True,
+        penalty=0.0, over_generate=9, reset_every=3, diversity=0.0, exact=True, floor=0.0, first_temperature=1.0,
         stop_at=pb.DraftSettings.STOP_AT_SENTENCE, streaming=pb.DraftSettings.STREAMING_COMMITTED_ONLY,
     )  # fmt: skip
     assert settings_of(full) == DraftSettings(
         k=4, strategy=Strategy.SUPERPOSED_VERIFIED, temperature=0.0, candidates=20, order_weights=(0.5,) * 5,
-        penalty=0.0, over_generate=9, reset_every=3, diversity=0.0, exact=True,
+        penalty=0.0, over_generate=9, reset_every=3, diversity=0.0, exact=True, floor=0.0, first_temperature=1.0,
         stop_at=StopAt.SENTENCE, streaming=Streaming.COMMITTED,
     )  # fmt: skip
     with refused("drafts.order_weights"):

@@ -82,13 +82,16 @@ def test_end_of_sequence_ends_a_draft(tiny, store, documents, monkeypatch, alpha
 @pytest.mark.parametrize(("penalty", "pool"), [(0.0, 0), (3.0, 5), (1000.0, 40)])
 def test_penalty_and_candidates(tiny, store, documents, penalty, pool):
     settings = DraftSettings(
-        k=3, strategy=Strategy.SUPERPOSED, alpha=0.5, penalty=penalty, candidates=pool, temperature=0.5
-    )
+        k=3, strategy=Strategy.SUPERPOSED, alpha=0.5, penalty=penalty, candidates=pool, temperature=0.5,
+        floor=0.0, first_temperature=1.0,
+    )  # fmt: skip
     for text in PROMPTS:
         ids = prompt(tiny, text)
         (told,) = run(tiny, wanted(ids, settings, plan={"store": store}))
         plain = Plain(tiny, ids, tiny.eos_ids)
-        check(told, plain.superposed(3, 0.5, documents, 0.5, penalty=penalty, pool=pool))
+        check(
+            told, plain.superposed(3, 0.5, documents, 0.5, penalty=penalty, pool=pool, first=1.0, floor=0.0)
+        )
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3])

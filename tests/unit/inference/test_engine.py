@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from palimpsest.errors import InvalidArgument, ResourceExhausted, Unavailable
+from palimpsest.errors import InvalidArgument, NotFound, Reason, ResourceExhausted, Unavailable
 from palimpsest.inference import Engine, Finish, Request, Sampling, load_model, score
+from palimpsest.inference.sequence import Running
 from tests.waiting import until
 
 from .collecting import Collector, Gate, run
@@ -281,6 +282,48 @@ def test_closing_ends_open_requests(make_engine):
     engine.submit(greedy([1], 2000), collector.deliver)
     engine.close()
     assert collector.wait().error.reason == "SHUTTING_DOWN"
+
+
+class Broken:
+    """Drafting whose sequences fail at their third token, by a bug or by saying what is wrong."""
+
+    keys, width = "none", 1
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def check(self, model, request) -> None:
+        """Nothing to refuse."""
+
+    def start(self, request, index, cache, model):
+        error = self.error
+
+        class Sequence(Running):
+            def take(self, outputs, step):
+                if self.generated == 2:
+                    raise error
+                return super().take(outputs, step)
+
+        return Sequence(request, index, cache, model)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ZeroDivisionError("no"), "ENGINE_FAILED"),
+        (NotFound(Reason.MODEL_NOT_FOUND, "gone"), "MODEL_NOT_FOUND"),
+    ],
+)
+def test_an_error_of_one_request_ends_that_request_alone(make_engine, error, reason):
+    engine = make_engine()
+    ids = prompt(engine, "the lazy dog")
+    alone = run(engine, greedy(ids, 20))[0].ids()
+    broken = Request(ids, max_tokens=20, ignore_eos=True, n=2, drafting=Broken(error))
+    failed, other = run(engine, broken, greedy(ids, 20))
+    assert failed.error.reason == reason
+    assert other.ids() == alone
+    assert run(engine, greedy(ids, 20))[0].ids() == alone
+    assert engine.model.pool.used == 0
 
 
 def test_requests_of_other_models_are_served_by_the_same_engine(tiny_model):

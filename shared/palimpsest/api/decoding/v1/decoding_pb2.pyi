@@ -89,7 +89,7 @@ class GenerateRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., sampling: _Optional[_Union[SamplingConfig, _Mapping]] = ..., n: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., logprobs: _Optional[int] = ..., ignore_eos: bool = ..., context: _Optional[str] = ..., context_load: _Optional[_Union[_codec_pb2.LoadSettings, _Mapping]] = ..., nest: _Optional[_Union[NestSettings, _Mapping]] = ..., drafts: _Optional[_Union[DraftSettings, _Mapping]] = ...) -> None: ...
 
 class DraftSettings(_message.Message):
-    __slots__ = ("k", "strategy", "ngrams", "alpha", "temperature", "min_coverage", "candidates", "order_weights", "penalty", "over_generate", "reset_every", "diversity", "exact", "heal", "stop_at", "streaming")
+    __slots__ = ("k", "strategy", "ngrams", "alpha", "temperature", "min_coverage", "candidates", "order_weights", "penalty", "over_generate", "reset_every", "diversity", "exact", "heal", "stop_at", "streaming", "floor", "first_temperature")
     class Strategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STRATEGY_UNSPECIFIED: _ClassVar[DraftSettings.Strategy]
@@ -142,6 +142,8 @@ class DraftSettings(_message.Message):
     HEAL_FIELD_NUMBER: _ClassVar[int]
     STOP_AT_FIELD_NUMBER: _ClassVar[int]
     STREAMING_FIELD_NUMBER: _ClassVar[int]
+    FLOOR_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     k: int
     strategy: DraftSettings.Strategy
     ngrams: str
@@ -158,7 +160,9 @@ class DraftSettings(_message.Message):
     heal: bool
     stop_at: DraftSettings.StopAt
     streaming: DraftSettings.Streaming
-    def __init__(self, k: _Optional[int] = ..., strategy: _Optional[_Union[DraftSettings.Strategy, str]] = ..., ngrams: _Optional[str] = ..., alpha: _Optional[float] = ..., temperature: _Optional[float] = ..., min_coverage: _Optional[float] = ..., candidates: _Optional[int] = ..., order_weights: _Optional[_Iterable[float]] = ..., penalty: _Optional[float] = ..., over_generate: _Optional[int] = ..., reset_every: _Optional[int] = ..., diversity: _Optional[float] = ..., exact: bool = ..., heal: bool = ..., stop_at: _Optional[_Union[DraftSettings.StopAt, str]] = ..., streaming: _Optional[_Union[DraftSettings.Streaming, str]] = ...) -> None: ...
+    floor: float
+    first_temperature: float
+    def __init__(self, k: _Optional[int] = ..., strategy: _Optional[_Union[DraftSettings.Strategy, str]] = ..., ngrams: _Optional[str] = ..., alpha: _Optional[float] = ..., temperature: _Optional[float] = ..., min_coverage: _Optional[float] = ..., candidates: _Optional[int] = ..., order_weights: _Optional[_Iterable[float]] = ..., penalty: _Optional[float] = ..., over_generate: _Optional[int] = ..., reset_every: _Optional[int] = ..., diversity: _Optional[float] = ..., exact: bool = ..., heal: bool = ..., stop_at: _Optional[_Union[DraftSettings.StopAt, str]] = ..., streaming: _Optional[_Union[DraftSettings.Streaming, str]] = ..., floor: _Optional[float] = ..., first_temperature: _Optional[float] = ...) -> None: ...
 
 class NestSettings(_message.Message):
     __slots__ = ("corpora", "mode", "query", "passages", "neighbors", "mu", "alpha", "tau", "beta", "delta", "gamma", "lm_weight", "max_draft", "ignore_calibration", "token_matches", "on_datastore_loss")

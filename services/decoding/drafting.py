@@ -8,7 +8,7 @@ from typing import Any, cast
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.datastore import AsyncDatastore
-from palimpsest.drafts import DraftRequest, DraftSettings
+from palimpsest.drafts import DraftRequest, DraftSettings, Strategy
 from palimpsest.drafts.costs import StepCosts, cheapest, probe_blocks, probe_pieces
 from palimpsest.drafts.healing import Vocabulary, heal
 from palimpsest.drafts.request import WINDOW
@@ -120,15 +120,21 @@ class DraftDesk:
     async def _cheapest(
         self, settings: DraftSettings, wanted: Request, hosted: Hosted, told: pb.DraftsPlanned
     ) -> DraftSettings:
-        costs = await self._measured(hosted)
         engine = hosted.engine
+        samples = bool(wanted.sampling.temperature)
+        if probe_blocks(engine.model) > engine.model.cache_blocks:
+            # Too small a cache to measure in, let alone for many requests at once: what is exact, then.
+            return replace(
+                settings, reset_every=0, exact=False, strategy=Strategy.NUCLEUS if samples else Strategy.BEAM
+            )
+        costs = await self._measured(hosted)
         strategy, expected = cheapest(
             costs,
             settings,
             len(wanted.ids),
             wanted.max_tokens,
             engine.running,
-            bool(wanted.sampling.temperature),
+            samples,
         )
         for one, seconds in expected.items():
             told.costs.add(strategy=NUMBERS[one], seconds=seconds)

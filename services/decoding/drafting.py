@@ -27,7 +27,7 @@ from services.decoding.tuning import Tuned, TunedCatalogue
 Drafts = pb.DraftSettings
 TOKENS = 10
 """Tokens of a draft where a request does not say: what superposed drafts are good for."""
-ALPHA, MIN_COVERAGE, QUOTED = 0.3, 0.5, 3
+ALPHA, MIN_COVERAGE, QUOTED = 0.5, 0.5, 3
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def main() -> None:
         del corpus
         engine = Engine(model)
         print("tuning alpha and temperature", flush=True)
-        found = list(trials(engine, store, asked[::21], 3, lambda: None, (0.0, 0.1, 0.3), (0.06, 0.1)))
+        found = list(trials(engine, store, asked[::21], 3, lambda: None, (0.0, 0.3, 0.54), (0.06, 0.1)))
         best = min(found, key=lambda trial: trial.perplexity)
         figures.figure(
             "tuned on prefixes of their own", f"alpha {best.alpha}, temperature {best.temperature}"

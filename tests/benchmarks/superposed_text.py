@@ -71,7 +71,7 @@ def prefixes(tokenizer, count: int, start: int = 0) -> tuple[list[list[int]], li
     for text in documents(held=True):
         ids = tokenizer(text, add_special_tokens=False).input_ids
         step = max(PREFIX + TOKENS, len(ids) // 24)
-        found += [ids[at : at + PREFIX + TOKENS] for at in range(40, len(ids) - PREFIX - TOKENS, step)]
+        found += [ids[at : at + PREFIX + TOKENS] for at in range(47, len(ids) - PREFIX - TOKENS, step)]
     chosen = [found[int(n)] for n in np.linspace(start, len(found) - 1, count)]
     return [ids[:PREFIX] for ids in chosen], [ids[PREFIX:] for ids in chosen]
 

@@ -97,7 +97,7 @@ async def test_what_was_tuned_is_what_the_next_request_goes_by(twin, ask, model)
     asked = {"strategy": "superposed", "ngrams": store.name}
     before = ask(**asked)
     await twin.call(before.result)
-    assert (before.plan.alpha, before.plan.temperature) == pytest.approx((0.3, 0.06))
+    assert (before.plan.alpha, before.plan.temperature) == pytest.approx((0.5, 0.06))
 
     texts = await twin.call(client.artifacts.upload, (SENTENCE * 8 + TEXT).encode(), media_type="text/plain")
     tune = {"model": model, "ngrams": store.name, "texts": texts.digest}

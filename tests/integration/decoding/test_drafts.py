@@ -202,7 +202,7 @@ async def test_a_store_of_the_corpus_weighs_in_where_it_knows_the_text(client, n
     done = await finished(client, strategy="superposed", ngrams=ngrams.name)
     assert done.plan.store == ngrams.artifact
     assert done.plan.coverage == 1.0
-    assert (done.plan.alpha, done.plan.temperature) == pytest.approx((0.3, 0.06))
+    assert (done.plan.alpha, done.plan.temperature) == pytest.approx((0.5, 0.06))
     assert done.summary.lookup_seconds > 0
     # A random model has to be outvoted.
     followed = await finished(client, strategy="superposed", ngrams=ngrams.name, alpha=1.0, candidates=384)
@@ -211,7 +211,7 @@ async def test_a_store_of_the_corpus_weighs_in_where_it_knows_the_text(client, n
     gated = await finished(client, **elsewhere)
     assert gated.plan.coverage < 0.5
     assert gated.plan.alpha == 0
-    assert (await finished(client, **elsewhere, min_coverage=0.0)).plan.alpha == pytest.approx(0.3)
+    assert (await finished(client, **elsewhere, min_coverage=0.0)).plan.alpha == pytest.approx(0.5)
     assert (await finished(client, **elsewhere, alpha=0.7)).plan.alpha == pytest.approx(0.7)
 
 

@@ -79,7 +79,9 @@ class StepCosts:
         """
         steps, looked_at = max(0, tokens - 1), prompt + tokens // 2
         wide = 1 if settings.strategy.superposes else settings.k
-        total = steps * (self.step(load + wide, wide * looked_at) + wide * self.per_choice)
+        # The last token of verified drafts comes from the pass that verifies them.
+        searched = max(0, steps - (settings.strategy is Strategy.SUPERPOSED_VERIFIED))
+        total = searched * (self.step(load + wide, wide * looked_at) + wide * self.per_choice)
         if settings.verifies:
             nodes = max(settings.made, int(TRIE * settings.made * steps)) if steps else 0
             for first in range(0, nodes, PIECE):

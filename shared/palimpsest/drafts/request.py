@@ -162,15 +162,24 @@ class Drafts(Running):
             else:
                 counts["draft_seconds"] += step.seconds
                 search.take(outputs)
-        if search.live:
+        if search.live and self._verifier is None and not self._last_is_exact(search.live[0]):
             return self._shown(), False
         if self._settings.verifies and self._verifier is None:
             assert isinstance(search, Superposing)
-            drafts = [*search.ended, *(self._task.proposed(one) for one in self._plan.extra if one.ids)]
+            drafts = [
+                *search.ended,
+                *search.live,
+                *(self._task.proposed(one) for one in self._plan.extra if one.ids),
+            ]
             self._verifier = Verifier(search.exact_cache(), self._prompt_output.logits[0], drafts)
         if self._verifier is not None and not self._verifier.done:
             return self._shown(), False
         return self._finish(), True
+
+    def _last_is_exact(self, draft: Hypothesis) -> bool:
+        """Whether verification gives the one token that is left: the pass that reads the others says it anyway."""
+        verified = self._settings.strategy is Strategy.SUPERPOSED_VERIFIED
+        return verified and self._task.is_last(draft)
 
     def release(self) -> None:
         """Give the memory back."""
@@ -195,11 +204,15 @@ class Drafts(Running):
     def _finish(self) -> list[Event]:
         """Rank the drafts, keep the best, and tell them."""
         drafts, repeats = list(self._search.ended), self._search.repeats
-        made = len(drafts) + repeats
+        made = len(drafts) + len(self._search.live) + repeats
         if self._verifier is not None:
-            drafts = self._verifier.hypotheses
-            for draft in drafts:
+            drafts = []
+            for draft in self._verifier.hypotheses:
                 draft.logprobs = self._verifier.logprobs(draft)
+                if not draft.done:
+                    token, logprob = self._verifier.best(draft)
+                    draft = draft.grow(token, logprob, last=True, logprob=logprob)
+                drafts.append(draft)
             self._counts["verified_positions"] = self._verifier.positions
         # Asked once: a document that is deleted between two answers would leave a quotation without a source.
         sources = {id(h): h.source.sources(h.text.text) for h in drafts if h.source is not None}

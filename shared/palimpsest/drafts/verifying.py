@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from palimpsest.drafts.hypotheses import Hypothesis
@@ -30,7 +31,8 @@ class _Branch:
 class Verifier:
     """Log-probabilities of drafts, each given the prompt and its own tokens before.
 
-    A draft's last token is not read, only judged. What drafts have in common is read once; each ends up with a past of
+    The last token of a draft that has ended is not read, only judged. One that has not is read to its end, which says
+    what follows: :meth:`best`. What drafts have in common is read once; each ends up with a past of
     its own, so what is found is what reading the draft alone gives.
 
     Parameters
@@ -50,7 +52,11 @@ class Verifier:
         self._known: dict[tuple[int, ...], float] = {}
         for h in hypotheses:
             self._known[h.ids[:1]] = float(logits[h.ids[0]]) - total
-        paths = sorted({h.ids[:-1] for h in hypotheses if len(h.ids) > 1})
+        read = {h.ids[:-1] if h.done else h.ids for h in hypotheses}
+        paths = sorted(path for path in read if path)
+        self._best: dict[tuple[int, ...], tuple[int, float] | None] = {
+            h.ids: None for h in hypotheses if not h.done
+        }
         # A path that another goes on from needs no reading of its own.
         self._paths = [p for n, p in enumerate(paths) if n + 1 == len(paths) or paths[n + 1][: len(p)] != p]
         self._wanted = {h.ids[:n] for h in hypotheses for n in range(2, len(h.ids) + 1)}
@@ -92,12 +98,21 @@ class Verifier:
                 prefix = branch.path[: branch.read + row + 1]
                 for longer in self._next.get(prefix, ()):
                     self._known[longer] = float(output.logits[row, longer[-1]]) - float(totals[row])
+                if prefix in self._best:
+                    token = int(np.argmax(output.logits[row].cpu().numpy()))  # the lowest id on ties
+                    self._best[prefix] = (token, float(output.logits[row, token]) - float(totals[row]))
             branch.read += output.logits.shape[0]
             branch.held, branch.rows = branch.read, None
 
     def logprobs(self, hypothesis: Hypothesis) -> tuple[float, ...]:
         """Log-probability of each of a draft's tokens, in nats; once all is read."""
         return tuple(self._known[hypothesis.ids[:n]] for n in range(1, len(hypothesis.ids) + 1))
+
+    def best(self, hypothesis: Hypothesis) -> tuple[int, float]:
+        """The most probable token after a draft that has not ended, and its log-probability; once all is read."""
+        found = self._best[hypothesis.ids]
+        assert found is not None
+        return found
 
     def release(self) -> None:
         """Give the memory back."""

@@ -50,6 +50,7 @@ class Plain:
     def __init__(self, model, prompt: Sequence[int], eos=frozenset(), most: int = 10) -> None:
         self.module, self.tokenizer = model.module, model.tokenizer
         self.prompt, self.eos, self.most = list(prompt), eos, most
+        self.repeats = False
 
     def embed(self, ids: Sequence[int]) -> list[torch.Tensor]:
         with torch.inference_mode():
@@ -83,7 +84,9 @@ class Plain:
         for child in children:
             if child.ids[-1] not in self.eos and len(child.ids) < self.most:
                 live.append(child)
-            elif self.text(child.ids) not in [self.text(one.ids) for one in ended]:
+            elif (self.repeats and child.ids[-1] not in self.eos) or self.text(child.ids) not in [
+                self.text(one.ids) for one in ended
+            ]:
                 ended.append(child)
         return live
 
@@ -128,10 +131,20 @@ class Plain:
             )
         return sorted(ended, key=lambda item: -item.mean)
 
-    def verified(self, items: Sequence[Item], k: int) -> list[Item]:
-        """The best of some drafts by what the model says of each."""
-        read = [Item(item.ids, sum(self.exact(item.ids))) for item in items]
-        return sorted(read, key=lambda item: -item.mean)[:k]
+    def verified(self, made: int, k: int, *arguments) -> list[Item]:
+        """The best of some superposed drafts, whose last token is what the model likes best after the others."""
+        self.most, self.repeats = self.most - 1, True
+        items = self.superposed(made, *arguments)
+        self.most, self.repeats = self.most + 1, False
+        read: list[Item] = []
+        for item in items:
+            ids = item.ids
+            if ids[-1] not in self.eos and len(ids) < self.most:
+                ids = (*ids, _best(self.logprobs(ids), 1)[0][0])
+            read.append(Item(ids, sum(self.exact(ids))))
+        read.sort(key=lambda item: -item.mean)
+        texts = [self.text(item.ids) for item in read]
+        return [item for n, item in enumerate(read) if texts[n] not in texts[:n]][:k]
 
     def beams(self, k: int) -> list[Item]:
         """Beam search, best first by mean log-probability."""

@@ -104,11 +104,10 @@ def test_verified_ones_are_the_best_of_more(tiny, store, documents, alpha, over)
         ids = prompt(tiny, text)
         (told,) = run(tiny, wanted(ids, settings, plan={"store": store}))
         plain = Plain(tiny, ids, tiny.eos_ids)
-        made = plain.superposed(over or 6, alpha, documents)
-        best = plain.verified(made, 3)
+        best = plain.verified(over or 6, 3, alpha, documents)
         assert told.ids == [item.ids for item in best]
         assert [d.logprob for d in told.drafts] == pytest.approx([item.score for item in best], abs=1e-4)
-        assert told.end.made - told.end.dropped == len(made)
+        assert told.end.made == (over or 6)
 
 
 @pytest.mark.parametrize("strategy", [s for s in Strategy if s is not Strategy.NUCLEUS])

@@ -20,7 +20,7 @@ def read(model, ids, drafts, passes: list[int] | None = None) -> list[tuple[floa
     """Log-probabilities of some token sequences after a prompt, by a verifier."""
     cache = model.new_cache()
     (output,) = model.forward([Rows(cache, ids)])
-    verifier = Verifier(cache, output.logits[0], [SimpleNamespace(ids=tuple(d)) for d in drafts])
+    verifier = Verifier(cache, output.logits[0], [SimpleNamespace(ids=tuple(d), done=True) for d in drafts])
     try:
         while not verifier.done:
             rows = verifier.feed()

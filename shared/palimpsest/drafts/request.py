@@ -221,6 +221,9 @@ class Drafts(Running):
         drafts.sort(key=lambda h: (h.source is None, -h.quality))
         kept = sorted(without_repeats(drafts), key=lambda h: -h.quality)
         best = kept[: self._settings.k]
+        quoted = [h for h in kept if h.source is not None]
+        if quoted and len(best) > 1 and all(h.source is None for h in best):
+            best[-1] = quoted[0]  # who asks for quotations is to see one
         streaming = self._settings.streaming
         changes = self._slots.show(best, clear=streaming is Streaming.REWRITES)
         events: list[Event] = list(changes) if streaming is not Streaming.FINAL else []

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from palimpsest.drafts import DraftSettings, Proposal, StopAt, Strategy
+from palimpsest.drafts import DraftSettings, Proposal, StopAt, Strategy, Streaming
 from palimpsest.inference import Finish, TokenBytes
 from palimpsest.nest import Owner
 from palimpsest.nest.proposals import proposals
@@ -60,13 +60,16 @@ def test_a_quotation_that_the_model_likes_comes_first(tiny, wish):
         assert all(getattr(event, "ids", ())[:4] != best.ids for event in step)
 
 
-def test_an_unliked_quotation_takes_no_place(tiny):
+@pytest.mark.parametrize("k", [1, 3])
+def test_an_unliked_quotation_has_the_last_place_and_no_other(tiny, k):
     ids = prompt(tiny, PROMPTS[0])
-    chosen = DraftSettings(k=3)
+    chosen = DraftSettings(k=k, streaming=Streaming.FINAL)
     (without,) = run(tiny, wanted(ids, chosen, 6))
     worst = Proposal((17, 18, 19, 20, 21, 22), lambda text: (object(),))
     (told,) = run(tiny, wanted(ids, chosen, 6, {"extra": [worst]}))
-    assert told.drafts == without.drafts
+    kept = k - 1 or 1  # a single place is the best draft's
+    assert [d.ids for d in told.drafts[:kept]] == [d.ids for d in without.drafts[:kept]]
+    assert [d.ids for d in told.drafts if d.sources] == ([worst.ids] if k > 1 else [])
     assert told.end.made == without.end.made
 
 

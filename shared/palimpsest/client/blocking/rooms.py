@@ -870,8 +870,8 @@ class DecodingRoom(Room):
             sharers) is filled in where it is unset.
         nest
             Passages of corpora that the text may quote, span by span, with their sources. With drafts, what the
-            passages go on with is judged beside the drafts, and takes their place where it is better; the best quotation
-            has the last place at least, where k is more than 1.
+            passages go on with is judged beside the drafts, and takes their place where it is better; the best
+            quotation has the last place at least, where k is more than 1.
         drafts
             Several drafts in place of one text (or n). max_tokens is at most 256 then, and 0 is 10.
         """

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from palimpsest.drafts import DraftRequest, DraftSettings, Strategy, Streaming
+from palimpsest.drafts.hypotheses import shared_length
 from palimpsest.inference import Draft, DraftDelta, DraftsEnd, Engine, Event, LanguageModel, Request, Sampling
 from palimpsest.ngrams import NgramStore
 from tests.benchmarks.figures import Figures
@@ -72,7 +73,10 @@ def quality(engine: Engine, tuned: DraftSettings, store: NgramStore, prefixes: l
         ends = [e for some in events for e in some if isinstance(e, DraftsEnd)]
         overlaps[name] = float(np.mean([e.overlap for e in ends]))
         own = np.exp(losses[name])
-        hits = [max(_agree(d.ids, goes_on) for d in some) for some, goes_on in zip(drafts, real, strict=True)]
+        hits = [
+            max(shared_length(d.ids, goes_on) for d in some)
+            for some, goes_on in zip(drafts, real, strict=True)
+        ]
         rebuilt = all(_rebuilds(some) for some in events)
         figures.figure(
             name,
@@ -113,15 +117,6 @@ def _losses(drafts: Sequence[Draft], k: int) -> list[float]:
     """Mean loss of a token for each draft, nats; in the order of their places, so that a sample is any of them."""
     found = [-d.logprob / len(d.ids) for d in sorted(drafts, key=lambda d: d.slot) if d.logprob is not None]
     return (found * k)[:k]  # where two samples were the same, one of them counts twice
-
-
-def _agree(ids: Sequence[int], real: Sequence[int]) -> int:
-    count = 0
-    for a, b in zip(ids, real, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
 
 
 def _rebuilds(events: Sequence[Event]) -> bool:

@@ -172,3 +172,13 @@ def overlap(sequences: Sequence[Sequence[int]]) -> float:
             if size:
                 shares.append(sum(x == y for x, y in zip(a, b, strict=False)) / size)
     return sum(shares) / len(shares) if shares else 0.0
+
+
+def shared_length(a: Sequence[object], b: Sequence[object]) -> int:
+    """How long two sequences are alike from their start."""
+    count = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        count += 1
+    return count

@@ -125,7 +125,7 @@ class Drafts(Running):
         settings = plan.settings
         if settings.strategy is Strategy.NUCLEUS and not request.sampling.temperature:
             request = replace(request, sampling=replace(NUCLEUS, seed=request.sampling.seed))
-        self._plan, self._settings, self._model = plan, settings, model
+        self._plan, self._settings = plan, settings
         text = DraftText(model.tokenizer, self._eos, request.stop, settings.stop_at, plan.healed)
         self._task = Task(request, settings, Hypothesis(text), plan.allowed, plan.store)
         self._search = _SEARCHES[settings.strategy](self._task, cache, model)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from palimpsest.drafts.hypotheses import Hypothesis
+from palimpsest.drafts.hypotheses import Hypothesis, shared_length
 from palimpsest.inference.drafts import DraftDelta
 
 
@@ -34,7 +34,7 @@ class Slots:
             else:
                 waiting.append(draft)
         for draft in waiting:  # where it differs least from what is there
-            draft.slot = min(free, key=lambda slot: (-_shared(self._ids[slot], draft.ids), slot))
+            draft.slot = min(free, key=lambda slot: (-shared_length(self._ids[slot], draft.ids), slot))
             free.remove(draft.slot)
         changes = [self._put(draft.slot, draft.text.text, draft.ids) for draft in drafts]
         if clear:
@@ -45,24 +45,14 @@ class Slots:
         """Show in all places what all these drafts begin with."""
         text, ids = drafts[0].text.text, drafts[0].ids
         for draft in drafts[1:]:
-            text = text[: _shared(text, draft.text.text)]
-            ids = ids[: _shared(ids, draft.ids)]
+            text = text[: shared_length(text, draft.text.text)]
+            ids = ids[: shared_length(ids, draft.ids)]
         changes = [self._put(slot, text, ids) for slot in range(len(self._text))]
         return [change for change in changes if change is not None]
 
     def _put(self, slot: int, text: str, ids: tuple[int, ...]) -> DraftDelta | None:
-        keep, chars = _shared(self._ids[slot], ids), _shared(self._text[slot], text)
+        keep, chars = shared_length(self._ids[slot], ids), shared_length(self._text[slot], text)
         if keep == len(self._ids[slot]) == len(ids) and chars == len(self._text[slot]) == len(text):
             return None
         self._text[slot], self._ids[slot] = text, ids
         return DraftDelta(slot, keep, chars, text[chars:], ids[keep:])
-
-
-def _shared(a: Sequence[object], b: Sequence[object]) -> int:
-    """How long two sequences are alike from their start."""
-    count = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        count += 1
-    return count

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from palimpsest.drafts.hypotheses import Hypothesis
+from palimpsest.drafts.hypotheses import Hypothesis, shared_length
 from palimpsest.inference.forward import Cache, Output, Rows
 
 PIECE = 64
@@ -126,7 +126,7 @@ class Verifier:
         """The branch that has most in common with a path, and how many tokens."""
         best: tuple[_Branch | None, int] = (None, 0)
         for branch in self._branches:
-            length = _common(branch.path, path)
+            length = shared_length(branch.path, path)
             if best[0] is None or length > best[1]:
                 best = (branch, length)
         return best
@@ -149,13 +149,3 @@ class Verifier:
             branch.rows = Rows(branch.cache, ids, logits="all")
         self._branches.append(branch)
         return branch
-
-
-def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
-    """How many tokens two paths begin with alike."""
-    count = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        count += 1
-    return count

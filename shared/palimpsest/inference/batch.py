@@ -10,7 +10,7 @@ from palimpsest.inference.forward import Output, Rows
 from palimpsest.inference.handle import Handle
 from palimpsest.inference.joining import Joining
 from palimpsest.inference.limits import CacheBudget
-from palimpsest.inference.model import LanguageModel
+from palimpsest.inference.model import LanguageModel, is_fatal
 from palimpsest.inference.requests import PastReady, Started
 from palimpsest.inference.sequence import Running, Step
 from palimpsest.inference.speed import PrefillSpeed, timed
@@ -129,7 +129,9 @@ class Batch:
             handle.events += sequence.take(outputs, step)
         except PalimpsestError as error:
             handle.fail(error)
-        except Exception:
+        except Exception as error:
+            if is_fatal(self.model, error):
+                raise
             log.exception("a sequence failed")
             handle.fail(Internal(Reason.ENGINE_FAILED, "The request failed; this is a bug of the server."))
         self.counters.generated_tokens += sequence.generated - before

@@ -26,7 +26,7 @@ from palimpsest.inference.batch import Batch, Counters
 from palimpsest.inference.blocks import BLOCK, prefix_keys
 from palimpsest.inference.handle import Handle
 from palimpsest.inference.limits import CacheBudget, check_request, check_task
-from palimpsest.inference.model import LanguageModel
+from palimpsest.inference.model import LanguageModel, is_fatal
 from palimpsest.inference.prefill import Take, prefill_pieces
 from palimpsest.inference.requests import Deliver, Request
 from palimpsest.inference.scoring import Scores, score_pieces
@@ -285,8 +285,7 @@ class Engine:
         except BaseException as error:
             log.exception("the engine failed")
             self._end(Unavailable(Reason.ENGINE_FAILED, "The engine failed; send the request again."))
-            if self.model.device.type == "cuda" and "CUDA" in str(error):
-                # Nothing works on a device whose context is broken, and only a new process gets a new one.
+            if is_fatal(self.model, error):
                 os._exit(70)
         finally:
             self.model.close()

@@ -247,6 +247,11 @@ class LanguageModel:
             self.compiled.close()
 
 
+def is_fatal(model: LanguageModel, error: BaseException) -> bool:
+    """Whether an error ends the process: nothing works on a device whose context is broken, until a new one starts."""
+    return model.device.type == "cuda" and "CUDA" in str(error)
+
+
 def _whole(rows: Sequence[Rows], embedded: list[torch.Tensor]) -> list[torch.Tensor]:
     """Input embeddings by which each cache grows, those that other rows have too included."""
     paths: dict[int, torch.Tensor] = {}

@@ -7,8 +7,8 @@ import redis
 
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.jobs import WorkerResources
-from palimpsest.jobs.progress import NullProgress
 from palimpsest.models import register
+from palimpsest.progress import NullProgress
 from palimpsest.settings import Settings
 
 

@@ -18,11 +18,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.errors import InvalidArgument, Reason
-from palimpsest.inference.machine import physical_cores
-from palimpsest.jobs.progress import Progress
 from palimpsest.kv import CalibrationProfile, KeyValues, calibrate, decode, encode, from_cache, to_cache
 from palimpsest.kv.sensitivity import measure
+from palimpsest.lm.hardware import physical_cores
 from palimpsest.models import ModelRecord
+from palimpsest.progress import Progress
 from services.codec.coding import rotary_of
 
 HELD_OUT = 4

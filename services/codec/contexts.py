@@ -23,7 +23,7 @@ from google.protobuf import json_format
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.artifacts import ArtifactStore
 from palimpsest.errors import AlreadyExists, InvalidArgument, NotFound, Reason
-from palimpsest.jobs.redis_errors import translated
+from palimpsest.redis import translated
 
 MANIFEST_TYPE = "application/x-palimpsest-context"
 _PAGE_SIZE, _MOST_PER_PAGE = 100, 1000

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import InvalidArgument, Reason
-from palimpsest.hosting import encode_text
+from palimpsest.lm import encode_text
 from palimpsest.models import ModelRecord
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from google.protobuf import json_format
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.artifacts import ArtifactStore
 from palimpsest.errors import NotFound, Reason
-from palimpsest.jobs.redis_errors import translated
+from palimpsest.redis import translated
 
 if TYPE_CHECKING:
     from palimpsest.kv import CalibrationProfile

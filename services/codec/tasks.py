@@ -6,8 +6,10 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
-from palimpsest.hosting import encode_text, worker_host
-from palimpsest.jobs import Drain, JobContext, handler
+from palimpsest.engine import worker_host
+from palimpsest.jobs import JobContext, handler
+from palimpsest.lm import encode_text
+from palimpsest.progress import Drain
 from services.codec.coding import checked_ids, choose_coding, profile_of, rotary_of
 from services.codec.contexts import MANIFEST_TYPE, ContextCatalogue, prefix_digests
 from services.codec.inputs import read_text

@@ -9,13 +9,13 @@ from google.rpc import status_pb2
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.errors import InvalidArgument, Reason
-from services.datastore.catalogue import Opened, files_size
-from services.datastore.continuations import Continuation, Continued, Occurrence, Wanted
 from services.datastore.ingest import Answer
-from services.datastore.purge import Receipt
-from services.datastore.search import Hit, Mode, Place, Searched
-from services.datastore.sessions import Verdict
-from services.datastore.views import Found, Gone, View
+from services.datastore.search.continuations import Continuation, Continued, Occurrence, Wanted
+from services.datastore.search.search import Hit, Mode, Place, Searched
+from services.datastore.search.sessions import Verdict
+from services.datastore.store.catalogue import Opened, files_size
+from services.datastore.store.purge import Receipt
+from services.datastore.store.results import Found, Gone, View
 
 if TYPE_CHECKING:
     from palimpsest.ngrams import NgramStore

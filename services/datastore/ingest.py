@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from palimpsest.errors import InvalidArgument, PalimpsestError, Reason, ResourceExhausted
-from services.datastore.corpus import Corpus
-from services.datastore.documents import Document, Head
-from services.datastore.encoder import Encoder
+from services.datastore.index.encoder import Encoder
+from services.datastore.store.corpus import Corpus
+from services.datastore.store.documents import Document, Head
+from services.datastore.store.results import Added
 from services.datastore.tokens import ByteTokenizer
-from services.datastore.views import Added
 
 EMBEDDED_AT_ONCE = 8
 """Passages that are embedded before they are acknowledged; where more come together, they are embedded afterwards."""

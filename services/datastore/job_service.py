@@ -11,8 +11,8 @@ from palimpsest.api.datastore.v1 import datastore_pb2_grpc
 from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
-from services.datastore.catalogue import Opened
-from services.datastore.room import Corpora
+from services.datastore.corpora import Corpora
+from services.datastore.store.catalogue import Opened
 
 _WARM, _CALIBRATE = "datastore.warm_keys", "datastore.calibrate"
 _BY_MODEL = (_WARM, _CALIBRATE)

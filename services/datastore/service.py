@@ -13,20 +13,20 @@ import grpc
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.errors import InvalidArgument, NotFound, OutOfRange, Reason
 from palimpsest.rpc import call
-from palimpsest.rpc.errors import to_status
 from palimpsest.rpc.resources import Resources
+from palimpsest.status import to_status
 from services.datastore import convert
-from services.datastore.catalogue import Opened, id_of
-from services.datastore.continuations import continue_text, with_continuations
-from services.datastore.corpus import Corpus
-from services.datastore.encoder import Encoder
+from services.datastore.corpora import Corpora, mismatch
+from services.datastore.index.encoder import Encoder
 from services.datastore.ingest import Answer, embed_some, store
 from services.datastore.job_service import JobCalls
-from services.datastore.listing import MOST_PER_PAGE, PAGE_SIZE, page
-from services.datastore.ngram_service import NgramCalls
-from services.datastore.ngrams import NgramStores
-from services.datastore.room import Corpora, mismatch
-from services.datastore.sessions import candidate_block, put_keys, verify
+from services.datastore.ngrams.service import NgramCalls
+from services.datastore.ngrams.stores import NgramStores
+from services.datastore.search.continuations import continue_text, with_continuations
+from services.datastore.search.sessions import candidate_block, put_keys, verify
+from services.datastore.store.catalogue import Opened, id_of
+from services.datastore.store.corpus import Corpus
+from services.datastore.store.listing import MOST_PER_PAGE, PAGE_SIZE, page
 from services.datastore.streams import batches, first_part, heard_out
 from services.datastore.watching import Watcher, Watchers
 

@@ -3,17 +3,17 @@
 from functools import lru_cache
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
-from palimpsest.hosting import worker_host
+from palimpsest.engine import worker_host
 from palimpsest.jobs import JobContext, WorkerResources, handler
-from palimpsest.jobs.progress import Progress
+from palimpsest.progress import Progress
 from services.datastore import convert
-from services.datastore.builds import build, compact
-from services.datastore.catalogue import Opened
-from services.datastore.keystore import KeyBlock
-from services.datastore.purge import purge
-from services.datastore.room import Corpora, mismatch
-from services.datastore.search import Mode, Searched
-from services.datastore.sessions import without_keys
+from services.datastore.corpora import Corpora, mismatch
+from services.datastore.search.search import Mode, Searched
+from services.datastore.search.sessions import without_keys
+from services.datastore.store.builds import build, compact
+from services.datastore.store.catalogue import Opened
+from services.datastore.store.keystore import KeyBlock
+from services.datastore.store.purge import purge
 
 _PASSAGES_AT_ONCE = 8
 
@@ -77,7 +77,7 @@ def warm_keys(request: pb.WarmKeysRequest, job: JobContext) -> pb.WarmKeysResult
 @handler("datastore.calibrate", request=pb.CalibrateRequest, response=pb.Corpus)
 def calibrate(request: pb.CalibrateRequest, job: JobContext) -> pb.Corpus:
     """Choose the mixture's parameters, and keep them in the manifest."""
-    from services.datastore.calibration import calibrate_corpus
+    from services.datastore.search.calibration import calibrate_corpus
 
     corpora, opened = _open(request.corpus, job)
     spec = opened.corpus.spec
@@ -97,7 +97,7 @@ def calibrate(request: pb.CalibrateRequest, job: JobContext) -> pb.Corpus:
 @handler("datastore.build_ngram_store", request=pb.BuildNgramStoreRequest, response=pb.NgramStore)
 def build_ngram_store(request: pb.BuildNgramStoreRequest, job: JobContext) -> pb.NgramStore:
     """Count a text's n-grams into a store, and enter it in the catalogue; nothing of an earlier attempt is used."""
-    from services.datastore.ngrams import NgramStores
+    from services.datastore.ngrams.stores import NgramStores
 
     own = job.resources
     stores = NgramStores(own.settings, own.redis, own.artifacts, own.models, _corpora(own))
@@ -108,7 +108,7 @@ def _warm(
     opened: Opened, missing: list[tuple[bytes, list[int], list[int]]], engine: object, progress: Progress
 ) -> int:
     """Compute and store the keys of some passages, a few at a time."""
-    from palimpsest.nest.keys import submit_keys
+    from palimpsest.candidates.keys import submit_keys
 
     fingerprint = opened.corpus.spec.model_fingerprint
     for at in range(0, len(missing), _PASSAGES_AT_ONCE):

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable
 
 from palimpsest.errors import Aborted, Reason
-from services.datastore.corpus import Corpus
-from services.datastore.views import Gone
+from services.datastore.store.corpus import Corpus
+from services.datastore.store.results import Gone
 
 POLL_SECONDS = 0.25
 """How often a watcher looks for deletions that other processes made."""

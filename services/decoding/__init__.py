@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 from palimpsest.rpc.resources import Resources
 
 if TYPE_CHECKING:
-    from palimpsest.hosting import EngineHost
+    from palimpsest.engine import EngineHost
 
 
 class DecodingRoom:
@@ -23,7 +23,7 @@ class DecodingRoom:
 
     async def start(self, resources: Resources) -> list[Any]:
         """Return the servicer; torch and transformers, which take seconds, are imported in the background."""
-        from palimpsest.hosting import EngineHost
+        from palimpsest.engine import EngineHost
         from services.decoding.metrics import EngineCollector
         from services.decoding.service import DecodingServicer
         from services.decoding.settings import DecodingSettings

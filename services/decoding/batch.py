@@ -10,9 +10,9 @@ from typing import Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from palimpsest.engine import Delta, Engine, Event, Failed, Finished, Handle, Request, Started
 from palimpsest.errors import InvalidArgument, PalimpsestError, Reason
-from palimpsest.hosting import encode_chat, encode_text
-from palimpsest.inference import Delta, Engine, Event, Failed, Finished, Handle, Request, Started
+from palimpsest.lm import encode_chat, encode_text
 
 LARGEST_LINE = 16 << 20
 """Bytes of one line."""

@@ -5,23 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
-from palimpsest.hosting import encode_chat, encode_text
-from palimpsest.inference import (
-    Choice,
-    Delta,
-    Draft,
-    DraftDelta,
-    DraftsEnd,
-    Finished,
-    Request,
-    Sampling,
-    Span,
-    SpanRevoked,
-    Started,
-    TokenBytes,
-)
-from services.decoding.draft_messages import REASONS, draft_response
-from services.decoding.spans import revoked_message, span_message, statistics_message
+from palimpsest.decoding.drafts import Draft, DraftDelta, DraftsEnd
+from palimpsest.decoding.quoting import Span, SpanRevoked
+from palimpsest.decoding.quoting.events import QuotingFinished
+from palimpsest.engine import Delta, Finished, Request, Started
+from palimpsest.lm import Choice, Sampling, TokenBytes, encode_chat, encode_text
+from services.decoding.drafts.messages import REASONS, draft_response
+from services.decoding.quoting.messages import revoked_message, span_message, statistics_message
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -115,7 +105,7 @@ def response_of(
                     generated_tokens=event.generated_tokens,
                     text=event.text,
                     logprob=event.logprob,
-                    nest=None if event.quoting is None else statistics_message(event.quoting),
+                    nest=statistics_message(event.quoting) if isinstance(event, QuotingFinished) else None,
                 )
             )
         case Span():

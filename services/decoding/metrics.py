@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from palimpsest.hosting import EngineHost
+from palimpsest.engine import EngineHost
 
 
 class EngineCollector(Collector):

@@ -4,7 +4,8 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-from palimpsest.inference import Delta, Event, Span
+from palimpsest.decoding.quoting import Span
+from palimpsest.engine import Delta, Event
 
 MERGED_TOKENS = 256
 """Most tokens of one delta, so that its message stays small."""

@@ -12,18 +12,18 @@ from google.protobuf.json_format import MessageToDict
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.api.decoding.v1 import decoding_pb2_grpc
+from palimpsest.engine import EngineHost, Hosted
 from palimpsest.errors import InvalidArgument, Reason, Violation
-from palimpsest.hosting import EngineHost, Hosted
 from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
-from services.decoding.neighbours import Neighbour
+from services.decoding.peers import Neighbour
 from services.decoding.settings import DecodingSettings
 
 if TYPE_CHECKING:
-    from services.decoding.contexts import ContextDesk
+    from services.decoding.contexts.loading import ContextDesk
     from services.decoding.convert import TokenBytes
-    from services.decoding.drafting import DraftDesk
+    from services.decoding.drafts.planning import DraftDesk
 
 _BYTES_PER_LOGPROB = 32
 _LARGEST_RESPONSE = 4 << 20
@@ -65,12 +65,13 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         hosted = await self._acquire(request.model)
         handle = load = quotation = planned = None
         try:
-            from palimpsest.inference import DraftsEnd, Failed, Finished, PastReady
+            from palimpsest.decoding.drafts import DraftsEnd
+            from palimpsest.engine import Failed, Finished, PastReady
             from services.decoding.convert import request_of, response_of
-            from services.decoding.draft_messages import check_drafts
-            from services.decoding.drafting import with_quotations
+            from services.decoding.drafts.messages import check_drafts
+            from services.decoding.drafts.planning import with_quotations
             from services.decoding.outbox import Outbox
-            from services.decoding.quoting import Quotation, may_quote, query_of
+            from services.decoding.quoting.quotation import Quotation, may_quote, query_of
 
             if request.HasField("drafts"):
                 check_drafts(request)
@@ -118,9 +119,9 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         loop = asyncio.get_running_loop()
         hosted = await self._acquire(request.model)
         try:
-            from palimpsest.hosting import encode_text
+            from palimpsest.lm import encode_text
             from services.decoding.convert import logprob_messages
-            from services.decoding.quoting import may_quote
+            from services.decoding.quoting.quotation import may_quote
 
             if request.WhichOneof("input") == "tokens":
                 ids = list(request.tokens.ids)
@@ -129,7 +130,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                 ids = await loop.run_in_executor(self._threads, encode_text, tokenizer, request.text, "text")
             _check_score(request, len(ids))
             if may_quote(request.nest):
-                from services.decoding.mixed_scores import mixed_scores
+                from services.decoding.quoting.scores import mixed_scores
 
                 connection = self._datastore.connection(context)
                 return await mixed_scores(request, ids, hosted, connection, self._writer(hosted))
@@ -249,7 +250,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
             self._host.release(work.result())
 
     def _desk(self) -> "ContextDesk":
-        from services.decoding.contexts import ContextDesk
+        from services.decoding.contexts.loading import ContextDesk
 
         if self._contexts is None:
             self._contexts = ContextDesk(self._resources.artifacts)
@@ -257,8 +258,8 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
 
     def _draft_desk(self) -> "DraftDesk":
         from palimpsest.ngrams import StoreShelf
-        from services.decoding.drafting import DraftDesk
-        from services.decoding.tuning import TunedCatalogue
+        from services.decoding.drafts.planning import DraftDesk
+        from services.decoding.drafts.tuning import TunedCatalogue
 
         if self._drafts is None:
             resources = self._resources

@@ -13,9 +13,10 @@ from palimpsest.api.decoding.v1.decoding_pb2 import (
     TuneDraftsResponse,
 )
 from palimpsest.artifacts import ArtifactStore
+from palimpsest.engine import worker_host
 from palimpsest.errors import InvalidArgument, Reason
-from palimpsest.hosting import worker_host
-from palimpsest.jobs import Drain, JobContext, handler
+from palimpsest.jobs import JobContext, handler
+from palimpsest.progress import Drain
 
 MEDIA_TYPE = "application/jsonl"
 
@@ -29,7 +30,7 @@ def generate_batch(request: GenerateBatchRequest, job: JobContext) -> GenerateBa
     What is finished is published as a piece of the result every few seconds; a later attempt goes on after the
     last piece, and gives the same bytes as one that was never disturbed.
     """
-    from palimpsest.inference import Request
+    from palimpsest.engine import Request
     from services.decoding.batch import Totals, generate_lines, read_lines
     from services.decoding.convert import DEFAULT_MAX_TOKENS, sampling_of
 
@@ -125,9 +126,9 @@ class _Pieces:
 @handler("decoding.tune_drafts", request=TuneDraftsRequest, response=TuneDraftsResponse)
 def tune_drafts(request: TuneDraftsRequest, job: JobContext) -> TuneDraftsResponse:
     """Try a grid of settings, and keep the best for this model and store."""
-    from palimpsest.hosting import encode_text
+    from palimpsest.lm import encode_text
     from palimpsest.ngrams import open_store
-    from services.decoding.tuning import (
+    from services.decoding.drafts.tuning import (
         ALPHAS,
         PREFIX,
         PREFIXES,

@@ -8,8 +8,8 @@ from google.longrunning import operations_pb2
 from palimpsest.api.models.v1 import models_pb2, models_pb2_grpc
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.jobs import JobSpec
-from palimpsest.jobs.progress import NullProgress
 from palimpsest.models import check_source, unregister
+from palimpsest.progress import NullProgress
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
 

@@ -22,10 +22,11 @@ import torch
 from torch.nn import functional as F
 
 from palimpsest.embedded.valkey import ValkeyServer
-from palimpsest.inference import Delta, Engine, Event, Finished, LanguageModel, Request, load_model
-from palimpsest.inference.machine import physical_cores
-from palimpsest.jobs.progress import NullProgress
+from palimpsest.engine import Delta, Engine, Event, Finished, Request
+from palimpsest.lm import LanguageModel, load_model
+from palimpsest.lm.hardware import physical_cores
 from palimpsest.models import ModelCatalogue, convert_gguf, register, sample_gguf
+from palimpsest.progress import NullProgress
 from palimpsest.settings import Settings
 from tests.benchmarks.figures import ROOT, Figures, interleaved, percentile
 

@@ -14,9 +14,9 @@ from google.protobuf import descriptor, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from palimpsest.rpc.channel import open_aio_channel
-from palimpsest.rpc.errors import ended_while_sending
 from palimpsest.rpc.server import Server
 from palimpsest.settings import Settings
+from palimpsest.status import ended_while_sending
 from palimpsest.telemetry.metrics import RPC_SECONDS
 from services.__main__ import load, room_names
 

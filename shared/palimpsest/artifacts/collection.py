@@ -11,7 +11,7 @@ from palimpsest.artifacts.objects import Objects
 from palimpsest.artifacts.references import References
 from palimpsest.artifacts.uploads import Uploads
 from palimpsest.errors import FailedPrecondition, PalimpsestError
-from palimpsest.jobs.progress import Progress
+from palimpsest.progress import Progress
 
 _LONGEST_WRITE_SECONDS = 24 * 3600
 """A writer silent for this long is dead, however short the grace time."""

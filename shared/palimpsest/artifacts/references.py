@@ -20,7 +20,7 @@ from typing import cast
 import redis
 
 from palimpsest.errors import Aborted, FailedPrecondition, Reason
-from palimpsest.jobs.redis_errors import translated
+from palimpsest.redis import translated
 
 COLLECT_LEASE_SECONDS = 60
 """How long one artefact's deletion may take before others stop waiting for it."""

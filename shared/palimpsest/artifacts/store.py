@@ -22,7 +22,7 @@ from palimpsest.artifacts.references import References
 from palimpsest.artifacts.staging import ArtifactWriter, full_disk
 from palimpsest.artifacts.uploads import Uploads
 from palimpsest.errors import DataLoss, InvalidArgument, NotFound, OutOfRange, Reason
-from palimpsest.jobs.progress import NullProgress, Progress
+from palimpsest.progress import NullProgress, Progress
 from palimpsest.settings import Settings
 
 _PAGE_SIZE, _MOST_PER_PAGE = 100, 1000

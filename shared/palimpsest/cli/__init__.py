@@ -5,22 +5,11 @@ from typing import Annotated
 
 import typer
 
-from palimpsest.cli import (
-    artifacts,
-    batch,
-    config,
-    corpus,
-    demo,
-    doctor,
-    drafts,
-    generate,
-    jobs,
-    kv,
-    models,
-    ngrams,
-    stack,
-)
-from palimpsest.cli.exits import table
+from palimpsest.cli import artifacts, batch, config, doctor, drafts, generate, jobs, models, ngrams, stack
+from palimpsest.cli.corpus import commands as corpus
+from palimpsest.cli.demo import command as demo
+from palimpsest.cli.kv import commands as kv
+from palimpsest.cli.output.exits import table
 
 app = typer.Typer(
     name="palimpsest",

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from palimpsest.api.artifacts.v1 import artifacts_pb2
-from palimpsest.cli import output
-from palimpsest.cli.progress import follow, transfer
+from palimpsest.cli.output import printing as output
+from palimpsest.cli.output.progress import follow, transfer
 from palimpsest.cli.session import Session, command
 from palimpsest.client import Client
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from palimpsest.cli import output
-from palimpsest.cli.progress import follow, transfer
+from palimpsest.cli.output import printing as output
+from palimpsest.cli.output.progress import follow, transfer
 from palimpsest.cli.sampling import (
     Count,
     Logprobs,

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import typer
 
-from palimpsest.cli import output
-from palimpsest.cli.exits import table
+from palimpsest.cli.output import printing as output
+from palimpsest.cli.output.exits import table
 from palimpsest.settings import Settings
 
 app = typer.Typer(help="Settings: what they are and where they come from.", no_args_is_help=True)

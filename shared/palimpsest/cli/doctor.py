@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from palimpsest.cli import output
-from palimpsest.cli.exits import Exit, table
+from palimpsest.cli.output import printing as output
+from palimpsest.cli.output.exits import Exit, table
 from palimpsest.errors import PalimpsestError
 from palimpsest.settings import Settings
 

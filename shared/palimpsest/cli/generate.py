@@ -6,10 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from palimpsest.api.decoding.v1 import decoding_pb2
-from palimpsest.cli import cells, output
-from palimpsest.cli.kv_options import Deadline, LossBudget, load_settings, named
-from palimpsest.cli.quantities import show_seconds
-from palimpsest.cli.quotes import (
+from palimpsest.cli.kv.options import Deadline, LossBudget, load_settings, named
+from palimpsest.cli.output import cells
+from palimpsest.cli.output import printing as output
+from palimpsest.cli.output.quantities import show_seconds
+from palimpsest.cli.output.quotes import (
     Corpus,
     HtmlFile,
     Inline,

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from google.longrunning import operations_pb2
 
-from palimpsest.cli import output
-from palimpsest.cli.progress import follow
+from palimpsest.cli.output import printing as output
+from palimpsest.cli.output.progress import follow
 from palimpsest.cli.session import Session, command
 from palimpsest.client import Client
 from palimpsest.client.aio.jobs import metadata_of

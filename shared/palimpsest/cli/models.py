@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from palimpsest.api.models.v1 import models_pb2
-from palimpsest.cli import output
-from palimpsest.cli.pages import all_pages
-from palimpsest.cli.progress import follow
+from palimpsest.cli.output import printing as output
+from palimpsest.cli.output.pages import all_pages
+from palimpsest.cli.output.progress import follow
 from palimpsest.cli.session import Session, command
 from palimpsest.client import Client
 

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from palimpsest.api.datastore.v1 import datastore_pb2
-from palimpsest.cli import output
-from palimpsest.cli.corpus import Wait, named
+from palimpsest.cli.corpus.commands import Wait, named
 from palimpsest.cli.models import labels_of
-from palimpsest.cli.pages import all_pages
-from palimpsest.cli.progress import follow, transfer
+from palimpsest.cli.output import printing as output
+from palimpsest.cli.output.pages import all_pages
+from palimpsest.cli.output.progress import follow, transfer
 from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 import typer
 from google.protobuf.message import Message
 
-from palimpsest.cli import output
-from palimpsest.cli.exits import Exit, exit_code, table
+from palimpsest.cli.output import printing as output
+from palimpsest.cli.output.exits import Exit, exit_code, table
 from palimpsest.client import Client
 from palimpsest.errors import PalimpsestError
 from palimpsest.settings import Settings

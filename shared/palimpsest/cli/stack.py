@@ -11,8 +11,8 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from palimpsest.cli import output
-from palimpsest.cli.exits import table
+from palimpsest.cli.output import printing as output
+from palimpsest.cli.output.exits import table
 from palimpsest.cli.session import Session, command, guarded
 from palimpsest.embedded.local import ensure_running, stop_running
 from palimpsest.embedded.stack import Stack

@@ -7,7 +7,7 @@ from typing import Any
 
 from palimpsest.api.datastore.v1 import datastore_pb2
 from palimpsest.errors import DataLoss, PalimpsestError, Reason
-from palimpsest.rpc.errors import from_status
+from palimpsest.status import from_status
 
 _CHUNK = 256 << 10
 

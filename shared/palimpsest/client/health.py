@@ -4,7 +4,7 @@ import grpc
 
 from palimpsest.errors import DeadlineExceeded, Reason, Unavailable
 from palimpsest.rpc.channel import Tls, open_channel
-from palimpsest.rpc.errors import from_rpc_error
+from palimpsest.status import from_rpc_error
 
 _SERVING = b"\x08\x01"
 """A grpc.health.v1.HealthCheckResponse whose status is SERVING; the messages are too small to need a stub."""

@@ -15,8 +15,8 @@ from palimpsest.jobs.calls import Call, Sweep
 from palimpsest.jobs.hints import Hints
 from palimpsest.jobs.listing import Page, parse_query
 from palimpsest.jobs.record import JobRecord, JobSpec
-from palimpsest.jobs.redis_errors import aof_missing, not_durable, translated
 from palimpsest.jobs.store import AOF_TIMEOUT_MS
+from palimpsest.redis import aof_missing, not_durable, translated
 from palimpsest.settings import Settings
 
 T = TypeVar("T")

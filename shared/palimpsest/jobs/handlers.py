@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import redis
 from google.protobuf.message import Message
 
-from palimpsest.jobs.progress import Progress
+from palimpsest.progress import Progress
 from palimpsest.settings import Settings
 
 if TYPE_CHECKING:

@@ -210,7 +210,7 @@ class JobRecord:
         if self.state == "SUCCEEDED":
             operation.response.Pack(self.response_message())
         elif self.terminal and self.error is not None:
-            from palimpsest.rpc.errors import to_status  # rpc's scaffold imports this package
+            from palimpsest.status import to_status  # rpc's scaffold imports this package
 
             operation.error.CopyFrom(to_status(self.error))
         return operation

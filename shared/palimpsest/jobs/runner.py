@@ -20,10 +20,10 @@ from palimpsest.errors import (
 )
 from palimpsest.jobs.handlers import Handler, JobContext, WorkerResources
 from palimpsest.jobs.payload import to_json
-from palimpsest.jobs.progress import Drain, LeaseLost
 from palimpsest.jobs.record import JobRecord
 from palimpsest.jobs.running import Run
 from palimpsest.jobs.store import JobStore
+from palimpsest.progress import Drain, LeaseLost
 from palimpsest.telemetry import extract, span
 
 _log = structlog.get_logger(__name__)

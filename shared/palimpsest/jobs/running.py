@@ -11,9 +11,9 @@ import structlog
 
 from palimpsest.errors import Cancelled, PalimpsestError, Reason
 from palimpsest.jobs.calls import Claim
-from palimpsest.jobs.progress import Drain, LeaseLost
 from palimpsest.jobs.record import JobRecord
 from palimpsest.jobs.store import JobStore
+from palimpsest.progress import Drain, LeaseLost
 
 _log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from palimpsest.jobs import calls
 from palimpsest.jobs.calls import Beat, Call, Claim, Stats, Sweep
 from palimpsest.jobs.listing import Page, parse_query
 from palimpsest.jobs.record import JobRecord, JobSpec
-from palimpsest.jobs.redis_errors import aof_missing, not_durable, translated
+from palimpsest.redis import aof_missing, not_durable, translated
 from palimpsest.settings import Settings
 
 T = TypeVar("T")

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from palimpsest.errors import InvalidArgument, Reason
-from palimpsest.jobs.progress import NullProgress, Progress
 from palimpsest.kv.classic import calibrate_classic
+from palimpsest.kv.coding.quantiser import ZERO, choose_classes, quantise
+from palimpsest.kv.coding.rans import ALPHABET, frequencies_from_counts, jit
 from palimpsest.kv.layout import Geometry, KeyValues
 from palimpsest.kv.profile import CalibrationProfile, LevelTables
-from palimpsest.kv.quantiser import ZERO, choose_classes, quantise
-from palimpsest.kv.rans import ALPHABET, frequencies_from_counts, jit
 from palimpsest.kv.rotary import Rotary
 from palimpsest.kv.transform import coefficients
+from palimpsest.progress import NullProgress, Progress
 
 LEVELS: Mapping[str, float] = {
     "near-lossless": 0.0025,

@@ -13,10 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
-from palimpsest.kv.layout import Geometry, KeyValues
-from palimpsest.kv.profile import CalibrationProfile, ClassicTables
-from palimpsest.kv.quantiser import (
+from palimpsest.kv.coding.quantiser import (
     choose_classes,
     count_symbols,
     dequantise,
@@ -27,7 +24,10 @@ from palimpsest.kv.quantiser import (
     symbol_checksum,
     unpack_symbols,
 )
-from palimpsest.kv.rans import ALPHABET, frequencies_from_counts
+from palimpsest.kv.coding.rans import ALPHABET, frequencies_from_counts
+from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
+from palimpsest.kv.layout import Geometry, KeyValues
+from palimpsest.kv.profile import CalibrationProfile, ClassicTables
 
 GROUP = 10
 """Tokens of a group; the first is its anchor."""

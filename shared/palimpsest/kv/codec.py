@@ -12,7 +12,8 @@ from functools import partial
 from pydantic import ValidationError
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
-from palimpsest.kv import classic, generic, lossless, transform
+from palimpsest.kv import classic, generic, transform
+from palimpsest.kv.coding import lossless
 from palimpsest.kv.container import (
     DECODED_LIMIT,
     EXPANSION_LIMIT,

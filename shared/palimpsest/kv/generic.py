@@ -12,9 +12,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
-from palimpsest.kv.layout import KeyValues
-from palimpsest.kv.quantiser import (
+from palimpsest.kv.coding.quantiser import (
     ZERO,
     count_symbols,
     dequantise,
@@ -25,7 +23,9 @@ from palimpsest.kv.quantiser import (
     symbol_checksum,
     unpack_symbols,
 )
-from palimpsest.kv.rans import ALPHABET, Tables, frequencies_from_counts
+from palimpsest.kv.coding.rans import ALPHABET, Tables, frequencies_from_counts
+from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
+from palimpsest.kv.layout import KeyValues
 from palimpsest.kv.rotary import Rotary
 
 GROUP = 5

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from palimpsest.kv.coding.rans import ALPHABET, Tables
 from palimpsest.kv.layout import Geometry
-from palimpsest.kv.rans import ALPHABET, Tables
 from palimpsest.kv.rotary import Rotary
 
 FORMAT = 1

@@ -7,7 +7,9 @@ from functools import lru_cache, partial
 import torch
 
 from palimpsest.errors import FailedPrecondition, PalimpsestError, Reason
-from palimpsest.kv import classic, generic, lossless, transform
+from palimpsest.kv import classic, generic, transform
+from palimpsest.kv.coding import lossless
+from palimpsest.kv.coding.rans import least_bytes
 from palimpsest.kv.container import (
     DECODED_LIMIT,
     EXPANSION_LIMIT,
@@ -26,7 +28,6 @@ from palimpsest.kv.container import (
 )
 from palimpsest.kv.layout import DTYPES, Geometry, KeyValues
 from palimpsest.kv.profile import CalibrationProfile
-from palimpsest.kv.rans import least_bytes
 from palimpsest.kv.sinks import decode_sinks, sink_bytes
 
 

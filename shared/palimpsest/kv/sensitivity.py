@@ -12,10 +12,10 @@ import torch
 from transformers import PreTrainedModel
 
 from palimpsest.errors import InvalidArgument, Reason
-from palimpsest.jobs.progress import NullProgress, Progress
 from palimpsest.kv.calibration import Sensitivity
 from palimpsest.kv.layout import KeyValues, from_cache, to_cache
 from palimpsest.kv.rotary import Rotary
+from palimpsest.progress import NullProgress, Progress
 
 
 def measure(

@@ -12,10 +12,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
-from palimpsest.kv.layout import KeyValues
-from palimpsest.kv.profile import CalibrationProfile, LevelTables
-from palimpsest.kv.quantiser import (
+from palimpsest.kv.coding.quantiser import (
     dequantise,
     measure_error,
     pack_symbols,
@@ -23,6 +20,9 @@ from palimpsest.kv.quantiser import (
     symbol_checksum,
     unpack_symbols,
 )
+from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
+from palimpsest.kv.layout import KeyValues
+from palimpsest.kv.profile import CalibrationProfile, LevelTables
 
 
 def coefficients(kv: KeyValues, profile: CalibrationProfile, component: int, group: int) -> np.ndarray:

@@ -18,8 +18,8 @@ from typing import cast
 import redis
 
 from palimpsest.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
-from palimpsest.jobs.redis_errors import translated
 from palimpsest.models.record import ModelRecord
+from palimpsest.redis import translated
 
 _PAGE_SIZE, _MOST_PER_PAGE = 100, 1000
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
-from palimpsest.jobs.progress import NullProgress, Progress
 from palimpsest.models.gguf_file import GgufHeader, read_gguf_header
+from palimpsest.progress import NullProgress, Progress
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -12,8 +12,8 @@ import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from palimpsest.jobs.progress import NullProgress, Progress
 from palimpsest.models.weights import INDEX_FILE, stored_tensors, weight_files
+from palimpsest.progress import NullProgress, Progress
 
 _MEMO_FILE = ".fingerprints.json"
 _CONFIG_NOISE = {

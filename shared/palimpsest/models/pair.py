@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palimpsest.jobs.progress import NullProgress, Progress
 from palimpsest.models.fingerprint import tokenizer_facts
 from palimpsest.models.weights import StoredTensor, stored_tensors
+from palimpsest.progress import NullProgress, Progress
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from palimpsest.errors import Aborted, FailedPrecondition, InvalidArgument, PermissionDenied, Reason
-from palimpsest.jobs.progress import Progress
 from palimpsest.models.catalogue import ModelCatalogue
 from palimpsest.models.convert import held
 from palimpsest.models.fingerprint import fingerprint_folder
@@ -16,6 +15,7 @@ from palimpsest.models.folder import inspect_folder
 from palimpsest.models.record import ModelRecord
 from palimpsest.models.sources import fetch_source
 from palimpsest.models.weights import stored_tensors
+from palimpsest.progress import Progress
 from palimpsest.settings import Settings
 
 

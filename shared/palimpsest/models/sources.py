@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palimpsest.errors import InvalidArgument, NotFound, PermissionDenied, Reason, Unavailable
-from palimpsest.jobs.progress import Progress
 from palimpsest.models.convert import convert_gguf
 from palimpsest.models.sample import sample_gguf
+from palimpsest.progress import Progress
 from palimpsest.settings import Settings
 
 _HUB = re.compile(r"hub:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")

@@ -8,9 +8,9 @@ from typing import BinaryIO
 import numpy as np
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
-from palimpsest.jobs.progress import NullProgress, Progress
 from palimpsest.ngrams.layout import DIGEST, LONGEST, Layout, checksum, column_dtype, filler
 from palimpsest.ngrams.sorting import Sorting
+from palimpsest.progress import NullProgress, Progress
 
 BUCKET = 1 << 20
 """Windows sorted at once; they take about 50 bytes of memory each, 80 with a vocabulary above 65,535."""

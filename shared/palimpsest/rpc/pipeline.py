@@ -34,10 +34,10 @@ from palimpsest.errors import (
 from palimpsest.rpc import calls
 from palimpsest.rpc.audit import AuditLog
 from palimpsest.rpc.auth import Authenticator, access_of
-from palimpsest.rpc.errors import DETAILS_KEY, to_status
 from palimpsest.rpc.quotas import Quotas
 from palimpsest.rpc.validation import validate
 from palimpsest.settings import Settings
+from palimpsest.status import DETAILS_KEY, to_status
 from palimpsest.telemetry import extract, span
 from palimpsest.telemetry.metrics import RPC_RUNNING, RPC_SECONDS
 

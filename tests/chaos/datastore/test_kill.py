@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from services.datastore.builds import build
-from services.datastore.corpus import Corpus
-from services.datastore.encoder import HashedWords
 from services.datastore.files import verify_checksums
+from services.datastore.index.encoder import HashedWords
+from services.datastore.store.builds import build
+from services.datastore.store.corpus import Corpus
 from services.datastore.tokens import ByteTokenizer
 from tests.unit.datastore.conftest import spec_for
 

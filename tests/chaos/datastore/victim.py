@@ -8,9 +8,9 @@ import sys
 import threading
 from pathlib import Path
 
-from services.datastore.builds import build, compact
-from services.datastore.corpus import Corpus
-from services.datastore.encoder import HashedWords
+from services.datastore.index.encoder import HashedWords
+from services.datastore.store.builds import build, compact
+from services.datastore.store.corpus import Corpus
 from services.datastore.tokens import ByteTokenizer
 from tests.unit.datastore.conftest import make_document
 

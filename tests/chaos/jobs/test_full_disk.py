@@ -21,8 +21,8 @@ from palimpsest.embedded.environment import settings_environment
 from palimpsest.embedded.probes import free_address
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.errors import Code, Reason, ResourceExhausted
-from palimpsest.rpc.errors import from_rpc_error
 from palimpsest.settings import Settings
+from palimpsest.status import from_rpc_error
 from tests.chaos.jobs.test_jobs import TRIALS
 from tests.integration.jobs.harness import ROOT, SHORT, Bench
 from tests.waiting import until

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from palimpsest import Client
-from palimpsest.cli.exits import Exit
+from palimpsest.cli.output.exits import Exit
 
 NOBODY = "sha256:" + "0" * 64
 

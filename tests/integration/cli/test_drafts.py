@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from palimpsest import Client
-from palimpsest.cli.exits import Exit
+from palimpsest.cli.output.exits import Exit
 
 TEXT = "the quick brown fox jumps over the lazy dog and the lazy dog jumps over the brown fox. " * 4
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from palimpsest.cli.exits import Exit
+from palimpsest.cli.output.exits import Exit
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 12
 

@@ -10,8 +10,8 @@ import pytest
 import trustme
 
 from palimpsest import AsyncClient, Client, Tls
-from palimpsest.cli import output
-from palimpsest.cli.demo import Row, Step, run
+from palimpsest.cli.demo.command import Row, Step, run
+from palimpsest.cli.output import printing as output
 from palimpsest.client.health import serving
 from palimpsest.embedded.local import ensure_running, stop_running
 from palimpsest.embedded.probes import processes_of

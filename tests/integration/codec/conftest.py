@@ -9,7 +9,7 @@ from palimpsest import AsyncClient
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.jobs import JobContext, WorkerResources
-from palimpsest.jobs.progress import NullProgress
+from palimpsest.progress import NullProgress
 from palimpsest.rpc.server import Server
 from palimpsest.settings import Settings
 from services.codec import CodecRoom

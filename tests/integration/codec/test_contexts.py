@@ -20,8 +20,8 @@ from palimpsest.errors import (
     Reason,
 )
 from palimpsest.jobs import JobContext
-from palimpsest.jobs.progress import NullProgress
 from palimpsest.kv import KeyValues, from_cache
+from palimpsest.progress import NullProgress
 from services.codec.tasks import calibrate
 
 CHUNK = 64

@@ -11,7 +11,7 @@ from palimpsest import AsyncClient
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.jobs import JobContext, WorkerResources
-from palimpsest.jobs.progress import NullProgress
+from palimpsest.progress import NullProgress
 from palimpsest.rpc.server import Server
 from palimpsest.settings import Settings
 from services.datastore import DatastoreRoom, tasks

@@ -3,8 +3,8 @@
 import asyncio
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
+from palimpsest.candidates import Candidates
 from palimpsest.client.corpora import NewDocument
-from palimpsest.nest import Candidates
 
 FACTS = {
     "ada": "Ada Lovelace wrote the first program, for a machine that was never built.",

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
+from palimpsest.candidates import Calibration, Candidates
 from palimpsest.errors import FailedPrecondition, Reason
-from palimpsest.nest import Calibration, Candidates
 from tests.integration.datastore.shared import add_all
 
 SENTENCES = [

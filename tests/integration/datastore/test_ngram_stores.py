@@ -19,9 +19,9 @@ from palimpsest.errors import (
     Reason,
 )
 from palimpsest.jobs import JobContext
-from palimpsest.jobs.progress import NullProgress
 from palimpsest.models import register
 from palimpsest.ngrams import NgramStore, open_store
+from palimpsest.progress import NullProgress
 from services.datastore import tasks
 from services.datastore.tokens import ByteTokenizer
 from tests.integration.datastore.shared import FACTS, add, add_all

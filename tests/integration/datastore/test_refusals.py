@@ -203,7 +203,7 @@ async def test_damage_is_reported_and_the_rest_is_served(client, corpus, run, re
     path.unlink()
     path.write_bytes(data)
     run("build_index", corpus)  # a new manifest: the server looks at the files again
-    from services.datastore.catalogue import CorpusCatalogue
+    from services.datastore.store.catalogue import CorpusCatalogue
 
     opened = CorpusCatalogue(resources.settings.state_dir / "corpora").open("local", folder.name)
     assert opened.corpus.view().quarantined
@@ -213,7 +213,7 @@ async def test_damage_is_reported_and_the_rest_is_served(client, corpus, run, re
 
 
 async def test_corpora_of_another_tenant_are_not_there(client, corpus, resources):
-    from services.datastore.catalogue import CorpusCatalogue
+    from services.datastore.store.catalogue import CorpusCatalogue
 
     catalogue = CorpusCatalogue(resources.settings.state_dir / "corpora")
     with pytest.raises(NotFound):

@@ -138,7 +138,7 @@ async def test_who_does_not_acknowledge_is_cut_off(client, corpus):
 
 
 async def test_deletions_of_other_processes_are_told_too(client, corpus, resources):
-    from services.datastore.catalogue import CorpusCatalogue
+    from services.datastore.store.catalogue import CorpusCatalogue
 
     await add(client, corpus, FACTS)
     watching = Watching(client, corpus)

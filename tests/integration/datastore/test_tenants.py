@@ -10,7 +10,7 @@ from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.client.corpora import NewDocument
 from palimpsest.errors import NotFound, PermissionDenied
 from palimpsest.jobs import JobContext
-from palimpsest.jobs.progress import NullProgress
+from palimpsest.progress import NullProgress
 from palimpsest.rpc.auth import hash_token
 from palimpsest.rpc.server import Server
 from services.datastore import DatastoreRoom, tasks

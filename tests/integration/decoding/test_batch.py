@@ -8,9 +8,9 @@ import redis
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.errors import Cancelled, InvalidArgument, Reason
-from palimpsest.jobs import Drain, JobContext, WorkerResources
-from palimpsest.jobs.progress import NullProgress
+from palimpsest.jobs import JobContext, WorkerResources
 from palimpsest.models import register
+from palimpsest.progress import Drain, NullProgress
 from services.decoding import tasks
 
 

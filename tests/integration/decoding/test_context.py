@@ -14,11 +14,11 @@ from palimpsest import AsyncClient
 from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.artifacts.layout import blob_name
 from palimpsest.embedded.valkey import ValkeyServer
+from palimpsest.engine import Engine
 from palimpsest.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unavailable
-from palimpsest.inference import Engine
 from palimpsest.jobs import JobContext, WorkerResources
-from palimpsest.jobs.progress import NullProgress
 from palimpsest.models import register
+from palimpsest.progress import NullProgress
 from palimpsest.rpc.auth import hash_token
 from palimpsest.rpc.server import Server
 from services.codec import CodecRoom

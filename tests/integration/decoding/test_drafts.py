@@ -21,7 +21,7 @@ from palimpsest.client.drafts import STRATEGIES, DraftBoard
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Reason
 from palimpsest.jobs import JobContext, WorkerResources
-from palimpsest.jobs.progress import NullProgress
+from palimpsest.progress import NullProgress
 from palimpsest.rpc.auth import hash_token
 from palimpsest.rpc.server import Server
 from services.datastore import DatastoreRoom, tasks

@@ -11,11 +11,11 @@ from transformers import AutoTokenizer
 from palimpsest import errors
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.api.decoding.v1 import decoding_pb2_grpc
-from palimpsest.jobs.progress import NullProgress
 from palimpsest.models import register
+from palimpsest.progress import NullProgress
 from palimpsest.rpc.channel import open_aio_channel
-from palimpsest.rpc.errors import from_rpc_error
 from palimpsest.rpc.server import Server
+from palimpsest.status import from_rpc_error
 from services.decoding import DecodingRoom
 from tests.waiting import until_async
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from google.protobuf.struct_pb2 import Struct
 
 from palimpsest.errors import NotFound, Reason
-from palimpsest.jobs import Drain, JobContext, handler
+from palimpsest.jobs import JobContext, handler
+from palimpsest.progress import Drain
 
 
 def _note(request: Struct, job: JobContext, what: str) -> None:

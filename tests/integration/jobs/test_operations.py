@@ -20,9 +20,9 @@ from palimpsest.errors import Code, Reason
 from palimpsest.jobs import AsyncJobStore, JobSpec, JobStore
 from palimpsest.jobs.calls import Claim
 from palimpsest.jobs.operations import JobsServicer
-from palimpsest.rpc.errors import from_rpc_error, from_status
 from palimpsest.rpc.server import Server
 from palimpsest.settings import Settings
+from palimpsest.status import from_rpc_error, from_status
 from tests.waiting import until_async
 
 TIMEOUT = 10

@@ -21,9 +21,9 @@ from palimpsest.api.models.v1 import models_pb2, models_pb2_grpc
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.errors import PalimpsestError
 from palimpsest.rpc.channel import open_aio_channel
-from palimpsest.rpc.errors import from_rpc_error, from_status
 from palimpsest.rpc.server import Server
 from palimpsest.settings import Settings
+from palimpsest.status import from_rpc_error, from_status
 from services.registry import RegistryRoom
 from tests.rooms import room_settings
 

@@ -19,9 +19,9 @@ from palimpsest.rpc import call
 from palimpsest.rpc.audit import AuditLog
 from palimpsest.rpc.auth import Authenticator
 from palimpsest.rpc.channel import open_aio_channel, open_channel
-from palimpsest.rpc.errors import from_rpc_error
 from palimpsest.rpc.pipeline import Pipeline
 from palimpsest.settings import Settings
+from palimpsest.status import from_rpc_error
 
 
 class Probe(decoding_pb2_grpc.DecodingServiceServicer):

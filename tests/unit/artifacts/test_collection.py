@@ -12,7 +12,7 @@ import redis
 
 from palimpsest.artifacts import CHUNK_BYTES, Announced, References
 from palimpsest.errors import Aborted, Cancelled, FailedPrecondition, PalimpsestError, Unavailable
-from palimpsest.jobs.progress import NullProgress
+from palimpsest.progress import NullProgress
 from tests.waiting import until
 
 

@@ -5,7 +5,7 @@ import typer
 from typer.testing import CliRunner
 
 from palimpsest import cli, errors
-from palimpsest.cli.exits import MEANINGS, Exit, exit_code
+from palimpsest.cli.output.exits import MEANINGS, Exit, exit_code
 from palimpsest.cli.session import guarded
 from palimpsest.errors import Reason
 

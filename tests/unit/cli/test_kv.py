@@ -8,9 +8,9 @@ import typer
 from rich.console import Console
 
 from palimpsest.api.codec.v1 import codec_pb2
-from palimpsest.cli import cells
-from palimpsest.cli.kv_options import load_settings, named
-from palimpsest.cli.quantities import rate, seconds, show_rate, show_seconds
+from palimpsest.cli.kv.options import load_settings, named
+from palimpsest.cli.output import cells
+from palimpsest.cli.output.quantities import rate, seconds, show_rate, show_seconds
 from palimpsest.client.loading import Abandoned, ChunkLoaded, Decision, Opened, RecomputeChunk
 
 

@@ -6,8 +6,8 @@ from google.longrunning import operations_pb2
 
 from palimpsest.api.jobs.v1 import jobs_pb2
 from palimpsest.api.models.v1 import models_pb2
-from palimpsest.cli import output
 from palimpsest.cli.config import described, masked
+from palimpsest.cli.output import printing as output
 from palimpsest.settings import Settings
 
 

@@ -13,7 +13,7 @@ from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.client.methods import Method
 from palimpsest.errors import PalimpsestError
 from palimpsest.kv import CalibrationProfile, Identity, KeyValues, encode
-from palimpsest.rpc.errors import DETAILS_KEY, to_status
+from palimpsest.status import DETAILS_KEY, to_status
 from tests.unit.kv.conftest import ROTARY, make_cache
 
 Event = pb.LoadContextResponse

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
-from palimpsest.cli.quotes import Inline, Kept, nest_settings
+from palimpsest.cli.output.quotes import Inline, Kept, nest_settings
 from palimpsest.client.quotes import CitedText
 from palimpsest.report.quotes import quotes_page
 

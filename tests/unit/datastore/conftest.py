@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from services.datastore.corpus import Corpus
-from services.datastore.documents import Document, Head
-from services.datastore.encoder import HashedWords
-from services.datastore.manifest import CorpusSpec
+from services.datastore.index.encoder import HashedWords
+from services.datastore.store.corpus import Corpus
+from services.datastore.store.documents import Document, Head
+from services.datastore.store.manifest import CorpusSpec
 from services.datastore.tokens import ByteTokenizer
 
 PASSAGE = 16

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.datastore.builds import build
-from services.datastore.continuations import ADDED, CERTAIN, Wanted, continue_text, with_continuations
-from services.datastore.encoder import HashedWords
-from services.datastore.search import Mode, search
-from services.datastore.segment_writer import separated
-from services.datastore.suffixes import Separated, longest_suffix, suffix_array
+from services.datastore.index.encoder import HashedWords
+from services.datastore.index.suffixes import Separated, longest_suffix, suffix_array
+from services.datastore.search.continuations import ADDED, CERTAIN, Wanted, continue_text, with_continuations
+from services.datastore.search.search import Mode, search
+from services.datastore.store.builds import build
+from services.datastore.store.segment_writer import separated
 from tests.unit.datastore.texts import long_text
 
 TOKENS = st.lists(st.integers(0, 3), min_size=1, max_size=30)

@@ -13,16 +13,16 @@ from palimpsest.errors import (
     NotFound,
     Reason,
 )
-from palimpsest.jobs.progress import NullProgress
-from services.datastore import builds
-from services.datastore.builds import build, compact
-from services.datastore.corpus import Corpus
-from services.datastore.documents import Document, characters_before
-from services.datastore.encoder import HashedWords
+from palimpsest.progress import NullProgress
+from services.datastore.index.encoder import HashedWords
 from services.datastore.ingest import Arriving, embed_some, store
-from services.datastore.keystore import KeyStore
-from services.datastore.purge import purge
-from services.datastore.segment import Segment
+from services.datastore.store import builds
+from services.datastore.store.builds import build, compact
+from services.datastore.store.corpus import Corpus
+from services.datastore.store.documents import Document, characters_before
+from services.datastore.store.keystore import KeyStore
+from services.datastore.store.purge import purge
+from services.datastore.store.segment import Segment
 from tests.unit.datastore.texts import long_text, texts
 
 ENCODER = HashedWords()

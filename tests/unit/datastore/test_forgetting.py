@@ -11,11 +11,11 @@ from palimpsest.errors import (
     InvalidArgument,
     Reason,
 )
-from services.datastore.builds import build
-from services.datastore.corpus import Corpus
-from services.datastore.encoder import HashedWords
-from services.datastore.keystore import KeyBlock, KeyStore
-from services.datastore.purge import purge
+from services.datastore.index.encoder import HashedWords
+from services.datastore.store.builds import build
+from services.datastore.store.corpus import Corpus
+from services.datastore.store.keystore import KeyBlock, KeyStore
+from services.datastore.store.purge import purge
 from tests.unit.datastore.texts import long_text, texts
 
 ENCODER = HashedWords()

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from services.datastore.builds import build, compact
-from services.datastore.catalogue import CorpusCatalogue
-from services.datastore.encoder import HashedWords
-from services.datastore.passage_index import FaissIndex, PassageIndex
-from services.datastore.qdrant_index import QdrantIndex
-from services.datastore.search import Mode, search
+from services.datastore.index.encoder import HashedWords
+from services.datastore.index.passage_index import FaissIndex, PassageIndex
+from services.datastore.index.qdrant_index import QdrantIndex
+from services.datastore.search.search import Mode, search
+from services.datastore.store.builds import build, compact
+from services.datastore.store.catalogue import CorpusCatalogue
 from tests.unit.datastore.conftest import spec_for
 
 DIM = 16

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.datastore.analysis import terms_of, words_of
-from services.datastore.bm25 import best, scores
-from services.datastore.fusion import RANK, dense_weight, fall, fuse
-from services.datastore.liveness import Liveness
-from services.datastore.passage_index import FaissIndex
-from services.datastore.suffixes import longest_suffix, longest_suffix_flat, suffix_array
+from services.datastore.index.analysis import terms_of, words_of
+from services.datastore.index.liveness import Liveness
+from services.datastore.index.passage_index import FaissIndex
+from services.datastore.index.suffixes import longest_suffix, longest_suffix_flat, suffix_array
+from services.datastore.search.bm25 import best, scores
+from services.datastore.search.fusion import RANK, dense_weight, fall, fuse
 
 
 class Plain:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from services.datastore import tokens
-from services.datastore.encoder import DEFAULT, HashedWords, encoder_fingerprint, open_encoder
+from services.datastore.index.encoder import DEFAULT, HashedWords, encoder_fingerprint, open_encoder
 from services.datastore.tokens import ByteTokenizer
 
 ODD = "BOM \ufeff CRLF\r\n\r\n\t  e\u0301 👩‍👩‍👧 \0 <|im_end|> العربية <|end|> ~~~~ 1234567 \U0001f9ff"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.datastore.corpus import Corpus
-from services.datastore.manifest import log_name, tomb_name
-from services.datastore.wal import Kind, Log, Record, scan
+from services.datastore.store.corpus import Corpus
+from services.datastore.store.manifest import log_name, tomb_name
+from services.datastore.store.wal import Kind, Log, Record, scan
 from tests.unit.datastore.conftest import spec_for
 
 RECORDS = [Record(n, Kind.ADD if n % 3 else Kind.DELETE, bytes([n]) * (n * 7 % 40)) for n in range(1, 12)]

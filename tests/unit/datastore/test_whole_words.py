@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from services.datastore.analysis import whole_words
-from services.datastore.builds import build
-from services.datastore.documents import Document
-from services.datastore.encoder import HashedWords
-from services.datastore.search import Mode, search
+from services.datastore.index.analysis import whole_words
+from services.datastore.index.encoder import HashedWords
+from services.datastore.search.search import Mode, search
+from services.datastore.store.builds import build
+from services.datastore.store.documents import Document
 
 WORD = b"extraordinarily"
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from services.datastore.corpus import Corpus
+from services.datastore.store.corpus import Corpus
 
 
 def texts(corpus: Corpus) -> dict[str, bytes]:

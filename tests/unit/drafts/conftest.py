@@ -2,9 +2,9 @@
 
 import pytest
 
-from palimpsest.inference import LanguageModel
+from palimpsest.lm import LanguageModel
 from palimpsest.ngrams import NgramStore, build_store
-from tests.unit.inference.conftest import _one_thread, make_engine, tiny
+from tests.unit.models_in_memory import _one_thread, make_engine, tiny
 
 from .plain import Plain
 from .running import PROMPTS, prompt

@@ -2,9 +2,9 @@
 
 import hashlib
 
-from palimpsest.inference import TokenBytes
-from palimpsest.nest.proposals import proposals
-from tests.unit.nest.blocks import block_of
+from palimpsest.decoding.quoting.proposals import proposals
+from palimpsest.lm import TokenBytes
+from tests.unit.quoting.blocks import block_of
 
 from .running import prompt
 

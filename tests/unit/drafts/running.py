@@ -3,14 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from palimpsest.drafts import DraftRequest, DraftSettings
-from palimpsest.inference import Draft, DraftDelta, Event, LanguageModel, Request
-from palimpsest.inference.batch import Batch, Counters
-from palimpsest.inference.blocks import prefix_keys
-from palimpsest.inference.drafts import DraftsEnd
-from palimpsest.inference.handle import Handle
-from palimpsest.inference.limits import CacheBudget, check_request
-from palimpsest.inference.speed import PrefillSpeed
+from palimpsest.decoding.drafts import Draft, DraftDelta, DraftRequest, DraftSettings
+from palimpsest.decoding.drafts.events import DraftsEnd
+from palimpsest.engine import Event, Request
+from palimpsest.engine.batch import Batch, Counters
+from palimpsest.engine.limits import CacheBudget, check_request
+from palimpsest.engine.request_state import Handle
+from palimpsest.engine.speed import PrefillSpeed
+from palimpsest.lm import LanguageModel
+from palimpsest.lm.blocks import prefix_keys
 
 PROMPTS = [
     "the quick brown",

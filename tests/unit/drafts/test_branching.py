@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from palimpsest.drafts import DraftSettings, Strategy
-from palimpsest.inference import Delta, Finished, Request, Sampling
+from palimpsest.decoding.drafts import DraftSettings, Strategy
+from palimpsest.engine import Delta, Finished, Request
+from palimpsest.lm import Sampling
 
 from .plain import Plain
 from .running import PROMPTS, prompt, run, wanted

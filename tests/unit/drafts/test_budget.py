@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from palimpsest.drafts import DraftSettings, Proposal, Strategy, Streaming
-from palimpsest.inference import Request, Sampling
-from palimpsest.inference.limits import check_request
+from palimpsest.decoding.drafts import DraftSettings, Proposal, Strategy, Streaming
+from palimpsest.engine import Request
+from palimpsest.engine.limits import check_request
+from palimpsest.lm import Sampling
 
 from .running import PROMPTS, prompt, run, wanted
 
@@ -108,8 +109,8 @@ def test_drafts_without_a_sequence_each_take_one_place(tiny):
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_through_the_engine(make_engine, strategy, tiny):
     """On its thread, with others, and the same as step by step."""
-    from palimpsest.inference import Draft
-    from services.decoding.tuning import drafts_of
+    from palimpsest.decoding.drafts import Draft
+    from services.decoding.drafts.tuning import drafts_of
     from tests.waiting import until
 
     engine = make_engine()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from palimpsest.drafts import DraftSettings, Strategy
-from palimpsest.drafts.costs import PROBED, StepCosts, cheapest, probe_blocks, probe_pieces
+from palimpsest.decoding.drafts import DraftSettings, Strategy
+from palimpsest.decoding.drafts.costs import PROBED, StepCosts, cheapest, probe_blocks, probe_pieces
 
 FLAT = StepCosts({1: 1.0, 64: 1.0}, per_token=0.0, per_choice=0.0)
 """Rows cost nothing beside others: a batch is as fast as one sequence."""

@@ -2,9 +2,9 @@
 
 import pytest
 
-from palimpsest.drafts import DraftSettings, Strategy
-from palimpsest.inference import LanguageModel, Sampling, load_model
-from palimpsest.inference import model as loading
+from palimpsest.decoding.drafts import DraftSettings, Strategy
+from palimpsest.lm import LanguageModel, Sampling, load_model
+from palimpsest.lm import model as loading
 
 from .plain import Plain
 from .running import PROMPTS, prompt, run, wanted

@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from palimpsest.drafts import DraftSettings, StopAt, Strategy
-from palimpsest.drafts.healing import MOST_TOKENS, Vocabulary, heal
-from palimpsest.drafts.hypotheses import DraftText
-from palimpsest.inference import Sampling, TokenBytes
-from palimpsest.inference.token_bytes import special_ids
-from tests.unit.inference.test_text import TOKENIZERS
+from palimpsest.decoding.drafts import DraftSettings, StopAt, Strategy
+from palimpsest.decoding.drafts.healing import MOST_TOKENS, Vocabulary, heal
+from palimpsest.decoding.drafts.hypotheses import DraftText
+from palimpsest.lm import Sampling, TokenBytes
+from palimpsest.lm.token_bytes import special_ids
+from tests.unit.lm.test_detokenizer import TOKENIZERS
 
 from .running import prompt, run, wanted
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from palimpsest.drafts.mixing import best_children, largest, mix, shared_candidates, shares
-from palimpsest.drafts.search import best_first
-from palimpsest.drafts.superposing import contexts
+from palimpsest.decoding.drafts.mixing import best_children, largest, mix, shared_candidates, shares
+from palimpsest.decoding.drafts.search import best_first
+from palimpsest.decoding.drafts.superposing import contexts
 
 LN = math.log
 

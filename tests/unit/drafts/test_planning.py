@@ -8,13 +8,14 @@ import redis
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.artifacts import ArtifactStore
-from palimpsest.drafts import DraftSettings, Strategy
-from palimpsest.inference import Request, Sampling, TokenBytes
-from palimpsest.nest.request import NestRequest
-from palimpsest.nest.revocations import Revocations
-from services.decoding.drafting import ALPHA, TOKENS, DraftDesk, gated, with_quotations
-from services.decoding.tuning import Tuned, prefixes_of, trials
-from tests.unit.nest.blocks import block_of
+from palimpsest.decoding.drafts import DraftSettings, Strategy
+from palimpsest.decoding.quoting.request import NestRequest
+from palimpsest.decoding.quoting.revocations import Revocations
+from palimpsest.engine import Request
+from palimpsest.lm import Sampling, TokenBytes
+from services.decoding.drafts.planning import ALPHA, TOKENS, DraftDesk, gated, with_quotations
+from services.decoding.drafts.tuning import Tuned, prefixes_of, trials
+from tests.unit.quoting.blocks import block_of
 
 from .running import PROMPTS, prompt, run
 

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from palimpsest.nest.proposals import LONGEST, proposals
-from tests.unit.nest.blocks import block_of
+from palimpsest.decoding.quoting.proposals import LONGEST, proposals
+from tests.unit.quoting.blocks import block_of
 
 from .quoting import always
 

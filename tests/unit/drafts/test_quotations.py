@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from palimpsest.drafts import DraftSettings, Proposal, StopAt, Strategy, Streaming
-from palimpsest.inference import Finish, TokenBytes
-from palimpsest.nest import Owner
-from palimpsest.nest.proposals import proposals
+from palimpsest.candidates import Owner
+from palimpsest.decoding.drafts import DraftSettings, Proposal, StopAt, Strategy, Streaming
+from palimpsest.decoding.quoting.proposals import proposals
+from palimpsest.engine import Finish
+from palimpsest.lm import TokenBytes
 
 from .plain import Plain
 from .quoting import check_sources, quoting

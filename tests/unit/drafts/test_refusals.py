@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import pytest
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
-from palimpsest.drafts import DraftRequest, DraftSettings, Proposal, StopAt, Strategy, Streaming
+from palimpsest.decoding.drafts import DraftRequest, DraftSettings, Proposal, StopAt, Strategy, Streaming
+from palimpsest.engine import Request
+from palimpsest.engine.limits import check_request
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
-from palimpsest.inference import Request, Sampling
-from palimpsest.inference.generic import ModuleCache
-from palimpsest.inference.limits import check_request
-from services.decoding.draft_messages import STRATEGIES, check_drafts, settings_of
-from services.decoding.quoting import may_quote
+from palimpsest.lm import Sampling
+from palimpsest.lm.generic import ModuleCache
+from services.decoding.drafts.messages import STRATEGIES, check_drafts, settings_of
+from services.decoding.quoting.quotation import may_quote
 
 NAN, INF = float("nan"), float("inf")
 

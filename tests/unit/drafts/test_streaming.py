@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palimpsest.drafts import DraftSettings, StopAt, Strategy, Streaming
-from palimpsest.drafts.request import Drafts
-from palimpsest.drafts.slots import Slots
-from palimpsest.inference import DraftDelta, Finish, Sampling
+from palimpsest.decoding.drafts import DraftDelta, DraftSettings, StopAt, Strategy, Streaming
+from palimpsest.decoding.drafts.request import Drafts
+from palimpsest.decoding.drafts.slots import Slots
+from palimpsest.engine import Finish
+from palimpsest.lm import Sampling
 
 from .running import PROMPTS, prompt, run, wanted
 

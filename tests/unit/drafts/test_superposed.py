@@ -2,8 +2,9 @@
 
 import pytest
 
-from palimpsest.drafts import DraftSettings, Strategy
-from palimpsest.inference import Delta, Finish, Request, Sampling
+from palimpsest.decoding.drafts import DraftSettings, Strategy
+from palimpsest.engine import Delta, Finish, Request
+from palimpsest.lm import Sampling
 
 from .plain import Plain
 from .running import PROMPTS, prompt, run, wanted

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palimpsest.drafts import StopAt
-from palimpsest.drafts.hypotheses import DraftText, Hypothesis, overlap, without_repeats
-from palimpsest.inference import Finish
-from tests.unit.inference.test_text import TOKENIZERS
+from palimpsest.decoding.drafts import StopAt
+from palimpsest.decoding.drafts.hypotheses import DraftText, Hypothesis, overlap, without_repeats
+from palimpsest.engine import Finish
+from tests.unit.lm.test_detokenizer import TOKENIZERS
 
 EOS = 10**6
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palimpsest.drafts import DraftSettings, Strategy, verifying
-from palimpsest.drafts.verifying import PIECE, Verifier
-from palimpsest.inference import Sampling
-from palimpsest.inference.forward import Rows
+from palimpsest.decoding.drafts import DraftSettings, Strategy, verifying
+from palimpsest.decoding.drafts.verifying import PIECE, Verifier
+from palimpsest.lm import Sampling
+from palimpsest.lm.forward import Rows
 
 from .plain import Plain
 from .running import PROMPTS, prompt, run, wanted

@@ -71,7 +71,7 @@ def test_hints_neither_block_nor_pile_up_without_a_broker():
 
 def test_the_word_for_progress_costs_nothing():
     program = (
-        "import sys, palimpsest.jobs, palimpsest.jobs.progress; "
+        "import sys, palimpsest.jobs, palimpsest.progress; "
         "print(sorted({'celery', 'redis', 'grpc', 'torch'} & set(sys.modules)))"
     )
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palimpsest.errors import DataLoss, InvalidArgument
-from palimpsest.kv import rans
-from palimpsest.kv.quantiser import choose_classes, count_symbols, ideal_bits
+from palimpsest.kv.coding import rans
+from palimpsest.kv.coding.quantiser import choose_classes, count_symbols, ideal_bits
 
 
 def tables_of(seed: int, classes: int) -> rans.Tables:

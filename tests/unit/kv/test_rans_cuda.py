@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from palimpsest.kv import rans, rans_cuda
+from palimpsest.kv.coding import rans, rans_cuda
 
 from .test_rans import draw_symbols, tables_of
 

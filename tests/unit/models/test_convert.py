@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from palimpsest.errors import Cancelled, InvalidArgument, NotFound
-from palimpsest.jobs.progress import NullProgress
 from palimpsest.models import convert_gguf, sample, sample_gguf
 from palimpsest.models.convert import restore_splitting
 from palimpsest.models.folder import inspect_folder
 from palimpsest.models.gguf_file import read_gguf_header
+from palimpsest.progress import NullProgress
 
 
 class Stages(NullProgress):

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from palimpsest.errors import Cancelled
-from palimpsest.jobs.progress import NullProgress
 from palimpsest.models import fingerprint_folder
 from palimpsest.models.weights import INDEX_FILE
+from palimpsest.progress import NullProgress
 
 
 def edit(path, **fields):

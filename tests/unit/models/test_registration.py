@@ -14,8 +14,8 @@ from palimpsest.errors import (
     NotFound,
     PermissionDenied,
 )
-from palimpsest.jobs.progress import NullProgress
 from palimpsest.models import check_source, fingerprint_folder, register, unregister, verify
+from palimpsest.progress import NullProgress
 
 QUIET = NullProgress()
 

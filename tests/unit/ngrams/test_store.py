@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
-from palimpsest.jobs.progress import NullProgress
 from palimpsest.ngrams import LONGEST, ORDERS, NgramStore, build_store
+from palimpsest.progress import NullProgress
 
 WEIGHTS = [0.01, 0.04, 0.15, 0.18, 0.12]
 

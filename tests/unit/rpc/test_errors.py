@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palimpsest import errors
-from palimpsest.rpc.errors import from_status, to_status
+from palimpsest.status import from_status, to_status
 
 text = st.text(st.characters(codec="utf-8"), max_size=60)
 

@@ -12,7 +12,7 @@ from palimpsest.client.aio.jobs import AsyncJob
 from palimpsest.client.aio.streams import AsyncStream
 from palimpsest.client.methods import Method
 from palimpsest.client.requests import build
-from palimpsest.rpc.errors import from_rpc_error
+from palimpsest.status import from_rpc_error
 from palimpsest.telemetry.tracing import inject, span
 
 F = TypeVar("F", bound=Callable[..., Any])

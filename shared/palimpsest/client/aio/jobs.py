@@ -11,7 +11,7 @@ from palimpsest.client.aio.flavour import pause
 from palimpsest.client.methods import Method, unpack
 from palimpsest.client.patience import Patience
 from palimpsest.errors import DeadlineExceeded, PalimpsestError, Reason
-from palimpsest.rpc.errors import from_status
+from palimpsest.status import from_status
 
 if TYPE_CHECKING:
     from palimpsest.client.aio.connection import AsyncConnection

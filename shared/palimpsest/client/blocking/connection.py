@@ -14,7 +14,7 @@ from palimpsest.client.blocking.jobs import Job
 from palimpsest.client.blocking.streams import Stream
 from palimpsest.client.methods import Method
 from palimpsest.client.requests import build
-from palimpsest.rpc.errors import from_rpc_error
+from palimpsest.status import from_rpc_error
 from palimpsest.telemetry.tracing import inject, span
 
 F = TypeVar("F", bound=Callable[..., Any])

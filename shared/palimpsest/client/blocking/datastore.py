@@ -71,7 +71,7 @@ class Datastore(DatastoreRoom):
         prompt_tail: Sequence[int] = (),
         timeout: float | None = None,
     ) -> bytes:
-        """Return the candidate block for a query; ``palimpsest.nest.Candidates.from_bytes`` reads it.
+        """Return the candidate block for a query; ``palimpsest.candidates.Candidates.from_bytes`` reads it.
 
         Parameters
         ----------

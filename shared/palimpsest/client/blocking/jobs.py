@@ -13,7 +13,7 @@ from palimpsest.client.blocking.flavour import pause
 from palimpsest.client.methods import Method, unpack
 from palimpsest.client.patience import Patience
 from palimpsest.errors import DeadlineExceeded, PalimpsestError, Reason
-from palimpsest.rpc.errors import from_status
+from palimpsest.status import from_status
 
 if TYPE_CHECKING:
     from palimpsest.client.blocking.connection import Connection

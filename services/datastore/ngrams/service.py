@@ -1,0 +1,65 @@
+"""The part of DatastoreService that is about n-gram stores: validate, convert, call, convert back."""
+
+import asyncio
+
+import grpc
+from google.longrunning import operations_pb2
+
+from palimpsest.api.datastore.v1 import datastore_pb2 as pb
+from palimpsest.api.datastore.v1 import datastore_pb2_grpc
+from palimpsest.jobs import JobSpec
+from palimpsest.rpc import call
+from palimpsest.rpc.resources import Resources
+from services.datastore.ngrams.stores import NgramStores
+
+
+class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
+    """Calls on n-gram stores; the servicer has them with ``_ngrams`` and ``_resources``."""
+
+    _resources: Resources
+    _ngrams: NgramStores
+
+    async def BuildNgramStore(
+        self, request: pb.BuildNgramStoreRequest, context: grpc.aio.ServicerContext
+    ) -> operations_pb2.Operation:
+        """Queue the counting of a text's n-grams."""
+        principal = call().principal
+        await asyncio.to_thread(self._ngrams.check, principal, request)
+        # No action digest: a store that a job made may be deleted since, so the handler looks for itself.
+        spec = JobSpec(
+            kind="datastore.build_ngram_store",
+            request=request,
+            queue="cpu",
+            inputs=[request.text_artifact] if request.text_artifact else [],
+            request_id=request.request_id,
+            principal=principal,
+        )
+        return (await self._resources.jobs.submit(spec)).operation()
+
+    async def GetNgramStore(
+        self, request: pb.GetNgramStoreRequest, context: grpc.aio.ServicerContext
+    ) -> pb.NgramStore:
+        """Look one store up."""
+        return await asyncio.to_thread(self._ngrams.catalogue.get, call().principal, request.name)
+
+    async def ListNgramStores(
+        self, request: pb.ListNgramStoresRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListNgramStoresResponse:
+        """List the caller's stores."""
+        found, token = await asyncio.to_thread(
+            self._ngrams.catalogue.list, call().principal, request.page_size, request.page_token
+        )
+        return pb.ListNgramStoresResponse(ngram_stores=found, next_page_token=token)
+
+    async def DeleteNgramStore(
+        self, request: pb.DeleteNgramStoreRequest, context: grpc.aio.ServicerContext
+    ) -> pb.DeleteNgramStoreResponse:
+        """Forget a store."""
+        await asyncio.to_thread(self._ngrams.catalogue.delete, call().principal, request.name)
+        return pb.DeleteNgramStoreResponse()
+
+    async def InspectNgrams(
+        self, request: pb.InspectNgramsRequest, context: grpc.aio.ServicerContext
+    ) -> pb.InspectNgramsResponse:
+        """Look into a store."""
+        return await asyncio.to_thread(self._ngrams.inspect, call().principal, request)

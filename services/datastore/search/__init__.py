@@ -1,0 +1,1 @@
+"""Finding passages: words and meaning fused, continuations word for word, candidate blocks."""

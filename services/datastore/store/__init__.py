@@ -1,0 +1,1 @@
+"""A corpus on disk: logs, segments, manifest; written, read, compacted, purged."""

@@ -1,0 +1,72 @@
+"""Documents in pages, by the digest of their id: an order that stays, whatever is added, deleted or compacted."""
+
+import heapq
+from collections.abc import Iterator
+
+import numpy as np
+
+from palimpsest.errors import InvalidArgument, Reason
+from services.datastore.store.corpus import Corpus
+from services.datastore.store.memtable import Memtable
+from services.datastore.store.results import Found
+from services.datastore.store.segment import Segment
+
+PAGE_SIZE, MOST_PER_PAGE = 100, 1000
+
+
+def page(corpus: Corpus, page_size: int, page_token: str) -> tuple[list[Found], str]:
+    """One page of live documents and the token of the next; empty after the last.
+
+    Raises
+    ------
+    InvalidArgument
+        PAGE_TOKEN_INVALID.
+    """
+    size = min(page_size, MOST_PER_PAGE) or PAGE_SIZE
+    try:
+        after = int(page_token, 16) if page_token else -1
+        if page_token and len(page_token) != 32:
+            raise ValueError
+    except ValueError:
+        message = "This is not a page token of this method. Begin again without one."
+        raise InvalidArgument.field(Reason.PAGE_TOKEN_INVALID, "page_token", message) from None
+    with corpus.lock:
+        parts = corpus.view().parts
+        rows = heapq.merge(
+            *(_sealed(p, after) if isinstance(p, Segment) else _unsealed(p, after) for p in parts),
+            key=lambda r: r[0],
+        )
+        found: list[Found] = []
+        for _, document in rows:
+            if len(found) == size:
+                return found, f"{_order(found[-1].head.id_digest):032x}"
+            found.append(document)
+    return found, ""
+
+
+def _order(digest: bytes) -> int:
+    """A digest's place: first as segments sort them, by its first eight bytes, then by the rest."""
+    return int.from_bytes(digest[:8], "little") << 64 | int.from_bytes(digest[8:], "little")
+
+
+def _sealed(segment: Segment, after: int) -> Iterator[tuple[int, Found]]:
+    hashes = segment.files.id_hash
+    at = int(np.searchsorted(hashes, np.uint64(max(after, 0) >> 64)))
+    group: list[tuple[int, Found]] = []
+    current = None
+    while at < len(hashes):
+        if hashes[at] != current:
+            yield from sorted(group, key=lambda r: r[0])
+            group, current = [], hashes[at]
+        row = int(segment.files.id_row[at])
+        if segment.liveness.documents[row]:
+            order = _order(segment.head(row).id_digest)
+            if order > after:
+                group.append((order, Found(segment, row)))
+        at += 1
+    yield from sorted(group, key=lambda r: r[0])
+
+
+def _unsealed(memtable: Memtable, after: int) -> Iterator[tuple[int, Found]]:
+    rows = ((_order(memtable.head(row).id_digest), Found(memtable, row)) for row in memtable.live_documents())
+    yield from sorted((r for r in rows if r[0] > after), key=lambda r: r[0])

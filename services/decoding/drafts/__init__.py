@@ -1,0 +1,1 @@
+"""Requests for drafts: planned, tuned, told."""

@@ -1,0 +1,145 @@
+"""Tuning superposed drafts for one model and one n-gram store: a grid of alpha and temperature, judged by the model."""
+
+import json
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import cast
+
+import redis
+
+from palimpsest.decoding.drafts import Draft
+from palimpsest.decoding.drafts.events import DraftsEnd
+from palimpsest.decoding.drafts.request import DraftRequest
+from palimpsest.decoding.drafts.settings import DraftSettings, Strategy
+from palimpsest.engine import Engine, Request
+from palimpsest.engine.events import Event, Failed
+from palimpsest.ngrams import NgramStore
+from palimpsest.redis import translated
+
+ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.54)
+TEMPERATURES = (0.04, 0.06, 0.1)
+PREFIXES, PREFIX, TOKENS = 24, 15, 10
+"""Prefixes drafts are made for, their tokens, and those of a draft: as the paper's."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The best weight of the n-grams and temperature, and the geometric mean perplexity of drafts made with them."""
+
+    alpha: float
+    temperature: float
+    perplexity: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the grid: geometric means over all drafts, and over the best of each prefix."""
+
+    alpha: float
+    temperature: float
+    perplexity: float
+    best_perplexity: float
+
+
+class TunedCatalogue:
+    """What was tuned, by store and model; blocks, and may be called from any thread.
+
+    Key, under the installation's prefix: ``drafts-tuned``, HASH of ``store digest/model fingerprint`` -> JSON.
+    """
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self._redis, self._key = client, f"{prefix}drafts-tuned"
+
+    def put(self, store: str, model: str, tuned: Tuned) -> None:
+        """Keep what was found for the digest of a store and a model's fingerprint."""
+        with translated():
+            self._redis.hset(self._key, f"{store}/{model}", json.dumps(asdict(tuned)))
+
+    def find(self, store: str, model: str) -> Tuned | None:
+        """What was found, if they were tuned."""
+        with translated():
+            found = cast(bytes | None, self._redis.hget(self._key, f"{store}/{model}"))
+        return Tuned(**json.loads(found)) if found else None
+
+
+def prefixes_of(ids: Sequence[int], count: int = PREFIXES, size: int = PREFIX) -> list[list[int]]:
+    """Prefixes from a text, spread evenly over it: ``count`` of ``size`` tokens, fewer where the text is short."""
+    room = len(ids) // (size + TOKENS)
+    count = min(count, room)
+    step = len(ids) // max(1, count)
+    return [list(ids[n * step : n * step + size]) for n in range(count)]
+
+
+def trials(
+    engine: Engine,
+    store: NgramStore,
+    prefixes: Sequence[Sequence[int]],
+    k: int,
+    check: Callable[[], None],
+    alphas: Sequence[float] = ALPHAS,
+    temperatures: Sequence[float] = TEMPERATURES,
+) -> Iterator[Trial]:
+    """Make drafts at every point of the grid, and let the model judge them.
+
+    Costs one superposed generation and one verification for each prefix and point.
+
+    Parameters
+    ----------
+    engine
+        With the model.
+    store
+        Of its tokenizer.
+    prefixes
+        Token ids; none of them from the text the store was built of.
+    k
+        Drafts.
+    check
+        Called between generations; raises to stop.
+    alphas, temperatures
+        The grid.
+    """
+    for alpha in alphas:
+        for temperature in temperatures:
+            settings = DraftSettings(
+                k=k, strategy=Strategy.SUPERPOSED, exact=True, alpha=alpha, temperature=temperature
+            )
+            means: list[float] = []
+            best: list[float] = []
+            for ids in prefixes:
+                check()
+                drafts = drafts_of(
+                    engine, Request(ids, max_tokens=TOKENS, drafting=DraftRequest(settings, store))
+                )
+                own = [-d.logprob / len(d.ids) for d in drafts if d.logprob is not None]
+                means += own
+                best.append(min(own))
+            yield Trial(
+                alpha, temperature, math.exp(sum(means) / len(means)), math.exp(sum(best) / len(best))
+            )
+
+
+def drafts_of(engine: Engine, request: Request) -> list[Draft]:
+    """Make drafts, best first; waits for them.
+
+    Raises
+    ------
+    PalimpsestError
+        What the engine refuses or fails with.
+    """
+    done, events = threading.Event(), list[Event]()
+
+    def deliver(some: Sequence[Event]) -> None:
+        events.extend(some)
+        if isinstance(some[-1], DraftsEnd | Failed):
+            done.set()
+
+    handle = engine.submit(request, deliver)
+    try:
+        done.wait()
+    finally:
+        handle.cancel()
+    if isinstance(events[-1], Failed):
+        raise events[-1].error
+    return [event for event in events if isinstance(event, Draft)]

@@ -1,0 +1,1 @@
+"""Requests that quote corpora: candidate blocks fetched, deletions heeded, spans told."""

@@ -1,0 +1,255 @@
+"""The mixture of what the model says and what its nearest neighbours were followed by (paper, section 3.2).
+
+::
+
+    s_i    = -|q - k_i|^2                                     q, k_i: states of norm sqrt(d)
+    w_i    ~ exp(mu s_i / sqrt(d) + beta log(score_p / best)) over the r nearest, p the passage of i
+    p_kNN  (v) = sum of w_i over neighbours whose value is v
+    ratio  = d2(nearest) / d2(r-th nearest)                   low: the nearest stands out
+    weight = sigmoid((ratio - alpha) / tau)                   the model's
+    p_M    = weight p_LM + (1 - weight) p_kNN
+
+Search is exact: one matrix product for all positions of a step. No more than the live keys are ever counted as
+neighbours, so a small store does not look like a confident one.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from palimpsest.candidates.block import Candidates
+from palimpsest.candidates.keys import dequantise, normalised
+from palimpsest.candidates.settings import Mode, Settings
+
+LEAST_KEYS = 8
+"""With fewer live keys the model is on its own."""
+
+
+class Store:
+    """A block's keys, ready for search; never changed, so sequences may share it.
+
+    Parameters
+    ----------
+    block
+        The candidates; passages without keys are left out of the search.
+    special
+        Token ids that are never proposed.
+    device
+        Where the search runs.
+
+    Attributes
+    ----------
+    place
+        int64 [K]: each key's token in the block.
+    values
+        int64 [T]: for each token of the block, its number among :attr:`vocabulary`.
+    vocabulary
+        int64 [U]: the block's distinct token ids, ascending.
+    prior
+        float32 [K]: log of the passage's score over the best one's.
+    """
+
+    def __init__(
+        self, block: Candidates, special: Collection[int] = (), device: str | torch.device = "cpu"
+    ) -> None:
+        self.block = block
+        forbidden = np.isin(block.tokens, np.fromiter(special, dtype=np.int64, count=len(special)))
+        self.allowed = ~forbidden
+        place = np.flatnonzero((block.scales > 0) & ~forbidden)
+        vocabulary, values = np.unique(block.tokens, return_inverse=True)
+        scores = np.array([p.score for p in block.passages], dtype=np.float64)
+        prior = (
+            np.log(scores / scores.max(initial=1e-300))[block.passage_of()] if len(scores) else np.zeros(0)
+        )
+        self.size = block.keys.shape[1]
+        keys = dequantise(block.keys[place], block.scales[place])
+        self.keys = torch.from_numpy(keys).to(device)
+        self.norms = torch.from_numpy(block.norms[place]).to(device)
+        self.place = torch.from_numpy(place).to(device)
+        self.vocabulary = torch.from_numpy(vocabulary.astype(np.int64)).to(device)
+        self.values = torch.from_numpy(values.astype(np.int64)).to(device)
+        self.key_values = self.values[self.place]
+        self.prior = torch.from_numpy(prior[place].astype(np.float32)).to(device)
+        self.number = np.full(len(block), -1, dtype=np.int64)
+        self.number[place] = np.arange(len(place))
+
+    def __len__(self) -> int:
+        """How many keys there are."""
+        return len(self.place)
+
+
+@dataclass
+class Neighbours:
+    """The r nearest live keys of m states.
+
+    Attributes
+    ----------
+    keys
+        int64 [m, r]: their numbers in the store, nearest first.
+    distances
+        float32 [m, r]: squared distances.
+    """
+
+    keys: torch.Tensor
+    distances: torch.Tensor
+
+    def ratio(self) -> torch.Tensor:
+        """How far the nearest stands out: float32 [m] in 0..1; 1 where all are equally near."""
+        last = self.distances[:, -1]
+        return torch.where(last > 0, self.distances[:, 0] / last.clamp_min(1e-30), torch.ones_like(last))
+
+
+def search(store: Store, states: torch.Tensor, live: torch.Tensor, r: int) -> Neighbours | None:
+    """Find the nearest live keys of states.
+
+    Parameters
+    ----------
+    store
+        With K keys of d elements.
+    states
+        [m, d], of any length: they are scaled as keys are.
+    live
+        bool [K].
+    r
+        Neighbours wanted; fewer if fewer are live.
+
+    Returns
+    -------
+    Neighbours or None
+        None where fewer than 8 keys are live.
+    """
+    count = int(live.sum())
+    if count < LEAST_KEYS:
+        return None
+    queries = normalised(states)
+    squared = torch.addmm(store.norms + store.size, queries, store.keys.T, alpha=-2.0).clamp_min_(0.0)
+    if count < len(live):
+        squared.masked_fill_(~live, math.inf)
+    best = torch.topk(squared, min(r, count), largest=False)
+    return Neighbours(best.indices, best.values)
+
+
+class Mixed:
+    """The mixture at m positions.
+
+    Parameters
+    ----------
+    store, neighbours
+        What was searched, and found; None for the model alone.
+    logits
+        [m, vocabulary], float32; divided by the temperature if there is one.
+    settings
+        With nothing left open.
+
+    Attributes
+    ----------
+    weight, ratio
+        float32 [m] in numpy: the model's weight, and how much the nearest stands out.
+    """
+
+    def __init__(
+        self, store: Store, neighbours: Neighbours | None, logits: torch.Tensor, settings: Settings
+    ) -> None:
+        self._store, self._logits, count = store, logits, logits.shape[0]
+        self.neighbours = neighbours
+        if neighbours is None:
+            self.ratio, self.weight = np.ones(count, np.float32), np.ones(count, np.float32)
+            return
+        assert settings.mu is not None
+        assert settings.alpha is not None
+        assert settings.tau is not None
+        scores = neighbours.distances * (-settings.mu / math.sqrt(store.size))
+        if settings.beta:
+            scores = scores + settings.beta * store.prior[neighbours.keys]
+        self.neighbour_weights = torch.softmax(scores, dim=-1)
+        found = torch.zeros(count, len(store.vocabulary), device=logits.device)
+        found.scatter_add_(1, store.key_values[neighbours.keys], self.neighbour_weights)
+        ratio = neighbours.ratio()
+        if settings.mode is Mode.KNN_LM:
+            weight = torch.full_like(ratio, settings.lm_weight)
+        else:
+            weight = torch.sigmoid((ratio - settings.alpha) / settings.tau)
+        by_model = torch.exp(logits[:, store.vocabulary] - self.total[:, None])
+        self._found, self._mixed = found, torch.lerp(found, by_model, weight[:, None])
+        self.ratio, self.weight = ratio.cpu().numpy(), weight.cpu().numpy()
+
+    @cached_property
+    def total(self) -> torch.Tensor:
+        """Log of the sum of exp of each row of logits: float32 [m]."""
+        return torch.logsumexp(self._logits, dim=-1)
+
+    @cached_property
+    def _best(self) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens outside the block are only the model's, so its favourite stands for them all."""
+        top = self._logits.argmax(dim=-1)
+        top_p = torch.exp(self._logits.gather(1, top[:, None])[:, 0] - self.total)
+        if self.neighbours is None:
+            return top.cpu().numpy(), top_p.cpu().numpy()
+        top_p = top_p * torch.from_numpy(self.weight).to(top_p)
+        inside = self._mixed.max(dim=-1)
+        best = torch.where(inside.values >= top_p, self._store.vocabulary[inside.indices], top)
+        return best.cpu().numpy(), torch.maximum(inside.values, top_p).cpu().numpy()
+
+    @property
+    def best(self) -> np.ndarray:
+        """The mixture's most probable token: int64 [m]."""
+        return self._best[0]
+
+    @property
+    def best_probability(self) -> np.ndarray:
+        """Its probability: float32 [m]."""
+        return self._best[1]
+
+    def of_places(self, places: np.ndarray) -> np.ndarray:
+        """Probability at position n of the block's token at ``places[n]``: float32 [len(places)]."""
+        rows = torch.arange(len(places), device=self._logits.device)
+        if self.neighbours is None:
+            ids = torch.from_numpy(self._store.block.tokens[places].astype(np.int64)).to(self._logits.device)
+            return torch.exp(self._logits[rows, ids] - self.total[: len(places)]).cpu().numpy()
+        values = self._store.values[torch.from_numpy(places).to(self._logits.device)]
+        return self._mixed[rows, values].cpu().numpy()
+
+    def of_tokens(self, ids: torch.Tensor) -> torch.Tensor:
+        """Probability at each position of the token ``ids[n]``: float32 [m]."""
+        by_model = torch.exp(self._logits.gather(1, ids[:, None])[:, 0] - self.total)
+        if self.neighbours is None:
+            return by_model
+        weight = torch.from_numpy(self.weight).to(by_model)
+        known = self._store.vocabulary
+        slot = torch.searchsorted(known, ids).clamp_max(len(known) - 1)
+        found = self._found.gather(1, slot[:, None])[:, 0] * (known[slot] == ids)
+        return weight * by_model + (1 - weight) * found
+
+    def dense(self, row: int, by_model: torch.Tensor) -> torch.Tensor:
+        """The mixture over the whole vocabulary at one position, with the model's probabilities given: [vocabulary]."""
+        if self.neighbours is None:
+            return by_model
+        mixed = by_model * float(self.weight[row])
+        mixed[self._store.vocabulary] += (1 - float(self.weight[row])) * self._found[row]
+        return mixed
+
+    def carrier(self, row: int, token: int, usable: np.ndarray) -> int:
+        """Of the neighbours with this token, the usable place of the largest weight; -1 if there is none.
+
+        ``usable`` is bool [T].
+        """
+        if self.neighbours is None:
+            return -1
+        keys = self.neighbours.keys[row]
+        weights = self.neighbour_weights[row] * (
+            self._store.vocabulary[self._store.key_values[keys]] == token
+        )
+        places = self._store.place[keys].cpu().numpy()
+        weights = weights.cpu().numpy() * usable[places]
+        slot = int(weights.argmax())
+        return int(places[slot]) if weights[slot] > 0 else -1
+
+    def nearest(self, row: int) -> int:
+        """The block's token with the largest neighbour weight; -1 without neighbours."""
+        if self.neighbours is None:
+            return -1
+        return int(self._store.place[self.neighbours.keys[row][self.neighbour_weights[row].argmax()]])

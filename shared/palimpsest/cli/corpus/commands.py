@@ -1,0 +1,290 @@
+"""``palimpsest corpus``: texts to quote from: create, add, build, search, delete."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palimpsest.api.datastore.v1 import datastore_pb2
+from palimpsest.cli.corpus import continuation as corpus_continue
+from palimpsest.cli.models import labels_of
+from palimpsest.cli.output import printing as output
+from palimpsest.cli.output.exits import Exit
+from palimpsest.cli.output.pages import all_pages
+from palimpsest.cli.output.progress import follow
+from palimpsest.cli.sampling import Model, chosen_model
+from palimpsest.cli.session import Session, command
+from palimpsest.client import Client
+from palimpsest.client.corpora import NewDocument, refusal
+
+app = typer.Typer(
+    help="Corpora: texts that generation quotes from, with their sources.", no_args_is_help=True
+)
+DEFERRED_ABOVE = 64
+"""Files above which vectors are left to the build that follows."""
+
+Name = Annotated[str, typer.Argument(metavar="CORPUS", help="corpora/ID, or the ID alone.")]
+Wait = Annotated[bool, typer.Option(help="Wait for the job, or print it and return.")]
+
+
+def named(name: str) -> str:
+    """Return the full name of a corpus."""
+    return name if name.startswith("corpora/") else f"corpora/{name}"
+
+
+@command(app)
+def create(
+    session: Session,
+    corpus_id: Annotated[str, typer.Argument(metavar="ID", help="The corpus will be corpora/ID.")],
+    model: Model = "",
+    encoder: Annotated[str, typer.Option(help="all-minilm-l6-v2 or hashed-words. Default: the first.")] = "",
+    passage_tokens: Annotated[int, typer.Option(min=0, max=1024, help="Tokens of a passage; 0 for 128.")] = 0,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeatable.")
+    ] = None,
+) -> None:
+    """Make an empty corpus for a model."""
+    with session.client() as client:
+        made = client.datastore.create_corpus(
+            corpus_id=corpus_id,
+            model=chosen_model(client, model),
+            encoder=encoder,
+            passage_tokens=passage_tokens,
+            labels=labels_of(label),
+        )
+    _show(session, made)
+
+
+@command(app)
+def add(
+    session: Session,
+    name: Name,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Text files, and folders of them.")],
+    build: Annotated[bool, typer.Option(help="Build the index afterwards.")] = True,
+) -> None:
+    """Add text files; each is a document under its path. The same file again changes nothing."""
+    files = sorted({file for path in paths for file in _files_of(path)})
+    refused = 0
+    with session.client() as client:
+        documents = (_document(file) for file in files)
+        defer = build and len(files) > DEFERRED_ABOVE
+        with client.datastore.add(named(name), documents, defer_vectors=defer) as answers:
+            for answer in answers:
+                error = refusal(answer)
+                refused += error is not None
+                if session.json:
+                    output.print_json(answer)
+                elif error is not None:
+                    output.note(f"{answer.document}: {error}")
+                else:
+                    what = "added" if answer.changed else "there already"
+                    typer.echo(
+                        f"{answer.document}: {what}, version {answer.version}, {answer.token_count} tokens"
+                    )
+        if build:
+            follow(client.datastore.build_index(corpus=named(name)), f"Building {named(name)}")
+    if refused:
+        raise typer.Exit(Exit.REFUSED)
+
+
+def _files_of(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    for file in path.rglob("*"):
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
+            yield file
+
+
+def _document(file: Path) -> NewDocument:
+    return NewDocument(str(file), file.read_bytes(), title=file.stem, uri=file.resolve().as_uri())
+
+
+@command(app)
+def build(session: Session, name: Name, wait: Wait = True) -> None:
+    """Seal what was added into segments, as a job."""
+    with session.client() as client:
+        job = client.datastore.build_index(corpus=named(name))
+        if not wait:
+            session.show(client.jobs.get(job.name))
+            return
+        _show(session, follow(job, f"Building {named(name)}"))
+
+
+@command(app)
+def warm(session: Session, name: Name, wait: Wait = True) -> None:
+    """Compute the token keys of every passage, as a job: the first quotes need not wait for them."""
+    with session.client() as client:
+        job = client.datastore.warm_keys(corpus=named(name))
+        session.show(follow(job, f"Warming {named(name)}") if wait else client.jobs.get(job.name))
+
+
+@command(app)
+def calibrate(session: Session, name: Name, wait: Wait = True) -> None:
+    """Choose how quoting weighs the corpus against its model, as a job; used by default from then on."""
+    with session.client() as client:
+        job = client.datastore.calibrate(corpus=named(name))
+        session.show(follow(job, f"Calibrating {named(name)}") if wait else client.jobs.get(job.name))
+
+
+@command(app)
+def compact(session: Session, name: Name, wait: Wait = True) -> None:
+    """Merge small segments and leave out what was deleted, as a job."""
+    with session.client() as client:
+        job = client.datastore.compact(corpus=named(name))
+        session.show(follow(job, f"Compacting {named(name)}") if wait else client.jobs.get(job.name))
+
+
+@command(app)
+def purge(session: Session, name: Name, wait: Wait = True) -> None:
+    """Take every byte of deleted documents off the disk, as a job, and print the receipt."""
+    with session.client() as client:
+        job = client.datastore.purge(corpus=named(name))
+        session.show(follow(job, f"Purging {named(name)}") if wait else client.jobs.get(job.name))
+
+
+@command(app)
+def search(
+    session: Session,
+    name: Name,
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    limit: Annotated[int, typer.Option("-k", "--limit", min=1, max=1000, help="Passages.")] = 5,
+    mode: Annotated[str, typer.Option(help="hybrid, dense or sparse.")] = "hybrid",
+) -> None:
+    """Find the passages that fit a text best."""
+    if mode not in ("hybrid", "dense", "sparse"):
+        raise typer.BadParameter(f"{mode!r} is none of hybrid, dense, sparse", param_hint="--mode")
+    with session.client() as client:
+        found = client.datastore.search(corpora=[named(name)], query=query, limit=limit, mode=mode)
+    if session.json:
+        output.print_json(found)
+        return
+    for number, hit in enumerate(found.hits, 1):
+        source = hit.source
+        others = f", and {len(hit.owners)} more" if hit.owners else ""
+        typer.echo(
+            f"[{number}] {source.document} v{source.version}, bytes {source.byte_start}-{source.byte_end}{others} "
+            f"({hit.score:.3f})"
+        )
+        typer.echo("    " + " ".join(hit.text.decode(errors="replace").split()))
+    if not found.hits:
+        typer.echo("Nothing found.")
+
+
+command(app, "continue")(corpus_continue.continue_)
+
+
+@command(app)
+def delete(
+    session: Session,
+    name: Name,
+    documents: Annotated[
+        list[str] | None, typer.Argument(metavar="DOCUMENT...", help="None: the whole corpus, with --yes.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete the whole corpus.")] = False,
+) -> None:
+    """Delete documents, from this moment on everywhere; or a whole corpus."""
+    if not documents and not yes:
+        raise typer.BadParameter(
+            "name documents, or say --yes to delete the whole corpus", param_hint="DOCUMENT"
+        )
+    with session.client() as client:
+        if not documents:
+            client.datastore.delete_corpus(name=named(name))
+            if session.json:
+                output.print_json({"deleted": named(name)})
+            return
+        receipt = client.datastore.delete_documents(corpus=named(name), documents=documents)
+    if session.json:
+        output.print_json(receipt)
+    else:
+        for each in receipt.deleted:
+            typer.echo(f"{each.document} v{each.version}: deleted")
+        for missing in receipt.missing:
+            output.note(f"{missing}: not there")
+    if receipt.missing and not receipt.deleted:
+        raise typer.Exit(Exit.NOT_FOUND)
+
+
+def all_corpora(client: Client) -> list[datastore_pb2.Corpus]:
+    """Return every corpus of the caller, by name."""
+    return all_pages(client.datastore.list_corpora, "corpora")
+
+
+@command(app)
+def ls(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="CORPUS", help="Its documents. Default: all corpora.")] = "",
+) -> None:
+    """List corpora, or a corpus's documents."""
+    with session.client() as client:
+        if name:
+            _list_documents(session, client, named(name))
+            return
+        corpora = all_corpora(client)
+    if session.json:
+        output.print_json([output.plain(corpus) for corpus in corpora])
+        return
+    rows = [
+        (c.name, c.model, c.document_count, c.passage_count, c.token_count, output.when(c.create_time))
+        for c in corpora
+    ]
+    output.print_table(["corpus", "model", ">documents", ">passages", ">tokens", "created"], rows)
+
+
+def _list_documents(session: Session, client: Client, name: str) -> None:
+    token, rows = "", []
+    while True:
+        page = client.datastore.list_documents(corpus=name, page_size=1000, page_token=token)
+        rows += page.documents
+        token = page.next_page_token
+        if not token:
+            break
+    if session.json:
+        output.print_json([output.plain(document) for document in rows])
+        return
+    output.print_table(
+        ["document", ">version", ">size", ">tokens", "added"],
+        [
+            (d.document, d.version, output.size(d.size_bytes), d.token_count, output.when(d.create_time))
+            for d in sorted(rows, key=lambda d: d.document)
+        ],
+    )
+
+
+@command(app)
+def stat(
+    session: Session,
+    name: Name,
+    document: Annotated[str, typer.Argument(metavar="DOCUMENT", help="Default: the corpus.")] = "",
+) -> None:
+    """Show a corpus, or one of its documents."""
+    with session.client() as client:
+        if document:
+            session.show(client.datastore.stat_document(corpus=named(name), document=document))
+            return
+        found = client.datastore.get_corpus(name=named(name))
+    _show(session, found)
+
+
+def _show(session: Session, corpus: datastore_pb2.Corpus) -> None:
+    if session.json:
+        output.print_json(corpus)
+        return
+    fields: dict[str, object] = {
+        "name": corpus.name,
+        "model": corpus.model,
+        "encoder": corpus.encoder,
+        "documents": corpus.document_count,
+        "passages": f"{corpus.passage_count} of {corpus.passage_tokens} tokens, {corpus.key_blocks} with keys",
+        "tokens": f"{corpus.token_count}, {corpus.unsealed_tokens} not built yet",
+        "segments": corpus.segment_count,
+        "size": f"{output.size(corpus.size_bytes)}, {output.size(corpus.key_bytes)} of it keys",
+        "epoch": corpus.epoch,
+    }
+    if corpus.quarantined_segments or corpus.lost_records:
+        fields["damaged"] = f"{list(corpus.quarantined_segments)}, {corpus.lost_records} records"
+    if corpus.labels:
+        fields["labels"] = dict(corpus.labels)
+    output.print_fields(fields)

@@ -1,0 +1,1 @@
+"""The tour of the whole stack: ``palimpsest demo``."""

@@ -1,0 +1,1 @@
+"""Commands that store, load and measure KV caches: ``palimpsest kv``."""

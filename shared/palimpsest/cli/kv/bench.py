@@ -1,0 +1,90 @@
+"""``palimpsest kv bench``: what a context costs over a range of links, as a table and as plots."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palimpsest.api.codec.v1 import codec_pb2
+from palimpsest.cli.kv.load import watched
+from palimpsest.cli.kv.options import Deadline, LossBudget, Name, Recompute, load_settings, named
+from palimpsest.cli.output import printing as output
+from palimpsest.cli.output.quantities import show_rate, show_seconds
+from palimpsest.cli.session import Session, command
+from palimpsest.report import Curve, LevelPoint, plots
+
+BANDWIDTHS = tuple(m * 125_000.0 for m in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000))
+"""Bytes a second, 1 Mbit/s to 10 Gbit/s."""
+
+
+def bench(
+    session: Session,
+    name: Name,
+    deadline: Deadline = "",
+    loss_budget: LossBudget = 0.0,
+    recompute: Recompute = 0.0,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write plots: .png, .svg, or .html with the table.")
+    ] = None,
+) -> None:
+    """Estimate loads of a context over a range of bandwidths, and do one for real over the link there is.
+
+    The table is the server's estimates, as `kv estimate` makes them; only the last line is measured.
+    """
+    if plot is not None:
+        plots.check(plot)
+    settings = load_settings(deadline=deadline, loss_budget=loss_budget, recompute=recompute)
+    with session.client() as client:
+        context = client.codec.get_context(name=named(name))
+        estimates = []
+        for bandwidth in BANDWIDTHS:
+            settings.bandwidth = bandwidth
+            estimates.append(client.codec.estimate(name=context.name, settings=settings))
+        settings.bandwidth = 0
+        loaded, _ = watched(client, context.name, settings)
+    curves = _curves(estimates)
+    points = _points(context)
+    if plot is not None:
+        plots.write(plot, context.name, points, curves)
+    measured = {"seconds": round(loaded.seconds, 4), "bytes": loaded.received_bytes, "loss": loaded.loss}
+    if session.json:
+        output.print_json(
+            {
+                "name": context.name,
+                "levels": [point._asdict() for point in points],
+                "bandwidths": list(BANDWIDTHS),
+                "delays": {curve.name: list(curve.seconds) for curve in curves},
+                "measured": measured,
+            }
+        )
+        return
+    rows = [
+        (show_rate(bandwidth), *(show_seconds(curve.seconds[at]) for curve in curves))
+        for at, bandwidth in enumerate(BANDWIDTHS)
+    ]
+    output.print_table(["link", *(f">{curve.name}" for curve in curves)], rows)
+    typer.echo(
+        f"Measured here and now: {output.size(loaded.received_bytes)} in {show_seconds(loaded.seconds)}, "
+        f"{show_rate(loaded.received_bytes / loaded.seconds)}, loss {loaded.loss:.4g} nats a token."
+    )
+    if plot is not None:
+        output.note(f"Wrote {plot}.")
+
+
+def _curves(estimates: list[codec_pb2.EstimateResponse]) -> list[Curve]:
+    return [
+        Curve(way.name, BANDWIDTHS, tuple(estimate.ways[at].finish_seconds for estimate in estimates))
+        for at, way in enumerate(estimates[0].ways)
+    ]
+
+
+def _points(context: codec_pb2.Context) -> list[LevelPoint]:
+    return [
+        LevelPoint(level.level, level.size_bytes, level.size_bytes / context.cache_bytes, level.loss)
+        for level in context.levels
+    ]
+
+
+def add(app: typer.Typer) -> None:
+    """Register the command."""
+    command(app)(bench)

@@ -1,0 +1,61 @@
+"""The options of loading a context, shared by ``kv load``, ``estimate`` and ``bench`` and by ``generate``."""
+
+from typing import Annotated
+
+import typer
+
+from palimpsest.api.codec.v1 import codec_pb2
+from palimpsest.cli.output.quantities import rate, seconds
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="contexts/ID, or the ID alone.")]
+Deadline = Annotated[str, typer.Option(metavar="TIME", help="Everything usable by then: 500ms, 2s.")]
+Mode = Annotated[
+    str, typer.Option(help="quality (needs --deadline) or delay. Default: by whether there is a deadline.")
+]
+Level = Annotated[
+    list[str] | None, typer.Option("--level", help="Only these levels; repeatable. One fixes it.")
+]
+LossBudget = Annotated[float, typer.Option(min=0.0, help="Largest mean loss, nats a token; 0 for 0.015.")]
+Bandwidth = Annotated[
+    str, typer.Option(metavar="RATE", help="Bandwidth to expect at first: 20Mbps, 2.5MB/s.")
+]
+Link = Annotated[str, typer.Option("--bandwidth", metavar="RATE", help="The link's: 20Mbps, 2.5MB/s.")]
+Recompute = Annotated[
+    float, typer.Option(min=0.0, metavar="TOKENS/S", help="The receiver can recompute, this fast.")
+]
+
+
+def named(name: str) -> str:
+    """Return the full name of a context."""
+    return name if name.startswith("contexts/") else f"contexts/{name}"
+
+
+def load_settings(
+    *,
+    deadline: str = "",
+    mode: str = "",
+    level: list[str] | None = None,
+    loss_budget: float = 0.0,
+    bandwidth: str = "",
+    recompute: float = 0.0,
+) -> codec_pb2.LoadSettings:
+    """Return the message for the options.
+
+    Raises
+    ------
+    typer.BadParameter
+        One makes no sense.
+    """
+    modes = {"": "UNSPECIFIED", "quality": "QUALITY", "delay": "DELAY"}
+    if mode not in modes:
+        raise typer.BadParameter(f"{mode!r} is neither quality nor delay", param_hint="--mode")
+    settings = codec_pb2.LoadSettings(
+        mode=f"MODE_{modes[mode]}",
+        deadline_seconds=seconds(deadline),
+        levels=level or [],
+        loss_budget=loss_budget,
+        bandwidth=rate(bandwidth),
+    )
+    if recompute:
+        settings.recompute.add(tokens=1000, seconds=1000 / recompute)
+    return settings

@@ -1,0 +1,49 @@
+"""Progress bars for long work: on standard error, and only where that is a terminal."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from palimpsest.cli.output.printing import console
+from palimpsest.client import Job
+
+T = TypeVar("T")
+
+
+def _bar(*columns: BarColumn | TaskProgressColumn | DownloadColumn | TextColumn) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        *columns,
+        TimeElapsedColumn(),
+        console=console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def follow(job: Job[T], what: str) -> T:
+    """Show a job's progress until its end; return its result or raise its error."""
+    with _bar(BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[stage]}")) as bar:
+        task = bar.add_task(what, total=1.0, stage="waiting")
+        for seen in job:
+            counted = f" {seen.done}/{seen.total}" if seen.total else ""
+            bar.update(task, completed=seen.fraction, stage=f"{seen.stage}{counted}")
+    return job.result()
+
+
+@contextmanager
+def transfer(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give the ``progress=`` callable of an upload or download."""
+    with _bar(BarColumn(), DownloadColumn(binary_units=True)) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,140 @@
+"""What a generation tells about text it has taken from elsewhere: spans, their sources, and their withdrawal."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from palimpsest.decoding.sources import Source
+from palimpsest.engine.events import Event, Finished
+
+
+class SpanKind(Enum):
+    """How a span came about."""
+
+    SPAN = "span"
+    """Its tokens were proposed from the source and taken."""
+    TOKEN_MATCH = "token_match"
+    """The model's own tokens, which the nearest neighbours have too."""
+
+
+@dataclass(frozen=True)
+class Span(Event):
+    """A stretch of generated text that is byte for byte in its sources; comes after the text itself.
+
+    One whose ``id`` was told before takes the earlier one's place. Ranges are half-open and count from the start of the
+    generated text; they hold whole characters.
+
+    Parameters
+    ----------
+    index
+        Which of the request's sequences.
+    id
+        Its number in the sequence, from 0.
+    kind
+        See :class:`SpanKind`.
+    byte_start, byte_end, char_start, char_end, token_start, token_end
+        In the output: UTF-8 bytes, code points, generated tokens.
+    text
+        The bytes.
+    sha256
+        Of the bytes, in hex: equal in the output and in every source.
+    sources
+        At least one.
+    lm_weight, ratio
+        Where the span began: the model's share of the mixture, and how little the nearest neighbour stood out (1: not
+        at all).
+    proposals
+        Tokens proposed and tokens taken, for each proposal the span is made of.
+    weak
+        Too short or too common to be cited as a quotation.
+    """
+
+    index: int
+    id: int
+    kind: SpanKind
+    byte_start: int
+    byte_end: int
+    char_start: int
+    char_end: int
+    token_start: int
+    token_end: int
+    text: bytes
+    sha256: str
+    sources: tuple[Source, ...]
+    lm_weight: float
+    ratio: float
+    proposals: tuple[tuple[int, int], ...]
+    weak: bool
+
+    @property
+    def proposed(self) -> int:
+        """Tokens proposed."""
+        return sum(proposed for proposed, _ in self.proposals)
+
+    @property
+    def accepted(self) -> int:
+        """Tokens taken."""
+        return sum(taken for _, taken in self.proposals)
+
+
+@dataclass(frozen=True)
+class SpanRevoked(Event):
+    """Every source of a span has been deleted: the text must not be shown as a quotation any more.
+
+    ``id`` may be one that was never told: its source went before the span was complete.
+    """
+
+    index: int
+    id: int
+    byte_start: int
+    byte_end: int
+    token_start: int
+    token_end: int
+
+
+@dataclass
+class QuotingStats:
+    """What one sequence did; counts do not depend on the machine.
+
+    Attributes
+    ----------
+    lm_forwards, lm_positions
+        Forward passes after the prompt's, and the positions read in them.
+    tokens
+        Generated.
+    span_tokens, match_tokens
+        Of those, taken in spans, and matched.
+    spans_proposed, spans_accepted
+        Proposals, and those of which at least one token was taken.
+    proposed_tokens, accepted_tokens
+        Of proposals.
+    searches
+        Positions that neighbours were searched for.
+    dropped
+        Spans whose bytes were not their source's: not told.
+    revoked
+        Spans withdrawn.
+    search_seconds, forward_seconds
+        In search and mixture; in the passes it took part in.
+    """
+
+    lm_forwards: int = 0
+    lm_positions: int = 0
+    tokens: int = 0
+    span_tokens: int = 0
+    match_tokens: int = 0
+    spans_proposed: int = 0
+    spans_accepted: int = 0
+    proposed_tokens: int = 0
+    accepted_tokens: int = 0
+    searches: int = 0
+    dropped: int = 0
+    revoked: int = 0
+    search_seconds: float = 0.0
+    forward_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class QuotingFinished(Finished):
+    """The end of a sequence that quoted, and what quoting did in it."""
+
+    quoting: QuotingStats

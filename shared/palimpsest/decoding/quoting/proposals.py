@@ -1,0 +1,111 @@
+"""What passages go on with after a prompt's last tokens: drafts that were not generated, with their sources."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from palimpsest.candidates.block import Candidates
+from palimpsest.decoding.drafts.hypotheses import Proposal
+from palimpsest.decoding.quoting.attribution import source_of
+from palimpsest.decoding.sources import Source
+
+SHORTEST = 2
+LONGEST = 32
+
+Alive = Callable[[str, str, int], bool]
+"""Whether a version of a document of a corpus has not been deleted."""
+
+
+def proposals(
+    block: Candidates, ids: Sequence[int], count: int, tokens: int, alive: Alive, healed: bytes = b""
+) -> list[Proposal]:
+    """Find where a prompt's last tokens stand in a block, and what follows there.
+
+    Parameters
+    ----------
+    block
+        Passages.
+    ids
+        The prompt's tokens.
+    count
+        Most proposals; those after the longest matches come first, then those of the best passages.
+    tokens
+        Most tokens of each.
+    alive
+        Asked at the end, so that what is deleted meanwhile is not quoted.
+    healed
+        Bytes that were taken off the prompt's end: what follows has to begin with them.
+
+    Returns
+    -------
+    list of Proposal
+        Different ones. None where fewer than two tokens match.
+    """
+    places = [(size, place) for size, place in _matches(block, ids) if size >= SHORTEST]
+    of = block.passage_of()
+    places.sort(key=lambda pair: (-pair[0], -block.passages[of[pair[1]]].score, pair[1]))
+    found: dict[tuple[int, ...], Proposal] = {}
+    for _, place in places:
+        passage = int(of[place])
+        first, text, offsets = (
+            int(block.first[passage]), block.passages[passage].text, block.byte_offsets(passage),
+        )  # fmt: skip
+        begin = int(offsets[place - first]) + len(healed)
+        if not text[begin - len(healed) :].startswith(healed) or _within_character(text, begin):
+            continue
+        stop = min(place + tokens, int(block.first[passage + 1]))
+        while stop > place and _within_character(text, int(offsets[stop - first])):
+            stop -= 1  # half a character is not what the source says
+        quoted = tuple(block.tokens[place:stop].tolist())
+        if quoted and quoted not in found:
+            found[quoted] = Proposal(quoted, _sources(block, passage, place, alive, len(healed)))
+            if len(found) == count:
+                break
+    return list(found.values())
+
+
+def _within_character(text: bytes, at: int) -> bool:
+    return at < len(text) and text[at] & 0xC0 == 0x80
+
+
+def _matches(block: Candidates, ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Length of the match before it, and the place that follows, for all places in a block."""
+    if not len(block) or not len(ids):
+        return []
+    tokens, of, context = block.tokens, block.passage_of(), ids[-LONGEST:]
+    ends = np.flatnonzero(tokens[:-1] == context[-1])
+    ends = ends[of[ends] == of[ends + 1]]
+    sizes = np.ones(len(ends), dtype=np.int64)
+    going = np.arange(len(ends))
+    for back in range(1, len(context)):
+        at = ends[going] - back
+        inside = at >= block.first[of[ends[going]]]
+        going, at = going[inside], at[inside]
+        going = going[tokens[at] == context[-1 - back]]
+        if not len(going):
+            break
+        sizes[going] += 1
+    return [(int(size), int(end) + 1) for size, end in zip(sizes, ends, strict=True)]
+
+
+def _sources(
+    block: Candidates, number: int, place: int, alive: Alive, skip: int
+) -> Callable[[str], tuple[Source, ...]]:
+    passage, at = block.passages[number], place - int(block.first[number])
+
+    def sources(text: str) -> tuple[Source, ...]:
+        """Where a draft's text is, byte for byte; nowhere if its documents are gone or it differs."""
+        said, offsets = text.encode(), block.byte_offsets(number)
+        begin = int(offsets[at]) + skip
+        end = begin + len(said)
+        if not said or passage.text[begin:end] != said:
+            return ()
+        # Of the whole tokens that hold these bytes: what was healed may be all of the first.
+        first = int(np.searchsorted(offsets, begin, side="right")) - 1
+        last = int(np.searchsorted(offsets, end))
+        digest = hashlib.sha256(said).hexdigest()
+        owners = [o for o in (passage, *passage.owners) if alive(o.corpus, o.document, o.version)]
+        return tuple(source_of(passage, o, begin, end, first, last, digest) for o in owners)
+
+    return sources

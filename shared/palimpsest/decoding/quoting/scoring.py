@@ -1,0 +1,122 @@
+"""How probable a given text is to the model, to the fixed mixture, and to the confident one: for perplexity."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from palimpsest.candidates.mixture import Mixed, search
+from palimpsest.candidates.settings import Mode
+from palimpsest.decoding.quoting.request import NestRequest
+from palimpsest.engine.requests import Request
+from palimpsest.engine.scoring import CHUNK
+from palimpsest.engine.tasks import Pieces
+from palimpsest.lm.blocks import BLOCK
+from palimpsest.lm.forward import Rows
+from palimpsest.lm.model import LanguageModel
+
+if TYPE_CHECKING:
+    from palimpsest.engine.engine import Engine
+
+
+@dataclass(frozen=True)
+class NestScores:
+    """Log-probabilities (nats) of n tokens, each given those before it.
+
+    Attributes
+    ----------
+    ids
+        int64 [n]: the tokens.
+    lm, knn_lm, nest
+        float64 [n]: under the model alone, the mixture of fixed weight, and the one by confidence.
+    weight, ratio
+        float32 [n]: the model's weight in the last, and how much the nearest stood out.
+    """
+
+    ids: np.ndarray
+    lm: np.ndarray
+    knn_lm: np.ndarray
+    nest: np.ndarray
+    weight: np.ndarray
+    ratio: np.ndarray
+
+    def perplexity(self, name: str) -> float:
+        """Of ``"lm"``, ``"knn_lm"`` or ``"nest"``."""
+        return float(np.exp(-getattr(self, name).mean()))
+
+
+def score_pieces(
+    model: LanguageModel, ids: Sequence[int], nest: NestRequest, skip: int = 0
+) -> Pieces[NestScores]:
+    """Score a text in one pass, giving control back after each chunk of 64 tokens.
+
+    The text is given, not generated, so nothing is taken out of the store on the way.
+
+    Parameters
+    ----------
+    model
+        In use by the calling thread alone.
+    ids
+        The text's tokens.
+    nest
+        Candidates and settings; the mode does not matter.
+    skip
+        Leading tokens that are only context.
+    """
+    store, first = nest.store(model), max(1, skip)
+    cache, settings = model.new_cache(), nest.filled
+    dead = nest.dead()[nest.candidates.passage_of()[store.place.cpu().numpy()]] if len(store) else []
+    live = torch.from_numpy(~np.asarray(dead, dtype=bool)).to(model.device)
+    parts: list[list[np.ndarray]] = []
+    try:
+        for start in range(0, len(ids) - 1, CHUNK):
+            part = ids[start : min(start + CHUNK, len(ids) - 1)]
+            wanted = start + len(part) >= first
+            kind = "all" if wanted else "none"
+            output = model.forward([Rows(cache, part, logits=kind, keys=kind)])[0]
+            if wanted:
+                assert output.keys is not None
+                assert settings.r is not None
+                targets = torch.tensor(list(ids[start + 1 : start + 1 + len(part)]), device=model.device)
+                found = search(store, output.keys, live, settings.r)
+                mixed = Mixed(store, found, output.logits, replace(settings, mode=Mode.NEST))
+                fixed = Mixed(store, found, output.logits, replace(settings, mode=Mode.KNN_LM))
+                own = output.logits.gather(1, targets[:, None])[:, 0] - mixed.total
+                columns = [targets, own, *(m.of_tokens(targets).log() for m in (fixed, mixed))]
+                rows = [column.cpu().numpy() for column in columns]
+                parts.append([row[max(0, first - start - 1) :] for row in (*rows, mixed.weight, mixed.ratio)])
+            yield None
+    finally:
+        cache.release()
+    joined = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else [np.zeros(0)] * 6
+    ids_, lm, knn_lm, both, weight, ratio = joined
+    lm, knn_lm, both = (column.astype(np.float64) for column in (lm, knn_lm, both))
+    return NestScores(ids_.astype(np.int64), lm, knn_lm, both, weight, ratio)
+
+
+def nest_score(model: LanguageModel, ids: Sequence[int], nest: NestRequest, skip: int = 0) -> NestScores:
+    """Score a text at once, with a model that no other thread uses; see :func:`score_pieces`."""
+    pieces = score_pieces(model, ids, nest, skip)
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            return end.value
+
+
+def submit_nest_score(
+    engine: "Engine", ids: Sequence[int], nest: NestRequest, skip: int = 0
+) -> "Future[NestScores]":
+    """Have an engine score a text between its steps; see :func:`score_pieces`.
+
+    Raises
+    ------
+    InvalidArgument, FailedPrecondition, ResourceExhausted, Unavailable
+        As :meth:`Engine.submit`.
+    """
+    engine.check(Request(ids, max_tokens=0, drafting=nest))
+    pieces = score_pieces(engine.model, ids, nest, skip)
+    return engine.submit_task(pieces, -(-len(ids) // BLOCK), len(ids))

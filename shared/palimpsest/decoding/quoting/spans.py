@@ -1,0 +1,177 @@
+"""Spans: which tokens to propose, how many, and how many of them to take."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from palimpsest.candidates.block import Candidates
+
+LENGTHS = (3, 7, 15, 31, 63, 127, 255)
+"""Proposals: with the token before them they fill whole tiles of rows."""
+
+_COSTS = ((1, 1.0), (2, 1.1), (4, 1.6), (8, 2.0), (16, 2.3), (32, 2.7), (64, 3.7), (256, 12.0))
+"""A pass over n tokens against one over a single token, before anything is measured."""
+
+_MEMORY = 0.9
+_START = 7
+
+
+def take_while(accept: np.ndarray) -> int:
+    """How many leading entries of bool [n] are true."""
+    return len(accept) if accept.all() else int(accept.argmin())
+
+
+def relaxed(
+    probability: np.ndarray, best: np.ndarray, gamma: float, draws: np.ndarray | None = None
+) -> np.ndarray:
+    """Which proposed tokens are acceptable (paper, section 3.4).
+
+    Parameters
+    ----------
+    probability
+        [n]: of each proposed token, in the mixture.
+    best
+        [n]: of the most probable token there.
+    gamma
+        Leniency.
+    draws
+        [n] in [0, 1) to accept by chance, with probability ``min(1, p / (gamma best))``; None to accept where that is
+        above a half.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool [n].
+    """
+    share = np.minimum(1.0, probability / np.maximum(gamma * best, 1e-30))
+    return share > 0.5 if draws is None else draws < share
+
+
+def stretch(block: Candidates, start: int, length: int, usable: np.ndarray) -> np.ndarray:
+    """Places ``start, start + 1, ...`` to propose: at most ``length``, within the passage, as far as they are usable.
+
+    Parameters
+    ----------
+    block
+        Of T tokens.
+    start, length
+        Where to begin, and how many at most.
+    usable
+        bool [T].
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 [n], n >= 0.
+    """
+    if not 0 <= start < len(block) or length <= 0:
+        return np.zeros(0, dtype=np.int64)
+    end = int(block.first[np.searchsorted(block.first, start, side="right")])
+    end = min(end, start + length)
+    return np.arange(start, start + take_while(usable[start:end]))
+
+
+class Costs:
+    """What a forward pass over n tokens costs, as multiples of one over a single token; learnt from what was seen."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+
+    def saw(self, rows: int, seconds: float) -> None:
+        """Take note of a pass."""
+        size = 1 << (rows - 1).bit_length()
+        self._seconds[size] = (
+            seconds
+            if size not in self._seconds
+            else self._seconds[size] + (1 - _MEMORY) * (seconds - self._seconds[size])
+        )
+
+    def __call__(self, rows: int) -> float:
+        """Cost of a pass over ``rows`` tokens."""
+        points, single = dict(_COSTS), self._seconds.get(1)
+        if single is not None:
+            points |= {n: max(1.0, s / single) for n, s in self._seconds.items()}
+        sizes = sorted(points)
+        costs = np.maximum.accumulate([points[n] for n in sizes])  # more tokens never cost less
+        return float(np.interp(rows, sizes, costs))
+
+
+class DraftLength:
+    """How many tokens to propose next.
+
+    What is proposed has been taken so far, or not; and a longer pass costs more. Of the lengths allowed, the one with
+    the most expected tokens for its cost is chosen: with each token taken with probability a, n proposed tokens bring
+    ``(1 - a^(n + 1)) / (1 - a)``. Lengths double while everything is taken.
+
+    Parameters
+    ----------
+    costs
+        Of a pass.
+    most
+        Longest proposal.
+    """
+
+    def __init__(self, costs: Costs, most: int = 64) -> None:
+        self._costs, self._most, self._cap = costs, most, _START
+        self._taken, self._seen = 7.0, 8.0
+
+    def saw(self, proposed: int, taken: int) -> None:
+        """Take note of a proposal and of how much of it was taken."""
+        if proposed <= 0:
+            return
+        full = taken == proposed
+        self._cap = 2 * self._cap + 1 if full and proposed >= min(self._cap, self._most) else self._cap
+        if not full:
+            self._cap = max(LENGTHS[0], 2 * taken + 2)
+        self._cap = min(self._cap, LENGTHS[-1])
+        self._taken = 0.8 * self._taken + taken
+        self._seen = 0.8 * self._seen + taken + (not full)
+
+    def __call__(self) -> int:
+        """Tokens to propose."""
+        cap = min(self._cap, self._most)
+        rate = min(0.999, self._taken / self._seen)
+        choices = [n for n in LENGTHS if n < cap] + [cap]
+        return max(choices, key=lambda n: (1 - rate ** (n + 1)) / (1 - rate) / self._costs(n + 1))
+
+
+class SuffixMatch:
+    """For every place of a block, how many tokens before it are the last ones of the text.
+
+    Parameters
+    ----------
+    block
+        Of T tokens; a match never goes back past its passage's first token.
+    """
+
+    LEAST = 2
+    """Shortest match that is worth a proposal."""
+
+    MOST = 64
+
+    def __init__(self, block: Candidates) -> None:
+        self._tokens = block.tokens
+        self._lengths = np.zeros(len(block) + 1, dtype=np.int32)
+        # A match that ends a passage would be continued in the next one, which is another text.
+        self._begins = block.first.astype(np.int64)
+        scores = np.array([p.score for p in block.passages], dtype=np.float64)
+        best = scores.max(initial=1e-300)
+        self._tie = np.append(0.5 * (scores / best)[block.passage_of()], 0.0) if len(scores) else np.zeros(1)
+
+    def push(self, token: int) -> None:
+        """Add a token to the text."""
+        matches = self._tokens == token
+        self._lengths[1:] = np.where(matches, np.minimum(self._lengths[:-1] + 1, self.MOST), 0)
+        self._lengths[self._begins] = 0
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Add several; only the last few can matter."""
+        for token in tokens[-self.MOST :]:
+            self.push(token)
+
+    def best(self, usable: np.ndarray) -> int:
+        """The usable place after the longest match, of the best passage among equals; -1 if none is long enough."""
+        lengths = np.where(usable, self._lengths[:-1], 0)
+        if not len(lengths) or lengths.max() < self.LEAST:
+            return -1
+        return int((lengths + self._tie[:-1]).argmax())

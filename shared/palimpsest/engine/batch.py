@@ -1,0 +1,244 @@
+"""The requests an engine works on: their prompts, their sequences, and the step that moves all of them on."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from palimpsest.engine.events import PastReady, Started
+from palimpsest.engine.limits import CacheBudget
+from palimpsest.engine.prefix_assembler import Joining
+from palimpsest.engine.request_state import Handle
+from palimpsest.engine.sequence import Running, Step
+from palimpsest.engine.speed import PrefillSpeed, timed
+from palimpsest.errors import Internal, PalimpsestError, Reason
+from palimpsest.lm.blocks import BLOCK, PagedCache
+from palimpsest.lm.forward import Output, Rows
+from palimpsest.lm.model import LanguageModel, is_fatal
+
+log = logging.getLogger(__name__)
+
+PROMPT_ROWS = 256
+"""Prompt tokens of one step when nobody is generating."""
+
+PROMPT_ROWS_BESIDE = 64
+"""Prompt tokens of one step beside running streams: bounds the pause they see."""
+
+
+@dataclass
+class Counters:
+    """What the engine has done since it started."""
+
+    prefill_tokens: int = 0
+    prefill_tokens_shared: int = 0
+    generated_tokens: int = 0
+    decode_steps: int = 0
+
+
+class Batch:
+    """Admitted requests; all of it belongs to the engine's thread.
+
+    Parameters
+    ----------
+    model
+        Runs the steps.
+    max_running
+        Most sequences at once. A single request with more runs alone.
+    budget
+        Cache memory, shared with the tasks.
+    counters, speed
+        Kept up to date.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        max_running: int,
+        budget: CacheBudget,
+        counters: Counters,
+        speed: PrefillSpeed,
+    ) -> None:
+        self.model, self.max_running, self.counters, self._speed = model, max_running, counters, speed
+        self._budget = budget
+        self.prompts: list[Handle] = []
+        self.active: list[Handle] = []
+
+    @property
+    def handles(self) -> list[Handle]:
+        """Every admitted request."""
+        return [*self.active, *self.prompts]
+
+    @property
+    def running(self) -> int:
+        """Sequences, and requests whose prompt is being read."""
+        return sum(len(h.sequences) * h.width for h in list(self.active)) + len(self.prompts)
+
+    @property
+    def prompt_rows(self) -> int:
+        """Prompt tokens that one step may have."""
+        beside = bool(self.active) and self.model.prefill_kind == "compiled"
+        return PROMPT_ROWS_BESIDE if beside else PROMPT_ROWS
+
+    def admit(self, handle: Handle) -> bool:
+        """Give a request a place and its memory, if it can have them."""
+        places = sum(h.places for h in self.handles)
+        if places and places + handle.places > self.max_running:
+            return False
+        if not self._budget.take(handle.blocks):
+            return False
+        handle.cache = self.model.new_cache()
+        if handle.request.past is not None:
+            handle.joining = Joining(self.model, handle.request, handle.keys, handle.cache)
+        self.prompts.append(handle)
+        return True
+
+    def drop_ended(self) -> bool:
+        """Let go of what nobody waits for any more; returns whether there was any."""
+        over = [h for h in self.handles if h.over]
+        for handle in over:
+            self._release(handle)
+            handle.end()
+        return bool(over)
+
+    def step(self) -> bool:
+        """What every sequence reads next and a piece of the prompts; returns whether there was anything to do."""
+        sequences = [s for handle in self.active for s in handle.sequences]
+        took = self._take_arrival()
+        prompts = self._prompt_pieces()
+        fed = [s.feed() for s in sequences]
+        rows = [row for own in fed for row in own] + [row for _, row in prompts]
+        if not rows:
+            return took
+        began = time.perf_counter()
+        outputs = self._forward(rows, alone=not sequences)
+        step = Step(sum(row.count for row in rows), time.perf_counter() - began)
+        self.counters.decode_steps += bool(sequences)
+        given = iter(outputs)
+        by_sequence = {id(s): [next(given) for _ in own] for s, own in zip(sequences, fed, strict=True)}
+        for handle in self.active:
+            for sequence in handle.sequences:
+                self._take(handle, sequence, by_sequence[id(sequence)], step)
+        for (handle, row), output in zip(prompts, given, strict=True):
+            self._after_prompt(handle, row, output, step)
+        self._deliver()
+        return True
+
+    def _take(self, handle: Handle, sequence: Running, outputs: list[Output], step: Step) -> None:
+        """Let one sequence go on; an error of its own is the end of its request, and of no other."""
+        before = sequence.generated
+        try:
+            handle.events += sequence.take(outputs, step)
+        except PalimpsestError as error:
+            handle.fail(error)
+        except Exception as error:
+            if is_fatal(self.model, error):
+                raise
+            log.exception("a sequence failed")
+            handle.fail(Internal(Reason.ENGINE_FAILED, "The request failed; this is a bug of the server."))
+        self.counters.generated_tokens += sequence.generated - before
+
+    def _forward(self, rows: list[Rows], alone: bool) -> list[Output]:
+        """Run the step; a prompt that nothing ran beside says how fast prefilling is."""
+        if not alone or len(rows) > 1:
+            return self.model.forward(rows)
+        start = rows[0].cache.length
+        outputs, seconds = timed(self.model, rows)
+        self._speed.saw(start, rows[0].count, seconds)
+        return outputs
+
+    def _release(self, handle: Handle) -> None:
+        for sequence in handle.sequences:
+            sequence.release()
+        handle.sequences.clear()
+        if handle.cache is not None:
+            handle.cache.release()
+            handle.cache = None
+        if handle.joining is not None:
+            handle.joining.release()
+        for group in (self.active, self.prompts):
+            if handle in group:
+                group.remove(handle)
+        self._budget.give(handle.blocks)
+
+    def _take_arrival(self) -> bool:
+        """Take in one piece of one past: copying it is work, and streams go on between two pieces."""
+        return any(h.joining.take() for h in self.prompts if h.joining is not None)
+
+    def _prompt_pieces(self) -> list[tuple[Handle, Rows]]:
+        """The prompt pieces of this step.
+
+        Prompts are read in order of arrival. One that starts like a prompt in this very step waits, as its
+        blocks will be there in the next.
+        """
+        chosen: list[tuple[Handle, Rows]] = []
+        left = self.prompt_rows
+        coming: set[bytes] = set()
+        for handle in self.prompts:
+            cache = handle.cache
+            assert cache is not None
+            ids, stop = handle.request.ids, len(handle.request.ids)
+            if handle.joining is not None:
+                stop, handle.shared = handle.joining.advance(), handle.joining.shared
+                self._tell_of_past(handle)
+                if stop <= cache.length:
+                    continue
+            elif isinstance(cache, PagedCache):
+                handle.shared += cache.adopt(handle.keys)
+            if isinstance(cache, PagedCache):
+                following = handle.keys[cache.length // BLOCK : cache.length // BLOCK + 1]
+                if coming.intersection(following):
+                    continue
+            count = min(left, stop - cache.length)
+            if count <= 0:
+                break
+            if handle.joining is not None:
+                handle.joining.begin()
+            last = cache.length + count == len(ids)
+            piece = ids[cache.length : cache.length + count]
+            drafting = handle.request.drafting
+            keys = drafting.keys if drafting is not None and last else "none"
+            chosen.append((handle, Rows(cache, piece, logits="last" if last else "none", keys=keys)))
+            coming.update(handle.keys[cache.length // BLOCK : (cache.length + count) // BLOCK])
+            left -= count
+        return chosen
+
+    def _after_prompt(self, handle: Handle, row: Rows, output: Output, step: Step) -> None:
+        self.counters.prefill_tokens += row.count
+        cache, request = handle.cache, handle.request
+        assert cache is not None
+        if isinstance(cache, PagedCache):
+            cache.file(handle.keys[: cache.length // BLOCK])
+        if handle.joining is not None:
+            handle.joining.passed()
+            self._tell_of_past(handle)
+        if row.logits == "none":
+            return
+        self.counters.prefill_tokens_shared += handle.shared
+        handle.events.append(Started(len(request.ids), handle.shared))
+        self.prompts.remove(handle)
+        self.active.append(handle)
+        start = Running if request.drafting is None else request.drafting.start
+        for index in range(request.n):
+            own = cache if index == request.n - 1 else cache.branch()
+            sequence = start(request, index, own, self.model)
+            handle.sequences.append(sequence)
+            self._take(handle, sequence, [output], step)
+        handle.cache = None
+
+    def _tell_of_past(self, handle: Handle) -> None:
+        """Say that all of a request's past is there, once."""
+        joining = handle.joining
+        if joining is not None and joining.done and not handle.told_of_past:
+            handle.told_of_past = True
+            joining.past.close()
+            handle.deliver([PastReady(tuple(joining.how), joining.exact_tokens)])
+
+    def _deliver(self) -> None:
+        for handle in [h for h in self.active if not h.over]:
+            for sequence in [s for s in handle.sequences if s.done]:
+                sequence.release()
+                handle.sequences.remove(sequence)
+            events, handle.events = handle.events, []
+            if not handle.sequences:
+                self._release(handle)
+            if events:
+                handle.deliver(events)

@@ -1,0 +1,323 @@
+"""The engine: one thread that owns a model and decodes many requests in one batch.
+
+Requests join and leave between steps. A step reads the next tokens of every running sequence, one of most, and a
+piece of the first waiting prompt, so that a long prompt does not hold up running streams.
+
+Memory: a request is admitted only if the cache can hold all its sequences at their full length, so nothing is ever
+preempted. Blocks that it shares with others are counted for each, which errs on the safe side.
+
+What a sequence generates does not depend on what else is in the batch, bit for bit, where the model's
+``forward_kind`` and ``prefill_kind`` are "compiled". With torch's products, near-ties between tokens may fall
+either way, as the library chooses its kernels by the number of rows.
+"""
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import torch
+
+from palimpsest.engine.batch import Batch, Counters
+from palimpsest.engine.events import Deliver
+from palimpsest.engine.limits import CacheBudget, check_request, check_task
+from palimpsest.engine.prefill import Take, prefill_pieces
+from palimpsest.engine.request_state import Handle
+from palimpsest.engine.requests import Request
+from palimpsest.engine.scoring import Scores, score_pieces
+from palimpsest.engine.speed import PrefillSpeed, probe_blocks, probe_pieces
+from palimpsest.engine.tasks import Pieces, T, Task, Tasks
+from palimpsest.errors import PalimpsestError, Reason, ResourceExhausted, Unavailable
+from palimpsest.lm.blocks import BLOCK, prefix_keys
+from palimpsest.lm.model import LanguageModel, is_fatal
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Continuous batching over one model.
+
+    Parameters
+    ----------
+    model
+        Used by this engine's thread alone from now on.
+    max_running
+        Most sequences in one step. A single request with more runs alone.
+    queue_limit
+        Requests that may wait for a place.
+    """
+
+    def __init__(self, model: LanguageModel, max_running: int = 32, queue_limit: int = 128) -> None:
+        self.model, self.max_running, self.queue_limit = model, max_running, queue_limit
+        self.counters, self.speed = Counters(), PrefillSpeed()
+        # Reentrant: completing a future on the engine's thread may wake the engine.
+        self._lock = threading.Condition(threading.RLock())
+        self._inbox: deque[Handle] = deque()
+        self._budget = CacheBudget(model.cache_blocks)
+        self._batch = Batch(model, max_running, self._budget, self.counters, self.speed)
+        self._tasks = Tasks(self._budget, self._wake)
+        self._awake = False
+        self._stopping = False
+        self._failure: PalimpsestError | None = None
+        self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
+        self._thread.start()
+
+    # Called from any thread.
+
+    def check(self, request: Request) -> int:
+        """Check what can never work; see :func:`check_request`."""
+        return check_request(self.model, request)
+
+    def submit(self, request: Request, deliver: Deliver) -> Handle:
+        """Queue a request; its events go to ``deliver`` on the engine's thread.
+
+        Raises
+        ------
+        InvalidArgument, ResourceExhausted
+            As :meth:`check`; also ENGINE_QUEUE_FULL, with a time to wait.
+        Unavailable
+            The engine has failed or is stopping.
+        """
+        blocks = self.check(request)
+        keys = prefix_keys(request.ids[:-1]) if self.model.pool is not None else []
+        handle = Handle(request, deliver, blocks, keys, self._wake)
+        if request.past is not None:
+            request.past.attach(self._wake)
+        with self._lock:
+            self._refuse_if_ended_or_full(len(self._inbox))
+            self._inbox.append(handle)
+            self._wake()
+        return handle
+
+    def submit_score(self, ids: Sequence[int], top: int = 0, skip: int = 0) -> "Future[Scores]":
+        """Queue a text whose tokens are to be scored, each given those before it.
+
+        Cancel the future to give the text up; that takes effect before its next 64 tokens.
+
+        Parameters
+        ----------
+        ids
+            The text's tokens.
+        top
+            Alternatives to report at each position.
+        skip
+            Leading tokens that are only context.
+
+        Raises
+        ------
+        InvalidArgument, ResourceExhausted, Unavailable
+            As :meth:`submit`.
+        """
+        self.check(Request(ids, max_tokens=0))
+        return self._submit_task(score_pieces(self.model, ids, top, skip), -(-len(ids) // BLOCK))
+
+    def submit_prefill(self, ids: Sequence[int], chunk_tokens: int, take: Take) -> "Future[None]":
+        """Queue a text whose keys and values are wanted; they go to ``take`` as they are computed.
+
+        The text is read between the steps of running requests, 256 tokens at once or 64 beside streams. Cancel
+        the future to give it up; that takes effect before its next piece. An error of ``take`` fails the future.
+
+        Parameters
+        ----------
+        ids
+            The text's tokens.
+        chunk_tokens
+            Tokens of a stretch; the last one may be shorter.
+        take
+            Called on the engine's thread as ``take(start, keys, values)`` for every stretch in order, with tensors
+            [layers, kv_heads, tokens, head_dim] in the model's dtype that are its own. It must be quick: one that
+            has work to do hands it to another thread and returns a future of it, and is never given more than two
+            stretches whose futures are not done.
+
+        Raises
+        ------
+        InvalidArgument, ResourceExhausted, Unavailable
+            As :meth:`submit`.
+
+        Examples
+        --------
+        ``engine.submit_prefill(ids, 512, lambda *stretch: pool.submit(encode, *stretch)).result()``
+        """
+        if chunk_tokens < 1:
+            raise ValueError(f"chunk_tokens is {chunk_tokens}; a stretch has at least one token")
+
+        def rows() -> int:
+            return self._batch.prompt_rows
+
+        def count(start: int, tokens: int, seconds: float) -> None:
+            self.counters.prefill_tokens += tokens
+            self.speed.saw(start, tokens, seconds)
+
+        self.check(Request(ids, max_tokens=0))
+        pieces = prefill_pieces(self.model, ids, chunk_tokens, take, rows, count)
+        return self._submit_task(pieces, -(-len(ids) // BLOCK))
+
+    def prefill_curve(self) -> list[tuple[int, float]]:
+        """How long prefilling a text's first n tokens takes here when nothing else runs.
+
+        It is learnt from what the engine prefills. The first call, if nothing was prefilled before, waits for a
+        measurement of a fraction of a second.
+
+        Returns
+        -------
+        list of tuple
+            Tokens and seconds, ascending, up to the model's context length.
+
+        Raises
+        ------
+        ResourceExhausted, Unavailable
+            As :meth:`submit`.
+        """
+        if not self.speed.known:
+            self._submit_task(probe_pieces(self.model, self.speed), probe_blocks(self.model)).result()
+        return self.speed.curve(self.model.context_length)
+
+    def held(self, ids: Sequence[int], salt: bytes) -> int:
+        """Leading tokens that a request with such a past would find in the prefix index now.
+
+        They may be gone when it is admitted, so what is left out of a load because of this has to be told as to be
+        recomputed: that costs nothing where it is still there.
+        """
+        pool = self.model.pool
+        return 0 if pool is None else BLOCK * pool.count(prefix_keys(ids), prefix_keys(ids, salt))
+
+    @property
+    def running(self) -> int:
+        """Sequences in the batch, and requests whose prompt is being read."""
+        return self._batch.running
+
+    @property
+    def waiting(self) -> int:
+        """Requests not admitted yet."""
+        return len(self._inbox) + len(self._tasks)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the engine has ended, by a failure or by :meth:`close`."""
+        return self._failure is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is no request and no task."""
+        return not (self._batch.handles or self._inbox or len(self._tasks))
+
+    @property
+    def cache_bytes_used(self) -> int:
+        """Bytes of cache that running requests hold or have a right to."""
+        return self._budget.used * self.model.block_bytes
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Stop after the present step; open requests get SHUTTING_DOWN."""
+        with self._lock:
+            self._stopping = True
+            self._wake()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def submit_task(self, pieces: Pieces[T], blocks: int, longest: int) -> "Future[T]":
+        """Queue work that the engine's thread does between steps, a piece at a time.
+
+        Parameters
+        ----------
+        pieces
+            The work; it may use the model, and gives control back often. Cancel the future to give it up.
+        blocks
+            Cache memory it needs at most.
+        longest
+            Tokens of its longest sequence.
+
+        Raises
+        ------
+        InvalidArgument, ResourceExhausted, Unavailable
+            As :meth:`submit`.
+        """
+        check_task(self.model, blocks, longest)
+        return self._submit_task(pieces, blocks)
+
+    @property
+    def prompt_rows(self) -> int:
+        """Tokens that one piece of a task should have now: fewer beside running streams."""
+        return self._batch.prompt_rows
+
+    def _submit_task(self, pieces: Pieces[T], blocks: int) -> "Future[T]":
+        task: Task[Any] = Task(pieces, blocks)
+        with self._lock:
+            self._refuse_if_ended_or_full(len(self._tasks))
+            self._tasks.add(task)
+            self._wake()
+        return task.future
+
+    def _wake(self) -> None:
+        """Make the engine look again: something has come, or something it waited for is there."""
+        with self._lock:
+            self._awake = True
+            self._lock.notify_all()
+
+    def _refuse_if_ended_or_full(self, waiting: int) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._stopping:
+            raise Unavailable(Reason.SHUTTING_DOWN, "The engine is stopping; send the request again.")
+        if waiting >= self.queue_limit:
+            raise ResourceExhausted(
+                Reason.ENGINE_QUEUE_FULL,
+                f"{waiting} requests are waiting already; send this one again in a moment.",
+                retry_after=1.0,
+            )
+
+    # The engine's thread.
+
+    def _main(self) -> None:
+        if not self.model.needs_torch_threads:
+            torch.set_num_threads(1)
+        try:
+            while True:
+                with self._lock:
+                    while not self._awake and not self._stopping:
+                        self._lock.wait()
+                    if self._stopping:
+                        break
+                    self._awake = False
+                self._step()
+            self._end(Unavailable(Reason.SHUTTING_DOWN, "The server is stopping; send the request again."))
+        except BaseException as error:
+            log.exception("the engine failed")
+            self._end(Unavailable(Reason.ENGINE_FAILED, "The engine failed; send the request again."))
+            if is_fatal(self.model, error):
+                os._exit(70)
+        finally:
+            self.model.close()
+
+    def _step(self) -> None:
+        """Do what there is to do once. If there is nothing, the engine sleeps until somebody wakes it."""
+        moved = self._batch.drop_ended()
+        moved |= self._admit()
+        moved |= self._tasks.advance()
+        moved |= self._batch.step()
+        if moved:
+            self._awake = True  # never set to False here: somebody may have woken us meanwhile
+
+    def _admit(self) -> bool:
+        if not self._inbox:
+            return False
+        with self._lock:
+            before = len(self._inbox)
+            over = [h for h in self._inbox if h.over]
+            for handle in over:
+                self._inbox.remove(handle)
+                handle.end()
+            while self._inbox and self._batch.admit(self._inbox[0]):
+                self._inbox.popleft()
+            return len(self._inbox) != before
+
+    def _end(self, error: PalimpsestError) -> None:
+        with self._lock:
+            self._failure = error
+            handles = [*self._batch.handles, *self._inbox]
+            self._inbox.clear()
+        for handle in handles:
+            handle.end(error)
+        self._tasks.end(error)

@@ -1,0 +1,77 @@
+"""What comes out of the engine. A strategy adds events of its own by subclassing :class:`Event`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from palimpsest.engine.external_prefix import How
+from palimpsest.errors import PalimpsestError
+from palimpsest.lm.sampling import Choice
+
+
+class Finish(Enum):
+    """Why a sequence ended."""
+
+    LENGTH = "length"
+    EOS = "eos"
+    STOP = "stop"
+
+
+class Event:
+    """Base class of everything a request reports."""
+
+
+class Ended(Event):
+    """Base class of events after which nothing more comes of one sequence."""
+
+
+@dataclass(frozen=True)
+class PastReady(Event):
+    """The whole past of a request is in the cache; comes before :class:`Started`.
+
+    ``how`` has one entry a piece; the first ``exact_tokens`` tokens are what computing them gives.
+    """
+
+    how: tuple[How, ...]
+    exact_tokens: int
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """The prompt is being worked on; ``cached_tokens`` of it were in the prefix cache."""
+
+    prompt_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True)
+class Delta(Event):
+    """New text of sequence ``index``, with all tokens since its last delta."""
+
+    index: int
+    text: str
+    token_ids: tuple[int, ...]
+    choices: tuple[Choice, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finished(Ended):
+    """The end of sequence ``index``; ``text`` is the whole of it."""
+
+    index: int
+    reason: Finish
+    stop: str
+    generated_tokens: int
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """The request ended with an error; no event follows."""
+
+    error: PalimpsestError
+
+
+Deliver = Callable[[Sequence[Event]], None]
+"""Takes the events of one step. Called on the engine's thread: it must return quickly and must not raise."""

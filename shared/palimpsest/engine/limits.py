@@ -1,0 +1,136 @@
+"""What a request may ask of a model: checked before it is queued."""
+
+from collections.abc import Sequence
+
+from palimpsest.engine.requests import Request
+from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
+from palimpsest.lm.blocks import BLOCK
+from palimpsest.lm.model import LanguageModel
+
+
+class CacheBudget:
+    """Cache memory, in blocks, given to requests and tasks before they begin.
+
+    Whoever begins has a right to all it may ever need, so nothing is preempted.
+    """
+
+    def __init__(self, blocks: int) -> None:
+        self.blocks = blocks
+        self.used = 0
+
+    def take(self, blocks: int) -> bool:
+        """Reserve blocks if there are as many; says whether."""
+        if self.used + blocks > self.blocks:
+            return False
+        self.used += blocks
+        return True
+
+    def give(self, blocks: int) -> None:
+        """Return what was taken."""
+        self.used -= blocks
+
+
+def check_request(model: LanguageModel, request: Request) -> int:
+    """Check what can never work; returns the blocks the request needs at its longest.
+
+    Parameters
+    ----------
+    model
+        Gives vocabulary, context length and cache memory.
+    request
+        What is asked for.
+
+    Raises
+    ------
+    InvalidArgument
+        No prompt, or none after the past, ids outside the vocabulary, top_k larger than it, or longer than the context;
+        and whatever the drafting refuses.
+    ResourceExhausted
+        Larger than the whole cache memory.
+    """
+    prompt = len(request.ids)
+    if prompt == 0:
+        raise InvalidArgument(
+            Reason.PROMPT_EMPTY, "The prompt has no token; send some text or at least one id."
+        )
+    if request.past is not None and request.past.tokens >= prompt:
+        raise InvalidArgument(
+            Reason.PROMPT_EMPTY,
+            f"All {prompt} tokens are the context's; send a prompt that follows it, of one token at least.",
+        )
+    check_ids(model, request.ids)
+    if request.sampling.top_k > model.vocab_size:
+        raise InvalidArgument.field(
+            Reason.TOP_K_TOO_LARGE,
+            "sampling.top_k",
+            f"top_k is {request.sampling.top_k}; the vocabulary has {model.vocab_size} tokens. Use 0 for all.",
+        )
+    if any(not stop for stop in request.stop):
+        raise InvalidArgument.field(Reason.STOP_EMPTY, "stop", "A stop string is empty; leave it out.")
+    if prompt + request.max_tokens > model.context_length:
+        raise InvalidArgument(
+            Reason.PROMPT_TOO_LONG,
+            f"The prompt has {prompt} tokens and max_tokens is {request.max_tokens}, together more than the "
+            f"model's {model.context_length}; shorten the prompt or lower max_tokens. Nothing is cut off.",
+            metadata={
+                "prompt_tokens": prompt,
+                "max_tokens": request.max_tokens,
+                "context_length": model.context_length,
+            },
+        )
+    if request.drafting is not None:
+        request.drafting.check(model, request)
+    longest = -(-(prompt + request.max_tokens) // BLOCK)
+    shared = prompt // BLOCK if model.pool is not None else 0
+    sequences = request.n * (1 if request.drafting is None else request.drafting.width)
+    blocks = longest + (sequences - 1) * (longest - shared)
+    if blocks > model.cache_blocks:
+        raise ResourceExhausted(
+            Reason.ENGINE_MEMORY_FULL,
+            f"The request may need {blocks * model.block_bytes} bytes of cache, the engine has "
+            f"{model.cache_blocks * model.block_bytes}; lower n (or k) or max_tokens, shorten the prompt, or raise "
+            "PALIMPSEST_ENGINE_CACHE_BYTES.",
+            metadata={"n": request.n, "prompt_tokens": prompt, "max_tokens": request.max_tokens},
+        )
+    return blocks
+
+
+def check_ids(model: LanguageModel, ids: Sequence[int]) -> None:
+    """Check that all ids, of which there is at least one, are in the vocabulary.
+
+    Raises
+    ------
+    InvalidArgument
+        TOKEN_ID_OUT_OF_RANGE, with the worst of them.
+    """
+    worst = max(ids) if min(ids) >= 0 else min(ids)
+    if not 0 <= worst < model.vocab_size:
+        raise InvalidArgument(
+            Reason.TOKEN_ID_OUT_OF_RANGE,
+            f"Token id {worst} is outside the vocabulary; ids go from 0 to {model.vocab_size - 1}.",
+            metadata={"id": worst, "vocab_size": model.vocab_size},
+        )
+
+
+def check_task(model: LanguageModel, blocks: int, longest: int) -> None:
+    """Check that a task can ever run, with so many blocks and its longest sequence of so many tokens.
+
+    Raises
+    ------
+    InvalidArgument
+        Longer than the context.
+    ResourceExhausted
+        More than the whole cache memory.
+    """
+    if longest > model.context_length:
+        raise InvalidArgument(
+            Reason.PROMPT_TOO_LONG,
+            f"A text has {longest} tokens, the model's context {model.context_length}; send shorter ones.",
+            metadata={"prompt_tokens": longest, "context_length": model.context_length},
+        )
+    if blocks > model.cache_blocks:
+        raise ResourceExhausted(
+            Reason.ENGINE_MEMORY_FULL,
+            f"The work needs {blocks * model.block_bytes} bytes of cache, the engine has "
+            f"{model.cache_blocks * model.block_bytes}; send less at once, or raise PALIMPSEST_ENGINE_CACHE_BYTES.",
+        )

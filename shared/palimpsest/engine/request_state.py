@@ -1,0 +1,70 @@
+"""A request on its way through the engine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from palimpsest.engine.events import Deliver, Event, Failed
+from palimpsest.engine.prefix_assembler import Joining
+from palimpsest.engine.requests import Request
+from palimpsest.engine.sequence import Running
+from palimpsest.errors import PalimpsestError
+from palimpsest.lm.forward import Cache
+
+
+@dataclass(eq=False)
+class Handle:
+    """A submitted request."""
+
+    request: Request
+    deliver: Deliver
+    blocks: int
+    keys: list[bytes]
+    wake: Callable[[], None]
+    cancelled: bool = False
+    cache: Cache | None = None
+    sequences: list[Running] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    shared: int = 0
+    joining: Joining | None = None
+    told_of_past: bool = False
+    failure: PalimpsestError | None = None
+
+    @property
+    def width(self) -> int:
+        """Places in the batch that each of its sequences may take."""
+        return 1 if self.request.drafting is None else self.request.drafting.width
+
+    @property
+    def places(self) -> int:
+        """Places in the batch that it may take."""
+        return self.request.n * self.width
+
+    @property
+    def error(self) -> PalimpsestError | None:
+        """What ends the request before its time, if anything."""
+        if self.failure is not None:
+            return self.failure
+        return self.request.past.error if self.request.past is not None else None
+
+    @property
+    def over(self) -> bool:
+        """Whether the request is to leave before the next step."""
+        return self.cancelled or self.error is not None
+
+    def end(self, error: PalimpsestError | None = None) -> None:
+        """Let go of the past; tell of an error, ours or one from outside, if that is the end."""
+        if self.request.past is not None:
+            self.request.past.close()
+        error = error or self.error
+        if error is not None and not self.cancelled:
+            self.deliver([Failed(error)])
+
+    def fail(self, error: PalimpsestError) -> None:
+        """Let an error end the request before the next step; on the engine's thread."""
+        self.failure = error
+        self.wake()
+
+    def cancel(self) -> None:
+        """Take the request out before the next step; no more events come."""
+        self.cancelled = True
+        self.wake()

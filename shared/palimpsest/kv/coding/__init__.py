@@ -1,0 +1,1 @@
+"""From values to bytes and back: quantiser, entropy coder, lossless coder."""

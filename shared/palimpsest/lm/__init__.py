@@ -1,0 +1,43 @@
+"""Language models: weights, forward passes, caches, sampling and text. The one place that runs a model.
+
+Names are loaded on first use: prompts and tokens cost no torch.
+"""
+
+from typing import TYPE_CHECKING
+
+from palimpsest.lazy import names_from
+
+if TYPE_CHECKING:
+    from palimpsest.lm.forward import Cache, Output, Rows
+    from palimpsest.lm.model import LanguageModel, load_model
+    from palimpsest.lm.prompts import encode_chat, encode_text
+    from palimpsest.lm.sampling import Choice, Sampling
+    from palimpsest.lm.token_bytes import TokenBytes
+
+__all__ = [
+    "Cache",
+    "Choice",
+    "LanguageModel",
+    "Output",
+    "Rows",
+    "Sampling",
+    "TokenBytes",
+    "encode_chat",
+    "encode_text",
+    "load_model",
+]
+
+_HOMES = {
+    "Cache": "forward",
+    "Choice": "sampling",
+    "LanguageModel": "model",
+    "Output": "forward",
+    "Rows": "forward",
+    "Sampling": "sampling",
+    "TokenBytes": "token_bytes",
+    "encode_chat": "prompts",
+    "encode_text": "prompts",
+    "load_model": "model",
+}
+
+__getattr__ = names_from(__name__, _HOMES)

@@ -1,0 +1,330 @@
+"""A language model in memory: tokenizer, weights, and the fastest forward pass that agrees with transformers'."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.lm.blocks import BLOCK, BlockPool, PagedCache
+from palimpsest.lm.forward import Cache, Copies, Output, Paged, Rows
+from palimpsest.lm.fused import FusedForward
+from palimpsest.lm.generic import ModuleForward
+from palimpsest.lm.hardware import physical_cores, pick_device, pick_dtype
+from palimpsest.lm.weights import LlamaWeights, fuse, is_llama_shaped
+
+try:
+    from palimpsest.lm.cpu.team import CompiledForward
+except (ImportError, RuntimeError):  # numba is optional, and it may find nowhere to keep compiled code
+    CompiledForward = None
+
+log = logging.getLogger(__name__)
+
+_PROBE = 24
+"""Tokens of the prompt on which forward passes are compared at load."""
+
+SHORT = 16
+"""A sequence with at most so many new rows always goes through the compiled pass, if there is one."""
+
+_TORCH_MUST_BE = 2.0
+"""How much faster torch must be on prompts to be used for them: the compiled pass gives the same bits for a row
+whatever runs beside it, which torch does not promise."""
+
+
+class LanguageModel:
+    """One loaded causal LM. Made by :func:`load_model`; calls must come from one thread at a time.
+
+    Attributes
+    ----------
+    tokenizer, config, module
+        transformers' own objects. The module's weights are the engine's (the same memory).
+    forward_kind
+        "compiled", "fused" or "transformers".
+    context_length, vocab_size, eos_ids
+        From config and generation config. ``vocab_size`` is the number of logits.
+    """
+
+    def __init__(self, module: PreTrainedModel, tokenizer: object, threads: int, cache_bytes: int) -> None:
+        self.module, self.tokenizer, self.config = module, tokenizer, module.config
+        self.device, self.dtype = module.device, module.dtype
+        text = self.config.get_text_config()
+        self.context_length = int(getattr(text, "max_position_embeddings", None) or 1 << 20)
+        self.vocab_size = int(cast(Any, module.get_output_embeddings()).weight.shape[0])
+        self.hidden_size = int(cast(Any, module.get_input_embeddings()).weight.shape[1])
+        self.num_layers = int(text.num_hidden_layers)
+        self.eos_ids = _eos_ids(module)
+        self.generic = ModuleForward(module)
+        self.weights: LlamaWeights | None = fuse(module) if is_llama_shaped(module) else None
+        self.pool: BlockPool | None = None
+        self.compiled: CompiledForward | None = None  # type: ignore[valid-type]
+        self._fused: Paged | None = None
+        self.forward_kind = "transformers"
+        self.prefill_kind = "transformers"
+        self._choose(threads, cache_bytes)
+
+    @property
+    def cache_blocks(self) -> int:
+        """How many blocks of 16 tokens the cache memory holds."""
+        return self._blocks
+
+    @property
+    def kv_shape(self) -> tuple[int, int, int]:
+        """Layers, key and value heads of each, elements of one head."""
+        return self._kv_shape
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of keys and values of one block."""
+        return self._block_bytes
+
+    def _choose(self, threads: int, cache_bytes: int) -> None:
+        w = self.weights
+        text = self.config.get_text_config()
+        heads = (
+            w.kv_heads if w else int(getattr(text, "num_key_value_heads", None) or text.num_attention_heads)
+        )
+        head_dim = w.head_dim if w else int(
+            getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        )  # fmt: skip
+        size = self.dtype.itemsize
+        self._kv_shape = (self.num_layers, heads, head_dim)
+        self._block_bytes = 2 * self.num_layers * heads * head_dim * BLOCK * size
+        self._blocks = max(1, min(cache_bytes // self._block_bytes, 64 * -(-self.context_length // BLOCK)))
+        probe = self._probe_ids()
+        with torch.inference_mode():
+            expected = self.module(input_ids=probe[None]).logits[0].float()
+        if w is not None:
+            self.pool = BlockPool(self.num_layers, heads, head_dim, self._blocks, self.dtype, self.device)
+            self._fused = FusedForward(w)
+            self.forward_kind = self.prefill_kind = "fused"
+            if not self._agrees(probe, expected):
+                log.warning("the fused forward pass differs from transformers': using transformers' own")
+                self.weights = self.pool = self._fused = None
+            elif _can_compile(w):
+                self._choose_compiled(w, threads, probe, expected)
+        if self.weights is None:
+            self.forward_kind = self.prefill_kind = "transformers"
+            if not self._agrees(probe, expected):
+                log.warning(
+                    "this model is wrong with transformers' cache: every step runs the whole sequence"
+                )
+                self.generic = ModuleForward(self.module, recompute=True)
+
+    def _choose_compiled(
+        self, w: LlamaWeights, threads: int, probe: torch.Tensor, expected: torch.Tensor
+    ) -> None:
+        assert self.pool is not None
+        assert CompiledForward is not None
+        try:
+            self.compiled = CompiledForward(w, self.pool, threads)
+            self.forward_kind = self.prefill_kind = "compiled"
+            agrees = self._agrees(probe, expected)
+        except Exception:
+            log.exception("the compiled forward pass failed")
+            agrees = False
+        if not agrees:
+            log.warning("the compiled forward pass differs from transformers': using torch")
+            self.compiled, self.forward_kind, self.prefill_kind = None, "fused", "fused"
+        elif _seconds_of_prompt(self, "compiled") > _TORCH_MUST_BE * _seconds_of_prompt(self, "fused"):
+            self.prefill_kind = "fused"
+
+    def _probe_ids(self) -> torch.Tensor:
+        ids = (torch.arange(1, _PROBE + 1) * 7919) % max(2, self.vocab_size - 1)
+        return ids.to(self.device)
+
+    def _agrees(self, probe: torch.Tensor, expected: torch.Tensor) -> bool:
+        """Compare a prompt pass and single steps after it with transformers' whole pass."""
+        cut = _PROBE - 4
+        cache = self.new_cache()
+        try:
+            ids = probe.tolist()
+            parts = [self.forward([Rows(cache, ids[:cut], logits="all")])[0].logits]
+            parts += [self.forward([Rows(cache, [token])])[0].logits for token in ids[cut:]]
+        except Exception:
+            log.exception("the %s forward pass failed on the probe", self.forward_kind)
+            return False
+        finally:
+            cache.release()
+        difference = (torch.cat(parts) - expected).norm() / expected.norm().clamp_min(1e-6)
+        log.debug("forward %s differs by %.2g", self.forward_kind, difference)
+        return bool(difference < (1e-3 if self.dtype == torch.float32 else 0.1))
+
+    def new_cache(self) -> Cache:
+        """An empty sequence."""
+        return self.generic.new_cache() if self.pool is None else PagedCache(self.pool)
+
+    def embed(self, ids: Sequence[int]) -> torch.Tensor:
+        """Input embeddings of token ids: [tokens, hidden]."""
+        index = torch.tensor(list(ids), device=self.device)
+        if self.weights is not None:
+            return self.weights.embedding[index]
+        with torch.inference_mode():
+            return self.module.get_input_embeddings()(index)
+
+    def forward(self, rows: Sequence[Rows], hidden: Sequence[int] = ()) -> list[Output]:
+        """Run new tokens of several sequences, each with one or more, and let their caches grow by them.
+
+        Parameters
+        ----------
+        rows
+            One entry per sequence; see :class:`Rows`. One that follows another comes after it.
+        hidden
+            Layers whose hidden states are wanted; 0 the embedding, ``num_layers`` after the final norm.
+
+        Returns
+        -------
+        list of Output
+            In the order of ``rows``.
+
+        Raises
+        ------
+        ResourceExhausted
+            The cache memory is full; no sequence has grown.
+        FailedPrecondition
+            Keys are asked of a model whose last MLP is not where any known kind of model has it.
+        """
+        embedded = [self.embed(r.ids or ()) if r.embeddings is None else r.embeddings for r in rows]
+        if self.pool is None:
+            return self.generic.run(rows, _whole(rows, embedded), hidden)
+        outputs: list[Output | None] = [None] * len(rows)
+        grown = []
+        try:
+            for row in rows:
+                row.cache.extend(row.grows)  # type: ignore[attr-defined]
+                grown.append(row)
+        except Exception:
+            for row in grown:
+                row.cache.crop(row.cache.length - row.grows)
+            raise
+        by_torch = [n for n, row in enumerate(rows) if self._by_torch(row)]
+        compiled = [n for n in range(len(rows)) if n not in by_torch]
+        for forward, numbers in ((self.compiled, compiled), (self._fused, by_torch)):
+            if numbers:
+                assert forward is not None
+                some = self._run(forward, [rows[n] for n in numbers], [embedded[n] for n in numbers], hidden)
+                for n, output in zip(numbers, some, strict=True):
+                    outputs[n] = output
+        return [output for output in outputs if output is not None]
+
+    def _by_torch(self, row: Rows) -> bool:
+        while row.after is not None:  # rows that share tokens go one way
+            row = row.after
+        return self.compiled is None or (self.prefill_kind == "fused" and row.count > SHORT)
+
+    def _run(
+        self, forward: Paged, rows: Sequence[Rows], embedded: Sequence[torch.Tensor], hidden: Sequence[int]
+    ) -> list[Output]:
+        wanted, sites, first = [], [], 0
+        for row in rows:
+            first += row.count
+            wanted.extend(range(first - row.outputs, first))
+            sites.extend(range(first - row.key_outputs, first))
+        caches = [row.cache for row in rows]
+        counts = [row.count for row in rows]
+        joined = torch.cat(list(embedded))
+        logits, states, found = forward.run(caches, counts, joined, wanted, hidden, sites, Copies.of(rows))  # type: ignore[arg-type]
+        outputs, first, out, site = [], 0, 0, 0
+        for row in rows:
+            own = {layer: state[first : first + row.count] for layer, state in states.items()}
+            keys = found[site : site + row.key_outputs] if row.key_outputs else None
+            outputs.append(Output(logits[out : out + row.outputs], own, keys))
+            first, out, site = first + row.count, out + row.outputs, site + row.key_outputs
+        return outputs
+
+    @property
+    def needs_torch_threads(self) -> bool:
+        """Whether torch does any heavy work; if not, its pool of threads only gets in the way of the team's."""
+        return self.prefill_kind != "compiled"
+
+    def close(self) -> None:
+        """Stop helper threads; the memory goes with the last reference."""
+        if self.compiled is not None:
+            self.compiled.close()
+
+
+def is_fatal(model: LanguageModel, error: BaseException) -> bool:
+    """Whether an error ends the process: nothing works on a device whose context is broken, until a new one starts."""
+    return model.device.type == "cuda" and "CUDA" in str(error)
+
+
+def _whole(rows: Sequence[Rows], embedded: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Input embeddings by which each cache grows, those that other rows have too included."""
+    paths: dict[int, torch.Tensor] = {}
+    for row, own in zip(rows, embedded, strict=True):
+        paths[id(row)] = own if row.after is None else torch.cat([paths[id(row.after)][: row.shared], own])
+    return [paths[id(row)] for row in rows]
+
+
+def _can_compile(w: LlamaWeights) -> bool:
+    sizes = (w.hidden, w.inner, w.head_dim, w.heads * w.head_dim)
+    on_cpu = w.embedding.device.type == "cpu" and w.embedding.dtype in (torch.float32, torch.bfloat16)
+    return CompiledForward is not None and on_cpu and all(size % 16 == 0 for size in sizes)
+
+
+def _eos_ids(module: PreTrainedModel) -> frozenset[int]:
+    found = set()
+    for source in (getattr(module, "generation_config", None), module.config):
+        value = getattr(source, "eos_token_id", None)
+        if value is not None:
+            found.update([value] if isinstance(value, int) else value)
+            break
+    return frozenset(found)
+
+
+def _seconds_of_prompt(model: LanguageModel, kind: str) -> float:
+    """Seconds for a prompt chunk of 64 tokens, the better of two."""
+    model.prefill_kind, best = kind, float("inf")
+    for _ in range(2):
+        cache = model.new_cache()
+        start = time.perf_counter()
+        model.forward([Rows(cache, [1] * 64, logits="none")])
+        best = min(best, time.perf_counter() - start)
+        cache.release()
+    model.prefill_kind = "compiled"
+    return best
+
+
+def load_model(
+    path: str | Path, device: str = "auto", dtype: str = "auto", threads: int = 0, cache_bytes: int = 2 << 30
+) -> LanguageModel:
+    """Load a model folder and choose its forward pass.
+
+    Parameters
+    ----------
+    path
+        Folder with safetensors, config and tokenizer.
+    device, dtype
+        As in :class:`palimpsest.settings.Settings`; "auto" decides by what is there and what is fastest.
+    threads
+        Threads of one forward pass; 0 for one per physical core. Also sets torch's.
+    cache_bytes
+        Memory for keys and values.
+
+    Raises
+    ------
+    InvalidArgument
+        The folder holds no causal LM that transformers can load without running foreign code.
+    """
+    place = pick_device(device)
+    threads = threads or physical_cores()
+    if place.type == "cpu":
+        torch.set_num_threads(threads)
+    transformers_logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        kind = pick_dtype(dtype, place, CompiledForward is not None, config.get_text_config().hidden_size)
+        module = AutoModelForCausalLM.from_pretrained(
+            path, config=config, dtype=kind, local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidArgument(
+            Reason.MODEL_INVALID, f"{path} does not load as a causal language model: {error}"
+        ) from error
+    module = module.eval().requires_grad_(False)
+    return LanguageModel(cast(Any, module).to(place), tokenizer, threads, cache_bytes)

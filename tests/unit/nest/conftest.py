@@ -1,5 +1,0 @@
-"""The tiny model, and engines over it, as the engine's own tests have them."""
-
-from tests.unit.inference.conftest import _one_thread, make_engine, tiny
-
-__all__ = ["_one_thread", "make_engine", "tiny"]

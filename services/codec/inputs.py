@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _HELD = 8
 
 
-class TokenizerShelf:
+class TokenizerCache:
     """Tokenizers by fingerprint; loading one takes seconds. May be used from any thread."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
 from services.codec.coding import checked_ids, choose_coding
 from services.codec.contexts import ContextCatalogue
-from services.codec.inputs import TokenizerShelf
+from services.codec.inputs import TokenizerCache
 from services.codec.profiles import ProfileCatalogue
 from services.codec.settings import CodecSettings
 
@@ -35,7 +35,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         prefix, store, client = resources.settings.redis_prefix, resources.artifacts, resources.blocking_redis
         self._contexts = ContextCatalogue(client, prefix, store)
         self._profiles = ProfileCatalogue(client, prefix, store)
-        self._tokenizers = TokenizerShelf()
+        self._tokenizers = TokenizerCache()
         # Coding a chunk takes tenths of seconds of a core: not in the threads that others wait for.
         self._threads = ThreadPoolExecutor(self._settings.calls, thread_name_prefix="codec")
 

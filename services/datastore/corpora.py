@@ -17,7 +17,7 @@ from services.datastore.settings import DatastoreSettings
 from services.datastore.store.catalogue import CorpusCatalogue, Opened, id_of
 from services.datastore.store.corpus import Corpus
 from services.datastore.store.manifest import CorpusSpec
-from services.datastore.tokens import ByteTokenizer, TokenizerShelf
+from services.datastore.tokens import ByteTokenizer, TokenizerCache
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -44,7 +44,7 @@ class Corpora:
         self._models, self._threads = models, settings.threads
         folder = self.settings.folder or settings.state_dir / "corpora"
         self.catalogue = CorpusCatalogue(folder, self.settings.key_bytes, _qdrant(self.settings.qdrant_url))
-        self._tokenizers = TokenizerShelf()
+        self._tokenizers = TokenizerCache()
         self._encoders: dict[str, Encoder] = {}
         self._lock = threading.Lock()
 

@@ -130,7 +130,7 @@ def _unsupported(why: str) -> FailedPrecondition:
     return FailedPrecondition(Reason.TOKENIZER_UNSUPPORTED, message)
 
 
-class TokenizerShelf:
+class TokenizerCache:
     """Tokenizers by fingerprint, kept from one call to the next. May be used from any thread."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palimpsest.engine import Delta, Engine, Event, Failed, Finished, Handle, Request, Started
+from palimpsest.engine import Delta, Engine, Event, Failed, Finished, Request, RequestState, Started
 from palimpsest.errors import InvalidArgument, PalimpsestError, Reason
 from palimpsest.lm import encode_chat, encode_text
 
@@ -130,7 +130,7 @@ class _Job:
 
     def __init__(self, index: int, name: object, request: Request, done: Callable[["_Job"], None]) -> None:
         self.index, self.name, self.request, self._done = index, name, request, done
-        self.handle: Handle | None = None
+        self.handle: RequestState | None = None
         self.error: PalimpsestError | None = None
         self._prompt_tokens = 0
         self._choices: dict[int, list[Any]] = {}
@@ -282,7 +282,7 @@ def generate_lines(
                 job.handle.cancel()
 
 
-def _submit(engine: Engine, job: _Job, check: Callable[[], None]) -> Handle:
+def _submit(engine: Engine, job: _Job, check: Callable[[], None]) -> RequestState:
     """Submit, waiting while the engine's queue is full of others' requests."""
     while True:
         try:

@@ -8,7 +8,7 @@ from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.decoding.drafts import Draft, DraftDelta, DraftsEnd
 from palimpsest.decoding.quoting import Span, SpanRevoked
 from palimpsest.decoding.quoting.events import QuotingFinished
-from palimpsest.engine import Delta, Finished, Request, Started
+from palimpsest.engine import Delta, Event, Finished, Request, Started
 from palimpsest.lm import Choice, Sampling, TokenBytes, encode_chat, encode_text
 from services.decoding.drafts.messages import REASONS, draft_response
 from services.decoding.quoting.messages import revoked_message, span_message, statistics_message
@@ -71,7 +71,7 @@ def logprob_messages(choices: Sequence[Choice], write: TokenBytes) -> list[pb.To
 
 
 def response_of(
-    event: Started | Delta | Span | SpanRevoked | DraftDelta | Draft | DraftsEnd | Finished,
+    event: Event,
     request: Request,
     fingerprint: str,
     write: TokenBytes,
@@ -114,3 +114,4 @@ def response_of(
             return draft_response(event)
         case SpanRevoked():
             return pb.GenerateResponse(revoked=revoked_message(event))
+    raise TypeError(f"no message for {type(event).__name__}")

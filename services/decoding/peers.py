@@ -13,7 +13,7 @@ from palimpsest.rpc.channel import Tls, open_aio_channel
 from palimpsest.settings import Settings
 
 
-class Neighbour:
+class PeerClient:
     """One channel to another room, opened on first use.
 
     Parameters

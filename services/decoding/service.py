@@ -17,13 +17,13 @@ from palimpsest.errors import InvalidArgument, Reason, Violation
 from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
-from services.decoding.peers import Neighbour
+from services.decoding.peers import PeerClient
 from services.decoding.settings import DecodingSettings
 
 if TYPE_CHECKING:
-    from services.decoding.contexts.loading import ContextDesk
+    from services.decoding.contexts.loading import ContextLoader
     from services.decoding.convert import TokenBytes
-    from services.decoding.drafts.planning import DraftDesk
+    from services.decoding.drafts.planning import DraftPlanner
 
 _BYTES_PER_LOGPROB = 32
 _LARGEST_RESPONSE = 4 << 20
@@ -47,10 +47,10 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         # Loading takes seconds and tokenizing a book takes some: not in the threads that others wait for.
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="decoding")
         self._writers: dict[Hosted, TokenBytes] = {}
-        self._codec = Neighbour(resources.settings, settings.codec_target)
-        self._datastore = Neighbour(resources.settings, settings.datastore_target)
-        self._contexts: ContextDesk | None = None
-        self._drafts: DraftDesk | None = None
+        self._codec = PeerClient(resources.settings, settings.codec_target)
+        self._datastore = PeerClient(resources.settings, settings.datastore_target)
+        self._contexts: ContextLoader | None = None
+        self._drafts: DraftPlanner | None = None
 
     async def close(self) -> None:
         """Hang up."""
@@ -66,7 +66,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         handle = load = quotation = planned = None
         try:
             from palimpsest.decoding.drafts import DraftsEnd
-            from palimpsest.engine import Failed, Finished, PastReady
+            from palimpsest.engine import Failed, Finished, PrefixReady
             from services.decoding.convert import request_of, response_of
             from services.decoding.drafts.messages import check_drafts
             from services.decoding.drafts.planning import with_quotations
@@ -78,11 +78,13 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
             tokenizer = hosted.engine.model.tokenizer
             wanted = await loop.run_in_executor(self._threads, request_of, request, tokenizer)
             if request.context:
-                load = await self._desk().open(request, wanted, hosted, self._codec.connection(context))
+                load = await self._context_loader().open(
+                    request, wanted, hosted, self._codec.connection(context)
+                )
                 wanted = load.request
             if request.HasField("drafts"):
                 connection = self._datastore.connection(context)
-                planned = await self._draft_desk().plan(request, wanted, hosted, connection)
+                planned = await self._draft_planner().plan(request, wanted, hosted, connection)
                 wanted = planned.request
                 yield pb.GenerateResponse(drafts_planned=planned.told)
             outbox, left, write = Outbox(), wanted.n, self._writer(hosted)
@@ -96,7 +98,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                 for event in await outbox.take():
                     if isinstance(event, Failed):
                         raise event.error
-                    if isinstance(event, PastReady):
+                    if isinstance(event, PrefixReady):
                         assert load is not None
                         yield load.response(event)
                         continue
@@ -249,23 +251,23 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         if not work.cancelled() and work.exception() is None:
             self._host.release(work.result())
 
-    def _desk(self) -> "ContextDesk":
-        from services.decoding.contexts.loading import ContextDesk
+    def _context_loader(self) -> "ContextLoader":
+        from services.decoding.contexts.loading import ContextLoader
 
         if self._contexts is None:
-            self._contexts = ContextDesk(self._resources.artifacts)
+            self._contexts = ContextLoader(self._resources.artifacts)
         return self._contexts
 
-    def _draft_desk(self) -> "DraftDesk":
-        from palimpsest.ngrams import StoreShelf
-        from services.decoding.drafts.planning import DraftDesk
+    def _draft_planner(self) -> "DraftPlanner":
+        from palimpsest.ngrams import StoreCache
+        from services.decoding.drafts.planning import DraftPlanner
         from services.decoding.drafts.tuning import TunedCatalogue
 
         if self._drafts is None:
             resources = self._resources
-            shelf = StoreShelf(resources.artifacts, resources.settings.state_dir / "ngrams")
+            shelf = StoreCache(resources.artifacts, resources.settings.state_dir / "ngrams")
             tuned = TunedCatalogue(resources.blocking_redis, resources.settings.redis_prefix)
-            self._drafts = DraftDesk(shelf, tuned, self._writer)
+            self._drafts = DraftPlanner(shelf, tuned, self._writer)
         return self._drafts
 
     def _writer(self, hosted: Hosted) -> "TokenBytes":

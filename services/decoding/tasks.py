@@ -163,7 +163,7 @@ def tune_drafts(request: TuneDraftsRequest, job: JobContext) -> TuneDraftsRespon
             prefixes=len(prefixes),
         )
         points = len(ALPHAS) * len(TEMPERATURES)
-        progress.step(0, points, "drafting")
+        progress.step(0, points, "strategy")
         for trial in trials(hosted.engine, store, prefixes, request.k or 3, progress.check):
             response.trials.add(**asdict(trial))
             progress.step(len(response.trials), points)

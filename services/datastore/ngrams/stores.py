@@ -21,7 +21,7 @@ from services.datastore.tokens import ByteTokenizer
 if TYPE_CHECKING:
     from palimpsest.artifacts import ArtifactStore
     from palimpsest.models import ModelCatalogue, ModelRecord
-    from palimpsest.ngrams import StoreShelf
+    from palimpsest.ngrams import StoreCache
 
 _ATTEMPTS = 3
 _LIMIT = 5
@@ -62,11 +62,11 @@ class NgramStores:
         self.catalogue = NgramCatalogue(client, settings.redis_prefix, artifacts)
 
     @cached_property
-    def _shelf(self) -> "StoreShelf":
+    def _shelf(self) -> "StoreCache":
         """The stores that are open. Made when it is needed: compiled look-ups take a moment to load."""
-        from palimpsest.ngrams import StoreShelf
+        from palimpsest.ngrams import StoreCache
 
-        return StoreShelf(self._artifacts, self._folder / "ngrams")
+        return StoreCache(self._artifacts, self._folder / "ngrams")
 
     def check(self, tenant: str, request: pb.BuildNgramStoreRequest) -> None:
         """Refuse at once what the job would refuse.

@@ -21,7 +21,7 @@ from palimpsest.client.aio.codec import AsyncCodec
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.loads import AsyncReceiving
 from palimpsest.client.loading import TEXT, ChunkLoaded, Event, Opened, RecomputeChunk
-from palimpsest.engine import Hosted, How, Past, PastReady, Request
+from palimpsest.engine import ChunkOrigin, ExternalPrefix, Hosted, PrefixReady, Request
 from palimpsest.errors import FailedPrecondition, PalimpsestError, Reason, Unavailable
 from palimpsest.lm.blocks import BLOCK
 
@@ -33,13 +33,13 @@ V = TypeVar("V")
 
 log = logging.getLogger(__name__)
 
-HELD = "held"
+CACHED = "held"
 
 _REMEMBERED = 64
 """Contexts of which token ids and losses are kept: some hundred kilobytes each at most."""
 
 
-class ContextDesk:
+class ContextLoader:
     """Opens contexts for requests, and remembers what it needs to find them in memory the next time.
 
     Parameters
@@ -170,7 +170,7 @@ class ContextLoad:
         self._opened: asyncio.Future[Opened] = asyncio.get_running_loop().create_future()
         self._attached = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._past: Past | None = None
+        self._prefix: ExternalPrefix | None = None
         self._loaded: dict[int, tuple[str, int]] = {}
 
     async def begin(self, ended: "Callable[[asyncio.Task[None]], object]") -> Opened:
@@ -198,24 +198,27 @@ class ContextLoad:
             Leading chunks that are not loaded, as they are in memory; the engine recomputes what is not, after all.
         """
         self._stored = stored
-        past = Past([chunk.tokens for chunk in stored.chunks], salt, partial(self._recomputed, held))
+        prefix = ExternalPrefix(
+            [chunk.tokens for chunk in stored.chunks], salt, partial(self._recomputed, held)
+        )
         for index in range(held):
-            past.recompute(index)
-        self.request = replace(request, ids=[*ids.tolist(), *request.ids], past=past)
-        self._past = past
+            prefix.recompute(index)
+        self.request = replace(request, ids=[*ids.tolist(), *request.ids], prefix=prefix)
+        self._prefix = prefix
         self._attached.set()
 
-    def response(self, ready: PastReady) -> pb.GenerateResponse:
+    def response(self, ready: PrefixReady) -> pb.GenerateResponse:
         """What became of each chunk."""
         stored = self._stored
         by_level = {level.level: level.loss for level in stored.levels}
         chunks: list[pb.ContextLoaded.Chunk] = []
         lost = 0.0
         for index, (chunk, how) in enumerate(zip(stored.chunks, ready.how, strict=True)):
-            level, size = {How.RECOMPUTED: (TEXT, 0), How.HELD: (HELD, 0)}.get(how) or self._loaded[index]
-            if how is How.LOADED:
+            free = {ChunkOrigin.RECOMPUTED: (TEXT, 0), ChunkOrigin.CACHED: (CACHED, 0)}
+            level, size = free.get(how) or self._loaded[index]
+            if how is ChunkOrigin.LOADED:
                 self.losses[index] = by_level[level]
-            if how is not How.RECOMPUTED and chunk.start + chunk.tokens > ready.exact_tokens:
+            if how is not ChunkOrigin.RECOMPUTED and chunk.start + chunk.tokens > ready.exact_tokens:
                 # Not known any more for what was loaded long ago: then as bad as it may have been.
                 lost += chunk.tokens * self.losses.get(index, max(by_level.values()))
             chunks.append(pb.ContextLoaded.Chunk(tokens=chunk.tokens, level=level, bytes=size))
@@ -258,8 +261,8 @@ class ContextLoad:
                 Reason.LOAD_ABANDONED, "The codec room ended a load before it began; try again."
             )
             self._opened.set_exception(gone)
-        if self._past is not None:
-            self._past.recompute_rest()
+        if self._prefix is not None:
+            self._prefix.recompute_rest()
 
     async def _take(self, event: Event) -> None:
         if isinstance(event, Opened):
@@ -267,14 +270,14 @@ class ContextLoad:
                 self._opened.set_result(event)
             await self._attached.wait()
             return
-        assert self._past is not None
+        assert self._prefix is not None
         if isinstance(event, ChunkLoaded):
             self._loaded[event.index] = (event.level, event.size_bytes)
-            taken = self._past.arrived(event.index, event.kv.keys, event.kv.values)
+            taken = self._prefix.arrived(event.index, event.kv.keys, event.kv.values)
             # Until the engine has a place for it no further chunk is taken, which stands the load still.
             await asyncio.wrap_future(taken)
         elif isinstance(event, RecomputeChunk):
-            self._past.recompute(event.index)
+            self._prefix.recompute(event.index)
 
 
 def salt_of(stored: codec_pb2.Context, asked: codec_pb2.LoadSettings) -> bytes:

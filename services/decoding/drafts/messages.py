@@ -8,8 +8,8 @@ from palimpsest.decoding.drafts import (
     DraftDelta,
     DraftsEnd,
     DraftSettings,
+    DraftStrategy,
     StopAt,
-    Strategy,
     Streaming,
 )
 from palimpsest.engine import Finish
@@ -25,11 +25,11 @@ REASONS = {
 }
 
 STRATEGIES = {
-    Drafts.STRATEGY_SUPERPOSED: Strategy.SUPERPOSED,
-    Drafts.STRATEGY_SUPERPOSED_VERIFIED: Strategy.SUPERPOSED_VERIFIED,
-    Drafts.STRATEGY_BEAM: Strategy.BEAM,
-    Drafts.STRATEGY_DIVERSE_BEAM: Strategy.DIVERSE_BEAM,
-    Drafts.STRATEGY_NUCLEUS: Strategy.NUCLEUS,
+    Drafts.STRATEGY_SUPERPOSED: DraftStrategy.SUPERPOSED,
+    Drafts.STRATEGY_SUPERPOSED_VERIFIED: DraftStrategy.SUPERPOSED_VERIFIED,
+    Drafts.STRATEGY_BEAM: DraftStrategy.BEAM,
+    Drafts.STRATEGY_DIVERSE_BEAM: DraftStrategy.DIVERSE_BEAM,
+    Drafts.STRATEGY_NUCLEUS: DraftStrategy.NUCLEUS,
 }
 NUMBERS = {strategy: number for number, strategy in STRATEGIES.items()}
 _STOPS = {
@@ -66,8 +66,8 @@ def settings_of(message: Drafts, quotes: bool = False) -> DraftSettings:
         for name in ("temperature", "penalty", "diversity", "floor", "first_temperature")
         if message.HasField(name)
     }
-    verified = Strategy.SUPERPOSED_VERIFIED
-    strategy = STRATEGIES.get(message.strategy, verified if quotes else Strategy.SUPERPOSED)
+    verified = DraftStrategy.SUPERPOSED_VERIFIED
+    strategy = STRATEGIES.get(message.strategy, verified if quotes else DraftStrategy.SUPERPOSED)
     if quotes and strategy is not verified:
         # Said before anything is looked for: whether something is found must not decide what is allowed.
         raise InvalidArgument.field(

@@ -9,7 +9,7 @@ from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.candidates.block import Candidates
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.datastore import AsyncDatastore
-from palimpsest.decoding.drafts import DraftRequest, DraftSettings, Strategy
+from palimpsest.decoding.drafts import DraftRequest, DraftSettings, DraftStrategy
 from palimpsest.decoding.drafts.costs import StepCosts, cheapest, probe_blocks, probe_pieces
 from palimpsest.decoding.drafts.healing import Vocabulary, heal
 from palimpsest.decoding.drafts.request import WINDOW
@@ -18,7 +18,7 @@ from palimpsest.decoding.quoting.request import NestRequest
 from palimpsest.engine import Hosted, Request
 from palimpsest.lm.token_bytes import special_ids
 from palimpsest.models import ModelRecord
-from palimpsest.ngrams import NgramStore, StoreShelf
+from palimpsest.ngrams import NgramStore, StoreCache
 from services.decoding.drafts.messages import NUMBERS, STRATEGIES, settings_of
 from services.decoding.drafts.tuning import Tuned, TunedCatalogue
 from services.decoding.quoting.quotation import may_quote
@@ -37,7 +37,7 @@ class Planned:
     told: pb.DraftsPlanned
 
 
-class DraftDesk:
+class DraftPlanner:
     """Decides requests for drafts; one for the whole server.
 
     Parameters
@@ -52,7 +52,7 @@ class DraftDesk:
 
     def __init__(
         self,
-        shelf: StoreShelf,
+        shelf: StoreCache,
         tuned: TunedCatalogue,
         write: Callable[[Hosted], Callable[[int], bytes]],
     ) -> None:
@@ -105,7 +105,7 @@ class DraftDesk:
         request = replace(request, settings=settings)
         told.strategy = NUMBERS[settings.strategy]
         told.alpha, told.temperature = settings.alpha, settings.temperature
-        return Planned(replace(wanted, drafting=request), told)
+        return Planned(replace(wanted, strategy=request), told)
 
     async def _store(
         self, name: str, record: ModelRecord, connection: AsyncConnection
@@ -124,7 +124,10 @@ class DraftDesk:
         if probe_blocks(engine.model) > engine.model.cache_blocks:
             # Too small a cache to measure in, let alone for many requests at once: what is exact, then.
             return replace(
-                settings, reset_every=0, exact=False, strategy=Strategy.NUCLEUS if samples else Strategy.BEAM
+                settings,
+                reset_every=0,
+                exact=False,
+                strategy=DraftStrategy.NUCLEUS if samples else DraftStrategy.BEAM,
             )
         costs = await self._measured(hosted)
         strategy, expected = cheapest(
@@ -192,17 +195,17 @@ def with_quotations(planned: Planned, opened: Request) -> Request:
     opened
         The same as a request that quotes, with its candidates.
     """
-    nest, request = opened.drafting, planned.request
+    nest, request = opened.strategy, planned.request
     assert isinstance(nest, NestRequest)
-    assert isinstance(request.drafting, DraftRequest)
+    assert isinstance(request.strategy, DraftRequest)
     block: Candidates = nest.candidates
     revocations = nest.revocations
     extra = proposals(
         block,
         request.ids,
-        min(QUOTED, request.drafting.settings.k),
+        min(QUOTED, request.strategy.settings.k),
         request.max_tokens,
         lambda corpus, document, version: not revocations.is_dead(corpus, document, version),
-        request.drafting.healed,
+        request.strategy.healed,
     )
-    return replace(request, drafting=replace(request.drafting, extra=tuple(extra)))
+    return replace(request, strategy=replace(request.strategy, extra=tuple(extra)))

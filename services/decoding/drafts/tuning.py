@@ -12,7 +12,7 @@ import redis
 from palimpsest.decoding.drafts import Draft
 from palimpsest.decoding.drafts.events import DraftsEnd
 from palimpsest.decoding.drafts.request import DraftRequest
-from palimpsest.decoding.drafts.settings import DraftSettings, Strategy
+from palimpsest.decoding.drafts.settings import DraftSettings, DraftStrategy
 from palimpsest.engine import Engine, Request
 from palimpsest.engine.events import Event, Failed
 from palimpsest.ngrams import NgramStore
@@ -103,14 +103,14 @@ def trials(
     for alpha in alphas:
         for temperature in temperatures:
             settings = DraftSettings(
-                k=k, strategy=Strategy.SUPERPOSED, exact=True, alpha=alpha, temperature=temperature
+                k=k, strategy=DraftStrategy.SUPERPOSED, exact=True, alpha=alpha, temperature=temperature
             )
             means: list[float] = []
             best: list[float] = []
             for ids in prefixes:
                 check()
                 drafts = drafts_of(
-                    engine, Request(ids, max_tokens=TOKENS, drafting=DraftRequest(settings, store))
+                    engine, Request(ids, max_tokens=TOKENS, strategy=DraftRequest(settings, store))
                 )
                 own = [-d.logprob / len(d.ids) for d in drafts if d.logprob is not None]
                 means += own

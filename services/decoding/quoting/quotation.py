@@ -156,7 +156,7 @@ class Quotation:
             block.calibrations = dict.fromkeys(block.calibrations, Calibration())
         self._generating = True
         self._lost.add_done_callback(self._end)
-        return replace(request, drafting=NestRequest(block, self._settings, self._revocations))
+        return replace(request, strategy=NestRequest(block, self._settings, self._revocations))
 
     def complete(self, response: pb.GenerateResponse) -> None:
         """Add to a sequence's statistics what the engine does not know."""

@@ -68,8 +68,8 @@ async def mixed_scores(
     quotation = Quotation(request.nest, connection, hosted, Outbox())
     try:
         opened = await quotation.open(Request(ids, max_tokens=0), query, leading)
-        assert isinstance(opened.drafting, NestRequest)
-        work = submit_nest_score(hosted.engine, ids, opened.drafting, request.skip_tokens)
+        assert isinstance(opened.strategy, NestRequest)
+        work = submit_nest_score(hosted.engine, ids, opened.strategy, request.skip_tokens)
         scores = await asyncio.wrap_future(work)
     finally:
         await quotation.close()

@@ -18,7 +18,7 @@ from palimpsest.candidates.block import Candidates
 from palimpsest.engine.limits import check_ids
 from palimpsest.engine.tasks import Pieces
 from palimpsest.lm.blocks import BLOCK
-from palimpsest.lm.forward import Cache, Rows
+from palimpsest.lm.forward import Cache, SequenceInput
 from palimpsest.lm.model import LanguageModel
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def key_pieces(
                         left -= chosen[-1][1].count
                 outputs = model.forward([row for _, row in chosen])
                 for (reader, _), output in zip(chosen, outputs, strict=True):
-                    assert output.keys is not None
-                    reader.states.append(output.keys)
+                    assert output.retrieval_queries is not None
+                    reader.states.append(output.retrieval_queries)
                 yield None
             found += [reader.keys(model.hidden_size) for reader in readers]
         finally:
@@ -119,9 +119,11 @@ class _Reader:
     def done(self) -> bool:
         return self.cache.length >= len(self._ids)
 
-    def next(self, most: int) -> Rows:
+    def next(self, most: int) -> SequenceInput:
         start = self.cache.length
-        return Rows(self.cache, self._ids[start : start + most], logits="none", keys="all")
+        return SequenceInput(
+            self.cache, self._ids[start : start + most], logits="none", retrieval_queries="all"
+        )
 
     def keys(self, size: int) -> Keys:
         states = torch.cat(self.states)[1:] if self.states else torch.zeros(0, size)

@@ -15,7 +15,7 @@ from palimpsest.engine.limits import check_ids
 from palimpsest.engine.scoring import CHUNK
 from palimpsest.engine.tasks import Pieces
 from palimpsest.lm.blocks import BLOCK
-from palimpsest.lm.forward import Rows
+from palimpsest.lm.forward import SequenceInput
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.token_bytes import special_ids
 
@@ -68,14 +68,14 @@ def state_pieces(model: LanguageModel, samples: Sequence[Sample], neighbours: in
                 part = ids[start : min(start + CHUNK, len(ids) - 1)]
                 wanted = start + len(part) >= first
                 kind = "all" if wanted else "none"
-                output = model.forward([Rows(cache, part, logits=kind, keys=kind)])[0]
+                output = model.forward([SequenceInput(cache, part, logits=kind, retrieval_queries=kind)])[0]
                 if wanted:
                     targets = ids[start + 1 : start + 1 + len(part)]
                     cut = max(0, first - start - 1)
-                    assert output.keys is not None
+                    assert output.retrieval_queries is not None
                     parts.append(
                         _states(
-                            store, live, output.logits[cut:], output.keys[cut:], list(targets[cut:]),
+                            store, live, output.logits[cut:], output.retrieval_queries[cut:], list(targets[cut:]),
                             sample.seen[start + 1 + cut : start + 1 + len(part)], neighbours,
                         )
                     )  # fmt: skip

@@ -9,27 +9,27 @@ from palimpsest.lazy import names_from
 
 if TYPE_CHECKING:
     from palimpsest.engine.engine import Engine
-    from palimpsest.engine.events import Delta, Event, Failed, Finish, Finished, PastReady, Started
-    from palimpsest.engine.external_prefix import How, Past
+    from palimpsest.engine.events import Delta, Event, Failed, Finish, Finished, PrefixReady, Started
+    from palimpsest.engine.external_prefix import ChunkOrigin, ExternalPrefix
     from palimpsest.engine.host import EngineHost, Hosted, worker_host
-    from palimpsest.engine.request_state import Handle
+    from palimpsest.engine.request_state import RequestState
     from palimpsest.engine.requests import Request
     from palimpsest.engine.scoring import Scores, score
 
 __all__ = [
+    "ChunkOrigin",
     "Delta",
     "Engine",
     "EngineHost",
     "Event",
+    "ExternalPrefix",
     "Failed",
     "Finish",
     "Finished",
-    "Handle",
     "Hosted",
-    "How",
-    "Past",
-    "PastReady",
+    "PrefixReady",
     "Request",
+    "RequestState",
     "Scores",
     "Started",
     "score",
@@ -44,11 +44,11 @@ _HOMES = {
     "Failed": "events",
     "Finish": "events",
     "Finished": "events",
-    "Handle": "request_state",
+    "RequestState": "request_state",
     "Hosted": "host",
-    "How": "external_prefix",
-    "Past": "external_prefix",
-    "PastReady": "events",
+    "ChunkOrigin": "external_prefix",
+    "ExternalPrefix": "external_prefix",
+    "PrefixReady": "events",
     "Request": "requests",
     "Scores": "scoring",
     "Started": "events",

@@ -4,15 +4,15 @@ import logging
 import time
 from dataclasses import dataclass
 
-from palimpsest.engine.events import PastReady, Started
+from palimpsest.engine.events import PrefixReady, Started
 from palimpsest.engine.limits import CacheBudget
-from palimpsest.engine.prefix_assembler import Joining
-from palimpsest.engine.request_state import Handle
-from palimpsest.engine.sequence import Running, Step
+from palimpsest.engine.prefix_assembler import PrefixAssembler
+from palimpsest.engine.request_state import RequestState
+from palimpsest.engine.sequence import SequenceState, Step
 from palimpsest.engine.speed import PrefillSpeed, timed
 from palimpsest.errors import Internal, PalimpsestError, Reason
 from palimpsest.lm.blocks import BLOCK, PagedCache
-from palimpsest.lm.forward import Output, Rows
+from palimpsest.lm.forward import Output, SequenceInput
 from palimpsest.lm.model import LanguageModel, is_fatal
 
 log = logging.getLogger(__name__)
@@ -59,11 +59,11 @@ class Batch:
     ) -> None:
         self.model, self.max_running, self.counters, self._speed = model, max_running, counters, speed
         self._budget = budget
-        self.prompts: list[Handle] = []
-        self.active: list[Handle] = []
+        self.prompts: list[RequestState] = []
+        self.active: list[RequestState] = []
 
     @property
-    def handles(self) -> list[Handle]:
+    def handles(self) -> list[RequestState]:
         """Every admitted request."""
         return [*self.active, *self.prompts]
 
@@ -78,7 +78,7 @@ class Batch:
         beside = bool(self.active) and self.model.prefill_kind == "compiled"
         return PROMPT_ROWS_BESIDE if beside else PROMPT_ROWS
 
-    def admit(self, handle: Handle) -> bool:
+    def admit(self, handle: RequestState) -> bool:
         """Give a request a place and its memory, if it can have them."""
         places = sum(h.places for h in self.handles)
         if places and places + handle.places > self.max_running:
@@ -86,8 +86,8 @@ class Batch:
         if not self._budget.take(handle.blocks):
             return False
         handle.cache = self.model.new_cache()
-        if handle.request.past is not None:
-            handle.joining = Joining(self.model, handle.request, handle.keys, handle.cache)
+        if handle.request.prefix is not None:
+            handle.assembler = PrefixAssembler(self.model, handle.request, handle.keys, handle.cache)
         self.prompts.append(handle)
         return True
 
@@ -122,7 +122,7 @@ class Batch:
         self._deliver()
         return True
 
-    def _take(self, handle: Handle, sequence: Running, outputs: list[Output], step: Step) -> None:
+    def _take(self, handle: RequestState, sequence: SequenceState, outputs: list[Output], step: Step) -> None:
         """Let one sequence go on; an error of its own is the end of its request, and of no other."""
         before = sequence.generated
         try:
@@ -136,7 +136,7 @@ class Batch:
             handle.fail(Internal(Reason.ENGINE_FAILED, "The request failed; this is a bug of the server."))
         self.counters.generated_tokens += sequence.generated - before
 
-    def _forward(self, rows: list[Rows], alone: bool) -> list[Output]:
+    def _forward(self, rows: list[SequenceInput], alone: bool) -> list[Output]:
         """Run the step; a prompt that nothing ran beside says how fast prefilling is."""
         if not alone or len(rows) > 1:
             return self.model.forward(rows)
@@ -145,15 +145,15 @@ class Batch:
         self._speed.saw(start, rows[0].count, seconds)
         return outputs
 
-    def _release(self, handle: Handle) -> None:
+    def _release(self, handle: RequestState) -> None:
         for sequence in handle.sequences:
             sequence.release()
         handle.sequences.clear()
         if handle.cache is not None:
             handle.cache.release()
             handle.cache = None
-        if handle.joining is not None:
-            handle.joining.release()
+        if handle.assembler is not None:
+            handle.assembler.release()
         for group in (self.active, self.prompts):
             if handle in group:
                 group.remove(handle)
@@ -161,24 +161,24 @@ class Batch:
 
     def _take_arrival(self) -> bool:
         """Take in one piece of one past: copying it is work, and streams go on between two pieces."""
-        return any(h.joining.take() for h in self.prompts if h.joining is not None)
+        return any(h.assembler.take() for h in self.prompts if h.assembler is not None)
 
-    def _prompt_pieces(self) -> list[tuple[Handle, Rows]]:
+    def _prompt_pieces(self) -> list[tuple[RequestState, SequenceInput]]:
         """The prompt pieces of this step.
 
         Prompts are read in order of arrival. One that starts like a prompt in this very step waits, as its
         blocks will be there in the next.
         """
-        chosen: list[tuple[Handle, Rows]] = []
+        chosen: list[tuple[RequestState, SequenceInput]] = []
         left = self.prompt_rows
         coming: set[bytes] = set()
         for handle in self.prompts:
             cache = handle.cache
             assert cache is not None
             ids, stop = handle.request.ids, len(handle.request.ids)
-            if handle.joining is not None:
-                stop, handle.shared = handle.joining.advance(), handle.joining.shared
-                self._tell_of_past(handle)
+            if handle.assembler is not None:
+                stop, handle.shared = handle.assembler.advance(), handle.assembler.shared
+                self._report_prefix(handle)
                 if stop <= cache.length:
                     continue
             elif isinstance(cache, PagedCache):
@@ -190,33 +190,38 @@ class Batch:
             count = min(left, stop - cache.length)
             if count <= 0:
                 break
-            if handle.joining is not None:
-                handle.joining.begin()
+            if handle.assembler is not None:
+                handle.assembler.begin()
             last = cache.length + count == len(ids)
             piece = ids[cache.length : cache.length + count]
-            drafting = handle.request.drafting
-            keys = drafting.keys if drafting is not None and last else "none"
-            chosen.append((handle, Rows(cache, piece, logits="last" if last else "none", keys=keys)))
+            strategy = handle.request.strategy
+            queries = strategy.retrieval_queries if strategy is not None and last else "none"
+            chosen.append(
+                (
+                    handle,
+                    SequenceInput(cache, piece, logits="last" if last else "none", retrieval_queries=queries),
+                )
+            )
             coming.update(handle.keys[cache.length // BLOCK : (cache.length + count) // BLOCK])
             left -= count
         return chosen
 
-    def _after_prompt(self, handle: Handle, row: Rows, output: Output, step: Step) -> None:
+    def _after_prompt(self, handle: RequestState, row: SequenceInput, output: Output, step: Step) -> None:
         self.counters.prefill_tokens += row.count
         cache, request = handle.cache, handle.request
         assert cache is not None
         if isinstance(cache, PagedCache):
             cache.file(handle.keys[: cache.length // BLOCK])
-        if handle.joining is not None:
-            handle.joining.passed()
-            self._tell_of_past(handle)
+        if handle.assembler is not None:
+            handle.assembler.passed()
+            self._report_prefix(handle)
         if row.logits == "none":
             return
         self.counters.prefill_tokens_shared += handle.shared
         handle.events.append(Started(len(request.ids), handle.shared))
         self.prompts.remove(handle)
         self.active.append(handle)
-        start = Running if request.drafting is None else request.drafting.start
+        start = SequenceState if request.strategy is None else request.strategy.start
         for index in range(request.n):
             own = cache if index == request.n - 1 else cache.branch()
             sequence = start(request, index, own, self.model)
@@ -224,13 +229,13 @@ class Batch:
             self._take(handle, sequence, [output], step)
         handle.cache = None
 
-    def _tell_of_past(self, handle: Handle) -> None:
+    def _report_prefix(self, handle: RequestState) -> None:
         """Say that all of a request's past is there, once."""
-        joining = handle.joining
-        if joining is not None and joining.done and not handle.told_of_past:
-            handle.told_of_past = True
-            joining.past.close()
-            handle.deliver([PastReady(tuple(joining.how), joining.exact_tokens)])
+        assembler = handle.assembler
+        if assembler is not None and assembler.done and not handle.prefix_reported:
+            handle.prefix_reported = True
+            assembler.prefix.close()
+            handle.deliver([PrefixReady(tuple(assembler.how), assembler.exact_tokens)])
 
     def _deliver(self) -> None:
         for handle in [h for h in self.active if not h.over]:

@@ -25,7 +25,7 @@ from palimpsest.engine.batch import Batch, Counters
 from palimpsest.engine.events import Deliver
 from palimpsest.engine.limits import CacheBudget, check_request, check_task
 from palimpsest.engine.prefill import Take, prefill_pieces
-from palimpsest.engine.request_state import Handle
+from palimpsest.engine.request_state import RequestState
 from palimpsest.engine.requests import Request
 from palimpsest.engine.scoring import Scores, score_pieces
 from palimpsest.engine.speed import PrefillSpeed, probe_blocks, probe_pieces
@@ -55,7 +55,7 @@ class Engine:
         self.counters, self.speed = Counters(), PrefillSpeed()
         # Reentrant: completing a future on the engine's thread may wake the engine.
         self._lock = threading.Condition(threading.RLock())
-        self._inbox: deque[Handle] = deque()
+        self._inbox: deque[RequestState] = deque()
         self._budget = CacheBudget(model.cache_blocks)
         self._batch = Batch(model, max_running, self._budget, self.counters, self.speed)
         self._tasks = Tasks(self._budget, self._wake)
@@ -71,7 +71,7 @@ class Engine:
         """Check what can never work; see :func:`check_request`."""
         return check_request(self.model, request)
 
-    def submit(self, request: Request, deliver: Deliver) -> Handle:
+    def submit(self, request: Request, deliver: Deliver) -> RequestState:
         """Queue a request; its events go to ``deliver`` on the engine's thread.
 
         Raises
@@ -83,9 +83,9 @@ class Engine:
         """
         blocks = self.check(request)
         keys = prefix_keys(request.ids[:-1]) if self.model.pool is not None else []
-        handle = Handle(request, deliver, blocks, keys, self._wake)
-        if request.past is not None:
-            request.past.attach(self._wake)
+        handle = RequestState(request, deliver, blocks, keys, self._wake)
+        if request.prefix is not None:
+            request.prefix.attach(self._wake)
         with self._lock:
             self._refuse_if_ended_or_full(len(self._inbox))
             self._inbox.append(handle)

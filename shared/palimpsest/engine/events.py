@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from palimpsest.engine.external_prefix import How
+from palimpsest.engine.external_prefix import ChunkOrigin
 from palimpsest.errors import PalimpsestError
 from palimpsest.lm.sampling import Choice
 
@@ -26,13 +26,13 @@ class Ended(Event):
 
 
 @dataclass(frozen=True)
-class PastReady(Event):
+class PrefixReady(Event):
     """The whole past of a request is in the cache; comes before :class:`Started`.
 
     ``how`` has one entry a piece; the first ``exact_tokens`` tokens are what computing them gives.
     """
 
-    how: tuple[How, ...]
+    how: tuple[ChunkOrigin, ...]
     exact_tokens: int
 
 

@@ -12,12 +12,12 @@ import torch
 from palimpsest.errors import PalimpsestError
 
 
-class How(Enum):
+class ChunkOrigin(Enum):
     """How a piece of the past came into the cache."""
 
     LOADED = "loaded"
     RECOMPUTED = "recomputed"
-    HELD = "held"
+    CACHED = "held"
     """It was in the prefix index, all but less than a block."""
 
 
@@ -36,7 +36,7 @@ class Piece:
 
 
 @dataclass(frozen=True, eq=False)
-class Arrival:
+class PrefixChunk:
     """Keys and values of a piece, on their way to the engine; ``taken`` is done when they are no longer needed."""
 
     piece: Piece
@@ -50,7 +50,7 @@ class Arrival:
             self.taken.set_result(None)
 
 
-class Past:
+class ExternalPrefix:
     """What is known of a request's leading tokens, told from any thread, in any order.
 
     A piece of which nothing is known yet makes its request wait, and no other. Numbers that have arrived go before
@@ -92,7 +92,7 @@ class Past:
         self.error: PalimpsestError | None = None
         self._on_recomputed = on_recomputed
         self._lock = threading.Lock()
-        self._arrivals: dict[int, Arrival] = {}
+        self._arrivals: dict[int, PrefixChunk] = {}
         self._ordered: set[int] = set()
         self._rest = False
         self._passed = 0
@@ -126,7 +126,7 @@ class Past:
         piece = self.pieces[index]
         if keys.ndim != 4 or values.ndim != 4 or {keys.shape[2], values.shape[2]} != {piece.tokens}:
             raise ValueError(f"piece {index} is of {piece.tokens} tokens; these are {list(keys.shape)}")
-        arrival = Arrival(piece, keys, values, Future())
+        arrival = PrefixChunk(piece, keys, values, Future())
         with self._lock:
             unwanted = arrival if self._closed or index < self._passed else self._arrivals.get(index)
             if unwanted is not arrival:
@@ -169,7 +169,7 @@ class Past:
             raise ValueError("this past belongs to a request already")
         self._wake = wake
 
-    def take(self) -> Arrival | None:
+    def take(self) -> PrefixChunk | None:
         """The earliest piece of those that have arrived; the caller completes its ``taken``."""
         with self._lock:
             return self._arrivals.pop(min(self._arrivals)) if self._arrivals else None

@@ -53,7 +53,7 @@ def check_request(model: LanguageModel, request: Request) -> int:
         raise InvalidArgument(
             Reason.PROMPT_EMPTY, "The prompt has no token; send some text or at least one id."
         )
-    if request.past is not None and request.past.tokens >= prompt:
+    if request.prefix is not None and request.prefix.tokens >= prompt:
         raise InvalidArgument(
             Reason.PROMPT_EMPTY,
             f"All {prompt} tokens are the context's; send a prompt that follows it, of one token at least.",
@@ -78,11 +78,11 @@ def check_request(model: LanguageModel, request: Request) -> int:
                 "context_length": model.context_length,
             },
         )
-    if request.drafting is not None:
-        request.drafting.check(model, request)
+    if request.strategy is not None:
+        request.strategy.check(model, request)
     longest = -(-(prompt + request.max_tokens) // BLOCK)
     shared = prompt // BLOCK if model.pool is not None else 0
-    sequences = request.n * (1 if request.drafting is None else request.drafting.width)
+    sequences = request.n * (1 if request.strategy is None else request.strategy.width)
     blocks = longest + (sequences - 1) * (longest - shared)
     if blocks > model.cache_blocks:
         raise ResourceExhausted(

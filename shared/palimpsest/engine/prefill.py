@@ -10,7 +10,7 @@ import torch
 from palimpsest.engine.speed import timed
 from palimpsest.engine.tasks import Pieces, Refused
 from palimpsest.errors import PalimpsestError
-from palimpsest.lm.forward import Rows
+from palimpsest.lm.forward import SequenceInput
 from palimpsest.lm.model import LanguageModel
 
 AHEAD = 2
@@ -67,7 +67,7 @@ def prefill_pieces(
             while cache.length < stop:
                 piece = ids[cache.length : min(cache.length + rows(), len(ids))]
                 first = cache.length
-                _, seconds = timed(model, [Rows(cache, piece, logits="none")])
+                _, seconds = timed(model, [SequenceInput(cache, piece, logits="none")])
                 count(first, len(piece), seconds)
                 yield None
             while behind and (len(behind) >= AHEAD or behind[0].done()):

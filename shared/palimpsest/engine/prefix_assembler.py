@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from palimpsest.engine.external_prefix import Arrival, How, Past, Piece
+from palimpsest.engine.external_prefix import ChunkOrigin, ExternalPrefix, Piece, PrefixChunk
 from palimpsest.engine.requests import Request
 from palimpsest.lm.blocks import BLOCK, PagedCache, prefix_keys
 from palimpsest.lm.forward import Cache
@@ -15,8 +15,8 @@ from palimpsest.lm.model import LanguageModel
 log = logging.getLogger(__name__)
 
 
-class Joining:
-    """The engine's side of one :class:`Past`; used on its thread alone.
+class PrefixAssembler:
+    """The engine's side of one :class:`ExternalPrefix`; used on its thread alone.
 
     The prefix index gives exact blocks under plain keys and those that follow on loaded ones under salted keys.
     ``keys`` holds a key for each block of the request: plain up to the first block with a loaded token, salted from
@@ -42,14 +42,14 @@ class Joining:
     """
 
     def __init__(self, model: LanguageModel, request: Request, keys: list[bytes], cache: Cache) -> None:
-        assert request.past is not None
-        self.past: Past = request.past
-        self.how: list[How] = []
+        assert request.prefix is not None
+        self.prefix: ExternalPrefix = request.prefix
+        self.how: list[ChunkOrigin] = []
         self.shared = 0
         self._model, self._cache, self._keys, self._length = model, cache, keys, len(request.ids)
-        self._salted = prefix_keys(request.ids[:-1], self.past.salt) if keys else []
+        self._salted = prefix_keys(request.ids[:-1], self.prefix.salt) if keys else []
         self._loaded_from: int | None = None
-        self._ready: dict[int, _Ready] = {}
+        self._ready: dict[int, _WaitingChunk] = {}
         self._refused: set[int] = set()
         self._began: dict[int, tuple[float, int]] = {}  # when, and from which position on
         self._loaded: set[int] = set()
@@ -57,16 +57,16 @@ class Joining:
     @property
     def done(self) -> bool:
         """Whether the whole past is in the cache."""
-        return len(self.how) == len(self.past.pieces)
+        return len(self.how) == len(self.prefix.pieces)
 
     @property
     def exact_tokens(self) -> int:
         """Leading tokens of the past before the first loaded one."""
-        return self.past.tokens if self._loaded_from is None else min(self._loaded_from, self.past.tokens)
+        return self.prefix.tokens if self._loaded_from is None else min(self._loaded_from, self.prefix.tokens)
 
     def take(self) -> bool:
         """Take one piece that has arrived into memory; returns whether there was one."""
-        arrival = self.past.take()
+        arrival = self.prefix.take()
         if arrival is None:
             return False
         self._adopt()
@@ -90,7 +90,7 @@ class Joining:
             piece = self._next
             ready = self._ready.pop(piece.index, None)
             if ready is None:
-                known = self.past.to_recompute(piece.index) or piece.index in self._refused
+                known = self.prefix.to_recompute(piece.index) or piece.index in self._refused
                 return piece.stop if known else self._cache.length
             self._join(piece, ready)
 
@@ -105,9 +105,9 @@ class Joining:
             piece, now = self._next, time.perf_counter()
             began, start = self._began.get(piece.index, (now, piece.stop))
             held = start == piece.stop or piece.stop - start < BLOCK <= piece.tokens
-            computed = How.HELD if held else How.RECOMPUTED
-            self.how.append(How.LOADED if piece.index in self._loaded else computed)
-            self.past.passed(piece, now - began)
+            computed = ChunkOrigin.CACHED if held else ChunkOrigin.RECOMPUTED
+            self.how.append(ChunkOrigin.LOADED if piece.index in self._loaded else computed)
+            self.prefix.passed(piece, now - began)
 
     def release(self) -> None:
         """Give back what has not joined."""
@@ -118,9 +118,9 @@ class Joining:
 
     @property
     def _next(self) -> Piece:
-        return self.past.pieces[len(self.how)]
+        return self.prefix.pieces[len(self.how)]
 
-    def _keep(self, arrival: Arrival) -> None:
+    def _keep(self, arrival: PrefixChunk) -> None:
         """Hold a piece in blocks of its own; what of it is in the cache already is left out."""
         piece, cache, model = arrival.piece, self._cache, self._model
         start = max(piece.start, cache.length)
@@ -136,12 +136,12 @@ class Joining:
         if isinstance(cache, PagedCache) and start % BLOCK == 0:
             stretch = PagedCache(cache.pool)
             stretch.load(keys, values)
-            self._ready[piece.index] = _Ready(start, stretch)
+            self._ready[piece.index] = _WaitingChunk(start, stretch)
         else:  # blocks of its own would begin elsewhere than the request's do
             place = {"device": model.device, "dtype": model.dtype}
-            self._ready[piece.index] = _Ready(start, (keys.to(**place), values.to(**place)))
+            self._ready[piece.index] = _WaitingChunk(start, (keys.to(**place), values.to(**place)))
 
-    def _join(self, piece: Piece, ready: "_Ready") -> None:
+    def _join(self, piece: Piece, ready: "_WaitingChunk") -> None:
         cache = self._cache
         self._touched(cache.length)
         if isinstance(ready.stretch, PagedCache):
@@ -175,7 +175,7 @@ class Joining:
 
 
 @dataclass(frozen=True, eq=False)
-class _Ready:
+class _WaitingChunk:
     """A piece that waits for those before it, from position ``start`` on."""
 
     start: int

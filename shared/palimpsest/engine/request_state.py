@@ -4,15 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from palimpsest.engine.events import Deliver, Event, Failed
-from palimpsest.engine.prefix_assembler import Joining
+from palimpsest.engine.prefix_assembler import PrefixAssembler
 from palimpsest.engine.requests import Request
-from palimpsest.engine.sequence import Running
+from palimpsest.engine.sequence import SequenceState
 from palimpsest.errors import PalimpsestError
 from palimpsest.lm.forward import Cache
 
 
 @dataclass(eq=False)
-class Handle:
+class RequestState:
     """A submitted request."""
 
     request: Request
@@ -22,17 +22,17 @@ class Handle:
     wake: Callable[[], None]
     cancelled: bool = False
     cache: Cache | None = None
-    sequences: list[Running] = field(default_factory=list)
+    sequences: list[SequenceState] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     shared: int = 0
-    joining: Joining | None = None
-    told_of_past: bool = False
+    assembler: PrefixAssembler | None = None
+    prefix_reported: bool = False
     failure: PalimpsestError | None = None
 
     @property
     def width(self) -> int:
         """Places in the batch that each of its sequences may take."""
-        return 1 if self.request.drafting is None else self.request.drafting.width
+        return 1 if self.request.strategy is None else self.request.strategy.width
 
     @property
     def places(self) -> int:
@@ -44,7 +44,7 @@ class Handle:
         """What ends the request before its time, if anything."""
         if self.failure is not None:
             return self.failure
-        return self.request.past.error if self.request.past is not None else None
+        return self.request.prefix.error if self.request.prefix is not None else None
 
     @property
     def over(self) -> bool:
@@ -53,8 +53,8 @@ class Handle:
 
     def end(self, error: PalimpsestError | None = None) -> None:
         """Let go of the past; tell of an error, ours or one from outside, if that is the end."""
-        if self.request.past is not None:
-            self.request.past.close()
+        if self.request.prefix is not None:
+            self.request.prefix.close()
         error = error or self.error
         if error is not None and not self.cancelled:
             self.deliver([Failed(error)])

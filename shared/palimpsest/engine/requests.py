@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from palimpsest.engine.external_prefix import Past
+from palimpsest.engine.external_prefix import ExternalPrefix
 from palimpsest.lm.sampling import Sampling
 
 if TYPE_CHECKING:
-    from palimpsest.engine.sequence import Drafting
+    from palimpsest.engine.sequence import Strategy
 
 
 @dataclass(frozen=True)
@@ -44,5 +44,5 @@ class Request:
     stop: Sequence[str] = ()
     logprobs: int | None = None
     ignore_eos: bool = False
-    past: Past | None = None
-    drafting: "Drafting | None" = None
+    prefix: ExternalPrefix | None = None
+    strategy: "Strategy | None" = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from palimpsest.engine.tasks import Pieces
-from palimpsest.lm.forward import Rows
+from palimpsest.lm.forward import SequenceInput
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.sampling import Choice
 
@@ -56,7 +56,7 @@ def score_pieces(model: LanguageModel, ids: Sequence[int], top: int, skip: int) 
         for start in range(0, len(ids) - 1, CHUNK):
             part = ids[start : min(start + CHUNK, len(ids) - 1)]
             wanted = start + len(part) >= first
-            logits = model.forward([Rows(cache, part, logits="all" if wanted else "none")])[0].logits
+            logits = model.forward([SequenceInput(cache, part, logits="all" if wanted else "none")])[0].logits
             targets = ids[start + 1 : start + 1 + len(part)]
             if wanted:
                 tokens += _choices(logits, targets, top)[max(0, first - start - 1) :]

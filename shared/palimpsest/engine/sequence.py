@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from palimpsest.engine.events import Delta, Event, Finish, Finished
 from palimpsest.engine.requests import Request
 from palimpsest.lm.detokenizer import Detokenizer, StopMatcher
-from palimpsest.lm.forward import Cache, Output, Rows
+from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.sampling import Choice, choose
 
@@ -20,11 +20,11 @@ class Step:
     seconds: float
 
 
-class Drafting(Protocol):
+class Strategy(Protocol):
     """Makes the sequences of a request that reads more than one token in a step."""
 
     @property
-    def keys(self) -> Literal["none", "last"]:
+    def retrieval_queries(self) -> Literal["none", "last"]:
         """Whether the first choice, after the prompt, needs what the last MLP read."""
         ...
 
@@ -37,12 +37,12 @@ class Drafting(Protocol):
         """Check what can never work; called when the request is submitted, on its thread."""
         ...
 
-    def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> "Running":
+    def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> "SequenceState":
         """One of the request's sequences."""
         ...
 
 
-class Running:
+class SequenceState:
     """A sequence past its prompt.
 
     Each step reads what :meth:`feed` gives and hands :meth:`take` the outputs. This one reads its last token; others
@@ -75,9 +75,9 @@ class Running:
         self._unsent: list[Choice] = []
         self._end: tuple[Finish, str] | None = None
 
-    def feed(self) -> Sequence[Rows]:
+    def feed(self) -> Sequence[SequenceInput]:
         """What to read in the next step."""
-        return [Rows(self.cache, [self.next_id])]
+        return [SequenceInput(self.cache, [self.next_id])]
 
     def take(self, outputs: Sequence[Output], step: Step) -> list[Event]:
         """Go on by what the model said of the tokens read last; returns what there is to tell.

@@ -7,7 +7,7 @@ import torch
 
 from palimpsest.engine.tasks import Pieces
 from palimpsest.lm.blocks import BLOCK, PagedCache
-from palimpsest.lm.forward import Output, Rows
+from palimpsest.lm.forward import Output, SequenceInput
 from palimpsest.lm.model import LanguageModel
 
 PROBE_ROWS, PROBE_DEPTH = 64, 1024
@@ -82,7 +82,7 @@ class _Sums:
         return xs / xx, 0.0
 
 
-def timed(model: LanguageModel, rows: Sequence[Rows]) -> tuple[list[Output], float]:
+def timed(model: LanguageModel, rows: Sequence[SequenceInput]) -> tuple[list[Output], float]:
     """Run a forward pass to its end; returns its seconds too."""
     began = time.perf_counter()
     outputs = model.forward(rows)
@@ -115,7 +115,7 @@ def probe_pieces(model: LanguageModel, speed: PrefillSpeed) -> Pieces[None]:
             if deep and isinstance(cache, PagedCache):
                 cache.extend(depth - cache.length)
             start = cache.length
-            _, seconds = timed(model, [Rows(cache, [1] * rows, logits="none")])
+            _, seconds = timed(model, [SequenceInput(cache, [1] * rows, logits="none")])
             speed.saw(start, rows, seconds, first=True)
             yield None
     finally:

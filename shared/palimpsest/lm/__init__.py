@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from palimpsest.lazy import names_from
 
 if TYPE_CHECKING:
-    from palimpsest.lm.forward import Cache, Output, Rows
+    from palimpsest.lm.forward import Cache, Output, SequenceInput
     from palimpsest.lm.model import LanguageModel, load_model
     from palimpsest.lm.prompts import encode_chat, encode_text
     from palimpsest.lm.sampling import Choice, Sampling
@@ -19,8 +19,8 @@ __all__ = [
     "Choice",
     "LanguageModel",
     "Output",
-    "Rows",
     "Sampling",
+    "SequenceInput",
     "TokenBytes",
     "encode_chat",
     "encode_text",
@@ -32,7 +32,7 @@ _HOMES = {
     "Choice": "sampling",
     "LanguageModel": "model",
     "Output": "forward",
-    "Rows": "forward",
+    "SequenceInput": "forward",
     "Sampling": "sampling",
     "TokenBytes": "token_bytes",
     "encode_chat": "prompts",

@@ -41,7 +41,7 @@ class Cache(Protocol):
 
 
 @dataclass
-class Rows:
+class SequenceInput:
     """The new tokens of one sequence in one forward pass.
 
     Parameters
@@ -54,7 +54,7 @@ class Rows:
         input embeddings [tokens, hidden] in their place (superposed tokens, say).
     logits
         For which of the new positions logits are wanted.
-    keys
+    retrieval_queries
         For which of them the input of the last layer's MLP is wanted.
     after, shared
         The new tokens follow the first ``shared`` new tokens of ``after``, an earlier entry of the same pass whose
@@ -66,8 +66,8 @@ class Rows:
     ids: Sequence[int] | None = None
     embeddings: torch.Tensor | None = None
     logits: Literal["none", "last", "all"] = "last"
-    keys: Literal["none", "last", "all"] = "none"
-    after: "Rows | None" = None
+    retrieval_queries: Literal["none", "last", "all"] = "none"
+    after: "SequenceInput | None" = None
     shared: int = 0
 
     @property
@@ -88,9 +88,9 @@ class Rows:
         return {"none": 0, "last": 1, "all": self.count}[self.logits]
 
     @property
-    def key_outputs(self) -> int:
+    def query_outputs(self) -> int:
         """How many rows of MLP inputs are wanted."""
-        return {"none": 0, "last": 1, "all": self.count}[self.keys]
+        return {"none": 0, "last": 1, "all": self.count}[self.retrieval_queries]
 
 
 @dataclass
@@ -104,14 +104,14 @@ class Output:
     hidden
         For each layer asked for, [tokens, hidden], float32; numbered as transformers does: 0 is the embedding,
         n what layer n puts out, and the last one is after the final norm.
-    keys
+    retrieval_queries
         [positions asked for, hidden], float32: what the last layer's MLP reads, after its norm. None where nothing
         was asked for.
     """
 
     logits: torch.Tensor
     hidden: dict[int, torch.Tensor] = field(default_factory=dict)
-    keys: torch.Tensor | None = None
+    retrieval_queries: torch.Tensor | None = None
 
 
 @dataclass
@@ -127,7 +127,7 @@ class Copies:
     caches: list[list[int]]
 
     @classmethod
-    def of(cls, rows: Sequence[Rows]) -> "Copies | None":
+    def of(cls, rows: Sequence[SequenceInput]) -> "Copies | None":
         """What the entries of one pass share; None if nothing."""
         if all(row.after is None for row in rows):
             return None
@@ -148,7 +148,7 @@ class Paged(Protocol):
 
     def run(
         self, caches: Sequence[PagedCache], counts: Sequence[int], x: torch.Tensor, outputs: Sequence[int],
-        hidden: Sequence[int], keys: Sequence[int], copies: "Copies | None" = None,
+        hidden: Sequence[int], queries: Sequence[int], copies: "Copies | None" = None,
     ) -> tuple[torch.Tensor, dict[int, torch.Tensor], torch.Tensor]:  # fmt: skip
         """Run all layers over the last ``counts`` tokens of each cache.
 
@@ -162,7 +162,7 @@ class Paged(Protocol):
             Row numbers of which logits are wanted, ascending.
         hidden
             Layers of which hidden states are wanted.
-        keys
+        queries
             Row numbers of which the last MLP's input is wanted, ascending.
         copies
             Which rows' keys and values other caches hold too.
@@ -170,6 +170,7 @@ class Paged(Protocol):
         Returns
         -------
         tuple
-            Logits [outputs, vocabulary], hidden states {layer: [rows, hidden]} and MLP inputs [keys, hidden], float32.
+            Logits [outputs, vocabulary], hidden states {layer: [rows, hidden]} and MLP inputs [queries, hidden], all
+            float32.
         """
         ...

@@ -29,7 +29,7 @@ class FusedForward:
         x: torch.Tensor,
         outputs: Sequence[int],
         hidden: Sequence[int],
-        keys: Sequence[int],
+        queries: Sequence[int],
         copies: Copies | None = None,
     ) -> tuple[torch.Tensor, dict[int, torch.Tensor], torch.Tensor]:
         """Run all layers; see :class:`palimpsest.lm.forward.Paged`."""
@@ -57,7 +57,7 @@ class FusedForward:
         if len(w.layers) in hidden:
             kept[len(w.layers)] = self._norm(x, w.final_norm).float()
         chosen = x[torch.tensor(list(outputs), dtype=torch.long, device=device)]
-        found = read[torch.tensor(list(keys), dtype=torch.long, device=device)].float()
+        found = read[torch.tensor(list(queries), dtype=torch.long, device=device)].float()
         return F.linear(self._norm(chosen, w.final_norm), w.head).float(), kept, found
 
     def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

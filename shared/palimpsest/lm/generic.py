@@ -9,7 +9,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from palimpsest.errors import FailedPrecondition, Reason
-from palimpsest.lm.forward import Output, Rows
+from palimpsest.lm.forward import Output, SequenceInput
 
 _MLP_NAMES = {"mlp", "feed_forward", "ffn", "block_sparse_moe"}
 
@@ -118,11 +118,11 @@ class ModuleForward:
 
     @torch.inference_mode()
     def run(
-        self, rows: Sequence[Rows], embedded: Sequence[torch.Tensor], hidden: Sequence[int]
+        self, rows: Sequence[SequenceInput], embedded: Sequence[torch.Tensor], hidden: Sequence[int]
     ) -> list[Output]:
         """Run sequences one after another; ``embedded`` holds each one's input embeddings."""
         outputs = []
-        if not self._listening and any(row.key_outputs for row in rows):
+        if not self._listening and any(row.query_outputs for row in rows):
             self._listen()
         for row, inputs in zip(rows, embedded, strict=True):
             cache = row.cache
@@ -150,12 +150,12 @@ class ModuleForward:
         last_mlp(self.module).register_forward_pre_hook(keep)
         self._listening = True
 
-    def _keys(self, row: Rows) -> torch.Tensor | None:
-        if not row.key_outputs:
+    def _keys(self, row: SequenceInput) -> torch.Tensor | None:
+        if not row.query_outputs:
             return None
         assert self._read is not None
         # Some flatten the batch away.
-        return self._read.flatten(0, -2)[-row.key_outputs :].float().clone()
+        return self._read.flatten(0, -2)[-row.query_outputs :].float().clone()
 
 
 def last_mlp(module: PreTrainedModel) -> torch.nn.Module:

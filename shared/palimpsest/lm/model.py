@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.lm.blocks import BLOCK, BlockPool, PagedCache
-from palimpsest.lm.forward import Cache, Copies, Output, Paged, Rows
+from palimpsest.lm.forward import Cache, Copies, Output, Paged, SequenceInput
 from palimpsest.lm.fused import FusedForward
 from palimpsest.lm.generic import ModuleForward
 from palimpsest.lm.hardware import physical_cores, pick_device, pick_dtype
@@ -143,8 +143,8 @@ class LanguageModel:
         cache = self.new_cache()
         try:
             ids = probe.tolist()
-            parts = [self.forward([Rows(cache, ids[:cut], logits="all")])[0].logits]
-            parts += [self.forward([Rows(cache, [token])])[0].logits for token in ids[cut:]]
+            parts = [self.forward([SequenceInput(cache, ids[:cut], logits="all")])[0].logits]
+            parts += [self.forward([SequenceInput(cache, [token])])[0].logits for token in ids[cut:]]
         except Exception:
             log.exception("the %s forward pass failed on the probe", self.forward_kind)
             return False
@@ -166,13 +166,13 @@ class LanguageModel:
         with torch.inference_mode():
             return self.module.get_input_embeddings()(index)
 
-    def forward(self, rows: Sequence[Rows], hidden: Sequence[int] = ()) -> list[Output]:
+    def forward(self, rows: Sequence[SequenceInput], hidden: Sequence[int] = ()) -> list[Output]:
         """Run new tokens of several sequences, each with one or more, and let their caches grow by them.
 
         Parameters
         ----------
         rows
-            One entry per sequence; see :class:`Rows`. One that follows another comes after it.
+            One entry per sequence; see :class:`SequenceInput`. One that follows another comes after it.
         hidden
             Layers whose hidden states are wanted; 0 the embedding, ``num_layers`` after the final norm.
 
@@ -211,19 +211,23 @@ class LanguageModel:
                     outputs[n] = output
         return [output for output in outputs if output is not None]
 
-    def _by_torch(self, row: Rows) -> bool:
+    def _by_torch(self, row: SequenceInput) -> bool:
         while row.after is not None:  # rows that share tokens go one way
             row = row.after
         return self.compiled is None or (self.prefill_kind == "fused" and row.count > SHORT)
 
     def _run(
-        self, forward: Paged, rows: Sequence[Rows], embedded: Sequence[torch.Tensor], hidden: Sequence[int]
+        self,
+        forward: Paged,
+        rows: Sequence[SequenceInput],
+        embedded: Sequence[torch.Tensor],
+        hidden: Sequence[int],
     ) -> list[Output]:
         wanted, sites, first = [], [], 0
         for row in rows:
             first += row.count
             wanted.extend(range(first - row.outputs, first))
-            sites.extend(range(first - row.key_outputs, first))
+            sites.extend(range(first - row.query_outputs, first))
         caches = [row.cache for row in rows]
         counts = [row.count for row in rows]
         joined = torch.cat(list(embedded))
@@ -231,9 +235,9 @@ class LanguageModel:
         outputs, first, out, site = [], 0, 0, 0
         for row in rows:
             own = {layer: state[first : first + row.count] for layer, state in states.items()}
-            keys = found[site : site + row.key_outputs] if row.key_outputs else None
-            outputs.append(Output(logits[out : out + row.outputs], own, keys))
-            first, out, site = first + row.count, out + row.outputs, site + row.key_outputs
+            queries = found[site : site + row.query_outputs] if row.query_outputs else None
+            outputs.append(Output(logits[out : out + row.outputs], own, queries))
+            first, out, site = first + row.count, out + row.outputs, site + row.query_outputs
         return outputs
 
     @property
@@ -252,7 +256,7 @@ def is_fatal(model: LanguageModel, error: BaseException) -> bool:
     return model.device.type == "cuda" and "CUDA" in str(error)
 
 
-def _whole(rows: Sequence[Rows], embedded: list[torch.Tensor]) -> list[torch.Tensor]:
+def _whole(rows: Sequence[SequenceInput], embedded: list[torch.Tensor]) -> list[torch.Tensor]:
     """Input embeddings by which each cache grows, those that other rows have too included."""
     paths: dict[int, torch.Tensor] = {}
     for row, own in zip(rows, embedded, strict=True):
@@ -282,7 +286,7 @@ def _seconds_of_prompt(model: LanguageModel, kind: str) -> float:
     for _ in range(2):
         cache = model.new_cache()
         start = time.perf_counter()
-        model.forward([Rows(cache, [1] * 64, logits="none")])
+        model.forward([SequenceInput(cache, [1] * 64, logits="none")])
         best = min(best, time.perf_counter() - start)
         cache.release()
     model.prefill_kind = "compiled"

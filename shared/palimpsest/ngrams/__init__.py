@@ -13,7 +13,7 @@ look-ups and file format are our own. Imports numpy and numba, and neither torch
 
 from palimpsest.ngrams.building import build_store
 from palimpsest.ngrams.layout import LONGEST, ORDERS
-from palimpsest.ngrams.opening import StoreShelf, open_store
+from palimpsest.ngrams.opening import StoreCache, open_store
 from palimpsest.ngrams.store import NgramStore
 
-__all__ = ["LONGEST", "ORDERS", "NgramStore", "StoreShelf", "build_store", "open_store"]
+__all__ = ["LONGEST", "ORDERS", "NgramStore", "StoreCache", "build_store", "open_store"]

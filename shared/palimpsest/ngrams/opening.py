@@ -108,7 +108,7 @@ def _make_room(folder: Path, most: int) -> None:
         total -= size
 
 
-class StoreShelf:
+class StoreCache:
     """Stores of artefacts by digest, kept open from one call to the next. May be used from any thread.
 
     Parameters

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from palimpsest.kv import CalibrationProfile, KeyValues, Rotary, calibrate, from_cache, to_cache
 from palimpsest.kv.sensitivity import measure
-from palimpsest.lm import Cache, LanguageModel, Rows, load_model
+from palimpsest.lm import Cache, LanguageModel, SequenceInput, load_model
 from palimpsest.models import convert_gguf, sample_gguf
 from tests.benchmarks.documents import calibration_documents
 from tests.benchmarks.figures import Figures, interleaved
@@ -110,7 +110,7 @@ class EnginePrefill:
     def extend(self, ids: Sequence[int]) -> None:
         assert self.cache is not None
         for at in range(0, len(ids), PIECE):
-            self.model.forward([Rows(self.cache, ids[at : at + PIECE], logits="none")])
+            self.model.forward([SequenceInput(self.cache, ids[at : at + PIECE], logits="none")])
 
     def export(self, start: int) -> KeyValues:
         assert self.cache is not None

@@ -44,7 +44,7 @@ class Biographies:
         store = corpus or self.corpus
         engine = None if settings.mode is Mode.LOSSLESS else self.bench.engine
         block, _ = store.candidates(store.retrieve(person.question, PASSAGES), engine)
-        return Request(ids, max_tokens=tokens, ignore_eos=True, drafting=NestRequest(block, settings))
+        return Request(ids, max_tokens=tokens, ignore_eos=True, strategy=NestRequest(block, settings))
 
 
 def compare(bench: Bench, pairs: list[tuple[Request, Request]]) -> tuple[list[Run], float, float]:

@@ -17,7 +17,7 @@ from palimpsest.candidates.mixture import Mixed, Store, search
 from palimpsest.decoding.quoting.request import NestRequest
 from palimpsest.decoding.quoting.scoring import NestScores, submit_nest_score
 from palimpsest.engine.tasks import Pieces
-from palimpsest.lm import Output, Rows
+from palimpsest.lm import Output, SequenceInput
 from palimpsest.lm.blocks import BLOCK
 from tests.benchmarks.figures import Figures
 from tests.benchmarks.nest.corpus import Corpus, clean_split, manual
@@ -117,7 +117,7 @@ def rounding(bench: Bench, figures: Figures, text: Manual) -> None:
     states = bench.engine.submit_task(_states(bench, block, ids), -(-longest // BLOCK), longest)
     exact, output = states.result()
     store, settings = Store(block), NestRequest(block, Settings()).filled
-    queries, live = output.keys[PREFIX - 1 : -1], torch.ones(len(store), dtype=torch.bool)
+    queries, live = output.retrieval_queries[PREFIX - 1 : -1], torch.ones(len(store), dtype=torch.bool)
     targets = torch.tensor(ids[PREFIX:])
     found, fine = {}, Store(block)
     fine.keys, fine.norms = exact[store.place], exact[store.place].square().sum(1)
@@ -151,7 +151,7 @@ def _states(bench: Bench, block: Candidates, ids: list[int]) -> Pieces[tuple[tor
 def _read(bench: Bench, ids: list[int], logits: Literal["none", "all"]) -> Output:
     cache = bench.model.new_cache()
     try:
-        return bench.model.forward([Rows(cache, ids, logits=logits, keys="all")])[0]
+        return bench.model.forward([SequenceInput(cache, ids, logits=logits, retrieval_queries="all")])[0]
     finally:
         cache.release()
 

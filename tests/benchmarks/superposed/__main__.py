@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from palimpsest.decoding.drafts import DraftSettings, Strategy
+from palimpsest.decoding.drafts import DraftSettings, DraftStrategy
 from palimpsest.engine import Engine
 from palimpsest.lm import load_model
 from services.decoding.drafts.tuning import trials
@@ -47,7 +47,9 @@ def main() -> None:
             "tuned on prefixes of their own", f"alpha {best.alpha}, temperature {best.temperature}"
         )
         # Where n-grams are tuned away, their cost is measured with the default weight all the same.
-        tuned = DraftSettings(alpha=best.alpha, temperature=best.temperature, strategy=Strategy.SUPERPOSED)
+        tuned = DraftSettings(
+            alpha=best.alpha, temperature=best.temperature, strategy=DraftStrategy.SUPERPOSED
+        )
         loaded = replace(tuned, alpha=tuned.alpha or 0.3)
         kept = [n for n in range(len(asked)) if n % 21]
         asked, real = [asked[n] for n in kept], [real[n] for n in kept]

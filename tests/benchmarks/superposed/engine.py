@@ -3,10 +3,10 @@
 import time
 from dataclasses import dataclass, field
 
-from palimpsest.decoding.drafts import Draft, DraftRequest, DraftsEnd, DraftSettings, Strategy
+from palimpsest.decoding.drafts import Draft, DraftRequest, DraftsEnd, DraftSettings, DraftStrategy
 from palimpsest.engine import Event, Request
-from palimpsest.engine.sequence import Running, Step
-from palimpsest.lm import Cache, LanguageModel, Output, Rows, Sampling
+from palimpsest.engine.sequence import SequenceState, Step
+from palimpsest.lm import Cache, LanguageModel, Output, Sampling, SequenceInput
 from palimpsest.ngrams import NgramStore
 from tests.benchmarks.superposed.text import TOKENS
 
@@ -46,7 +46,7 @@ class Prefilled:
     def __init__(self, model: LanguageModel, ids: list[int]) -> None:
         self.model, self.ids, self.cache = model, ids, model.new_cache()
         start, cpu = time.perf_counter(), time.thread_time()
-        self.output: Output = model.forward([Rows(self.cache, ids)])[0]
+        self.output: Output = model.forward([SequenceInput(self.cache, ids)])[0]
         self.seconds, self.cpu = time.perf_counter() - start, time.thread_time() - cpu
 
     def run(self, request: Request, others: list[Cache] | None = None) -> Run:
@@ -54,16 +54,16 @@ class Prefilled:
         model, beside = self.model, others or []
         start, cpu = time.perf_counter(), time.thread_time()
         cache = self.cache.branch()
-        sequence: Running = (
-            Running(request, 0, cache, model)
-            if request.drafting is None
-            else request.drafting.start(request, 0, cache, model)
+        sequence: SequenceState = (
+            SequenceState(request, 0, cache, model)
+            if request.strategy is None
+            else request.strategy.start(request, 0, cache, model)
         )
         events = sequence.take([self.output], Step(0, 0.0))
         while not sequence.done:
             rows = list(sequence.feed())
             began = time.perf_counter()
-            outputs = model.forward([*rows, *(Rows(other, [7]) for other in beside)])
+            outputs = model.forward([*rows, *(SequenceInput(other, [7]) for other in beside)])
             events += sequence.take(outputs[: len(rows)], Step(len(rows), time.perf_counter() - began))
             for other in beside:
                 other.crop(other.length - 1)
@@ -80,10 +80,10 @@ class Prefilled:
         """A request for drafts of this prompt; they do not end early."""
         return Request(
             self.ids,
-            NUCLEUS if settings.strategy is Strategy.NUCLEUS else Sampling(),
+            NUCLEUS if settings.strategy is DraftStrategy.NUCLEUS else Sampling(),
             max_tokens=TOKENS,
             ignore_eos=True,
-            drafting=DraftRequest(settings, store),
+            strategy=DraftRequest(settings, store),
         )
 
     def samples(self, count: int) -> Run:

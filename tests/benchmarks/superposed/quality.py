@@ -15,7 +15,7 @@ from palimpsest.decoding.drafts import (
     DraftRequest,
     DraftsEnd,
     DraftSettings,
-    Strategy,
+    DraftStrategy,
     Streaming,
 )
 from palimpsest.decoding.drafts.hypotheses import shared_length
@@ -31,15 +31,15 @@ AT_ONCE = 4
 
 def strategies(tuned: DraftSettings) -> dict[str, DraftSettings]:
     """Everything that is compared."""
-    plain = replace(tuned, strategy=Strategy.SUPERPOSED, exact=True)
+    plain = replace(tuned, strategy=DraftStrategy.SUPERPOSED, exact=True)
     return {
-        "greedy": replace(tuned, k=1, strategy=Strategy.BEAM),
-        "beam-3": replace(tuned, strategy=Strategy.BEAM),
-        "diverse beam-3": replace(tuned, strategy=Strategy.DIVERSE_BEAM),
-        "nucleus x3": replace(tuned, strategy=Strategy.NUCLEUS),
+        "greedy": replace(tuned, k=1, strategy=DraftStrategy.BEAM),
+        "beam-3": replace(tuned, strategy=DraftStrategy.BEAM),
+        "diverse beam-3": replace(tuned, strategy=DraftStrategy.DIVERSE_BEAM),
+        "nucleus x3": replace(tuned, strategy=DraftStrategy.NUCLEUS),
         "superposed": plain,
         "superposed, no n-grams": replace(plain, alpha=0.0),
-        "superposed verified": replace(tuned, strategy=Strategy.SUPERPOSED_VERIFIED),
+        "superposed verified": replace(tuned, strategy=DraftStrategy.SUPERPOSED_VERIFIED),
     }
 
 
@@ -59,9 +59,9 @@ def drafts_for(
 
     for number, ids in enumerate(prefixes):
         free.acquire()
-        sampling = replace(NUCLEUS, seed=number) if settings.strategy is Strategy.NUCLEUS else Sampling()
+        sampling = replace(NUCLEUS, seed=number) if settings.strategy is DraftStrategy.NUCLEUS else Sampling()
         request = Request(
-            list(ids), sampling, max_tokens=TOKENS, ignore_eos=True, drafting=DraftRequest(settings, store)
+            list(ids), sampling, max_tokens=TOKENS, ignore_eos=True, strategy=DraftRequest(settings, store)
         )
         engine.submit(request, lambda events, number=number: deliver(number, events))
     for _ in prefixes:
@@ -150,10 +150,10 @@ def exactness(model: LanguageModel, engine: Engine, tuned: DraftSettings, store:
     """Log-probabilities against transformers' own forward, and one draft against greedy decoding."""
     worst = 0.0
     for settings in (
-        replace(tuned, strategy=Strategy.SUPERPOSED, exact=True),
-        replace(tuned, strategy=Strategy.SUPERPOSED_VERIFIED),
-        replace(tuned, strategy=Strategy.BEAM),
-        replace(tuned, strategy=Strategy.NUCLEUS),
+        replace(tuned, strategy=DraftStrategy.SUPERPOSED, exact=True),
+        replace(tuned, strategy=DraftStrategy.SUPERPOSED_VERIFIED),
+        replace(tuned, strategy=DraftStrategy.BEAM),
+        replace(tuned, strategy=DraftStrategy.NUCLEUS),
     ):
         for ids, events in zip(prefixes, drafts_for(engine, prefixes, settings, store), strict=True):
             for draft in (e for e in events if isinstance(e, Draft)):
@@ -166,7 +166,7 @@ def exactness(model: LanguageModel, engine: Engine, tuned: DraftSettings, store:
     figures.gate(
         "log-probability of a token against transformers' forward, worst difference", "<= 0.0001", worst
     )
-    alone = DraftSettings(k=1, strategy=Strategy.SUPERPOSED, streaming=Streaming.FINAL)
+    alone = DraftSettings(k=1, strategy=DraftStrategy.SUPERPOSED, streaming=Streaming.FINAL)
     same = 0
     for ids, events in zip(prefixes, drafts_for(engine, prefixes, alone, store), strict=True):
         with torch.inference_mode():

@@ -8,20 +8,20 @@ from dataclasses import replace
 
 import torch
 
-from palimpsest.decoding.drafts import DraftSettings, Strategy
+from palimpsest.decoding.drafts import DraftSettings, DraftStrategy
 from palimpsest.decoding.drafts.costs import cheapest, probe_pieces
 from palimpsest.decoding.drafts.events import DraftsEnd
 from palimpsest.engine import Engine
 from palimpsest.engine.events import Event
 from palimpsest.engine.requests import Request
-from palimpsest.lm import LanguageModel, Rows
+from palimpsest.lm import LanguageModel, SequenceInput
 from palimpsest.ngrams import NgramStore
 from tests.benchmarks.figures import Figures
 from tests.benchmarks.superposed.engine import Prefilled, Run
 from tests.benchmarks.superposed.text import TOKENS
 
 ROUNDS = 9
-SUPERPOSED = DraftSettings(strategy=Strategy.SUPERPOSED)
+SUPERPOSED = DraftSettings(strategy=DraftStrategy.SUPERPOSED)
 CROWD = 8
 
 
@@ -32,14 +32,14 @@ def _median(values: Sequence[float]) -> float:
 def speed(model: LanguageModel, name: str, settings: DraftSettings, store: NgramStore, prompts: list[list[int]],
           figures: Figures) -> None:  # fmt: skip
     """k drafts by each strategy, interleaved over prompts that were read once for all of them."""
-    with_ngrams = replace(settings, strategy=Strategy.SUPERPOSED)
+    with_ngrams = replace(settings, strategy=DraftStrategy.SUPERPOSED)
     actions: dict[str, Callable[[Prefilled], Run]] = {}
     for k in (3, 10):
         plans = {
             "superposed": replace(with_ngrams, k=k),
-            "nucleus batched": replace(settings, k=k, strategy=Strategy.NUCLEUS),
-            "beam": replace(settings, k=k, strategy=Strategy.BEAM),
-            "verified": replace(with_ngrams, k=k, strategy=Strategy.SUPERPOSED_VERIFIED),
+            "nucleus batched": replace(settings, k=k, strategy=DraftStrategy.NUCLEUS),
+            "beam": replace(settings, k=k, strategy=DraftStrategy.BEAM),
+            "verified": replace(with_ngrams, k=k, strategy=DraftStrategy.SUPERPOSED_VERIFIED),
         }
         for label, plan in plans.items():
             actions[f"{label} {k}"] = lambda p, plan=plan: p.drafts(plan, store)
@@ -116,9 +116,9 @@ def crowd(model: LanguageModel, settings: DraftSettings, store: NgramStore, prom
     try:
         for k in (3, 10):
             plans = {
-                "superposed": replace(settings, k=k, strategy=Strategy.SUPERPOSED),
-                "superposed verified": replace(settings, k=k, strategy=Strategy.SUPERPOSED_VERIFIED),
-                "nucleus batched": replace(settings, k=k, strategy=Strategy.NUCLEUS),
+                "superposed": replace(settings, k=k, strategy=DraftStrategy.SUPERPOSED),
+                "superposed verified": replace(settings, k=k, strategy=DraftStrategy.SUPERPOSED_VERIFIED),
+                "nucleus batched": replace(settings, k=k, strategy=DraftStrategy.NUCLEUS),
             }
             for n in range(4):
                 for label, plan in plans.items():
@@ -188,12 +188,12 @@ def auto(model: LanguageModel, name: str, settings: DraftSettings, store: NgramS
         for load in (0, 8):
             others = [model.new_cache() for _ in range(load)]
             if others:
-                model.forward([Rows(cache, prompt, logits="none") for cache in others])
+                model.forward([SequenceInput(cache, prompt, logits="none") for cache in others])
             print(f"{name}: AUTO with a prompt of {context} and {load} others", flush=True)
             for k in (2, 3, 5, 10):
                 plan = replace(settings, k=k)
                 chosen, expected = cheapest(costs, plan, context, TOKENS, load, samples=False)
-                times: dict[Strategy, list[float]] = {s: [] for s in expected}
+                times: dict[DraftStrategy, list[float]] = {s: [] for s in expected}
                 for n in range(6):
                     for strategy, some in times.items():
                         run = held.drafts(replace(plan, strategy=strategy), store, others)

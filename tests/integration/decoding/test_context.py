@@ -216,7 +216,7 @@ async def test_rotten_chunks_are_recomputed(client, server, resources):
 async def test_a_client_that_leaves_in_the_middle_of_a_load_frees_its_memory(client, server, resources):
     made = make(resources, "left", ["lossless"], chunk_tokens=16)
     engine = await engine_of(server, client)
-    desk = next(room for room in server.rooms if isinstance(room, DecodingRoom))._servicer._desk()
+    desk = next(room for room in server.rooms if isinstance(room, DecodingRoom))._servicer._context_loader()
     with held_up(engine):
         call = asyncio.ensure_future(
             generate(client, prompt=" then", context=made.name, context_load=FETCH_ALL)

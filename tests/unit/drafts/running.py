@@ -8,7 +8,7 @@ from palimpsest.decoding.drafts.events import DraftsEnd
 from palimpsest.engine import Event, Request
 from palimpsest.engine.batch import Batch, Counters
 from palimpsest.engine.limits import CacheBudget, check_request
-from palimpsest.engine.request_state import Handle
+from palimpsest.engine.request_state import RequestState
 from palimpsest.engine.speed import PrefillSpeed
 from palimpsest.lm import LanguageModel
 from palimpsest.lm.blocks import prefix_keys
@@ -28,7 +28,7 @@ def prompt(model: LanguageModel, text: str) -> list[int]:
 
 def wanted(ids: Sequence[int], settings: DraftSettings, count: int = 10, plan=None, **more) -> Request:
     """A request for drafts; ``plan`` holds what the drafting has beside its settings."""
-    return Request(ids, max_tokens=count, drafting=DraftRequest(settings, **(plan or {})), **more)
+    return Request(ids, max_tokens=count, strategy=DraftRequest(settings, **(plan or {})), **more)
 
 
 class Told:
@@ -77,7 +77,7 @@ class Told:
 
 
 def run(
-    model: LanguageModel, *requests: Request, after: Callable[[int, list[Handle]], None] | None = None
+    model: LanguageModel, *requests: Request, after: Callable[[int, list[RequestState]], None] | None = None
 ) -> list[Told]:
     """Run requests in one batch to their ends; ``after`` is called after each step with its number."""
     budget = CacheBudget(model.cache_blocks)
@@ -86,7 +86,7 @@ def run(
     for request, one in zip(requests, told, strict=True):
         blocks = check_request(model, request)
         deliver = lambda events, steps=one.steps: steps.append(list(events))  # noqa: E731
-        handles.append(Handle(request, deliver, blocks, prefix_keys(request.ids[:-1]), lambda: None))
+        handles.append(RequestState(request, deliver, blocks, prefix_keys(request.ids[:-1]), lambda: None))
         assert batch.admit(handles[-1])
     step = 0
     while batch.handles:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from palimpsest.decoding.drafts import DraftSettings, Strategy
+from palimpsest.decoding.drafts import DraftSettings, DraftStrategy
 from palimpsest.engine import Delta, Finished, Request
 from palimpsest.lm import Sampling
 
@@ -22,14 +22,14 @@ def check(told, expected) -> None:
 def test_beam_search(tiny, k):
     for text in PROMPTS:
         ids = prompt(tiny, text)
-        (told,) = run(tiny, wanted(ids, DraftSettings(k=k, strategy=Strategy.BEAM), 8))
+        (told,) = run(tiny, wanted(ids, DraftSettings(k=k, strategy=DraftStrategy.BEAM), 8))
         check(told, Plain(tiny, ids, tiny.eos_ids, most=8).beams(k))
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
 @pytest.mark.parametrize("diversity", [0.0, 1.0, 50.0])
 def test_diverse_beam_search(tiny, k, diversity):
-    settings = DraftSettings(k=k, strategy=Strategy.DIVERSE_BEAM, diversity=diversity)
+    settings = DraftSettings(k=k, strategy=DraftStrategy.DIVERSE_BEAM, diversity=diversity)
     for text in PROMPTS:
         ids = prompt(tiny, text)
         (told,) = run(tiny, wanted(ids, settings, 8))
@@ -39,12 +39,12 @@ def test_diverse_beam_search(tiny, k, diversity):
                 assert len({d.ids[place] for d in told.drafts}) == len(told.drafts)
 
 
-@pytest.mark.parametrize("strategy", [Strategy.BEAM, Strategy.DIVERSE_BEAM])
+@pytest.mark.parametrize("strategy", [DraftStrategy.BEAM, DraftStrategy.DIVERSE_BEAM])
 def test_end_of_sequence_keeps_a_place(tiny, monkeypatch, strategy):
     ended = 0
     for text in PROMPTS:
         ids = prompt(tiny, text)
-        search = "beams" if strategy is Strategy.BEAM else "diverse_beams"
+        search = "beams" if strategy is DraftStrategy.BEAM else "diverse_beams"
         free = getattr(Plain(tiny, ids, most=8), search)(4)
         eos = frozenset({free[0].ids[3], free[-1].ids[5]})
         monkeypatch.setattr(tiny, "eos_ids", eos)
@@ -62,7 +62,9 @@ def test_samples_are_those_of_n_sequences(tiny, sampling):
     for text in PROMPTS[:3]:
         ids = prompt(tiny, text)
         (several,) = run(tiny, Request(ids, sampling, n=4, max_tokens=12))
-        (told,) = run(tiny, wanted(ids, DraftSettings(k=4, strategy=Strategy.NUCLEUS), 12, sampling=sampling))
+        (told,) = run(
+            tiny, wanted(ids, DraftSettings(k=4, strategy=DraftStrategy.NUCLEUS), 12, sampling=sampling)
+        )
         own = {e.index: e for e in several.events if isinstance(e, Finished)}
         tokens = {
             n: tuple(t for e in several.events if isinstance(e, Delta) and e.index == n for t in e.token_ids)
@@ -79,7 +81,7 @@ def test_samples_are_those_of_n_sequences(tiny, sampling):
 
 def test_samples_that_say_the_same_are_counted_and_dropped(tiny):
     ids = prompt(tiny, PROMPTS[0])
-    settings = DraftSettings(k=5, strategy=Strategy.NUCLEUS)
+    settings = DraftSettings(k=5, strategy=DraftStrategy.NUCLEUS)
     (told,) = run(tiny, wanted(ids, settings, 6, sampling=Sampling(0.01, seed=1)))
     assert len(told.drafts) == 1
     assert (told.end.made, told.end.dropped, told.end.overlap) == (5, 4, 0.0)
@@ -87,13 +89,13 @@ def test_samples_that_say_the_same_are_counted_and_dropped(tiny):
 
 def test_samples_without_a_temperature_are_drawn_as_published(tiny):
     ids = prompt(tiny, PROMPTS[0])
-    settings = DraftSettings(k=4, strategy=Strategy.NUCLEUS)
+    settings = DraftSettings(k=4, strategy=DraftStrategy.NUCLEUS)
     (plain,) = run(tiny, wanted(ids, settings, sampling=Sampling(seed=9)))
     (said,) = run(tiny, wanted(ids, settings, sampling=Sampling(0.6, top_p=0.9, seed=9)))
     assert plain.timeless == said.timeless
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("strategy", list(DraftStrategy))
 def test_the_first_token_is_one_of_those_allowed(tiny, strategy):
     allowed = np.array([65, 90, 91, 300])
     ids = prompt(tiny, PROMPTS[0])
@@ -104,5 +106,8 @@ def test_the_first_token_is_one_of_those_allowed(tiny, strategy):
     for draft in told.drafts:
         assert draft.ids[0] in allowed
         assert draft.logprobs == pytest.approx(plain.exact(draft.ids), abs=1e-4)
-    if strategy in (Strategy.BEAM, Strategy.SUPERPOSED):  # fewer may begin than are wanted, and they branch
+    if strategy in (
+        DraftStrategy.BEAM,
+        DraftStrategy.SUPERPOSED,
+    ):  # fewer may begin than are wanted, and they branch
         assert told.end.made >= 6

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from palimpsest.decoding.drafts import DraftSettings, Proposal, Strategy, Streaming
+from palimpsest.decoding.drafts import DraftSettings, DraftStrategy, Proposal, Streaming
 from palimpsest.engine import Request
 from palimpsest.engine.limits import check_request
 from palimpsest.lm import Sampling
@@ -16,12 +16,12 @@ def mixed(model, store) -> list[Request]:
     texts = [prompt(model, text) for text in PROMPTS]
     plan = {"store": store}
     chosen = [
-        DraftSettings(k=3, strategy=Strategy.SUPERPOSED, alpha=0.3, reset_every=3),
-        DraftSettings(k=4, strategy=Strategy.SUPERPOSED_VERIFIED, alpha=0.3),
-        DraftSettings(k=3, strategy=Strategy.BEAM, streaming=Streaming.COMMITTED),
-        DraftSettings(k=4, strategy=Strategy.DIVERSE_BEAM),
-        DraftSettings(k=3, strategy=Strategy.NUCLEUS),
-        DraftSettings(k=2, strategy=Strategy.SUPERPOSED, exact=True, streaming=Streaming.FINAL),
+        DraftSettings(k=3, strategy=DraftStrategy.SUPERPOSED, alpha=0.3, reset_every=3),
+        DraftSettings(k=4, strategy=DraftStrategy.SUPERPOSED_VERIFIED, alpha=0.3),
+        DraftSettings(k=3, strategy=DraftStrategy.BEAM, streaming=Streaming.COMMITTED),
+        DraftSettings(k=4, strategy=DraftStrategy.DIVERSE_BEAM),
+        DraftSettings(k=3, strategy=DraftStrategy.NUCLEUS),
+        DraftSettings(k=2, strategy=DraftStrategy.SUPERPOSED, exact=True, streaming=Streaming.FINAL),
     ]
     return [
         *(
@@ -71,13 +71,13 @@ def test_cancelling_frees_memory_and_disturbs_nobody(tiny, store, at, monkeypatc
     assert tiny.pool.used == 0
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("strategy", list(DraftStrategy))
 @pytest.mark.parametrize("size", [1, 15, 16, 17])
 @pytest.mark.parametrize("count", [2, 16, 20])
 def test_the_promised_blocks_suffice(tiny, store, strategy, size, count):
     pool, ids = tiny.pool, [(7 * n) % 300 + 5 for n in range(size)]
     plan: dict = {"store": store}
-    if strategy is Strategy.SUPERPOSED_VERIFIED:
+    if strategy is DraftStrategy.SUPERPOSED_VERIFIED:
         plan["extra"] = [Proposal(tuple(range(90 + n, 115 + n)), lambda text: ()) for n in range(3)]
     variants = [{"exact": True}, {}]
     if strategy.superposes:
@@ -102,11 +102,11 @@ def test_drafts_without_a_sequence_each_take_one_place(tiny):
     ids = np.arange(5, 25).tolist()
     one = check_request(tiny, Request(ids, max_tokens=30))
     for k in (1, 10):
-        chosen = DraftSettings(k=k, strategy=Strategy.SUPERPOSED)
+        chosen = DraftSettings(k=k, strategy=DraftStrategy.SUPERPOSED)
         assert check_request(tiny, wanted(ids, chosen, 30)) == one
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("strategy", list(DraftStrategy))
 def test_through_the_engine(make_engine, strategy, tiny):
     """On its thread, with others, and the same as step by step."""
     from palimpsest.decoding.drafts import Draft

@@ -2,7 +2,7 @@
 
 import pytest
 
-from palimpsest.decoding.drafts import DraftSettings, Strategy
+from palimpsest.decoding.drafts import DraftSettings, DraftStrategy
 from palimpsest.decoding.drafts.costs import PROBED, StepCosts, cheapest, probe_blocks, probe_pieces
 
 FLAT = StepCosts({1: 1.0, 64: 1.0}, per_token=0.0, per_choice=0.0)
@@ -23,11 +23,11 @@ def test_steps_between_and_beyond_what_was_measured():
 
 def test_costs_of_drafts():
     costs = StepCosts({1: 1.0, 2: 2.0}, per_token=0.001, per_choice=0.1)
-    one = costs.drafts(DraftSettings(k=3, strategy=Strategy.SUPERPOSED), 95, 10, 0)
+    one = costs.drafts(DraftSettings(k=3, strategy=DraftStrategy.SUPERPOSED), 95, 10, 0)
     assert one == pytest.approx(9 * (1 + 0.1 + 0.1))
-    three = costs.drafts(DraftSettings(k=3, strategy=Strategy.BEAM), 95, 10, 0)
+    three = costs.drafts(DraftSettings(k=3, strategy=DraftStrategy.BEAM), 95, 10, 0)
     assert three == pytest.approx(3 * one)
-    beside = costs.drafts(DraftSettings(k=3, strategy=Strategy.BEAM), 95, 10, 4)
+    beside = costs.drafts(DraftSettings(k=3, strategy=DraftStrategy.BEAM), 95, 10, 4)
     assert beside == pytest.approx(9 * (7 + 0.3 + 0.3))
     # 0.65 * 6 * 9 = 35 nodes in one pass.
     verified = costs.drafts(DraftSettings(k=3), 95, 10, 0)
@@ -40,33 +40,33 @@ def test_costs_of_drafts():
 
 @pytest.mark.parametrize("samples", [False, True])
 def test_the_cheapest(samples):
-    each = Strategy.NUCLEUS if samples else Strategy.BEAM
+    each = DraftStrategy.NUCLEUS if samples else DraftStrategy.BEAM
     settings = DraftSettings(k=3, over_generate=5, reset_every=2)  # belong to strategies that are not meant
     chosen, expected = cheapest(DEAR, settings, 20, 10, 0, samples)
-    assert chosen is Strategy.SUPERPOSED
-    assert expected == {each: pytest.approx(27.0), Strategy.SUPERPOSED: pytest.approx(9.0)}
+    assert chosen is DraftStrategy.SUPERPOSED
+    assert expected == {each: pytest.approx(27.0), DraftStrategy.SUPERPOSED: pytest.approx(9.0)}
     chosen, expected = cheapest(FLAT, settings, 20, 10, 0, samples)
     assert chosen is each  # for the same time, the better drafts
-    assert expected[each] == expected[Strategy.SUPERPOSED] == pytest.approx(9.0)
+    assert expected[each] == expected[DraftStrategy.SUPERPOSED] == pytest.approx(9.0)
 
 
 def test_the_cheapest_by_length_load_and_reading():
     deep = StepCosts({1: 1.0, 64: 1.0}, per_token=0.01, per_choice=0.0)
-    settings = DraftSettings(k=3, strategy=Strategy.SUPERPOSED)
-    assert cheapest(deep, settings, 1, 10, 0, False)[0] is Strategy.SUPERPOSED
-    assert cheapest(deep, settings, 1000, 10, 0, False)[1][Strategy.BEAM] > 100
+    settings = DraftSettings(k=3, strategy=DraftStrategy.SUPERPOSED)
+    assert cheapest(deep, settings, 1, 10, 0, False)[0] is DraftStrategy.SUPERPOSED
+    assert cheapest(deep, settings, 1000, 10, 0, False)[1][DraftStrategy.BEAM] > 100
     # Beside a hundred rows, two more or less make no difference worth the worse drafts.
-    assert cheapest(DEAR, settings, 20, 10, 3, False)[0] is Strategy.SUPERPOSED
-    assert cheapest(DEAR, settings, 20, 10, 100, False)[0] is Strategy.BEAM
+    assert cheapest(DEAR, settings, 20, 10, 3, False)[0] is DraftStrategy.SUPERPOSED
+    assert cheapest(DEAR, settings, 20, 10, 100, False)[0] is DraftStrategy.BEAM
     # Reading them exactly costs more than has been saved.
-    read = DraftSettings(k=3, strategy=Strategy.SUPERPOSED, exact=True)
-    assert cheapest(DEAR, read, 20, 10, 0, False)[0] is Strategy.BEAM
+    read = DraftSettings(k=3, strategy=DraftStrategy.SUPERPOSED, exact=True)
+    assert cheapest(DEAR, read, 20, 10, 0, False)[0] is DraftStrategy.BEAM
     together = StepCosts({1: 1.0, 3: 3.0, 17: 3.0}, per_token=0.0, per_choice=0.0)
-    assert cheapest(together, read, 20, 10, 0, False)[0] is Strategy.SUPERPOSED
+    assert cheapest(together, read, 20, 10, 0, False)[0] is DraftStrategy.SUPERPOSED
     half = StepCosts({1: 1.0, 3: 1.2, 17: 9.0}, per_token=0.0, per_choice=0.0)
-    assert cheapest(half, settings, 20, 10, 0, False)[0] is Strategy.SUPERPOSED
-    assert cheapest(half, read, 20, 10, 0, False)[0] is Strategy.BEAM
-    assert cheapest(DEAR, settings, 20, 1, 0, False)[0] is Strategy.BEAM
+    assert cheapest(half, settings, 20, 10, 0, False)[0] is DraftStrategy.SUPERPOSED
+    assert cheapest(half, read, 20, 10, 0, False)[0] is DraftStrategy.BEAM
+    assert cheapest(DEAR, settings, 20, 1, 0, False)[0] is DraftStrategy.BEAM
 
 
 def test_probing(tiny):

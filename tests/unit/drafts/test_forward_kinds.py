@@ -2,7 +2,7 @@
 
 import pytest
 
-from palimpsest.decoding.drafts import DraftSettings, Strategy
+from palimpsest.decoding.drafts import DraftSettings, DraftStrategy
 from palimpsest.lm import LanguageModel, Sampling, load_model
 from palimpsest.lm import model as loading
 
@@ -39,7 +39,7 @@ def half(tiny_model, kind) -> LanguageModel:
     return load(tiny_model, kind, "bfloat16")
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("strategy", list(DraftStrategy))
 @pytest.mark.parametrize("every", [0, 2])
 def test_in_float32_they_are_those_of_the_compiled_pass(single, tiny, store, strategy, every):
     every = every if strategy.superposes else 0
@@ -54,7 +54,7 @@ def test_in_float32_they_are_those_of_the_compiled_pass(single, tiny, store, str
             assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("strategy", list(DraftStrategy))
 def test_in_bfloat16_log_probabilities_are_the_models_own(half, store, strategy):
     chosen = DraftSettings(k=3, strategy=strategy, alpha=0.3, exact=True)
     for text in PROMPTS[:2]:

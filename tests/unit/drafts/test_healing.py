@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from palimpsest.decoding.drafts import DraftSettings, StopAt, Strategy
+from palimpsest.decoding.drafts import DraftSettings, DraftStrategy, StopAt
 from palimpsest.decoding.drafts.healing import MOST_TOKENS, Vocabulary, heal
 from palimpsest.decoding.drafts.hypotheses import DraftText
 from palimpsest.lm import Sampling, TokenBytes
@@ -134,7 +134,7 @@ def test_texts_follow_the_prompt(name):
     assert healings > 10
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("strategy", list(DraftStrategy))
 @pytest.mark.parametrize("text", ["the quick brown fo", "jumps ov", "the lazy d", "Fixtures every ki"])
 def test_drafts_spell_the_word_on(tiny, strategy, text):
     vocabulary = vocabulary_of(tiny)

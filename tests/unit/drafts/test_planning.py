@@ -8,12 +8,12 @@ import redis
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.artifacts import ArtifactStore
-from palimpsest.decoding.drafts import DraftSettings, Strategy
+from palimpsest.decoding.drafts import DraftSettings, DraftStrategy
 from palimpsest.decoding.quoting.request import NestRequest
 from palimpsest.decoding.quoting.revocations import Revocations
 from palimpsest.engine import Request
 from palimpsest.lm import Sampling, TokenBytes
-from services.decoding.drafts.planning import ALPHA, TOKENS, DraftDesk, gated, with_quotations
+from services.decoding.drafts.planning import ALPHA, TOKENS, DraftPlanner, gated, with_quotations
 from services.decoding.drafts.tuning import Tuned, prefixes_of, trials
 from tests.unit.quoting.blocks import block_of
 
@@ -27,7 +27,7 @@ FAST = Tuned(alpha=0.54, temperature=0.04, perplexity=3.0)
 def test_the_gate(store, tiny, documents, tuned):
     known = Request(documents[0])
     strange = Request([*range(100, 116)])
-    plain = DraftSettings(strategy=Strategy.SUPERPOSED)
+    plain = DraftSettings(strategy=DraftStrategy.SUPERPOSED)
     settings, coverage = gated(Drafts(), plain, store, tuned, known)
     assert coverage == store.coverage(documents[0][-16:]) > 0.5
     assert settings.alpha == (ALPHA if tuned is None else 0.54)
@@ -79,7 +79,7 @@ def hosted(engine):
     return SimpleNamespace(record=record, engine=engine)
 
 
-def planned(desk: DraftDesk, engine, ids, sampling=None, nest=None, max_tokens: int = 0, **drafts):
+def planned(desk: DraftPlanner, engine, ids, sampling=None, nest=None, max_tokens: int = 0, **drafts):
     message = pb.GenerateRequest(drafts=Drafts(**drafts), nest=nest, max_tokens=max_tokens)
     wanted = Request(ids, sampling or Sampling(), max_tokens=max_tokens or 256)
     return asyncio.run(desk.plan(message, wanted, hosted(engine), None))  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def planned(desk: DraftDesk, engine, ids, sampling=None, nest=None, max_tokens: 
 
 @pytest.fixture
 def desk(tiny, store, monkeypatch):
-    made = DraftDesk(None, Catalogue(), lambda _: TokenBytes(tiny.tokenizer))  # type: ignore[arg-type]
+    made = DraftPlanner(None, Catalogue(), lambda _: TokenBytes(tiny.tokenizer))  # type: ignore[arg-type]
 
     async def found(*_):
         return store.digest, store
@@ -103,18 +103,18 @@ def test_a_plan_for_healing_and_a_store(desk, make_engine, store, tiny):
     got = planned(desk, engine, ids, ngrams="ngramStores/s", heal=True, strategy=Drafts.STRATEGY_SUPERPOSED)
     assert desk._tuned.asked == [(store.digest, "sha256:m")]
     assert (got.told.store, got.told.strategy) == (store.digest, Drafts.STRATEGY_SUPERPOSED)
-    drafting = got.request.drafting
-    assert got.told.healed == drafting.healed
-    assert tiny.tokenizer.decode(got.request.ids) + drafting.healed.decode() == "the quick brown fo"
+    strategy = got.request.strategy
+    assert got.told.healed == strategy.healed
+    assert tiny.tokenizer.decode(got.request.ids) + strategy.healed.decode() == "the quick brown fo"
     assert got.request.max_tokens == TOKENS
-    assert (got.told.alpha, got.told.temperature) == (drafting.settings.alpha, 0.04)
+    assert (got.told.alpha, got.told.temperature) == (strategy.settings.alpha, 0.04)
     (told,) = run(tiny, got.request)
-    assert all(d.ids[0] in drafting.allowed for d in told.drafts)
+    assert all(d.ids[0] in strategy.allowed for d in told.drafts)
 
 
 def test_a_plan_without_a_store_has_no_ngrams(desk, make_engine, tiny):
     got = planned(desk, make_engine(), [5, 6], alpha=0.7, strategy=Drafts.STRATEGY_BEAM, k=2, max_tokens=30)
-    assert got.request.drafting.settings == DraftSettings(k=2, strategy=Strategy.BEAM)
+    assert got.request.strategy.settings == DraftSettings(k=2, strategy=DraftStrategy.BEAM)
     assert (got.told.alpha, got.told.store, got.told.coverage, got.request.max_tokens) == (0, "", 0, 30)
 
 
@@ -139,7 +139,7 @@ def test_auto_measures_once_and_says_what_it_expects(desk, make_engine, samples)
         assert {cost.strategy for cost in plan.told.costs} == {each, Drafts.STRATEGY_SUPERPOSED}
         assert all(cost.seconds > 0 for cost in plan.told.costs)
         assert plan.told.strategy in {each, Drafts.STRATEGY_SUPERPOSED}
-        settings = plan.request.drafting.settings
+        settings = plan.request.strategy.settings
         settings.check()
         if plan.told.strategy == each:
             assert (settings.exact, settings.reset_every) == (False, 0)
@@ -153,13 +153,13 @@ def test_auto_with_passages_judges_what_they_go_on_with(desk, make_engine, tiny)
     document = prompt(tiny, "the quick brown fox jumps over the quick brown dog. ")
     block = block_of([document], passage_tokens=99, write=TokenBytes(tiny.tokenizer))
     revocations = Revocations()
-    opened = Request(ids, drafting=NestRequest(block, revocations=revocations))
+    opened = Request(ids, strategy=NestRequest(block, revocations=revocations))
     request = with_quotations(got, opened)
-    assert [tiny.tokenizer.decode(one.ids)[:4] for one in request.drafting.extra] == [" fox", " dog"]
-    text = tiny.tokenizer.decode(request.drafting.extra[0].ids)
-    assert request.drafting.extra[0].sources(text)
+    assert [tiny.tokenizer.decode(one.ids)[:4] for one in request.strategy.extra] == [" fox", " dog"]
+    text = tiny.tokenizer.decode(request.strategy.extra[0].ids)
+    assert request.strategy.extra[0].sources(text)
     revocations.revoke("corpora/c", "d0")
-    assert request.drafting.extra[0].sources(text) == ()
+    assert request.strategy.extra[0].sources(text) == ()
 
 
 def test_prefixes_are_spread_over_the_text():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from palimpsest.candidates import Owner
-from palimpsest.decoding.drafts import DraftSettings, Proposal, StopAt, Strategy, Streaming
+from palimpsest.decoding.drafts import DraftSettings, DraftStrategy, Proposal, StopAt, Streaming
 from palimpsest.decoding.quoting.proposals import proposals
 from palimpsest.engine import Finish
 from palimpsest.lm import TokenBytes
@@ -154,7 +154,7 @@ def test_the_quoted_one_stays_though_it_is_cut_into_other_tokens(tiny):
     pieces = {token: TokenBytes(tiny.tokenizer)(token) for token in range(3, tiny.vocab_size)}
     single = {text: token for token, text in pieces.items() if len(text) == 1}
     longer, text = next((t, b) for t, b in pieces.items() if len(b) == 2 and b.isascii() and b.isalpha())
-    chosen = DraftSettings(k=1, strategy=Strategy.SUPERPOSED_VERIFIED, over_generate=1)
+    chosen = DraftSettings(k=1, strategy=DraftStrategy.SUPERPOSED_VERIFIED, over_generate=1)
     generated, quoted = (longer,), tuple(single[text[n : n + 1]] for n in range(2))
     plan = {"extra": [Proposal(quoted, lambda said: (said,))], "allowed": np.array(generated)}
     (told,) = run(tiny, wanted(ids, chosen, 2, {**plan, "extra": ()}, stop=("\x00",)))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
-from palimpsest.decoding.drafts import DraftRequest, DraftSettings, Proposal, StopAt, Strategy, Streaming
+from palimpsest.decoding.drafts import DraftRequest, DraftSettings, DraftStrategy, Proposal, StopAt, Streaming
 from palimpsest.engine import Request
 from palimpsest.engine.limits import check_request
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
@@ -45,7 +45,7 @@ def refused(field: str) -> Iterator[None]:
     ],
 )  # fmt: skip
 def test_settings_out_of_range(field, value):
-    settings = DraftSettings(strategy=Strategy.SUPERPOSED, **{field: value})
+    settings = DraftSettings(strategy=DraftStrategy.SUPERPOSED, **{field: value})
     with refused(f"drafts.{field}"):
         settings.check()
     with refused(f"drafts.{field}"):
@@ -66,13 +66,13 @@ def test_candidates_are_no_fewer_than_the_drafts_made():
         DraftSettings(k=3, over_generate=8, candidates=7).check()
 
 
-@pytest.mark.parametrize("strategy", [s for s in Strategy if s is not Strategy.SUPERPOSED_VERIFIED])
+@pytest.mark.parametrize("strategy", [s for s in DraftStrategy if s is not DraftStrategy.SUPERPOSED_VERIFIED])
 def test_over_generate_is_for_one_strategy(strategy):
     with refused("drafts.over_generate"):
         DraftSettings(k=3, strategy=strategy, over_generate=6).check()
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("strategy", list(DraftStrategy))
 def test_resets_are_for_superposed_drafts(strategy):
     settings = DraftSettings(k=3, strategy=strategy, reset_every=4)
     if strategy.superposes:
@@ -90,7 +90,7 @@ def test_the_ends_of_the_ranges():
         DraftSettings(
             k=k, over_generate=k, candidates=k, temperature=0.0, penalty=0.0, reset_every=256
         ).check()
-        DraftSettings(k=k, strategy=Strategy.DIVERSE_BEAM, diversity=1e4).check()
+        DraftSettings(k=k, strategy=DraftStrategy.DIVERSE_BEAM, diversity=1e4).check()
 
 
 @pytest.mark.parametrize(
@@ -105,25 +105,25 @@ def test_the_ends_of_the_ranges():
 def test_what_goes_with_one_text_alone(tiny, field, more):
     with refused(field):
         check_request(
-            tiny, Request([1, 2], drafting=DraftRequest(DraftSettings()), **{"max_tokens": 5, **more})
+            tiny, Request([1, 2], strategy=DraftRequest(DraftSettings()), **{"max_tokens": 5, **more})
         )
-    check_request(tiny, Request([1, 2], max_tokens=256, drafting=DraftRequest(DraftSettings())))
+    check_request(tiny, Request([1, 2], max_tokens=256, strategy=DraftRequest(DraftSettings())))
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("strategy", list(DraftStrategy))
 def test_quotations_are_judged_by_one_strategy(tiny, strategy):
     extra = (Proposal((1, 2), lambda text: ()),)
     request = Request(
-        [1, 2], max_tokens=5, drafting=DraftRequest(DraftSettings(strategy=strategy), extra=extra)
+        [1, 2], max_tokens=5, strategy=DraftRequest(DraftSettings(strategy=strategy), extra=extra)
     )
-    if strategy is Strategy.SUPERPOSED_VERIFIED:
+    if strategy is DraftStrategy.SUPERPOSED_VERIFIED:
         check_request(tiny, request)
     else:
         with refused("drafts.strategy"):
             check_request(tiny, request)
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("strategy", list(DraftStrategy))
 @pytest.mark.parametrize("every", [0, 2])
 @pytest.mark.parametrize("exact", [False, True])
 def test_caches_that_cannot_be_taken_back(strategy, every, exact):
@@ -170,16 +170,18 @@ def test_quotations_are_refused_before_anything_is_looked_for(number, mode):
     )
     strategy, quotes = STRATEGIES.get(number), may_quote(request.nest)
     assert quotes == (mode != pb.NestSettings.MODE_LM)
-    if not quotes or strategy in (None, Strategy.SUPERPOSED_VERIFIED):
+    if not quotes or strategy in (None, DraftStrategy.SUPERPOSED_VERIFIED):
         wanted = settings_of(request.drafts, quotes).strategy
-        assert wanted is (strategy or (Strategy.SUPERPOSED_VERIFIED if quotes else Strategy.SUPERPOSED))
+        assert wanted is (
+            strategy or (DraftStrategy.SUPERPOSED_VERIFIED if quotes else DraftStrategy.SUPERPOSED)
+        )
     else:
         with refused("drafts.strategy"):
             settings_of(request.drafts, quotes)
 
 
 def test_settings_of_a_message():
-    assert settings_of(pb.DraftSettings()) == DraftSettings(k=3, strategy=Strategy.SUPERPOSED)
+    assert settings_of(pb.DraftSettings()) == DraftSettings(k=3, strategy=DraftStrategy.SUPERPOSED)
     full = pb.DraftSettings(
         k=4, strategy=pb.DraftSettings.STRATEGY_SUPERPOSED_VERIFIED, temperature=0.0, candidates=20,
         order_weights=[0.5] * 5,
@@ -187,7 +189,7 @@ def test_settings_of_a_message():
         stop_at=pb.DraftSettings.STOP_AT_SENTENCE, streaming=pb.DraftSettings.STREAMING_COMMITTED_ONLY,
     )  # fmt: skip
     assert settings_of(full) == DraftSettings(
-        k=4, strategy=Strategy.SUPERPOSED_VERIFIED, temperature=0.0, candidates=20, order_weights=(0.5,) * 5,
+        k=4, strategy=DraftStrategy.SUPERPOSED_VERIFIED, temperature=0.0, candidates=20, order_weights=(0.5,) * 5,
         penalty=0.0, over_generate=9, reset_every=3, diversity=0.0, exact=True, floor=0.0, first_temperature=1.0,
         stop_at=StopAt.SENTENCE, streaming=Streaming.COMMITTED,
     )  # fmt: skip
@@ -200,5 +202,5 @@ def test_settings_of_a_message():
 def test_a_prompt_that_is_refused_for_its_length(tiny):
     ids = [5] * (tiny.context_length - 4)
     with pytest.raises(InvalidArgument) as info:
-        check_request(tiny, Request(ids, Sampling(), max_tokens=5, drafting=DraftRequest(DraftSettings())))
+        check_request(tiny, Request(ids, Sampling(), max_tokens=5, strategy=DraftRequest(DraftSettings())))
     assert info.value.reason == Reason.PROMPT_TOO_LONG

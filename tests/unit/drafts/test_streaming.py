@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palimpsest.decoding.drafts import DraftDelta, DraftSettings, StopAt, Strategy, Streaming
+from palimpsest.decoding.drafts import DraftDelta, DraftSettings, DraftStrategy, StopAt, Streaming
 from palimpsest.decoding.drafts.request import Drafts
 from palimpsest.decoding.drafts.slots import Slots
 from palimpsest.engine import Finish
@@ -54,7 +54,7 @@ def check_told(told, streaming: Streaming, k: int) -> None:
 @given(data=st.data())
 def test_deltas_add_up(tiny, store, data):
     draw = data.draw
-    strategy, streaming = draw(st.sampled_from(Strategy)), draw(st.sampled_from(Streaming))
+    strategy, streaming = draw(st.sampled_from(DraftStrategy)), draw(st.sampled_from(Streaming))
     k, count = draw(st.integers(1, 6)), draw(st.integers(1, 14))
     stops = draw(st.lists(st.sampled_from(["e", " ", "o", "th", "ab", "\ufffd", "x"]), max_size=2))
     chosen = DraftSettings(
@@ -86,7 +86,7 @@ def test_deltas_add_up(tiny, store, data):
 
 def test_what_is_shown_follows_every_step(tiny):
     """With rewrites, the best k of the drafts as they stand: the more steps, the more tokens."""
-    (told,) = run(tiny, wanted(prompt(tiny, PROMPTS[0]), DraftSettings(k=3, strategy=Strategy.BEAM), 8))
+    (told,) = run(tiny, wanted(prompt(tiny, PROMPTS[0]), DraftSettings(k=3, strategy=DraftStrategy.BEAM), 8))
     places: dict[int, int] = {}
     for number, step in enumerate(told.steps[:-1], 1):
         for delta in step:
@@ -111,7 +111,7 @@ def test_a_draft_that_is_shown_keeps_its_place():
 def test_samples_are_committed_as_they_come(tiny, monkeypatch):
     """One that comes to say what another has said is dropped, and stays where it was shown."""
     monkeypatch.setattr(tiny, "eos_ids", frozenset(range(0, tiny.vocab_size, 3)))
-    chosen = DraftSettings(k=4, strategy=Strategy.NUCLEUS, streaming=Streaming.COMMITTED)
+    chosen = DraftSettings(k=4, strategy=DraftStrategy.NUCLEUS, streaming=Streaming.COMMITTED)
     seen = 0
     for seed in range(30):
         request = wanted(prompt(tiny, PROMPTS[0]), chosen, 6, sampling=Sampling(0.8, seed=seed))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from palimpsest.decoding.drafts import DraftSettings, Strategy
+from palimpsest.decoding.drafts import DraftSettings, DraftStrategy
 from palimpsest.engine import Delta, Finish, Request
 from palimpsest.lm import Sampling
 
@@ -23,7 +23,7 @@ def check(told, expected, rounding: float = ROUNDING) -> None:
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
 @pytest.mark.parametrize("with_store", [False, True])
 def test_as_the_plain_loop_makes_them(tiny, store, documents, k, alpha, with_store):
-    settings = DraftSettings(k=k, strategy=Strategy.SUPERPOSED, alpha=alpha)
+    settings = DraftSettings(k=k, strategy=DraftStrategy.SUPERPOSED, alpha=alpha)
     plan = {"store": store} if with_store else {}
     shares = []
     for text in PROMPTS:
@@ -39,7 +39,7 @@ def test_as_the_plain_loop_makes_them(tiny, store, documents, k, alpha, with_sto
 @pytest.mark.parametrize("every", [1, 3, 4])
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
 def test_resets(tiny, store, documents, every, alpha):
-    settings = DraftSettings(k=3, strategy=Strategy.SUPERPOSED, alpha=alpha, reset_every=every)
+    settings = DraftSettings(k=3, strategy=DraftStrategy.SUPERPOSED, alpha=alpha, reset_every=every)
     for text in PROMPTS[:3]:
         ids = prompt(tiny, text)
         (told,) = run(tiny, wanted(ids, settings, plan={"store": store}))
@@ -47,7 +47,7 @@ def test_resets(tiny, store, documents, every, alpha):
 
 
 def test_a_sampled_reset_draws_by_the_drafts_shares(tiny):
-    settings = DraftSettings(k=3, strategy=Strategy.SUPERPOSED, temperature=100.0, reset_every=2)
+    settings = DraftSettings(k=3, strategy=DraftStrategy.SUPERPOSED, temperature=100.0, reset_every=2)
     ids = prompt(tiny, PROMPTS[0])
     found = set()
     for seed in range(12):
@@ -61,7 +61,7 @@ def test_a_sampled_reset_draws_by_the_drafts_shares(tiny):
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
 @pytest.mark.parametrize("every", [0, 3])
 def test_end_of_sequence_ends_a_draft(tiny, store, documents, monkeypatch, alpha, every):
-    settings = DraftSettings(k=4, strategy=Strategy.SUPERPOSED, alpha=alpha, reset_every=every)
+    settings = DraftSettings(k=4, strategy=DraftStrategy.SUPERPOSED, alpha=alpha, reset_every=every)
     ended = 0
     for text in PROMPTS:
         ids = prompt(tiny, text)
@@ -83,7 +83,7 @@ def test_end_of_sequence_ends_a_draft(tiny, store, documents, monkeypatch, alpha
 @pytest.mark.parametrize(("penalty", "pool"), [(0.0, 0), (3.0, 5), (1000.0, 40)])
 def test_penalty_and_candidates(tiny, store, documents, penalty, pool):
     settings = DraftSettings(
-        k=3, strategy=Strategy.SUPERPOSED, alpha=0.5, penalty=penalty, candidates=pool, temperature=0.5,
+        k=3, strategy=DraftStrategy.SUPERPOSED, alpha=0.5, penalty=penalty, candidates=pool, temperature=0.5,
         floor=0.0, first_temperature=1.0,
     )  # fmt: skip
     for text in PROMPTS:
@@ -99,7 +99,7 @@ def test_penalty_and_candidates(tiny, store, documents, penalty, pool):
 @pytest.mark.parametrize("over", [0, 3, 7])
 def test_verified_ones_are_the_best_of_more(tiny, store, documents, alpha, over):
     settings = DraftSettings(
-        k=3, strategy=Strategy.SUPERPOSED_VERIFIED, alpha=alpha, over_generate=over, exact=True
+        k=3, strategy=DraftStrategy.SUPERPOSED_VERIFIED, alpha=alpha, over_generate=over, exact=True
     )
     for text in PROMPTS:
         ids = prompt(tiny, text)
@@ -111,9 +111,9 @@ def test_verified_ones_are_the_best_of_more(tiny, store, documents, alpha, over)
         assert told.end.made == (over or 6)
 
 
-@pytest.mark.parametrize("strategy", [s for s in Strategy if s is not Strategy.NUCLEUS])
+@pytest.mark.parametrize("strategy", [s for s in DraftStrategy if s is not DraftStrategy.NUCLEUS])
 def test_one_draft_without_ngrams_is_greedy_decoding(tiny, strategy):
-    over = 1 if strategy is Strategy.SUPERPOSED_VERIFIED else 0
+    over = 1 if strategy is DraftStrategy.SUPERPOSED_VERIFIED else 0
     settings = DraftSettings(k=1, strategy=strategy, over_generate=over, temperature=0.7)
     for text in PROMPTS:
         ids = prompt(tiny, text)
@@ -126,7 +126,7 @@ def test_one_draft_without_ngrams_is_greedy_decoding(tiny, strategy):
 
 def test_counts_of_passes_and_positions(tiny):
     ids = prompt(tiny, PROMPTS[0])
-    plain = {"k": 3, "strategy": Strategy.SUPERPOSED}
+    plain = {"k": 3, "strategy": DraftStrategy.SUPERPOSED}
     (told,) = run(tiny, wanted(ids, DraftSettings(**plain), 10))
     assert (told.end.steps, told.end.positions, told.end.verified_positions) == (9, 9, 0)
     (told,) = run(tiny, wanted(ids, DraftSettings(**plain, reset_every=4), 10))
@@ -141,7 +141,7 @@ def test_counts_of_passes_and_positions(tiny):
     assert told.end.search_seconds > 0
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("strategy", list(DraftStrategy))
 def test_drafts_of_one_token(tiny, strategy):
     (told,) = run(
         tiny, wanted([5], DraftSettings(k=3, strategy=strategy), 1, sampling=Sampling(50.0, seed=3))

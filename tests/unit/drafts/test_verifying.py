@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palimpsest.decoding.drafts import DraftSettings, Strategy, verifying
+from palimpsest.decoding.drafts import DraftSettings, DraftStrategy, verifying
 from palimpsest.decoding.drafts.verifying import PIECE, Verifier
 from palimpsest.lm import Sampling
-from palimpsest.lm.forward import Rows
+from palimpsest.lm.forward import SequenceInput
 
 from .plain import Plain
 from .running import PROMPTS, prompt, run, wanted
@@ -19,7 +19,7 @@ from .running import PROMPTS, prompt, run, wanted
 def read(model, ids, drafts, passes: list[int] | None = None) -> list[tuple[float, ...]]:
     """Log-probabilities of some token sequences after a prompt, by a verifier."""
     cache = model.new_cache()
-    (output,) = model.forward([Rows(cache, ids)])
+    (output,) = model.forward([SequenceInput(cache, ids)])
     verifier = Verifier(cache, output.logits[0], [SimpleNamespace(ids=tuple(d), done=True) for d in drafts])
     try:
         while not verifier.done:
@@ -33,7 +33,7 @@ def read(model, ids, drafts, passes: list[int] | None = None) -> list[tuple[floa
         assert model.pool.used == 0
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("strategy", list(DraftStrategy))
 @pytest.mark.parametrize("count", [1, 2, 12])
 def test_log_probabilities_are_the_models_own(tiny, strategy, count):
     chosen = DraftSettings(k=5, strategy=strategy, exact=True)
@@ -49,7 +49,7 @@ def test_log_probabilities_are_the_models_own(tiny, strategy, count):
         assert [d.rank for d in told.drafts] == list(range(len(means)))
 
 
-@pytest.mark.parametrize("strategy", [Strategy.SUPERPOSED, Strategy.SUPERPOSED_VERIFIED])
+@pytest.mark.parametrize("strategy", [DraftStrategy.SUPERPOSED, DraftStrategy.SUPERPOSED_VERIFIED])
 @pytest.mark.parametrize("k", [1, 3])
 def test_drafts_longer_than_one_pass(tiny, strategy, k):
     count = 2 * PIECE + 23

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from palimpsest.engine import Engine, Finish, Request, score
-from palimpsest.engine.sequence import Running
+from palimpsest.engine.sequence import SequenceState
 from palimpsest.errors import InvalidArgument, NotFound, Reason, ResourceExhausted, Unavailable
 from palimpsest.lm import Sampling, load_model
 from tests.waiting import until
@@ -288,7 +288,7 @@ def test_closing_ends_open_requests(make_engine):
 class Broken:
     """Drafting whose sequences fail at their third token, by a bug or by saying what is wrong."""
 
-    keys, width = "none", 1
+    retrieval_queries, width = "none", 1
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -299,7 +299,7 @@ class Broken:
     def start(self, request, index, cache, model):
         error = self.error
 
-        class Sequence(Running):
+        class Sequence(SequenceState):
             def take(self, outputs, step):
                 if self.generated == 2:
                     raise error
@@ -319,7 +319,7 @@ def test_an_error_of_one_request_ends_that_request_alone(make_engine, error, rea
     engine = make_engine()
     ids = prompt(engine, "the lazy dog")
     alone = run(engine, greedy(ids, 20))[0].ids()
-    broken = Request(ids, max_tokens=20, ignore_eos=True, n=2, drafting=Broken(error))
+    broken = Request(ids, max_tokens=20, ignore_eos=True, n=2, strategy=Broken(error))
     failed, other = run(engine, broken, greedy(ids, 20))
     assert failed.error.reason == reason
     assert other.ids() == alone

@@ -8,7 +8,7 @@ import torch
 
 from palimpsest.engine import Engine, Request
 from palimpsest.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
-from palimpsest.lm import Rows, load_model
+from palimpsest.lm import SequenceInput, load_model
 from tests.waiting import until
 
 from .collecting import Collector, Gate, run, sleeps
@@ -44,7 +44,7 @@ def test_stretches_are_the_cache_of_one_pass(make_engine, tokens, chunk):
     assert engine.counters.prefill_tokens == tokens
     assert kept.starts == list(range(0, tokens, chunk))
     cache = engine.model.new_cache()
-    engine.model.forward([Rows(cache, ids, logits="none")])
+    engine.model.forward([SequenceInput(cache, ids, logits="none")])
     keys, values = cache.export()
     assert torch.equal(torch.cat([k for _, k, _ in kept.stretches], 2), keys)
     assert torch.equal(torch.cat([v for _, _, v in kept.stretches], 2), values)

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
-from palimpsest.lm import Rows, load_model
+from palimpsest.lm import SequenceInput, load_model
 from palimpsest.lm.generic import last_mlp
 from palimpsest.lm.model import LanguageModel
 
@@ -45,7 +45,7 @@ def model(request, tiny_model) -> LanguageModel:
 def test_logits_and_hidden_states_are_transformers(model):
     ids = ids_of(70)
     cache = model.new_cache()
-    output = model.forward([Rows(cache, ids, logits="all")], hidden=[0, 1, 2])[0]
+    output = model.forward([SequenceInput(cache, ids, logits="all")], hidden=[0, 1, 2])[0]
     reference = expected(model, ids)
     torch.testing.assert_close(output.logits, reference.logits[0], atol=2e-4, rtol=1e-4)
     for layer in (0, 1, 2):
@@ -66,46 +66,48 @@ def keys_by_hook(model: LanguageModel, mlp: torch.nn.Module, ids: list[int]) -> 
 def test_keys_are_what_the_last_mlp_reads(model):
     a, b, c = ids_of(300, 1), ids_of(12, 2), ids_of(9, 3)
     caches = [model.new_cache() for _ in range(3)]
-    model.forward([Rows(caches[1], b[:5], logits="none")])
+    model.forward([SequenceInput(caches[1], b[:5], logits="none")])
     outputs = model.forward(
         [
-            Rows(caches[0], a, logits="none", keys="all"),
-            Rows(caches[1], b[5:], logits="all", keys="all"),
-            Rows(caches[2], c, keys="last"),
+            SequenceInput(caches[0], a, logits="none", retrieval_queries="all"),
+            SequenceInput(caches[1], b[5:], logits="all", retrieval_queries="all"),
+            SequenceInput(caches[2], c, retrieval_queries="last"),
         ]
     )
     mlp = model.module.model.layers[-1].mlp
     for output, ids, start in zip(outputs, (a, b, c), (0, 5, 8), strict=True):
         reference = keys_by_hook(model, mlp, ids)[start:]
-        torch.testing.assert_close(output.keys, reference, atol=2e-4, rtol=1e-4)
+        torch.testing.assert_close(output.retrieval_queries, reference, atol=2e-4, rtol=1e-4)
     assert [o.logits.shape[0] for o in outputs] == [0, 7, 1]
-    assert model.forward([Rows(caches[2], [4])])[0].keys is None
+    assert model.forward([SequenceInput(caches[2], [4])])[0].retrieval_queries is None
     torch.testing.assert_close(outputs[1].logits, expected(model, b).logits[0, 5:], atol=2e-4, rtol=1e-4)
 
 
 def test_asking_for_keys_changes_no_bit(tiny):
     ids = ids_of(40)
-    plain = tiny.forward([Rows(tiny.new_cache(), ids, logits="all")])[0].logits
-    both = tiny.forward([Rows(tiny.new_cache(), ids, logits="all", keys="all")])[0]
+    plain = tiny.forward([SequenceInput(tiny.new_cache(), ids, logits="all")])[0].logits
+    both = tiny.forward([SequenceInput(tiny.new_cache(), ids, logits="all", retrieval_queries="all")])[0]
     single, cache = [], tiny.new_cache()
     for token in ids:
-        single.append(tiny.forward([Rows(cache, [token], keys="last")])[0].keys)
+        single.append(
+            tiny.forward([SequenceInput(cache, [token], retrieval_queries="last")])[0].retrieval_queries
+        )
     assert torch.equal(plain, both.logits)
-    assert torch.equal(torch.cat(single), both.keys)
+    assert torch.equal(torch.cat(single), both.retrieval_queries)
 
 
 def test_ragged_steps_are_the_whole_pass(model):
     a, b, c = ids_of(40, 1), ids_of(33, 2), ids_of(21, 3)
     caches = [model.new_cache() for _ in range(3)]
-    model.forward([Rows(caches[0], a[:30], logits="none"), Rows(caches[1], b[:7])])
+    model.forward([SequenceInput(caches[0], a[:30], logits="none"), SequenceInput(caches[1], b[:7])])
     outputs = model.forward(
         [
-            Rows(caches[0], a[30:], logits="all"),
-            Rows(caches[1], b[7:8]),
-            Rows(caches[2], c[:20], logits="none"),
+            SequenceInput(caches[0], a[30:], logits="all"),
+            SequenceInput(caches[1], b[7:8]),
+            SequenceInput(caches[2], c[:20], logits="none"),
         ]
     )
-    last = model.forward([Rows(caches[1], b[8:]), Rows(caches[2], c[20:])])
+    last = model.forward([SequenceInput(caches[1], b[8:]), SequenceInput(caches[2], c[20:])])
     for got, ids in ((outputs[0].logits[-1], a), (last[0].logits[0], b), (last[1].logits[0], c)):
         torch.testing.assert_close(got, expected(model, ids).logits[0, -1], atol=2e-4, rtol=1e-4)
     torch.testing.assert_close(outputs[0].logits, expected(model, a).logits[0, 30:], atol=2e-4, rtol=1e-4)
@@ -115,17 +117,20 @@ def test_ragged_steps_are_the_whole_pass(model):
 def test_embeddings_stand_for_ids(model):
     ids = ids_of(12)
     first, second = model.new_cache(), model.new_cache()
-    by_ids = model.forward([Rows(first, ids)])[0].logits
-    by_embeddings = model.forward([Rows(second, embeddings=model.embed(ids))])[0].logits
+    by_ids = model.forward([SequenceInput(first, ids)])[0].logits
+    by_embeddings = model.forward([SequenceInput(second, embeddings=model.embed(ids))])[0].logits
     assert torch.equal(by_ids, by_embeddings)
 
 
 def test_branches_share_a_past_and_go_their_own_ways(model):
     ids, left, right = ids_of(37), ids_of(20, 5), ids_of(20, 6)
     trunk = model.new_cache()
-    model.forward([Rows(trunk, ids, logits="none")])
+    model.forward([SequenceInput(trunk, ids, logits="none")])
     other = trunk.branch()
-    outputs = [model.forward([Rows(trunk, left)])[0], model.forward([Rows(other, right)])[0]]
+    outputs = [
+        model.forward([SequenceInput(trunk, left)])[0],
+        model.forward([SequenceInput(other, right)])[0],
+    ]
     for output, tail in zip(outputs, (left, right), strict=True):
         torch.testing.assert_close(
             output.logits[0], expected(model, ids + tail).logits[0, -1], atol=2e-4, rtol=1e-4
@@ -135,10 +140,10 @@ def test_branches_share_a_past_and_go_their_own_ways(model):
 def test_a_cropped_cache_goes_on_from_there(model):
     ids, tail = ids_of(50), ids_of(9, 4)
     cache = model.new_cache()
-    model.forward([Rows(cache, ids, logits="none")])
+    model.forward([SequenceInput(cache, ids, logits="none")])
     cache.crop(21)
     assert cache.length == 21
-    output = model.forward([Rows(cache, tail)])[0]
+    output = model.forward([SequenceInput(cache, tail)])[0]
     torch.testing.assert_close(
         output.logits[0], expected(model, ids[:21] + tail).logits[0, -1], atol=2e-4, rtol=1e-4
     )
@@ -149,7 +154,7 @@ def test_a_cropped_cache_goes_on_from_there(model):
 def test_exported_keys_and_values_load_elsewhere(model):
     ids, tail = ids_of(45), ids_of(6, 9)
     cache = model.new_cache()
-    model.forward([Rows(cache, ids, logits="none")])
+    model.forward([SequenceInput(cache, ids, logits="none")])
     keys, values = cache.export()
     assert keys.shape == values.shape == (2, 2, 45, 16)
     middle = cache.export(17, 40)
@@ -161,7 +166,7 @@ def test_exported_keys_and_values_load_elsewhere(model):
     again = twin.export()
     assert torch.equal(again[0], keys)
     assert torch.equal(again[1], values)
-    one, two = model.forward([Rows(cache, tail)])[0], model.forward([Rows(twin, tail)])[0]
+    one, two = model.forward([SequenceInput(cache, tail)])[0], model.forward([SequenceInput(twin, tail)])[0]
     assert torch.equal(one.logits, two.logits)
 
 
@@ -170,11 +175,13 @@ def test_a_row_has_the_same_bits_whatever_runs_beside_it(tiny):
     alone = []
     for ids in sequences:
         cache = tiny.new_cache()
-        steps = [tiny.forward([Rows(cache, [token])])[0].logits for token in ids]
+        steps = [tiny.forward([SequenceInput(cache, [token])])[0].logits for token in ids]
         alone.append(torch.cat(steps))
         cache.release()
     caches = [tiny.new_cache() for _ in sequences]
-    together = tiny.forward([Rows(c, ids, logits="all") for c, ids in zip(caches, sequences, strict=True)])
+    together = tiny.forward(
+        [SequenceInput(c, ids, logits="all") for c, ids in zip(caches, sequences, strict=True)]
+    )
     for own, output in zip(alone, together, strict=True):
         assert torch.equal(own, output.logits)
     for cache in caches:
@@ -185,8 +192,8 @@ def test_threads_do_not_change_bits(tiny, tiny_model):
     model = load_model(tiny_model, "cpu", "float32", threads=2, cache_bytes=8 << 20)
     torch.set_num_threads(1)
     ids = ids_of(50)
-    one = tiny.forward([Rows(tiny.new_cache(), ids, logits="all")])[0].logits
-    two = model.forward([Rows(model.new_cache(), ids, logits="all")])[0].logits
+    one = tiny.forward([SequenceInput(tiny.new_cache(), ids, logits="all")])[0].logits
+    two = model.forward([SequenceInput(model.new_cache(), ids, logits="all")])[0].logits
     model.close()
     assert torch.equal(one, two)
 
@@ -195,7 +202,7 @@ def test_bfloat16_weights_are_widened_exactly(tiny_model):
     model = load_model(tiny_model, "cpu", "bfloat16", threads=1, cache_bytes=8 << 20)
     assert model.forward_kind == "compiled"
     ids = ids_of(30)
-    output = model.forward([Rows(model.new_cache(), ids, logits="all")])[0].logits
+    output = model.forward([SequenceInput(model.new_cache(), ids, logits="all")])[0].logits
     wide = model.module.float()
     with torch.inference_mode():
         reference = wide(input_ids=torch.tensor([ids])).logits[0]
@@ -208,12 +215,12 @@ def test_a_full_cache_is_an_error_and_changes_nothing(tiny_model):
     model = load_model(tiny_model, "cpu", "float32", threads=1, cache_bytes=10 * 16 * 2 * 2 * 2 * 16 * 4)
     assert model.cache_blocks == 10
     first, second = model.new_cache(), model.new_cache()
-    model.forward([Rows(first, ids_of(100), logits="none")])
+    model.forward([SequenceInput(first, ids_of(100), logits="none")])
     with pytest.raises(ResourceExhausted, match="full"):
-        model.forward([Rows(first, [1]), Rows(second, ids_of(60))])
+        model.forward([SequenceInput(first, [1]), SequenceInput(second, ids_of(60))])
     assert (first.length, second.length) == (100, 0)
     first.crop(50)
-    model.forward([Rows(second, ids_of(60))])
+    model.forward([SequenceInput(second, ids_of(60))])
 
 
 def test_parameters_of_the_module_are_views_of_the_fused_matrices(tiny):
@@ -263,13 +270,15 @@ def test_any_causal_model_is_served_by_a_pass_that_agrees(config, kind, tiny_mod
     assert model.forward_kind == kind
     ids = ids_of(90)
     cache = model.new_cache()
-    first = model.forward([Rows(cache, ids[:60], logits="all")])[0].logits
-    rest = [model.forward([Rows(cache, [token])])[0].logits for token in ids[60:]]
+    first = model.forward([SequenceInput(cache, ids[:60], logits="all")])[0].logits
+    rest = [model.forward([SequenceInput(cache, [token])])[0].logits for token in ids[60:]]
     torch.testing.assert_close(
         torch.cat([first, *rest]), expected(model, ids).logits[0], atol=2e-3, rtol=1e-3
     )
     mlp = last_mlp(model.module)
-    keys = model.forward([Rows(model.new_cache(), ids, logits="none", keys="all")])[0].keys
+    keys = model.forward([SequenceInput(model.new_cache(), ids, logits="none", retrieval_queries="all")])[
+        0
+    ].retrieval_queries
     torch.testing.assert_close(keys, keys_by_hook(model, mlp, ids), atol=2e-3, rtol=1e-3)
     assert mlp is [m for n, m in model.module.named_modules() if n.endswith(".mlp")][-1]
     model.close()
@@ -284,9 +293,9 @@ def test_a_model_without_a_known_mlp_is_refused(tiny_model, tmp_path):
     for file in tiny_model.glob("tokenizer*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     model = load_model(tmp_path, "cpu", "float32", threads=1, cache_bytes=8 << 20)
-    assert model.forward([Rows(model.new_cache(), [1, 2])])[0].keys is None
+    assert model.forward([SequenceInput(model.new_cache(), [1, 2])])[0].retrieval_queries is None
     with pytest.raises(FailedPrecondition) as caught:
-        model.forward([Rows(model.new_cache(), [1, 2], keys="last")])
+        model.forward([SequenceInput(model.new_cache(), [1, 2], retrieval_queries="last")])
     assert caught.value.reason == "KEY_SITE_UNKNOWN"
     model.close()
 
@@ -307,7 +316,7 @@ def test_the_sample_model_runs_compiled(sample_model, dtype):
     model = load_model(sample_model, "cpu", dtype, threads=1, cache_bytes=64 << 20)
     assert model.forward_kind == "compiled"
     ids = model.tokenizer("The first page was written in").input_ids
-    logits = model.forward([Rows(model.new_cache(), ids, logits="all")])[0].logits
+    logits = model.forward([SequenceInput(model.new_cache(), ids, logits="all")])[0].logits
     error = (logits - expected(model, ids).logits[0].float()).norm() / logits.norm()
     assert error < (1e-4 if dtype == "float32" else 0.05)
     model.close()
@@ -318,22 +327,22 @@ def test_branches_share_what_they_have_in_common(model):
     prompt, trunk, twig = ids_of(21, 1), ids_of(290, 2), ids_of(40, 3)
     branches = [trunk, trunk[:280] + twig[:5], trunk[:280] + twig[:3] + twig[20:], [7, 8, 9]]
     base = model.new_cache()
-    model.forward([Rows(base, prompt, logits="none")])
+    model.forward([SequenceInput(base, prompt, logits="none")])
     caches = [base.branch() for _ in branches]
-    first = Rows(caches[0], trunk, logits="all")
-    second = Rows(caches[1], branches[1][280:], logits="all", after=first, shared=280)
-    third = Rows(caches[2], branches[2][283:], logits="all", after=second, shared=283)
-    rows = [first, second, third, Rows(caches[3], branches[3], logits="all")]
+    first = SequenceInput(caches[0], trunk, logits="all")
+    second = SequenceInput(caches[1], branches[1][280:], logits="all", after=first, shared=280)
+    third = SequenceInput(caches[2], branches[2][283:], logits="all", after=second, shared=283)
+    rows = [first, second, third, SequenceInput(caches[3], branches[3], logits="all")]
     outputs = model.forward(rows)
     assert [cache.length for cache in caches] == [21 + len(branch) for branch in branches]
     assert base.length == 21
     exact = model.forward_kind == "compiled" and model.pool is not None and model.compiled is not None
     for branch, row, output, cache in zip(branches, rows, outputs, caches, strict=True):
         alone = base.branch()
-        whole = model.forward([Rows(alone, branch, logits="all")])[0]
+        whole = model.forward([SequenceInput(alone, branch, logits="all")])[0]
         own = whole.logits[row.shared :]
         torch.testing.assert_close(output.logits, own, atol=0 if exact else 2e-4, rtol=0 if exact else 1e-4)
-        after = model.forward([Rows(cache, [5]), Rows(alone, [5])])
+        after = model.forward([SequenceInput(cache, [5]), SequenceInput(alone, [5])])
         torch.testing.assert_close(after[0].logits, after[1].logits, atol=2e-4, rtol=1e-4)
         alone.release()
 
@@ -346,8 +355,12 @@ def test_a_pass_that_finds_no_room_leaves_no_branch_grown(tiny_model):
     base = model.new_cache()
     base.extend(16)
     caches = [base.branch(), base.branch(), base.branch()]
-    first = Rows(caches[0], [1, 2, 3])
-    rows = [first, Rows(caches[1], [4], after=first, shared=2), Rows(caches[2], [5], after=first, shared=1)]
+    first = SequenceInput(caches[0], [1, 2, 3])
+    rows = [
+        first,
+        SequenceInput(caches[1], [4], after=first, shared=2),
+        SequenceInput(caches[2], [5], after=first, shared=1),
+    ]
     with pytest.raises(ResourceExhausted):
         model.forward(rows)
     assert [cache.length for cache in caches] == [16, 16, 16]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from palimpsest.artifacts import ArtifactStore
 from palimpsest.errors import DataLoss, NotFound, Reason
-from palimpsest.ngrams import NgramStore, StoreShelf, build_store, open_store
+from palimpsest.ngrams import NgramStore, StoreCache, build_store, open_store
 from palimpsest.ngrams.layout import MAGIC
 from palimpsest.ngrams.opening import MEDIA_TYPE
 
@@ -185,5 +185,5 @@ def test_copies_make_room_for_each_other(remote, tmp_path):
 
 def test_a_shelf_keeps_what_it_opened(disk, tmp_path, whole):
     info = disk.put_bytes(whole, MEDIA_TYPE)
-    shelf = StoreShelf(disk, tmp_path)
+    shelf = StoreCache(disk, tmp_path)
     assert shelf.get(info.digest) is shelf.get(info.digest)

@@ -10,8 +10,9 @@ import torch
 from palimpsest.candidates import Candidates, Mode, Settings
 from palimpsest.candidates.keys import fill, missing, passage_keys, passages_of
 from palimpsest.decoding.quoting import Span, SpanKind
+from palimpsest.decoding.quoting.events import QuotingFinished
 from palimpsest.decoding.quoting.request import NestRequest
-from palimpsest.engine import Delta, Finish, Finished, Request
+from palimpsest.engine import Delta, Finish, Request
 from palimpsest.errors import FailedPrecondition, InvalidArgument
 from palimpsest.lm import Sampling
 from tests.unit.engine.collecting import run
@@ -40,7 +41,7 @@ def candidates(model, texts=TEXTS, passage_tokens=24, scores=None) -> Candidates
 
 
 def nest(block: Candidates, settings: Settings = EAGER, ids=None, count: int = 60, **more) -> Request:
-    return Request(ids, max_tokens=count, ignore_eos=True, drafting=NestRequest(block, settings), **more)
+    return Request(ids, max_tokens=count, ignore_eos=True, strategy=NestRequest(block, settings), **more)
 
 
 def greedy(ids, count: int = 60, **more) -> Request:
@@ -140,7 +141,7 @@ def test_quoting_leaves_the_bits_of_others_alone(make_engine):
     together = run(engine, *plain, *warm, *quoting)
     for a, b in zip(alone, together, strict=True):
         timeless = [
-            dataclasses.replace(e, quoting=None) if isinstance(e, Finished) else e
+            dataclasses.replace(e, quoting=None) if isinstance(e, QuotingFinished) else e
             for e in (*a.events, *b.events)
         ]
         half = len(a.events)

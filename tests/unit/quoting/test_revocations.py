@@ -62,7 +62,7 @@ def test_what_is_deleted_before_the_start_is_never_used(make_engine):
     told.revoke("corpora/c", "d0")
     for ids in prompts(engine.model):
         result = run(
-            engine, Request(ids, max_tokens=50, ignore_eos=True, drafting=NestRequest(block, EAGER, told))
+            engine, Request(ids, max_tokens=50, ignore_eos=True, strategy=NestRequest(block, EAGER, told))
         )[0]
         used = {s.document for span in spans(result, None) for s in span.sources}
         assert "d0" not in used
@@ -91,11 +91,11 @@ def test_what_is_deleted_meanwhile_is_not_used_any_more(make_engine, after):
     engine = make_engine()
     block = candidates(engine.model)
     ids = prompts(engine.model)[0]
-    plain = run(engine, Request(ids, max_tokens=60, ignore_eos=True, drafting=NestRequest(block, EAGER)))[0]
+    plain = run(engine, Request(ids, max_tokens=60, ignore_eos=True, strategy=NestRequest(block, EAGER)))[0]
     engine.model.pool.forget_prefixes()
     told = Revocations()
     deleting = Deleting(engine, told, "d0", after)
-    request = Request(ids, max_tokens=60, ignore_eos=True, drafting=NestRequest(block, EAGER, told))
+    request = Request(ids, max_tokens=60, ignore_eos=True, strategy=NestRequest(block, EAGER, told))
     result = run(engine, request)[0]
     assert deleting.mark
     assert told.wait(deleting.mark, 5)
@@ -142,7 +142,7 @@ def test_a_document_with_the_same_bytes_takes_over(make_engine):
     ids = prompts(engine.model)[0]
     told = Revocations()
     before = run(
-        engine, Request(ids, max_tokens=40, ignore_eos=True, drafting=NestRequest(block, EAGER, told))
+        engine, Request(ids, max_tokens=40, ignore_eos=True, strategy=NestRequest(block, EAGER, told))
     )[0]
     for span in spans(before):
         own, other = span.sources
@@ -153,7 +153,7 @@ def test_a_document_with_the_same_bytes_takes_over(make_engine):
         assert other.sha256 == own.sha256
     Deleting(engine, told, "d0", 6)
     result = run(
-        engine, Request(ids, max_tokens=40, ignore_eos=True, drafting=NestRequest(block, EAGER, told))
+        engine, Request(ids, max_tokens=40, ignore_eos=True, strategy=NestRequest(block, EAGER, told))
     )[0]
     assert result.ids() == before.ids()  # nothing is lost
     final = {e.id: e for e in result.events if isinstance(e, Span)}
@@ -161,7 +161,7 @@ def test_a_document_with_the_same_bytes_takes_over(make_engine):
     assert not any(isinstance(e, SpanRevoked) for e in result.events)
     told.revoke("corpora/c", "twin", 4)
     after = run(
-        engine, Request(ids, max_tokens=40, ignore_eos=True, drafting=NestRequest(block, EAGER, told))
+        engine, Request(ids, max_tokens=40, ignore_eos=True, strategy=NestRequest(block, EAGER, told))
     )[0]
     assert not {"twin", "d0"} & {s.document for e in spans(after, None) for s in e.sources}
 
@@ -172,7 +172,7 @@ def test_a_deletion_waits_for_the_step_under_way_and_no_longer(make_engine):
     told = Revocations()
     collector = Collector()
     request = Request(
-        prompts(engine.model)[0], max_tokens=400, ignore_eos=True, drafting=NestRequest(block, EAGER, told)
+        prompts(engine.model)[0], max_tokens=400, ignore_eos=True, strategy=NestRequest(block, EAGER, told)
     )
     engine.submit(request, collector.deliver)
     until(lambda: bool(collector.deltas()))

@@ -6,7 +6,7 @@ import torch
 
 from palimpsest.decoding.drafts.hypotheses import Hypothesis
 from palimpsest.decoding.drafts.search import Search, Task, best_first, rows_best
-from palimpsest.lm.forward import Cache, Output, Rows
+from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.sampling import choose
 
@@ -19,9 +19,9 @@ class Branching(Search):
         # The prompt's own is the first draft's: nobody needs it afterwards, and it would hold a block more.
         self._caches = [cache]
 
-    def feed(self) -> list[Rows]:
+    def feed(self) -> list[SequenceInput]:
         """Each live draft's last token."""
-        return [Rows(cache, [h.ids[-1]]) for cache, h in zip(self._caches, self.live, strict=True)]
+        return [SequenceInput(cache, [h.ids[-1]]) for cache, h in zip(self._caches, self.live, strict=True)]
 
     def _adopt(self, children: Sequence[tuple[int, Hypothesis]]) -> None:
         """Children of live drafts, given by their numbers, become the live ones."""

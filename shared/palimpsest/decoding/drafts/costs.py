@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from palimpsest.decoding.drafts.search import rows_best
-from palimpsest.decoding.drafts.settings import DraftSettings, Strategy
+from palimpsest.decoding.drafts.settings import DraftSettings, DraftStrategy
 from palimpsest.decoding.drafts.verifying import PIECE
 from palimpsest.engine.speed import timed
 from palimpsest.engine.tasks import Pieces
 from palimpsest.lm.blocks import BLOCK, PagedCache
-from palimpsest.lm.forward import Cache, Rows
+from palimpsest.lm.forward import Cache, SequenceInput
 from palimpsest.lm.model import LanguageModel
 
 PROBED = (1, 2, 3, 4, 5, 8, 10, 16, 32)
@@ -80,7 +80,7 @@ class StepCosts:
         steps, looked_at = max(0, tokens - 1), prompt + tokens // 2
         wide = 1 if settings.strategy.superposes else settings.k
         # The last token of verified drafts comes from the pass that verifies them.
-        searched = max(0, steps - (settings.strategy is Strategy.SUPERPOSED_VERIFIED))
+        searched = max(0, steps - (settings.strategy is DraftStrategy.SUPERPOSED_VERIFIED))
         total = searched * (self.step(load + wide, wide * looked_at) + wide * self.per_choice)
         if settings.verifies:
             nodes = max(settings.made, int(TRIE * settings.made * steps)) if steps else 0
@@ -92,7 +92,7 @@ class StepCosts:
 
 def cheapest(
     costs: StepCosts, settings: DraftSettings, prompt: int, tokens: int, load: int, samples: bool
-) -> tuple[Strategy, dict[Strategy, float]]:
+) -> tuple[DraftStrategy, dict[DraftStrategy, float]]:
     """Choose between superposed drafts and those with a sequence each.
 
     Parameters
@@ -111,14 +111,14 @@ def cheapest(
     tuple
         The strategy, and the expected seconds of each that came into question.
     """
-    exact = Strategy.NUCLEUS if samples else Strategy.BEAM
+    exact = DraftStrategy.NUCLEUS if samples else DraftStrategy.BEAM
     plain = replace(settings, over_generate=0, reset_every=0)
     expected = {
         strategy: costs.drafts(replace(plain, strategy=strategy), prompt, tokens, load)
-        for strategy in (exact, Strategy.SUPERPOSED)
+        for strategy in (exact, DraftStrategy.SUPERPOSED)
     }
-    wins = expected[Strategy.SUPERPOSED] < WORTH * expected[exact]
-    return (Strategy.SUPERPOSED if wins else exact), expected
+    wins = expected[DraftStrategy.SUPERPOSED] < WORTH * expected[exact]
+    return (DraftStrategy.SUPERPOSED if wins else exact), expected
 
 
 def probe_blocks(model: LanguageModel) -> int:
@@ -136,7 +136,7 @@ def probe_pieces(model: LanguageModel) -> Pieces[StepCosts]:
     rows = {}
     base = model.new_cache()
     try:
-        model.forward([Rows(base, [1], logits="none")])
+        model.forward([SequenceInput(base, [1], logits="none")])
         for count in PROBED:
             times = []
             for _ in range(REPEATS):
@@ -167,7 +167,7 @@ def _seconds_of_choice(logits: torch.Tensor) -> float:
 def _seconds(model: LanguageModel, base: Cache, count: int) -> float:
     caches = [base.branch() for _ in range(count)]
     try:
-        return timed(model, [Rows(cache, [1]) for cache in caches])[1]
+        return timed(model, [SequenceInput(cache, [1]) for cache in caches])[1]
     finally:
         for cache in caches:
             cache.release()

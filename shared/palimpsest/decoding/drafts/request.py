@@ -11,16 +11,16 @@ from palimpsest.decoding.drafts.branching import Beams, DiverseBeams, Samples
 from palimpsest.decoding.drafts.events import Draft, DraftsEnd
 from palimpsest.decoding.drafts.hypotheses import DraftText, Hypothesis, Proposal, overlap, without_repeats
 from palimpsest.decoding.drafts.search import Search, Task
-from palimpsest.decoding.drafts.settings import LONGEST, DraftSettings, Strategy, Streaming
+from palimpsest.decoding.drafts.settings import LONGEST, DraftSettings, DraftStrategy, Streaming
 from palimpsest.decoding.drafts.slots import Slots
 from palimpsest.decoding.drafts.superposing import Superposing
 from palimpsest.decoding.drafts.verifying import Verifier
 from palimpsest.decoding.sources import Source
 from palimpsest.engine.events import Event
 from palimpsest.engine.requests import Request
-from palimpsest.engine.sequence import Running, Step
+from palimpsest.engine.sequence import SequenceState, Step
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
-from palimpsest.lm.forward import Cache, Output, Rows
+from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.generic import ModuleCache
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.sampling import Sampling
@@ -34,12 +34,12 @@ WINDOW = 16
 NUCLEUS = Sampling(temperature=0.6, top_p=0.9)
 """How samples are drawn where a request does not say."""
 
-_SEARCHES: dict[Strategy, type[Search]] = {
-    Strategy.SUPERPOSED: Superposing,
-    Strategy.SUPERPOSED_VERIFIED: Superposing,
-    Strategy.BEAM: Beams,
-    Strategy.DIVERSE_BEAM: DiverseBeams,
-    Strategy.NUCLEUS: Samples,
+_SEARCHES: dict[DraftStrategy, type[Search]] = {
+    DraftStrategy.SUPERPOSED: Superposing,
+    DraftStrategy.SUPERPOSED_VERIFIED: Superposing,
+    DraftStrategy.BEAM: Beams,
+    DraftStrategy.DIVERSE_BEAM: DiverseBeams,
+    DraftStrategy.NUCLEUS: Samples,
 }
 
 
@@ -68,14 +68,14 @@ class DraftRequest:
     extra: Sequence[Proposal] = ()
 
     @property
-    def keys(self) -> Literal["none", "last"]:
+    def retrieval_queries(self) -> Literal["none", "last"]:
         """Nothing is searched by hidden states."""
         return "none"
 
     @property
     def width(self) -> int:
         """Sequences at once: one while drafts are superposed, one for each draft otherwise."""
-        if self.settings.strategy is Strategy.SUPERPOSED and not self.settings.exact:
+        if self.settings.strategy is DraftStrategy.SUPERPOSED and not self.settings.exact:
             return 1
         return self.settings.made + len(self.extra)
 
@@ -98,7 +98,7 @@ class DraftRequest:
                     f"{field} is {value}; with drafts it is at most {most}"
                     + (", as k says how many there are." if field == "n" else "."),
                 )
-        if self.extra and self.settings.strategy is not Strategy.SUPERPOSED_VERIFIED:
+        if self.extra and self.settings.strategy is not DraftStrategy.SUPERPOSED_VERIFIED:
             raise InvalidArgument.field(
                 Reason.DRAFT_SETTINGS_INVALID,
                 "drafts.strategy",
@@ -111,12 +111,12 @@ class DraftRequest:
                 "This model's cache cannot be taken back; use a model with plain full attention.",
             )
 
-    def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> Running:
+    def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> SequenceState:
         """The request's drafts, as one sequence of the batch."""
         return Drafts(self, request, index, cache, model)
 
 
-class Drafts(Running):
+class Drafts(SequenceState):
     """The drafts of one request: first they are searched for, then perhaps read exactly, then told."""
 
     def __init__(
@@ -124,7 +124,7 @@ class Drafts(Running):
     ) -> None:
         super().__init__(request, index, cache, model)
         settings = plan.settings
-        if settings.strategy is Strategy.NUCLEUS and not request.sampling.temperature:
+        if settings.strategy is DraftStrategy.NUCLEUS and not request.sampling.temperature:
             request = replace(request, sampling=replace(NUCLEUS, seed=request.sampling.seed))
         self._plan, self._settings = plan, settings
         text = DraftText(model.tokenizer, self._eos, request.stop, settings.stop_at, plan.healed)
@@ -135,7 +135,7 @@ class Drafts(Running):
         self._prompt_output: Output | None = None
         self._counts: dict[str, float] = dict.fromkeys(DraftsEnd.__dataclass_fields__, 0)
 
-    def feed(self) -> Sequence[Rows]:
+    def feed(self) -> Sequence[SequenceInput]:
         """What the search, or the verification, reads next."""
         began = time.perf_counter()
         rows = self._search.feed() if self._verifier is None else self._verifier.feed()
@@ -179,7 +179,7 @@ class Drafts(Running):
 
     def _last_is_exact(self, draft: Hypothesis) -> bool:
         """Whether verification gives the one token that is left: the pass that reads the others says it anyway."""
-        verified = self._settings.strategy is Strategy.SUPERPOSED_VERIFIED
+        verified = self._settings.strategy is DraftStrategy.SUPERPOSED_VERIFIED
         return verified and self._task.is_last(draft)
 
     def release(self) -> None:

@@ -12,7 +12,7 @@ from palimpsest.decoding.drafts.hypotheses import Hypothesis, Proposal
 from palimpsest.decoding.drafts.mixing import largest
 from palimpsest.decoding.drafts.settings import DraftSettings
 from palimpsest.engine.requests import Request
-from palimpsest.lm.forward import Cache, Output, Rows
+from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.model import LanguageModel
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Search(ABC):
         """Choose the first tokens; ``output`` is that of the prompt's last token."""
 
     @abstractmethod
-    def feed(self) -> list[Rows]:
+    def feed(self) -> list[SequenceInput]:
         """What to read next."""
 
     @abstractmethod

@@ -15,7 +15,7 @@ ORDER_WEIGHTS = (0.01, 0.04, 0.15, 0.18, 0.12)
 """Weights of the orders 2 to 6, as published. They need not sum to 1."""
 
 
-class Strategy(Enum):
+class DraftStrategy(Enum):
     """Where drafts come from."""
 
     SUPERPOSED = "superposed"
@@ -32,7 +32,7 @@ class Strategy(Enum):
     @property
     def superposes(self) -> bool:
         """Whether drafts share one sequence."""
-        return self in (Strategy.SUPERPOSED, Strategy.SUPERPOSED_VERIFIED)
+        return self in (DraftStrategy.SUPERPOSED, DraftStrategy.SUPERPOSED_VERIFIED)
 
 
 class StopAt(Enum):
@@ -97,7 +97,7 @@ class DraftSettings:
     """
 
     k: int = 3
-    strategy: Strategy = Strategy.SUPERPOSED_VERIFIED
+    strategy: DraftStrategy = DraftStrategy.SUPERPOSED_VERIFIED
     alpha: float = 0.0
     temperature: float = 0.06
     candidates: int = 0
@@ -115,7 +115,7 @@ class DraftSettings:
     @property
     def made(self) -> int:
         """How many drafts are generated."""
-        if self.strategy is Strategy.SUPERPOSED_VERIFIED:
+        if self.strategy is DraftStrategy.SUPERPOSED_VERIFIED:
             return self.over_generate or 2 * self.k
         return self.k
 
@@ -127,8 +127,8 @@ class DraftSettings:
     @property
     def verifies(self) -> bool:
         """Whether drafts are read exactly once they are complete."""
-        return self.strategy is Strategy.SUPERPOSED_VERIFIED or (
-            self.strategy is Strategy.SUPERPOSED and self.exact
+        return self.strategy is DraftStrategy.SUPERPOSED_VERIFIED or (
+            self.strategy is DraftStrategy.SUPERPOSED and self.exact
         )
 
     def check(self) -> None:
@@ -163,7 +163,7 @@ class DraftSettings:
                     f"drafts.{name}",
                     f"{name} is {getattr(self, name)}; it is {wanted}.",
                 )
-        if self.over_generate and self.strategy is not Strategy.SUPERPOSED_VERIFIED:
+        if self.over_generate and self.strategy is not DraftStrategy.SUPERPOSED_VERIFIED:
             raise InvalidArgument.field(
                 Reason.DRAFT_SETTINGS_INVALID,
                 "drafts.over_generate",

@@ -24,7 +24,7 @@ import torch
 from palimpsest.decoding.drafts.hypotheses import Hypothesis
 from palimpsest.decoding.drafts.mixing import best_children, mix, shared_candidates, shares
 from palimpsest.decoding.drafts.search import Search, Task, best_first
-from palimpsest.lm.forward import Cache, Output, Rows
+from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.sampling import uniform
 
@@ -64,17 +64,17 @@ class Superposing(Search):
             ]
         )
 
-    def feed(self) -> list[Rows]:
+    def feed(self) -> list[SequenceInput]:
         """One superposed token; or, where the drafts are reset, the tokens of the best one since the last reset."""
         every = self.task.settings.reset_every
         if every and len(self.live[0].ids) - self._exact >= every:
             self._chosen = self._pick()
             self.cache.crop(self._start + self._exact)
-            return [Rows(self.cache, self._chosen.ids[self._exact :])]
+            return [SequenceInput(self.cache, self._chosen.ids[self._exact :])]
         gammas = shares(np.array([h.score for h in self.live]))
         tokens = self.model.embed([h.ids[-1] for h in self.live]).float()
         weights = torch.from_numpy(gammas.astype(np.float32)).to(tokens.device)
-        return [Rows(self.cache, embeddings=(weights @ tokens)[None])]
+        return [SequenceInput(self.cache, embeddings=(weights @ tokens)[None])]
 
     def take(self, outputs: Sequence[Output]) -> None:
         """Re-parent: the best continuations over all drafts become the drafts."""

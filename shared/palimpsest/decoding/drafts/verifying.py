@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from palimpsest.decoding.drafts.hypotheses import Hypothesis, shared_length
-from palimpsest.lm.forward import Cache, Output, Rows
+from palimpsest.lm.forward import Cache, Output, SequenceInput
 
 PIECE = 64
 """Tokens read in one pass, so that streams beside it wait no longer than for a piece of a prompt."""
@@ -25,7 +25,7 @@ class _Branch:
     cache: Cache
     held: int = 0
     read: int = 0
-    rows: Rows | None = None
+    rows: SequenceInput | None = None
 
 
 class Verifier:
@@ -71,11 +71,13 @@ class Verifier:
         """Whether everything has been read."""
         return not self._paths and all(b.read == len(b.path) for b in self._branches)
 
-    def feed(self) -> list[Rows]:
+    def feed(self) -> list[SequenceInput]:
         """The next piece of the trie: whole paths as long as they fit, or a stretch of one that does not."""
         reading = [b for b in self._branches if b.read < len(b.path)]  # a single long one, if any
         for branch in reading:
-            branch.rows = Rows(branch.cache, branch.path[branch.read : branch.read + PIECE], logits="all")
+            branch.rows = SequenceInput(
+                branch.cache, branch.path[branch.read : branch.read + PIECE], logits="all"
+            )
         used = sum(b.rows.count for b in reading if b.rows is not None)
         while (self._paths and not reading) or (self._paths and used and self._fits(used)):
             branch = self._branch(self._paths.pop(0))
@@ -142,10 +144,10 @@ class Verifier:
             branch = _Branch(path, twin, held, common)
         ids = path[branch.read : branch.read + PIECE]
         if source is not None and common > branch.held:
-            branch.rows = Rows(
+            branch.rows = SequenceInput(
                 branch.cache, ids, logits="all", after=source.rows, shared=common - branch.held
             )
         else:
-            branch.rows = Rows(branch.cache, ids, logits="all")
+            branch.rows = SequenceInput(branch.cache, ids, logits="all")
         self._branches.append(branch)
         return branch

@@ -14,7 +14,7 @@ from palimpsest.decoding.quoting.revocations import Revocations
 from palimpsest.decoding.quoting.sequence import Quoting
 from palimpsest.engine.limits import check_ids
 from palimpsest.engine.requests import Request
-from palimpsest.engine.sequence import Running
+from palimpsest.engine.sequence import SequenceState
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.lm.forward import Cache
 from palimpsest.lm.generic import ModuleCache, last_mlp
@@ -48,7 +48,7 @@ class NestRequest:
     width = 1
 
     @property
-    def keys(self) -> Literal["none", "last"]:
+    def retrieval_queries(self) -> Literal["none", "last"]:
         """Whether states are searched for."""
         return "last" if self.searches else "none"
 
@@ -101,10 +101,10 @@ class NestRequest:
                 last_mlp(model.module)
         self.store(model)
 
-    def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> Running:
+    def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> SequenceState:
         """One of the request's sequences."""
         if self.settings.mode is Mode.LM:
-            return Running(request, index, cache, model)
+            return SequenceState(request, index, cache, model)
         return Quoting(self, request, index, cache, model)
 
     def store(self, model: LanguageModel) -> Store:

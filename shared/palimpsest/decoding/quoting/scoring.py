@@ -15,7 +15,7 @@ from palimpsest.engine.requests import Request
 from palimpsest.engine.scoring import CHUNK
 from palimpsest.engine.tasks import Pieces
 from palimpsest.lm.blocks import BLOCK
-from palimpsest.lm.forward import Rows
+from palimpsest.lm.forward import SequenceInput
 from palimpsest.lm.model import LanguageModel
 
 if TYPE_CHECKING:
@@ -76,12 +76,12 @@ def score_pieces(
             part = ids[start : min(start + CHUNK, len(ids) - 1)]
             wanted = start + len(part) >= first
             kind = "all" if wanted else "none"
-            output = model.forward([Rows(cache, part, logits=kind, keys=kind)])[0]
+            output = model.forward([SequenceInput(cache, part, logits=kind, retrieval_queries=kind)])[0]
             if wanted:
-                assert output.keys is not None
+                assert output.retrieval_queries is not None
                 assert settings.r is not None
                 targets = torch.tensor(list(ids[start + 1 : start + 1 + len(part)]), device=model.device)
-                found = search(store, output.keys, live, settings.r)
+                found = search(store, output.retrieval_queries, live, settings.r)
                 mixed = Mixed(store, found, output.logits, replace(settings, mode=Mode.NEST))
                 fixed = Mixed(store, found, output.logits, replace(settings, mode=Mode.KNN_LM))
                 own = output.logits.gather(1, targets[:, None])[:, 0] - mixed.total
@@ -117,6 +117,6 @@ def submit_nest_score(
     InvalidArgument, FailedPrecondition, ResourceExhausted, Unavailable
         As :meth:`Engine.submit`.
     """
-    engine.check(Request(ids, max_tokens=0, drafting=nest))
+    engine.check(Request(ids, max_tokens=0, strategy=nest))
     pieces = score_pieces(engine.model, ids, nest, skip)
     return engine.submit_task(pieces, -(-len(ids) // BLOCK), len(ids))

@@ -31,8 +31,8 @@ from palimpsest.decoding.quoting.events import QuotingFinished, QuotingStats, Sp
 from palimpsest.decoding.quoting.spans import Costs, DraftLength, SuffixMatch, relaxed, stretch, take_while
 from palimpsest.engine.events import Delta, Event, Finished
 from palimpsest.engine.requests import Request
-from palimpsest.engine.sequence import Running, Step
-from palimpsest.lm.forward import Cache, Output, Rows
+from palimpsest.engine.sequence import SequenceState, Step
+from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.sampling import Choice, filtered, uniform
 from palimpsest.lm.token_bytes import special_ids
@@ -47,7 +47,7 @@ _costs: "weakref.WeakKeyDictionary[LanguageModel, Costs]" = weakref.WeakKeyDicti
 _NOTHING = np.zeros(0, dtype=np.int64)
 
 
-class Quoting(Running):
+class Quoting(SequenceState):
     """A sequence that quotes; see :class:`palimpsest.decoding.quoting.NestRequest`."""
 
     def __init__(
@@ -78,12 +78,16 @@ class Quoting(Running):
         self._withdrawn: list[Span | SpanRevoked] = []
         self._reader = nest.revocations.join()
 
-    def feed(self) -> Sequence[Rows]:
+    def feed(self) -> Sequence[SequenceInput]:
         """The last token, and what is proposed to follow it."""
         self._heed()
         self._fed = 1 + len(self._draft)
         ids = [self.next_id, *self._block.tokens[self._draft].tolist()]
-        return [Rows(self.cache, ids, logits="all", keys="all" if self._nest.searches else "none")]
+        return [
+            SequenceInput(
+                self.cache, ids, logits="all", retrieval_queries="all" if self._nest.searches else "none"
+            )
+        ]
 
     def take(self, outputs: Sequence[Output], step: Step) -> list[Event]:
         """Judge the proposal, and choose what follows what was taken of it."""
@@ -167,10 +171,10 @@ class Quoting(Running):
         heat = self.request.sampling.temperature
         logits = output.logits / heat if heat and not self._lossless else output.logits
         neighbours = None
-        if output.keys is not None:
+        if output.retrieval_queries is not None:
             assert self._settings.r is not None
-            neighbours = search(self._store, output.keys, self._live, self._settings.r)
-            self.stats.searches += output.keys.shape[0]
+            neighbours = search(self._store, output.retrieval_queries, self._live, self._settings.r)
+            self.stats.searches += output.retrieval_queries.shape[0]
         return Mixed(self._store, neighbours, logits, self._settings)
 
     def _judge(self, mixed: Mixed, output: Output, places: np.ndarray) -> np.ndarray:

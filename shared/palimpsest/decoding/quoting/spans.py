@@ -17,7 +17,7 @@ _START = 7
 
 
 def take_while(accept: np.ndarray) -> int:
-    """How many leading entries of bool [n] are true."""
+    """ChunkOrigin many leading entries of bool [n] are true."""
     return len(accept) if accept.all() else int(accept.argmin())
 
 

@@ -29,7 +29,7 @@ if BLOCK != c.LANES:  # pragma: no cover
     raise ImportError("a cache block must be as long as a kernel's vector")
 
 
-class Team:
+class ThreadPool:
     """The calling thread and ``threads - 1`` helpers, who sleep between steps.
 
     Only one step runs at a time; callers take turns by themselves.
@@ -89,7 +89,7 @@ class CompiledForward:
     """
 
     def __init__(self, weights: LlamaWeights, pool: BlockPool, threads: int) -> None:
-        self.weights, self._pool, self._team = weights, pool, Team(threads)
+        self.weights, self._pool, self._threads = weights, pool, ThreadPool(threads)
         half = weights.embedding.dtype == torch.bfloat16
         self._like = np.empty(0, dtype=np.uint16 if half else np.float32)
         self._numbers = np.array([weights.eps, weights.scale])
@@ -147,7 +147,7 @@ class CompiledForward:
             self._context = max(1024, 1 << (context - 1).bit_length())
             # One vector more than the context: the last place of a line holds the softmax's divisor.
             line = self._context + c.LANES
-            self._buffer("SCORES", self._team.threads * (w.heads // w.kv_heads), line)
+            self._buffer("SCORES", self._threads.threads * (w.heads // w.kv_heads), line)
             self._set(SCORES_STRIDE=line * 4)
             self._buffers["COS"], self._buffers["SIN"] = w.rope_tables(self._context)
             self._set(COS=self._buffers["COS"].data_ptr(), SIN=self._buffers["SIN"].data_ptr())
@@ -160,7 +160,7 @@ class CompiledForward:
         x: torch.Tensor,
         outputs: Sequence[int],
         hidden: Sequence[int],
-        keys: Sequence[int],
+        queries: Sequence[int],
         copies: Copies | None = None,
     ) -> tuple[torch.Tensor, dict[int, torch.Tensor], torch.Tensor]:
         """Run all layers; see :class:`palimpsest.lm.forward.Paged`."""
@@ -181,7 +181,7 @@ class CompiledForward:
             logits.append(torch.from_numpy(self._buffers["LOGITS"].numpy()[: len(wanted)].copy()))
             kept.append(states)
             # The last layer's MLP is the last to read from this buffer, so what it read is still there.
-            rows = [r - first for r in keys if part.start <= r < part.stop]
+            rows = [r - first for r in queries if part.start <= r < part.stop]
             found.append(torch.from_numpy(self._buffers["NORMED"].numpy()[rows]))
         states = {layer: torch.cat([k[layer] for k in kept]) for layer in hidden}
         return _joined(logits), states, _joined(found)
@@ -190,7 +190,7 @@ class CompiledForward:
         self, x: torch.Tensor, positions: np.ndarray, table_starts: np.ndarray, tables: np.ndarray,
         outputs: np.ndarray, hidden: Sequence[int], copies: tuple[np.ndarray, np.ndarray] | None,
     ) -> dict[int, torch.Tensor]:  # fmt: skip
-        rows, team, w = len(positions), self._team, self.weights
+        rows, team, w = len(positions), self._threads, self.weights
         team.rest()
         self._make_room(rows, max(1, len(outputs)), int(positions.max()) + 1)
         self._buffers["X"][:rows] = x
@@ -216,7 +216,7 @@ class CompiledForward:
 
     def read_weights(self, rows: int = 1) -> None:
         """Multiply every matrix once and do nothing else: the floor of a step, for benchmarks."""
-        self._team.rest()
+        self._threads.rest()
         self._make_room(max(rows, 8), 8, 1)
         width = max(m.shape[1] for m in self.weights.matrices)
         if not hasattr(self, "_floor"):
@@ -231,11 +231,13 @@ class CompiledForward:
         plan[[c.ROWS, c.X, c.LOGITS]] = rows, x.data_ptr(), y.data_ptr()
         self._sync[:] = 0
         self._arrays = (plan,)
-        self._team.run(c.read_weights, self._like, matrices, plan, self._sync.ctypes.data, self._team.flags)
+        self._threads.run(
+            c.read_weights, self._like, matrices, plan, self._sync.ctypes.data, self._threads.flags
+        )
 
     def close(self) -> None:
         """Stop the helper threads."""
-        self._team.close()
+        self._threads.close()
 
 
 def _joined(parts: list[torch.Tensor]) -> torch.Tensor:

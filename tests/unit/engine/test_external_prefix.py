@@ -9,9 +9,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from palimpsest.engine import Engine, How, Past, PastReady, Request
+from palimpsest.engine import ChunkOrigin, Engine, ExternalPrefix, PrefixReady, Request
 from palimpsest.errors import InvalidArgument, ResourceExhausted, Unavailable
-from palimpsest.lm import Rows, load_model
+from palimpsest.lm import SequenceInput, load_model
 from tests.waiting import until
 
 from .collecting import Collector, Gate, run, sleeps
@@ -24,16 +24,16 @@ def some_ids(count: int, seed: int = 0) -> list[int]:
 def exported(model, ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Exact keys and values of a text. For models no engine is using."""
     cache = model.new_cache()
-    model.forward([Rows(cache, ids, logits="none")])
+    model.forward([SequenceInput(cache, ids, logits="none")])
     kv = cache.export()
     cache.release()
     return kv
 
 
 def stretch(
-    kv: tuple[torch.Tensor, torch.Tensor], past: Past, index: int
+    kv: tuple[torch.Tensor, torch.Tensor], prefix: ExternalPrefix, index: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    piece = past.pieces[index]
+    piece = prefix.pieces[index]
     return kv[0][:, :, piece.start : piece.stop], kv[1][:, :, piece.start : piece.stop]
 
 
@@ -64,8 +64,8 @@ class Ready:
         self.seconds[index] = seconds
 
 
-def how(collector: Collector) -> tuple[How, ...]:
-    (ready,) = [e for e in collector.events if isinstance(e, PastReady)]
+def how(collector: Collector) -> tuple[ChunkOrigin, ...]:
+    (ready,) = [e for e in collector.events if isinstance(e, PrefixReady)]
     assert collector.events[0] is ready
     return ready.how
 
@@ -97,27 +97,27 @@ def test_any_order_and_any_mix_gives_the_tokens_of_a_plain_request(shared_engine
     bounds = sorted({0, 150, *((cut // 16 * 16 for cut in cuts) if aligned else cuts)})
     tokens = [b - a for a, b in pairwise(bounds) if b > a]
     told = Ready()
-    past = Past(tokens, b"exact", told)
+    prefix = ExternalPrefix(tokens, b"exact", told)
     order = data.draw(st.permutations(range(len(tokens))))
     loaded = data.draw(st.lists(st.booleans(), min_size=len(tokens), max_size=len(tokens)))
     before = data.draw(st.integers(0, len(tokens)))  # told of so many pieces before it is submitted
 
     def tell(index: int) -> None:
         if loaded[index]:
-            past.arrived(index, *stretch(kv, past, index))
+            prefix.arrived(index, *stretch(kv, prefix, index))
         else:
-            past.recompute(index)
+            prefix.recompute(index)
 
     for index in order[:before]:
         tell(index)
     collector, other = Collector(), Collector()
-    engine.submit(greedy(ids, past=past), collector.deliver)
+    engine.submit(greedy(ids, prefix=prefix), collector.deliver)
     engine.submit(greedy(ids[20:60], 30), other.deliver)
     for index in order[before:]:
         tell(index)
     assert collector.wait().ids() == expected
     other.wait()
-    assert how(collector) == tuple(How.LOADED if each else How.RECOMPUTED for each in loaded)
+    assert how(collector) == tuple(ChunkOrigin.LOADED if each else ChunkOrigin.RECOMPUTED for each in loaded)
     assert set(told.seconds) == {n for n, each in enumerate(loaded) if not each}
     assert all(seconds > 0 for seconds in told.seconds.values())
     assert collector.started.prompt_tokens == 180
@@ -131,18 +131,18 @@ def test_a_request_that_waits_holds_up_no_other_and_lets_the_engine_sleep(make_e
     kv = exported(engine.model, ids[:64])
     expected = run(engine, greedy(ids))[0].ids()
     engine.model.pool.forget_prefixes()
-    past, collector = Past([32, 32]), Collector()
-    engine.submit(greedy(ids, past=past), collector.deliver)
+    prefix, collector = ExternalPrefix([32, 32]), Collector()
+    engine.submit(greedy(ids, prefix=prefix), collector.deliver)
     for _ in range(2):  # a piece that comes twice is held once
-        past.arrived(1, *stretch(kv, past, 1)).result(60)
+        prefix.arrived(1, *stretch(kv, prefix, 1)).result(60)
         assert engine.model.pool.used == 2
     for n in range(3):
         assert run(engine, greedy([n + 1, 2, 3], 5))[0].finished()
     until(lambda: sleeps(engine))
     assert not collector.events
-    past.recompute(0)
+    prefix.recompute(0)
     assert collector.wait().ids() == expected
-    assert how(collector) == (How.RECOMPUTED, How.LOADED)
+    assert how(collector) == (ChunkOrigin.RECOMPUTED, ChunkOrigin.LOADED)
     at_rest(engine)
 
 
@@ -152,10 +152,10 @@ def test_several_sequences_share_a_past(make_engine):
     kv = exported(engine.model, ids[:70])
     expected = run(engine, greedy(ids))[0].ids()
     engine.model.pool.forget_prefixes()
-    past, collector = Past([35, 35]), Collector(3)
+    prefix, collector = ExternalPrefix([35, 35]), Collector(3)
     for index in (1, 0):
-        past.arrived(index, *stretch(kv, past, index))
-    engine.submit(greedy(ids, n=3, past=past), collector.deliver)
+        prefix.arrived(index, *stretch(kv, prefix, index))
+    engine.submit(greedy(ids, n=3, prefix=prefix), collector.deliver)
     collector.wait()
     assert [collector.ids(n) for n in range(3)] == [expected] * 3
     at_rest(engine)
@@ -167,24 +167,24 @@ def test_what_was_loaded_is_found_again_by_its_salt_and_by_nobody_else(make_engi
     kv = rough(exported(engine.model, ids[:160]))
     exact = run(engine, greedy(ids))[0].ids()
     engine.model.pool.forget_prefixes()
-    past = Past([64, 64, 32], b"salt")
-    past.recompute(0)
+    prefix = ExternalPrefix([64, 64, 32], b"salt")
+    prefix.recompute(0)
     for index in (1, 2):
-        past.arrived(index, *stretch(kv, past, index))
+        prefix.arrived(index, *stretch(kv, prefix, index))
     first = Collector()
-    engine.submit(greedy(ids, past=past), first.deliver)
+    engine.submit(greedy(ids, prefix=prefix), first.deliver)
     approximate = first.wait().ids()
     assert approximate != exact
     assert first.events[0].exact_tokens == 64
     assert engine.held(ids[:160], b"salt") == 160
     assert engine.held(ids[:160], b"other") == engine.held(ids[:160], b"") == 64  # exact, so anybody's
 
-    again, told = Past([64, 64, 32], b"salt", ready := Ready()), Collector()
+    again, told = ExternalPrefix([64, 64, 32], b"salt", ready := Ready()), Collector()
     for index in range(3):
         again.recompute(index)
-    engine.submit(greedy([*ids[:-1], ids[-1]], past=again), told.deliver)
+    engine.submit(greedy([*ids[:-1], ids[-1]], prefix=again), told.deliver)
     assert told.wait().ids() == approximate
-    assert how(told) == (How.HELD,) * 3
+    assert how(told) == (ChunkOrigin.CACHED,) * 3
     assert told.events[0].exact_tokens == 64
     assert ready.seconds == {0: 0.0, 1: 0.0, 2: 0.0}
     assert told.started.cached_tokens == 192
@@ -192,12 +192,12 @@ def test_what_was_loaded_is_found_again_by_its_salt_and_by_nobody_else(make_engi
     plain = run(engine, greedy(ids))[0]
     assert plain.ids() == exact
     assert plain.started.cached_tokens == 64
-    other = Past([64, 64, 32], b"other")
+    other = ExternalPrefix([64, 64, 32], b"other")
     other.recompute_rest()
     elsewhere = Collector()
-    engine.submit(greedy(ids, past=other), elsewhere.deliver)
+    engine.submit(greedy(ids, prefix=other), elsewhere.deliver)
     assert elsewhere.wait().ids() == exact
-    assert how(elsewhere) == (How.HELD,) * 3  # of the plain request
+    assert how(elsewhere) == (ChunkOrigin.CACHED,) * 3  # of the plain request
     assert elsewhere.events[0].exact_tokens == 160
     at_rest(engine)
 
@@ -209,12 +209,12 @@ def test_a_piece_that_is_partly_there_is_loaded_from_there_on(make_engine):
     expected = run(engine, greedy(ids))[0].ids()
     engine.model.pool.forget_prefixes()
     run(engine, greedy(ids[:50], 2))
-    past, collector = Past([80, 16]), Collector()
-    engine.submit(greedy(ids, past=past), collector.deliver)
-    past.arrived(0, *stretch(kv, past, 0))
-    past.recompute(1)
+    prefix, collector = ExternalPrefix([80, 16]), Collector()
+    engine.submit(greedy(ids, prefix=prefix), collector.deliver)
+    prefix.arrived(0, *stretch(kv, prefix, 0))
+    prefix.recompute(1)
     assert collector.wait().ids() == expected
-    assert how(collector) == (How.LOADED, How.RECOMPUTED)
+    assert how(collector) == (ChunkOrigin.LOADED, ChunkOrigin.RECOMPUTED)
     assert collector.started.cached_tokens == 48
     at_rest(engine)
 
@@ -224,14 +224,14 @@ def test_what_does_not_fit_the_model_is_recomputed(make_engine):
     ids = some_ids(70)
     expected = run(engine, greedy(ids))[0].ids()
     engine.model.pool.forget_prefixes()
-    past, collector = Past([32, 32]), Collector()
-    past.arrived(0, torch.zeros(3, 2, 32, 16), torch.zeros(3, 2, 32, 16))
-    past.recompute(1)
-    engine.submit(greedy(ids, past=past), collector.deliver)
+    prefix, collector = ExternalPrefix([32, 32]), Collector()
+    prefix.arrived(0, torch.zeros(3, 2, 32, 16), torch.zeros(3, 2, 32, 16))
+    prefix.recompute(1)
+    engine.submit(greedy(ids, prefix=prefix), collector.deliver)
     assert collector.wait().ids() == expected
-    assert how(collector) == (How.RECOMPUTED, How.RECOMPUTED)
+    assert how(collector) == (ChunkOrigin.RECOMPUTED, ChunkOrigin.RECOMPUTED)
     with pytest.raises(ValueError, match="32 tokens"):
-        past.arrived(0, torch.zeros(2, 2, 31, 16), torch.zeros(2, 2, 31, 16))
+        prefix.arrived(0, torch.zeros(2, 2, 31, 16), torch.zeros(2, 2, 31, 16))
 
 
 def test_leaving_while_the_past_is_missing(make_engine):
@@ -239,19 +239,19 @@ def test_leaving_while_the_past_is_missing(make_engine):
     ids = some_ids(100)
     kv = exported(engine.model, ids[:64])
     for end in ("cancel", "fail"):
-        past, collector = Past([32, 16, 16]), Collector()
-        handle = engine.submit(greedy(ids, past=past), collector.deliver)
-        past.arrived(2, *stretch(kv, past, 2)).result(60)
+        prefix, collector = ExternalPrefix([32, 16, 16]), Collector()
+        handle = engine.submit(greedy(ids, prefix=prefix), collector.deliver)
+        prefix.arrived(2, *stretch(kv, prefix, 2)).result(60)
         assert engine.model.pool.used == 1
-        past.recompute(0)
+        prefix.recompute(0)
         until(lambda: engine.model.pool.used == 3)
         if end == "cancel":
             handle.cancel()
         else:
-            past.failed(Unavailable("ENGINE_FAILED", "gone"))
+            prefix.failed(Unavailable("ENGINE_FAILED", "gone"))
             assert collector.wait().error.message == "gone"
         at_rest(engine)
-        assert past.arrived(1, *stretch(kv, past, 1)).done()
+        assert prefix.arrived(1, *stretch(kv, prefix, 1)).done()
         assert collector.events == ([] if end == "cancel" else collector.events[-1:])
         engine.model.pool.forget_prefixes()
 
@@ -263,10 +263,10 @@ def test_leaving_before_it_is_admitted(make_engine):
     engine.submit(greedy([1], 5), first.deliver)
     assert gate.entered.wait(60)
     ids, kv = some_ids(40), (torch.zeros(2, 2, 32, 16), torch.zeros(2, 2, 32, 16))
-    cancelled, failed, told = Past([32]), Past([32]), Collector()
-    handle = engine.submit(greedy(ids, past=cancelled), lambda _: None)
-    engine.submit(greedy(ids, past=failed), told.deliver)
-    waiting = [past.arrived(0, *kv) for past in (cancelled, failed)]
+    cancelled, failed, told = ExternalPrefix([32]), ExternalPrefix([32]), Collector()
+    handle = engine.submit(greedy(ids, prefix=cancelled), lambda _: None)
+    engine.submit(greedy(ids, prefix=failed), told.deliver)
+    waiting = [prefix.arrived(0, *kv) for prefix in (cancelled, failed)]
     assert not any(future.done() for future in waiting)
     handle.cancel()
     failed.failed(Unavailable("ENGINE_FAILED", "gone"))
@@ -284,14 +284,14 @@ def test_a_full_cache_holds_the_pieces_of_every_admitted_request(make_engine):
     ids = [some_ids(128, seed) for seed in range(4)]
     kv = [exported(engine.model, each[:112]) for each in ids]
     expected = [run(engine, greedy(each, 16))[0].ids() for each in ids]
-    pasts, collectors = [Past([48, 64], bytes([n])) for n in range(4)], [Collector() for _ in ids]
-    for each, past, collector in zip(ids, pasts, collectors, strict=True):
-        engine.submit(greedy(each, 16, past=past), collector.deliver)
+    pasts, collectors = [ExternalPrefix([48, 64], bytes([n])) for n in range(4)], [Collector() for _ in ids]
+    for each, prefix, collector in zip(ids, pasts, collectors, strict=True):
+        engine.submit(greedy(each, 16, prefix=prefix), collector.deliver)
     with pytest.raises(ResourceExhausted):
-        engine.submit(greedy(ids[0], 300, past=Past([48])), lambda _: None)
-    futures = [past.arrived(1, *stretch(kv[n], past, 1)) for n, past in enumerate(pasts)]
-    for past in pasts:
-        past.recompute(0)
+        engine.submit(greedy(ids[0], 300, prefix=ExternalPrefix([48])), lambda _: None)
+    futures = [prefix.arrived(1, *stretch(kv[n], prefix, 1)) for n, prefix in enumerate(pasts)]
+    for prefix in pasts:
+        prefix.recompute(0)
     assert [c.wait().ids() for c in collectors] == expected
     for future in futures:
         future.result(60)
@@ -300,11 +300,11 @@ def test_a_full_cache_holds_the_pieces_of_every_admitted_request(make_engine):
 
 def test_the_end_of_the_engine_lets_go_of_everything(make_engine):
     engine = make_engine()
-    past, collector = Past([32, 32]), Collector()
-    engine.submit(greedy(some_ids(100), past=past), collector.deliver)
+    prefix, collector = ExternalPrefix([32, 32]), Collector()
+    engine.submit(greedy(some_ids(100), prefix=prefix), collector.deliver)
     engine.close()
     assert collector.wait().error.reason == "SHUTTING_DOWN"
-    assert past.arrived(0, torch.zeros(2, 2, 32, 16), torch.zeros(2, 2, 32, 16)).done()
+    assert prefix.arrived(0, torch.zeros(2, 2, 32, 16), torch.zeros(2, 2, 32, 16)).done()
 
 
 def test_a_waiter_that_gives_up_does_no_harm(make_engine):
@@ -313,9 +313,9 @@ def test_a_waiter_that_gives_up_does_no_harm(make_engine):
     engine.submit(greedy([1], 3), Collector().deliver)
     assert gate.entered.wait(60)
     ids = some_ids(40)
-    past, collector = Past([32]), Collector()
-    engine.submit(greedy(ids, past=past), collector.deliver)
-    assert past.arrived(0, torch.zeros(2, 2, 32, 16), torch.zeros(2, 2, 32, 16)).cancel()
+    prefix, collector = ExternalPrefix([32]), Collector()
+    engine.submit(greedy(ids, prefix=prefix), collector.deliver)
+    assert prefix.arrived(0, torch.zeros(2, 2, 32, 16), torch.zeros(2, 2, 32, 16)).cancel()
     gate.open.set()
     assert collector.wait().finished()
     at_rest(engine)
@@ -324,16 +324,16 @@ def test_a_waiter_that_gives_up_does_no_harm(make_engine):
 def test_what_can_never_work_is_refused(make_engine):
     engine = make_engine()
     with pytest.raises(InvalidArgument) as caught:
-        engine.submit(greedy([1] * 32, past=Past([16, 16])), lambda _: None)
+        engine.submit(greedy([1] * 32, prefix=ExternalPrefix([16, 16])), lambda _: None)
     assert caught.value.reason == "PROMPT_EMPTY"
     for pieces in ([], [16, 0]):
         with pytest.raises(ValueError, match="pieces"):
-            Past(pieces)
-    past, collector = Past([1]), Collector()
-    past.recompute_rest()
-    engine.submit(greedy([1, 2], past=past), collector.deliver)
+            ExternalPrefix(pieces)
+    prefix, collector = ExternalPrefix([1]), Collector()
+    prefix.recompute_rest()
+    engine.submit(greedy([1, 2], prefix=prefix), collector.deliver)
     with pytest.raises(ValueError, match="belongs"):
-        engine.submit(greedy([1, 2], past=past), lambda _: None)
+        engine.submit(greedy([1, 2], prefix=prefix), lambda _: None)
     assert collector.wait().finished()
 
 
@@ -347,13 +347,16 @@ def test_models_with_transformers_own_cache(tiny_model, recompute):
     model.generic.recompute = recompute
     engine = Engine(model)
     expected = run(engine, greedy(ids))[0].ids()
-    past, collector = Past([20, 20, 8], b"x"), Collector()
-    past.arrived(2, *stretch(kv, past, 2))
-    past.arrived(1, *stretch(kv, past, 1))
-    past.recompute(0)
-    engine.submit(greedy(ids, past=past), collector.deliver)
+    prefix, collector = ExternalPrefix([20, 20, 8], b"x"), Collector()
+    prefix.arrived(2, *stretch(kv, prefix, 2))
+    prefix.arrived(1, *stretch(kv, prefix, 1))
+    prefix.recompute(0)
+    engine.submit(greedy(ids, prefix=prefix), collector.deliver)
     assert collector.wait().ids() == expected
-    assert how(collector) == (How.RECOMPUTED, *([How.RECOMPUTED if recompute else How.LOADED] * 2))
+    assert how(collector) == (
+        ChunkOrigin.RECOMPUTED,
+        *([ChunkOrigin.RECOMPUTED if recompute else ChunkOrigin.LOADED] * 2),
+    )
     engine.close()
 
 
@@ -363,22 +366,22 @@ def test_told_from_many_threads(make_engine):
     kv = [exported(engine.model, each[:128]) for each in ids]
     expected = [run(engine, greedy(each, 20))[0].ids() for each in ids]
     engine.model.pool.forget_prefixes()
-    pasts = [Past([16] * 8, bytes([n])) for n in range(6)]
+    pasts = [ExternalPrefix([16] * 8, bytes([n])) for n in range(6)]
     collectors = [Collector() for _ in ids]
 
-    def tell(index: int, past: Past, n: int) -> None:
+    def tell(index: int, prefix: ExternalPrefix, n: int) -> None:
         if (index + n) % 3:
-            past.arrived(index, *stretch(kv[n], past, index)).result(60)
+            prefix.arrived(index, *stretch(kv[n], prefix, index)).result(60)
         else:
-            past.recompute(index)
+            prefix.recompute(index)
 
     threads = [
-        threading.Thread(target=tell, args=(index, past, n))
+        threading.Thread(target=tell, args=(index, prefix, n))
         for index in reversed(range(8))
-        for n, past in enumerate(pasts)
+        for n, prefix in enumerate(pasts)
     ]
-    for each, past, collector in zip(ids, pasts, collectors, strict=True):
-        engine.submit(greedy(each, 20, past=past), collector.deliver)
+    for each, prefix, collector in zip(ids, pasts, collectors, strict=True):
+        engine.submit(greedy(each, 20, prefix=prefix), collector.deliver)
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -396,12 +399,12 @@ def test_the_sample_model_continues_a_stored_context(sample_model):
     expected = run(engine, greedy(ids, 24))[0].ids()
     for loaded in ([1, 2], [0, 2]):
         engine.model.pool.forget_prefixes()
-        past, collector = Past([64] * 3, b"x"), Collector()
-        engine.submit(greedy(ids, 24, past=past), collector.deliver)
+        prefix, collector = ExternalPrefix([64] * 3, b"x"), Collector()
+        engine.submit(greedy(ids, 24, prefix=prefix), collector.deliver)
         for index in reversed(range(3)):
             if index in loaded:
-                past.arrived(index, *stretch(kv, past, index))
+                prefix.arrived(index, *stretch(kv, prefix, index))
             else:
-                past.recompute(index)
+                prefix.recompute(index)
         assert collector.wait().ids() == expected
     engine.close()

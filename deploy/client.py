@@ -184,8 +184,8 @@ def rooms_source() -> str:
         "from collections.abc import AsyncIterable, Mapping, Sequence",
         "",
         *sorted(imports),
-        "from palimpsest.client.aio.connection import AsyncRoom, rpc",
         "from palimpsest.client.aio.jobs import AsyncJob",
+        "from palimpsest.client.aio.rpc import AsyncRoom, rpc",
         "from palimpsest.client.aio.streams import AsyncStream",
         "",
     ]

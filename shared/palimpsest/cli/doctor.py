@@ -133,8 +133,8 @@ def _cuda(_: Settings) -> Finding:
 
 
 def _stack(settings: Settings) -> Finding:
-    from palimpsest.client.health import serving
     from palimpsest.embedded.state import is_locked, running
+    from palimpsest.rpc.health import serving
 
     state = running(settings.state_dir)
     if state is None:

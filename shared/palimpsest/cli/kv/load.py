@@ -16,8 +16,8 @@ from palimpsest.cli.kv.options import (
     Name,
     Recompute,
     load_settings,
-    named,
 )
+from palimpsest.cli.names import context_name
 from palimpsest.cli.output import cells
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.quantities import show_rate, show_seconds
@@ -45,7 +45,7 @@ def load(
         deadline=deadline, mode=mode, level=level, loss_budget=loss_budget, bandwidth=bandwidth
     )
     with session.client() as client:
-        loaded, watch = watched(client, named(name), settings, chunks=chunks, threads=threads)
+        loaded, watch = watched(client, context_name(name), settings, chunks=chunks, threads=threads)
     if out is not None:
         from palimpsest.kv.files import save_cache
 
@@ -113,7 +113,7 @@ def estimate(
         recompute=recompute,
     )
     with session.client() as client:
-        found = client.codec.estimate(name=named(name), settings=settings)
+        found = client.codec.estimate(name=context_name(name), settings=settings)
     if session.json:
         output.print_json(found)
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from palimpsest.api.decoding.v1 import decoding_pb2
-from palimpsest.cli.corpus.commands import named
+from palimpsest.cli.names import corpus_name
 from palimpsest.cli.output import printing as output
 from palimpsest.client.quotes import CitedText
 from palimpsest.report.quotes import quotes_page
@@ -36,7 +36,7 @@ def nest_settings(corpora: Sequence[str], mode: str, passages: int) -> decoding_
         raise typer.BadParameter(f"--mode is one of {', '.join(MODES)}.")
     kind = f"MODE_{mode.upper().replace('-', '_')}" if mode else "MODE_UNSPECIFIED"
     return decoding_pb2.NestSettings(
-        corpora=[named(name) for name in corpora],
+        corpora=[corpus_name(name) for name in corpora],
         mode=kind,
         passages=passages,
     )

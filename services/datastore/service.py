@@ -44,7 +44,7 @@ class DatastoreServicer(JobCalls, NgramCalls):
         self._settings = self._corpora.settings
         self._ngrams = NgramStores(
             resources.settings,
-            resources.blocking_redis,
+            resources.redis,
             resources.artifacts,
             resources.models,
             self._corpora,

@@ -1,4 +1,4 @@
-"""ArtifactService: bytes in and out, in chunks of at most 1 MiB, off the event loop."""
+"""ArtifactService: upload and download in chunks of at most 1 MiB, off the event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +12,6 @@ from google.longrunning import operations_pb2
 from palimpsest.api.artifacts.v1 import artifacts_pb2, artifacts_pb2_grpc
 from palimpsest.artifacts import Announced, ArtifactInfo, Upload
 from palimpsest.errors import InvalidArgument, Reason
-from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
 from palimpsest.telemetry.metrics import ARTIFACT_BYTES
@@ -24,7 +23,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     """The contract's ArtifactService over the store."""
 
     def __init__(self, resources: Resources) -> None:
-        self._jobs = resources.jobs
+        self._resources = resources
         self._store = resources.artifacts
 
     async def WriteArtifact(
@@ -32,7 +31,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
         request_iterator: AsyncIterator[artifacts_pb2.WriteArtifactRequest],
         context: grpc.aio.ServicerContext,
     ) -> artifacts_pb2.Artifact:
-        """Take one upload, or its next part; however the stream ends, what came is kept for the next."""
+        """Receive one upload, or its next part. However the stream ends, received bytes are kept."""
         first = await anext(request_iterator, None)
         if first is None or first.WhichOneof("part") != "open":
             raise _out_of_order("The first message of an upload is open.")
@@ -65,7 +64,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def QueryWriteStatus(
         self, request: artifacts_pb2.QueryWriteStatusRequest, context: grpc.aio.ServicerContext
     ) -> artifacts_pb2.QueryWriteStatusResponse:
-        """How far an upload has come."""
+        """Return how many bytes of an upload are stored."""
         status = await asyncio.to_thread(self._store.uploads.status, request.upload_id, call().principal)
         return artifacts_pb2.QueryWriteStatusResponse(
             committed_size=status.committed_size,
@@ -76,7 +75,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def ReadArtifact(
         self, request: artifacts_pb2.ReadArtifactRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[artifacts_pb2.ReadArtifactResponse]:
-        """Stream an artefact; the next chunk is read only once the last has been taken."""
+        """Stream an artefact; the next chunk is read only once the last has been sent."""
         chunks = await asyncio.to_thread(self._store.chunks, request.digest, request.offset, request.limit)
         following: Callable[[], bytes] = partial(next, chunks, b"")
         offset = request.offset
@@ -91,7 +90,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def GetArtifact(
         self, request: artifacts_pb2.GetArtifactRequest, context: grpc.aio.ServicerContext
     ) -> artifacts_pb2.Artifact:
-        """Look one artefact up, with what refers to it."""
+        """Look one artefact up, with its references."""
         info = await asyncio.to_thread(self._store.stat, request.digest)
         owners = await asyncio.to_thread(self._store.references.owners, request.digest)
         return info.message(owners)
@@ -107,14 +106,14 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def FindMissing(
         self, request: artifacts_pb2.FindMissingRequest, context: grpc.aio.ServicerContext
     ) -> artifacts_pb2.FindMissingResponse:
-        """Which of these are not here."""
+        """Return the digests that the store does not have."""
         missing = await asyncio.to_thread(self._store.missing, list(request.digests))
         return artifacts_pb2.FindMissingResponse(missing=missing)
 
     async def DeleteArtifact(
         self, request: artifacts_pb2.DeleteArtifactRequest, context: grpc.aio.ServicerContext
     ) -> artifacts_pb2.DeleteArtifactResponse:
-        """Delete an artefact that nothing refers to."""
+        """Delete an artefact without references."""
         await asyncio.to_thread(self._store.delete, request.digest)
         return artifacts_pb2.DeleteArtifactResponse()
 
@@ -122,17 +121,11 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
         self, request: artifacts_pb2.CollectGarbageRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
         """Queue a collection."""
-        spec = JobSpec(
-            kind="artifacts.collect_garbage",
-            request=request,
-            request_id=request.request_id,
-            principal=call().principal,
-        )
-        return (await self._jobs.submit(spec)).operation()
+        return await self._resources.submit("artifacts.collect_garbage", request)
 
 
 async def _in_thread(function: Callable[..., T], *args: object) -> T:
-    """Run blocking work in a thread; a cancelled call leaves only when the thread has let go of its files."""
+    """Run blocking work in a thread; a cancelled call ends only when the thread has closed its files."""
     work = asyncio.ensure_future(asyncio.to_thread(function, *args))
     try:
         return await asyncio.shield(work)

@@ -71,6 +71,8 @@ class Reason(StrEnum):
     TOKEN_MISSING = "TOKEN_MISSING"
     TOKEN_INVALID = "TOKEN_INVALID"
     SCOPE_MISSING = "SCOPE_MISSING"  # the token is good but lacks the method's scope
+    SERVICE_TOKEN_MISSING = "SERVICE_TOKEN_MISSING"  # a job has no token to call other rooms with
+    IMPERSONATION_REFUSED = "IMPERSONATION_REFUSED"  # the token may not act for the caller it names
     LISTENER_INSECURE = "LISTENER_INSECURE"  # plain text where other machines can reach it
     TLS_FILES = "TLS_FILES"  # a certificate or key file is missing or unusable
     METRICS_ADDRESS = "METRICS_ADDRESS"  # the address for /metrics cannot be used

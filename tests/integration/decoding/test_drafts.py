@@ -65,10 +65,9 @@ async def datastore(resources: WorkerResources) -> AsyncIterator[Server]:
 @pytest.fixture(scope="module")
 async def server(resources: WorkerResources, datastore: Server) -> AsyncIterator[Server]:
     """The decoding room, on a server of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PALIMPSEST_DATASTORE_TARGET", f"127.0.0.1:{datastore.port}")
-        server = Server(resources.settings, [DecodingRoom()])
-        await server.start()
+    peers = {"peers": f"datastore=127.0.0.1:{datastore.port}"}
+    server = Server(resources.settings.model_copy(update=peers), [DecodingRoom()])
+    await server.start()
     yield server
     await server.stop()
 

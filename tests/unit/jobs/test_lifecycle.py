@@ -20,8 +20,8 @@ from hypothesis.stateful import (
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.errors import FailedPrecondition, NotFound, Reason
 from palimpsest.jobs import JobStore
-from palimpsest.jobs.calls import Claim
 from palimpsest.jobs.record import STATES, TERMINAL, JobRecord
+from palimpsest.jobs.replies import Claim
 from palimpsest.settings import Settings
 from tests.unit.jobs.harness import Clock, echo
 

@@ -52,9 +52,9 @@ def long_job(stack: Served, tiny_model: Path, request: pytest.FixtureRequest) ->
 
 @pytest.mark.parametrize("disaster", [killed, cut_off])
 def test_the_job_completes(stack: Served, long_job: Job, disaster: Callable[[str], None]):
-    disaster(container(worker_of(long_job)))
     with Client(stack.target, token=stack.token) as client:
         job = client.job(long_job.name)
+        disaster(container(worker_of(job)))
         result = job.result(timeout=240)
         assert (result.succeeded, result.failed) == (LINES, 0)
         assert len(client.artifacts.read_bytes(result.output.digest).splitlines()) == LINES

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from palimpsest.lm.blocks import PagedCache
 from palimpsest.lm.forward import Copies
+from palimpsest.lm.paged_cache import PagedCache
 from palimpsest.lm.weights import LayerWeights, LlamaWeights
 
 

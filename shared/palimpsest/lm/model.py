@@ -151,7 +151,7 @@ class LanguageModel:
         return agrees(self, probe, expected)
 
     def new_cache(self) -> Cache:
-        """An empty sequence."""
+        """Return the cache of an empty sequence."""
         return self.generic.new_cache() if self.pool is None else PagedCache(self.pool)
 
     def embed(self, ids: Sequence[int]) -> torch.Tensor:
@@ -182,7 +182,7 @@ class LanguageModel:
         ResourceExhausted
             The cache memory is full; no sequence has grown.
         FailedPrecondition
-            Keys are asked of a model whose last MLP is not where any known kind of model has it.
+            Retrieval queries are wanted of a model whose last MLP was not found.
         """
         embedded = [self.embed(r.ids or ()) if r.embeddings is None else r.embeddings for r in inputs]
         if self.pool is None:
@@ -221,15 +221,20 @@ class LanguageModel:
         embedded: Sequence[torch.Tensor],
         hidden: Sequence[int],
     ) -> list[Output]:
-        wanted, sites, first = [], [], 0
+        """Run one kind of pass over entries one after another, and cut its results into one output for each entry.
+
+        Below, R counts the new tokens of all entries, C is the hidden size, V the vocabulary.
+        """
+        wanted, sites, first = [], [], 0  # row numbers of which logits, and retrieval queries, are wanted
         for row in rows:
             first += row.count
             wanted.extend(range(first - row.outputs, first))
             sites.extend(range(first - row.query_outputs, first))
         caches = [row.cache for row in rows]
         counts = [row.count for row in rows]
-        joined = torch.cat(list(embedded))
+        joined = torch.cat(list(embedded))  # (R, C)
         logits, states, found = forward.run(caches, counts, joined, wanted, hidden, sites, Copies.of(rows))  # type: ignore[arg-type]
+        # logits (wanted, V); states {layer: (R, C)}; found (sites, C)
         outputs, first, out, site = [], 0, 0, 0
         for row in rows:
             own = {layer: state[first : first + row.count] for layer, state in states.items()}
@@ -254,7 +259,7 @@ class LanguageModel:
         return Detokenizer(self.tokenizer)
 
     def prepare(self) -> None:
-        """Keep torch's threads out of the way where the compiled pass, with threads of its own, does all the work."""
+        """Stop torch's own threads from competing with the compiled pass, where that does all the work."""
         if self.prefill_kind == "compiled":
             torch.set_num_threads(1)
 
@@ -264,7 +269,7 @@ class LanguageModel:
             torch.cuda.synchronize(self.device)
 
     def close(self) -> None:
-        """Stop helper threads; the memory goes with the last reference."""
+        """Stop the compiled pass's threads; memory goes with the last reference."""
         if self.compiled is not None:
             self.compiled.close()
 

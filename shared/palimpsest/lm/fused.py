@@ -1,7 +1,7 @@
 """The forward pass of llama-shaped models in torch: fused matrices, paged caches, any device.
 
-Shapes: R rows (new tokens of all sequences), n of them in one sequence of T tokens; C hidden, H heads, K key-value heads,
-D head size, F inner size, V vocabulary.
+Shapes: R rows (new tokens of all sequences), n of them in one sequence of T tokens; C hidden, H heads, K key-value
+heads, D head size, F inner size, V vocabulary.
 """
 
 from collections.abc import Sequence

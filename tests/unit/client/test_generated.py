@@ -6,11 +6,11 @@ import typing
 from pathlib import Path
 
 import pytest
-from palimpsest.client.blocking.rpc import Room
 
 from palimpsest.client import AsyncClient, Client
 from palimpsest.client.aio import rooms as aio_rooms
 from palimpsest.client.blocking import rooms as blocking_rooms
+from palimpsest.client.blocking.rpc import Room
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -63,7 +63,8 @@ def test_servicers_are_in_doors():
         f"{module}.{node.name}"
         for module, path in modules().items()
         for node in ast.walk(tree(path))
-        if isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith("Servicer") for base in node.bases)
+        if isinstance(node, ast.ClassDef)
+        and any(ast.unparse(base).endswith("Servicer") for base in node.bases)
         if not is_door(module)
     ]
     assert not servicers, f"servicers outside of service.py and *_service.py: {servicers}"

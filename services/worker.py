@@ -38,7 +38,8 @@ from palimpsest.telemetry import configure_tracing
 from palimpsest.telemetry.logs import configure_logging
 
 _log = structlog.get_logger(__name__)
-_NAME = "PALIMPSEST_WORKER_NAME"
+_NAME = "_PALIMPSEST_WORKER_NAME"
+"""Variable through which the worker's children learn its name; no setting."""
 _BEAT_LASTS = 15.0
 """Seconds after which a worker that has not been heard of does not count."""
 _SLOWEST_EXIT = 3.0
@@ -70,7 +71,7 @@ def find_handler(kind: str) -> Handler | None:
     """Return the code for a kind of job, importing as little as necessary: some rooms cost a torch."""
     room = kind.partition(".")[0]
     modules = [f"services.{room}.tasks"]
-    modules += [name for name in os.environ.get("PALIMPSEST_HANDLER_MODULES", "").split(",") if name]
+    modules += [name.strip() for name in Settings().handler_modules.split(",") if name.strip()]
     modules += [
         f"services.{module.name}.tasks" for module in pkgutil.iter_modules(services.__path__) if module.ispkg
     ]

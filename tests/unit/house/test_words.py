@@ -81,7 +81,9 @@ def test_classes_that_were_renamed_do_not_come_back():
 @pytest.mark.parametrize("word", sorted(GIVEN_UP))
 def test_the_glossary_says_what_to_write_instead(word):
     glossary = (ROOT / "docs" / "glossary.md").read_text()
-    assert re.search(rf"\b{word.removesuffix('es')}", glossary.partition("## Words we do not use")[2], re.IGNORECASE)
+    assert re.search(
+        rf"\b{word.removesuffix('es')}", glossary.partition("## Words we do not use")[2], re.IGNORECASE
+    )
 
 
 def test_names_fall_into_words():

@@ -62,7 +62,7 @@ class Step:
 @contextmanager
 def _far(link: Link) -> Iterator[None]:
     """Put the link between the stack's engine and its stored contexts, as if they were on another machine."""
-    name = "PALIMPSEST_CODEC_TARGET"
+    name = "PALIMPSEST_DECODING_CODEC_TARGET"
     before = os.environ.get(name)
     os.environ[name] = link.target
     try:

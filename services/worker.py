@@ -46,6 +46,12 @@ _SLOWEST_EXIT = 3.0
 """Seconds Celery may take to stop once its runs have ended."""
 
 
+@signals.setup_logging.connect(weak=False)
+def _log_as_we_do(**_details: object) -> None:
+    """Keep Celery, in the worker and in its children, from installing handlers of its own."""
+    configure_logging(Settings())
+
+
 @shared_task(name=TASK)
 def run(job_id: str, v: int) -> None:
     """Handle a hint. A hint of a version this code does not know is left to newer workers: jobs are re-hinted."""
@@ -56,7 +62,6 @@ def run(job_id: str, v: int) -> None:
 @functools.cache
 def _runner() -> Runner:
     settings = Settings()
-    configure_logging(settings)
     configure_tracing("worker")
     # A minute of retries: a finished job waits for Redis to come back rather than lose its result.
     patience = Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.0), retries=40)

@@ -37,7 +37,7 @@ from palimpsest.settings import Settings
 from palimpsest.telemetry import configure_tracing
 from palimpsest.telemetry.logs import configure_logging
 
-_log = structlog.get_logger(__name__)
+_log = structlog.get_logger("services.worker")  # run as a program, __name__ is another
 _NAME = "_PALIMPSEST_WORKER_NAME"
 """Variable through which the worker's children learn its name; no setting."""
 _BEAT_LASTS = 15.0

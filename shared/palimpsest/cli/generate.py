@@ -8,7 +8,7 @@ import typer
 from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.cli.kv.options import Deadline, LossBudget, load_settings
 from palimpsest.cli.names import context_name
-from palimpsest.cli.output import cells
+from palimpsest.cli.output import load_view as cells
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.quantities import show_seconds
 from palimpsest.cli.output.quotes import (

@@ -10,7 +10,7 @@ from rich.console import Console
 from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.cli.kv.options import load_settings
 from palimpsest.cli.names import context_name
-from palimpsest.cli.output import cells
+from palimpsest.cli.output import load_view as cells
 from palimpsest.cli.output.quantities import rate, seconds, show_rate, show_seconds
 from palimpsest.client.loading import Abandoned, ChunkLoaded, Decision, Opened, RecomputeChunk
 

@@ -3,7 +3,7 @@
 import time
 
 from palimpsest.api.decoding.v1 import decoding_pb2
-from palimpsest.cli.demo.tour import MODEL, Context, Row
+from palimpsest.cli.demo.steps import MODEL, Context, Row
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.progress import follow
 from palimpsest.cli.output.quantities import show_seconds

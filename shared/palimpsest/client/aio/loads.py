@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _LOAD = Method.named("palimpsest.api.codec.v1.CodecService.LoadContext")
 BACKLOG = 8
-"""Decoded chunks that nobody has taken yet; then the load stands still until somebody does."""
+"""Decoded chunks that may wait for the caller; the load pauses until the caller takes one."""
 
 Request = codec_pb2.LoadContextRequest
 

@@ -14,7 +14,7 @@ from palimpsest.settings import Settings
 from palimpsest.telemetry import configure_tracing
 from palimpsest.telemetry.logs import configure_logging
 
-_log = structlog.get_logger("services.main")  # run as a program, __name__ is another
+_log = structlog.get_logger("services")  # run as a program, __name__ is another
 
 
 def room_names() -> list[str]:

@@ -18,7 +18,6 @@ MOST_FUNCTION_LINES = 70
 MOST_LONG_FUNCTIONS = 5
 
 LONG_MODULES = {
-    "palimpsest.lm.cpu.compiled": "one pass, step by step, over addresses that its class keeps",
     "palimpsest.candidates.block": "a file format: its writer, its reader and its checks side by side",
     "palimpsest.integrations.vllm": "vLLM's connector interface, whose methods are dictated",
     "palimpsest.kv.container": "a file format: header, sections and their limits, read as one specification",

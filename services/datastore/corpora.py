@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
-from palimpsest.settings import Settings
+from palimpsest.settings import DatastoreSettings, Settings
 from services.datastore.index.encoder import DEFAULT, Encoder, encoder_fingerprint, open_encoder
 from services.datastore.search.search import Mode, Searched, search
-from services.datastore.settings import DatastoreSettings
 from services.datastore.store.catalogue import CorpusCatalogue, Opened, id_of
 from services.datastore.store.corpus import Corpus
 from services.datastore.store.manifest import CorpusSpec

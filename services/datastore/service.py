@@ -52,7 +52,9 @@ class DatastoreServicer(JobCalls, NgramCalls):
         self._watchers = Watchers()
         self._embedding: dict[Path, asyncio.Future[None]] = {}
         # Tokenizing and embedding take a core: not in the threads that others wait for.
-        self._threads = ThreadPoolExecutor(self._settings.calls, thread_name_prefix="datastore")
+        self._threads = ThreadPoolExecutor(
+            self._settings.max_concurrent_calls, thread_name_prefix="datastore"
+        )
 
     async def stop(self) -> None:
         """End what goes on beside calls, and close."""

@@ -235,7 +235,7 @@ async def test_a_load_that_breaks_off_is_finished_by_recomputing(resources, monk
     made = make(resources, "broken", ["smallest"], chunk_tokens=16)
     elsewhere = Server(resources.settings, [CodecRoom()])
     await elsewhere.start()
-    monkeypatch.setenv("PALIMPSEST_CODEC_TARGET", f"127.0.0.1:{elsewhere.port}")
+    monkeypatch.setenv("PALIMPSEST_DECODING_CODEC_TARGET", f"127.0.0.1:{elsewhere.port}")
     server = Server(resources.settings, [RegistryRoom(), DecodingRoom()])
     await server.start()
     async with AsyncClient(f"127.0.0.1:{server.port}") as client:

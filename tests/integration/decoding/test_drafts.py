@@ -66,7 +66,7 @@ async def datastore(resources: WorkerResources) -> AsyncIterator[Server]:
 async def server(resources: WorkerResources, datastore: Server) -> AsyncIterator[Server]:
     """The decoding room, on a server of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PALIMPSEST_DATASTORE_TARGET", f"127.0.0.1:{datastore.port}")
+        patch.setenv("PALIMPSEST_DECODING_DATASTORE_TARGET", f"127.0.0.1:{datastore.port}")
         server = Server(resources.settings, [DecodingRoom()])
         await server.start()
     yield server

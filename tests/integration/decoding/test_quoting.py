@@ -58,7 +58,7 @@ async def datastore(resources: WorkerResources) -> AsyncIterator[Server]:
 async def server(resources: WorkerResources, datastore: Server) -> AsyncIterator[Server]:
     """The decoding room, on a server of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PALIMPSEST_DATASTORE_TARGET", f"127.0.0.1:{datastore.port}")
+        patch.setenv("PALIMPSEST_DECODING_DATASTORE_TARGET", f"127.0.0.1:{datastore.port}")
         server = Server(resources.settings, [DecodingRoom()])
         await server.start()
     yield server
@@ -276,7 +276,7 @@ async def test_a_lost_datastore_ends_the_text_or_leaves_it_to_the_model(resource
     library = Server(resources.settings, [RegistryRoom(), DatastoreRoom()])
     await library.start()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PALIMPSEST_DATASTORE_TARGET", f"127.0.0.1:{library.port}")
+        patch.setenv("PALIMPSEST_DECODING_DATASTORE_TARGET", f"127.0.0.1:{library.port}")
         decoding = Server(resources.settings, [DecodingRoom()])
         await decoding.start()
     try:

@@ -11,8 +11,8 @@ from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.api.datastore.v1 import datastore_pb2
 from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.api.models.v1 import models_pb2
-from palimpsest.client.aio.connection import AsyncRoom, rpc
 from palimpsest.client.aio.jobs import AsyncJob
+from palimpsest.client.aio.rpc import AsyncRoom, rpc
 from palimpsest.client.aio.streams import AsyncStream
 
 

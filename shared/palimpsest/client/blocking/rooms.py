@@ -13,8 +13,8 @@ from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.api.datastore.v1 import datastore_pb2
 from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.api.models.v1 import models_pb2
-from palimpsest.client.blocking.connection import Room, rpc
 from palimpsest.client.blocking.jobs import Job
+from palimpsest.client.blocking.rpc import Room, rpc
 from palimpsest.client.blocking.streams import Stream
 
 

@@ -1,4 +1,4 @@
-"""The receiver's side of a load, without the calls: what came, what to report, what is told to whoever loads."""
+"""The receiver's side of a load, without the gRPC calls: takes the server's messages, makes reports and events."""
 
 import hashlib
 from collections.abc import Callable
@@ -16,19 +16,19 @@ Response = codec_pb2.LoadContextResponse
 Request = codec_pb2.LoadContextRequest
 
 
-class Reception:
-    """One load. Every message with data is answered by a receipt at once, whatever the decoder is at.
+class LoadReceiver:
+    """The receiver of one load. It answers every data message with a receipt at once, even while the decoder is busy.
 
     Parameters
     ----------
     deliver
-        Takes events.
+        Called with each event for the caller of the load.
     report
-        Takes requests for the server.
+        Called with each request for the server.
     decoder
-        Of this load.
+        Decodes the chunks of this load.
     chunks
-        Leading chunks of the context that are there in the end, those that were held included; 0 for all.
+        Leading chunks of the context to end up with, including those the caller already has; 0 for all.
     """
 
     def __init__(
@@ -48,35 +48,35 @@ class Reception:
         self._ended: Ended | None = None
 
     def take(self, message: Response, now: float) -> None:
-        """Take the server's next message, which came at ``now`` seconds."""
-        kind = message.WhichOneof("event")
-        if kind == "opened":
-            self._context = self._decoder.context = message.opened.context
-            self._chunks = self._chunks or len(self._context.chunks)
-        elif kind == "tokens":
-            self._tokens(message.tokens.ids)
-        elif kind == "chunk":
-            self._begin(message.chunk, now)
-        elif kind == "data":
-            self._data(message.data, now)
-        elif kind == "recompute":
-            self._recompute(message.recompute.decision)
-        elif kind == "abandoned":
-            self._abandon(message.abandoned.chunk, now)
-            self._deliver(Abandoned(message.abandoned.chunk, message.abandoned.reason))
-        elif kind == "ended":
-            end = message.ended
-            self._ended = Ended(end.sent_bytes, end.seconds, end.loss, end.recomputed_chunks)
+        """Process the server's next message, received at ``now`` seconds."""
+        match message.WhichOneof("event"):
+            case "opened":
+                self._context = self._decoder.context = message.opened.context
+                self._chunks = self._chunks or len(self._context.chunks)
+            case "tokens":
+                self._tokens(message.tokens.ids)
+            case "chunk":
+                self._begin(message.chunk, now)
+            case "data":
+                self._data(message.data, now)
+            case "recompute":
+                self._recompute(message.recompute.decision)
+            case "abandoned":
+                self._abandon(message.abandoned.chunk, now)
+                self._deliver(Abandoned(message.abandoned.chunk, message.abandoned.reason))
+            case "ended":
+                end = message.ended
+                self._ended = Ended(end.sent_bytes, end.seconds, end.loss, end.recomputed_chunks)
 
     def finish(self) -> None:
-        """Take note that the server has said everything; the end is delivered after what is still to be decoded."""
+        """Note the end of the server's stream; ``Ended`` follows once the remaining chunks are decoded."""
         self._decoder.finish(self._ended)
 
     def _tokens(self, ids: bytes) -> None:
-        """Deliver the token ids once those of all chunks are there, checked against the context's record."""
+        """Deliver the token ids once all have arrived, checked against the context's record."""
         import numpy as np
 
-        if self._token_ids is not None:  # of chunks that are not asked for
+        if self._token_ids is not None:  # the rest belongs to chunks that were not requested
             return
         self._ids += ids
         last = self._context.chunks[self._chunks - 1]
@@ -86,7 +86,7 @@ class Reception:
         data = bytes(self._ids[:size])
         if last.prefix_digest != f"sha256:{hashlib.sha256(data).hexdigest()}":
             raise DataLoss(
-                Reason.KV_DAMAGED, "The context's token ids are not those it was made from; make it again."
+                Reason.KV_DAMAGED, "The context's token ids do not match its record; create it again."
             )
         self._token_ids = np.frombuffer(data, dtype="<u4")
         self._deliver(Opened(self._context, self._token_ids))
@@ -118,7 +118,8 @@ class Reception:
             return
         if data.offset != coming.received and coming.failure is None:
             coming.failure = DataLoss(
-                Reason.KV_DAMAGED, f"Byte {data.offset} came where {coming.received} was due."
+                Reason.KV_DAMAGED,
+                f"Received byte {data.offset} of a chunk where byte {coming.received} was expected.",
             )
         coming.received += len(data.data)
         last = coming.received >= coming.size

@@ -1,4 +1,4 @@
-"""The tour's frame: a stack of its own, steps one after another, a table of what happened, nothing left."""
+"""Running the tour: its own stack, the steps in order, a table of results, and nothing left behind."""
 
 import os
 import time
@@ -25,7 +25,7 @@ LINK_BYTES_PER_SECOND = 5e6
 
 
 class Row(NamedTuple):
-    """One line of the final table: what happened, and its figures."""
+    """One row of the final table: what was done, and its figures."""
 
     what: str
     figures: str
@@ -62,7 +62,7 @@ class Step:
 @contextmanager
 def _far(link: Link) -> Iterator[None]:
     """Put the link between the stack's engine and its stored contexts, as if they were on another machine."""
-    name = "PALIMPSEST_CODEC_TARGET"
+    name = "PALIMPSEST_DECODING_CODEC_TARGET"
     before = os.environ.get(name)
     os.environ[name] = link.target
     try:

@@ -1,4 +1,4 @@
-"""From a load's events to one cache: arrived chunks put together, ordered ones recomputed on a thread of their own."""
+"""From a load's events to one KV cache: joins the chunks that arrive, and recomputes others on its own thread."""
 
 import threading
 import time
@@ -18,17 +18,17 @@ Recompute = Callable[["np.ndarray", "KeyValues | None", "np.ndarray"], "KeyValue
 """Prefills a chunk: given the ids before it, their keys and values (None at the start) and its own ids."""
 
 
-class Assembly:
-    """The chunks of one load.
+class CacheAssembler:
+    """Assembles the chunks of one load into a cache.
 
     Parameters
     ----------
     recompute
-        How to recompute one; called on a thread of its own, with everything before the chunk.
+        Prefills one chunk; called on a separate thread, with the keys and values of all tokens before it.
     recomputed
-        Told of each chunk that was, and the seconds it took.
+        Called with each recomputed chunk's index and the seconds it took.
     fail
-        Told of what ``recompute`` raised.
+        Called with the exception that ``recompute`` raised.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Assembly:
         self._thread: threading.Thread | None = None
 
     def take(self, event: Event) -> None:
-        """Take note of an event."""
+        """Process an event of the load."""
         with self._changed:
             if isinstance(event, Opened):
                 self._opened = event
@@ -63,13 +63,13 @@ class Assembly:
             self._changed.notify()
 
     def close(self) -> None:
-        """Recompute no further."""
+        """Stop recomputing; the thread ends after the chunk it is at."""
         with self._changed:
             self._closed = True
             self._changed.notify()
 
     def finish(self) -> LoadedContext:
-        """Wait for what is still being recomputed, and put everything together.
+        """Wait for the chunks that are still being recomputed, and join all of them.
 
         Raises
         ------
@@ -103,8 +103,8 @@ class Assembly:
         if self._recompute is None:
             raise DataLoss(
                 Reason.KV_DAMAGED,
-                f"Chunk {event.index} cannot be sent whole at any level, and nothing here can recompute it; give "
-                "recompute=, or make the context again.",
+                f"Chunk {event.index} cannot be sent intact at any level, and this receiver cannot recompute it. Pass "
+                "recompute=, or create the context again.",
                 metadata={"chunk": event.index},
             )
         self._orders.append(event)
@@ -129,7 +129,7 @@ class Assembly:
                 self._changed.notify()
 
     def _next(self) -> RecomputeChunk | None:
-        """Return the first order for which everything before its chunk is there."""
+        """Return the first order whose preceding chunks have all arrived."""
         return next((o for o in self._orders if all(i in self._parts for i in range(o.index))), None)
 
     def _run(self, order: RecomputeChunk, before: "list[KeyValues]") -> None:

@@ -1,4 +1,4 @@
-"""A context as a row of cells, one for each chunk, coloured by how it came; also while it comes."""
+"""A load on the terminal: one cell for each chunk, coloured by its level; also while the load runs."""
 
 import time
 from collections import Counter
@@ -64,7 +64,7 @@ def show(levels: Sequence[str]) -> None:
 
 
 class Watch:
-    """What a load has come to so far; call it with each event."""
+    """The progress of a load; call it with each event."""
 
     def __init__(self) -> None:
         self.levels: list[str] = []
@@ -74,7 +74,7 @@ class Watch:
         self._title = ""
 
     def __call__(self, event: Event) -> None:
-        """Take note of an event."""
+        """Update from an event."""
         if isinstance(event, Opened):
             chunks = [chunk for chunk in event.context.chunks if chunk.start < len(event.token_ids)]
             self.levels = [""] * len(chunks)
@@ -103,7 +103,7 @@ class Watch:
 
 @contextmanager
 def watching() -> Iterator[Watch]:
-    """Show a load while it goes on: on standard error, and only where that is a terminal."""
+    """Show a load while it runs: on standard error, and only if that is a terminal."""
     console, watch = output.console(stderr=True), Watch()
     if not console.is_terminal:
         yield watch

@@ -1,8 +1,4 @@
-"""Settings shared by every process, from the environment (``PALIMPSEST_*``) with defaults that need none.
-
-``Settings()`` reads the environment once; pass the object on rather than reading it again. Rooms that have
-settings of their own subclass it in ``services/<room>/settings.py``.
-"""
+"""Settings of every process, from the environment (``PALIMPSEST_*``); each has a default."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +7,8 @@ import platformdirs
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-_SECRETS = Path("/run/secrets")
+SECRETS = Path("/run/secrets")
+"""Where containers find secrets as files: ``palimpsest_redis_url`` and the like."""
 
 
 class Settings(BaseSettings):
@@ -21,8 +18,7 @@ class Settings(BaseSettings):
         env_prefix="PALIMPSEST_",
         extra="ignore",
         frozen=True,
-        # Containers hand secrets over as files: /run/secrets/palimpsest_redis_url and the like.
-        secrets_dir=_SECRETS if _SECRETS.is_dir() else None,
+        secrets_dir=SECRETS if SECRETS.is_dir() else None,
     )
 
     # where things are
@@ -47,97 +43,105 @@ class Settings(BaseSettings):
     )
     artifact_max_bytes: int = Field(default=64 << 30, description="Largest artefact accepted, in bytes.")
     artifact_grace_seconds: int = Field(
-        default=24 * 3600, description="Age below which garbage collection takes nothing."
+        default=24 * 3600, description="Artefacts younger than this are never garbage collected, in seconds."
     )
     model_roots: Annotated[list[Path], NoDecode] | None = Field(
         default=None,
         description="Folders to register models from, separated by ':'. Unset: any path, loopback only.",
     )
     hub_offline: bool = Field(
-        default=True, description="Never ask a model hub; 'hub:' sources must be in the local cache."
+        default=True, description="Never contact a model hub; 'hub:' sources must be in the local cache."
     )
 
     # the server
     listen: str = Field(
         default="127.0.0.1:7600", description="host:port or unix:/path the server listens on."
     )
-    insecure: bool = Field(
-        default=False, description="Allow plaintext off loopback. For networks that are private already."
-    )
+    insecure: bool = Field(default=False, description="Allow plain text off loopback, for private networks.")
     tls_certificate: Path | None = Field(
         default=None, description="PEM certificate (chain) of the server; read again on change."
     )
     tls_key: Path | None = Field(default=None, description="PEM key of the server's certificate.")
     tls_client_ca: Path | None = Field(
-        default=None, description="PEM authorities of clients: asks each for a certificate."
+        default=None,
+        description="PEM authorities of client certificates. Set: every client needs a certificate.",
     )
     tokens_file: Path | None = Field(
-        default=None, description="Bearer tokens accepted, hashed; none: no token is asked for."
+        default=None, description="File of the accepted bearer tokens, hashed. Unset: no token is required."
     )
     audit_file: Path | None = Field(
         default=None, description="Log of mutating calls. Unset: state_dir/audit.jsonl."
     )
     quota_requests_per_minute: int = Field(
-        default=0, description="Calls one caller may make a minute; 0: no quota."
+        default=0, description="Calls that one caller may make a minute. 0: no quota."
     )
     quota_bytes_per_minute: int = Field(
-        default=0, description="Bytes one caller may send a minute; 0: no quota."
+        default=0, description="Bytes that one caller may send a minute. 0: no quota."
     )
-    quota_queued_jobs: int = Field(default=0, description="Jobs one caller may have waiting; 0: no quota.")
+    quota_queued_jobs: int = Field(
+        default=0, description="Jobs that one caller may have waiting. 0: no quota."
+    )
     max_concurrent_rpcs: int = Field(
-        default=256, description="Calls served at once; more are RESOURCE_EXHAUSTED."
+        default=256, description="Calls served at once; further ones end with RESOURCE_EXHAUSTED."
     )
     default_deadline: float = Field(
-        default=30.0, description="Deadline clients give unary calls by default, in seconds."
+        default=30.0, description="Deadline that clients give unary calls by default, in seconds."
     )
     max_deadline: float = Field(
-        default=120.0, description="Longest deadline a unary call may bring, in seconds."
+        default=120.0, description="Longest deadline that a unary call may have, in seconds."
     )
     drain_seconds: float = Field(
-        default=5.0, description="On SIGTERM: how long running calls may take to finish."
+        default=5.0, description="Seconds that running calls may take to finish after SIGTERM."
     )
     reflection: bool = Field(default=True, description="Serve gRPC reflection.")
 
     # jobs
-    lease_seconds: float = Field(default=15.0, description="A worker silent for this long has lost its job.")
+    lease_seconds: float = Field(
+        default=15.0, description="A worker that sends no heartbeat for this many seconds loses its job."
+    )
     job_max_attempts: int = Field(
         default=3, description="Attempts before a job whose worker dies is dead-lettered."
     )
     job_retention_seconds: int = Field(
-        default=14 * 24 * 3600, description="How long finished jobs are remembered."
+        default=14 * 24 * 3600, description="Seconds for which finished jobs are kept."
     )
     job_queue_limit: int = Field(
-        default=10_000, description="Jobs that may wait; more are RESOURCE_EXHAUSTED."
+        default=10_000, description="Jobs that may wait; further ones end with RESOURCE_EXHAUSTED."
     )
     checkpoint_seconds: float = Field(
         default=10.0,
-        description="A batch keeps what it has this often; a worker's death costs no more of it.",
+        description="Seconds between checkpoints of a batch job; a dying worker loses no more than that.",
     )
     cancel_grace_seconds: float = Field(
-        default=5.0, description="A cancelled job that does not stop by itself is killed then."
+        default=5.0, description="Seconds a cancelled job may take to stop before its process is killed."
     )
     worker_queues: str = Field(default="cpu,gpu", description="Queues this worker serves.")
-    worker_concurrency: int = Field(default=1, description="Jobs this worker runs at once; 1 for each GPU.")
+    handler_modules: str = Field(
+        default="",
+        description="Modules with handlers of jobs, besides the rooms' own; separated by commas.",
+    )
+    worker_concurrency: int = Field(
+        default=1, description="Jobs this worker runs at once; use 1 for each GPU."
+    )
 
     # inference
-    device: str = Field(default="auto", description="cpu, cuda, cuda:0 ...; auto: CUDA if there is any.")
+    device: str = Field(default="auto", description="cpu, cuda, cuda:0 ... auto: CUDA if there is a device.")
     dtype: str = Field(
-        default="auto", description="float32, bfloat16, float16; auto: the fastest here, measured at load."
+        default="auto",
+        description="float32, bfloat16, float16. auto: the fastest on this machine, measured at load.",
     )
-    threads: int = Field(default=0, description="Threads for one forward pass; 0: one per physical core.")
-    engine_cache_bytes: int = Field(
-        default=2 << 30, description="Memory for keys and values of one model, in bytes."
+    threads: int = Field(
+        default=0, description="Threads for one forward pass. 0: one for each physical core."
     )
+    engine_cache_bytes: int = Field(default=2 << 30, description="KV cache of one model, in bytes.")
     engine_max_running: int = Field(default=32, description="Sequences decoded in one batch.")
-    engine_queue_limit: int = Field(
-        default=128, description="Requests that may wait for a place in the batch."
-    )
+    engine_queue_limit: int = Field(default=128, description="Requests that may wait to enter the batch.")
     engine_max_models: int = Field(
-        default=1, description="Models held in memory; the least recently used idle one goes."
+        default=1, description="Models held in memory; the least recently used idle one is evicted."
     )
 
     metrics_listen: str = Field(
-        default="", description="host:port to serve Prometheus metrics on; empty: nowhere."
+        default="", description="host:port to serve Prometheus metrics on. Empty: no metrics."
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING, ERROR.")
     log_json: bool = Field(default=False, description="Logs as JSON lines instead of text.")

@@ -10,12 +10,31 @@ import pytest
 
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.settings import Settings
+from tests import promises
 
 # Two threads of matrix products under load wait for each other more than they work.
 os.environ.setdefault("PALIMPSEST_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+LONG = ("tests/unit/test_house.py", "tests/chaos/", "tests/integration/")
+"""What takes longest, by the beginning of its path."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes run the suite, put the longest files first, so that none is left over at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: [item.nodeid.startswith(path) for path in LONG], reverse=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how long the promises with a bound took to be kept."""
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    if lines := promises.summary(reports):
+        terminalreporter.section("promises with a bound")
+        for line in lines:
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pytest
@@ -18,14 +19,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-LONG = ("tests/unit/test_house.py", "tests/chaos/", "tests/integration/")
-"""What takes longest, by the beginning of its path."""
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.parallel import Scheduling
+
+    return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes run the suite, put the longest files first, so that none is left over at the end."""
+    """Order the tests where several processes share them."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: [item.nodeid.startswith(path) for path in LONG], reverse=True)
+        from tests.parallel import longest_first
+
+        longest_first(items)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -13,6 +13,4 @@ def summary(reports: list[pytest.TestReport]) -> list[str]:
             if report.when == "call" and "asked <=" in name:
                 test = report.nodeid.rpartition("::")[2].partition("[")[0]
                 measured[f"{test}: {name}"].append(float(value))
-    return [
-        f"{name}: {len(values)} times, longest {max(values):.1f} s" for name, values in measured.items()
-    ]
+    return [f"{name}: {len(values)} times, longest {max(values):.1f} s" for name, values in measured.items()]

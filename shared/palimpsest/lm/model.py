@@ -8,16 +8,17 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel
 
+from palimpsest.lm.anatomy import last_mlp
 from palimpsest.lm.blocks import BLOCK, BlockPool, PagedCache
 from palimpsest.lm.detokenizer import Detokenizer
 from palimpsest.lm.forward import Cache, Copies, Output, Paged, SequenceInput
 from palimpsest.lm.fused import FusedForward
-from palimpsest.lm.generic import ModuleForward, last_mlp
+from palimpsest.lm.generic import ModuleForward
 from palimpsest.lm.protocols import Limits
 from palimpsest.lm.weights import LlamaWeights, fuse, is_llama_shaped
 
 try:
-    from palimpsest.lm.cpu.team import CompiledForward
+    from palimpsest.lm.cpu.forward import CompiledForward
 except (ImportError, RuntimeError):  # numba is optional, and it may find nowhere to keep compiled code
     CompiledForward = None
 

@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= deploy/constraints.txt
+WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -30,8 +31,9 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 demo: install  ## the tour: real model, real services, real jobs
 	$(BIN)/palimpsest demo
 
-test: install  ## the whole test suite
-	$(BIN)/python -m pytest
+# Bytecode is kept whatever the environment says: the suite starts more than a hundred processes that import the same.
+test: install  ## the whole test suite, in two processes; WORKERS=4 for more
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS)
 
 bench-%: install  ## bench-decode and friends: print a table, write .bench/<name>.json
 	$(BIN)/python -m tests.benchmarks.$*

@@ -7,30 +7,35 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class DatastoreSettings(BaseSettings):
-    """Where corpora are, and limits of what callers bring."""
+    """Where corpora are stored, and the limits on documents, keys and calls."""
 
     model_config = SettingsConfigDict(env_prefix="PALIMPSEST_DATASTORE_", extra="ignore", frozen=True)
 
     folder: Path | None = Field(
-        default=None, description="Holds the corpora; servers and workers share it. Unset: state_dir/corpora."
+        default=None,
+        description="Folder of the corpora, shared by servers and workers. Unset: state_dir/corpora.",
     )
     qdrant_url: str = Field(
-        default="", description="Qdrant server that passage vectors are searched in; empty: FAISS, on disk."
+        default="", description="URL of a Qdrant server for passage vectors. Empty: FAISS, on disk."
     )
     document_bytes: int = Field(default=64 << 20, description="Largest document, in bytes.")
     key_bytes: int = Field(
-        default=16 << 30, description="Token keys kept for one corpus, in bytes; the least used go first."
+        default=16 << 30,
+        description="Token keys stored for one corpus, in bytes; the least recently used are evicted.",
     )
     seal_tokens: int = Field(
         default=2 << 20,
-        description="Unsealed tokens of a corpus at which BuildIndex starts by itself; 0: never.",
+        description="Unsealed tokens of a corpus at which BuildIndex is started automatically; 0: never.",
     )
     unsealed_tokens: int = Field(
         default=64 << 20,
-        description="Unsealed tokens at which documents are refused until BuildIndex has run.",
+        description="Unsealed tokens of a corpus at which documents are refused until BuildIndex has run.",
     )
-    segment_tokens: int = Field(default=16 << 20, description="Tokens of a full segment.")
+    segment_tokens: int = Field(default=16 << 20, description="Tokens in a full segment.")
     acknowledge_seconds: float = Field(
-        default=3.0, description="How long DeleteDocuments waits for those who watch deletions."
+        default=3.0,
+        description="Seconds that DeleteDocuments waits for watchers; then it breaks their streams.",
     )
-    calls: int = Field(default=4, description="Searches and additions worked on at once; more wait.")
+    max_concurrent_calls: int = Field(
+        default=4, description="Searches and additions that run at the same time; others wait."
+    )

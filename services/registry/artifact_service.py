@@ -10,7 +10,7 @@ import grpc
 from google.longrunning import operations_pb2
 
 from palimpsest.api.artifacts.v1 import artifacts_pb2, artifacts_pb2_grpc
-from palimpsest.artifacts import Announced, ArtifactInfo, Upload
+from palimpsest.artifacts import ArtifactInfo, UploadSession, UploadSpec
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
@@ -36,7 +36,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
         first = await anext(request_iterator, None)
         if first is None or first.WhichOneof("part") != "open":
             raise _out_of_order("The first message of an upload is open.")
-        announced = Announced(first.open.digest, first.open.size_bytes, first.open.media_type)
+        announced = UploadSpec(first.open.digest, first.open.size_bytes, first.open.media_type)
         held = ExitStack()
         try:
             opening = partial(self._store.uploads.open, first.open.upload_id, announced, call().principal)
@@ -47,7 +47,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
             await _in_thread(held.close)
 
     async def _take(
-        self, upload: Upload, messages: AsyncIterator[artifacts_pb2.WriteArtifactRequest]
+        self, upload: UploadSession, messages: AsyncIterator[artifacts_pb2.WriteArtifactRequest]
     ) -> ArtifactInfo:
         async for message in messages:
             match message.WhichOneof("part"):

@@ -3,10 +3,10 @@
 Keys, all under the installation's prefix, for each tenant:
 
 ``ngram-stores:<tenant>``  HASH: id -> record, JSON: ``store`` (the message), ``content``, ``owner``
-``ngram-ids:<tenant>``     ZSET of ids, all with score 0: they come in the order of their bytes
+``ngram-ids:<tenant>``     ZSET of ids, all with score 0, so they are sorted by their bytes
 
-A record's owner is the name under which it refers to its artefact. It is new for every record, so that a store that is
-deleted and one that is built under its name at the same moment never take each other's reference away.
+A record's owner is the name under which it holds a reference to its artefact. Every record has a new owner, so that a
+store being deleted and one being built under the same id never remove each other's reference.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ class _Record(NamedTuple):
 
 
 class NgramCatalogue:
-    """N-gram stores by tenant and id; blocks, and may be called from any thread.
+    """N-gram stores by tenant and id. Methods block, and may be called from any thread.
 
     Every method raises Unavailable (JOB_STORE_UNAVAILABLE) if Redis does not answer.
     """
@@ -77,21 +77,21 @@ class NgramCatalogue:
         self._delete = client.register_script(_DELETE)
 
     def put(self, tenant: str, store: pb.NgramStore, content: str) -> pb.NgramStore:
-        """Add a store whose artefact is there; if it is known already with the same content, return that.
+        """Add a store whose artefact is stored; return the existing store if its content is the same.
 
         Parameters
         ----------
         tenant
-            Whose it is.
+            Owner of the store.
         store
-            Complete.
+            The complete message.
         content
-            Digest of everything that decides what the store is; see ``content_of``.
+            Digest of everything that determines the store; see ``content_of``.
 
         Raises
         ------
         AlreadyExists
-            NGRAM_STORE_EXISTS: the id is taken by another content.
+            NGRAM_STORE_EXISTS: a store with other content has this id.
         """
         record = _Record(store, content, f"ngram-store/{tenant}/{id_of(store.name)}/{uuid.uuid4().hex}")
         self._artifacts.references.add(record.owner, [store.artifact])
@@ -108,12 +108,12 @@ class NgramCatalogue:
         return _Record.from_json(rest[0]).store
 
     def find(self, tenant: str, name: str, content: str) -> pb.NgramStore | None:
-        """Return a store that is there already with this content; None if the id is free.
+        """Return the existing store with this content; None if the id is free.
 
         Raises
         ------
         AlreadyExists
-            NGRAM_STORE_EXISTS: the id is taken by another content.
+            NGRAM_STORE_EXISTS: a store with other content has this id.
         """
         found = self._record(tenant, name)
         if found is not None and found.content != content:
@@ -126,7 +126,7 @@ class NgramCatalogue:
         Raises
         ------
         NotFound
-            NGRAM_STORE_NOT_FOUND: there is none, or it is another tenant's.
+            NGRAM_STORE_NOT_FOUND: it does not exist, or belongs to another tenant.
         """
         found = self._record(tenant, name)
         if found is None:
@@ -134,7 +134,7 @@ class NgramCatalogue:
         return found.store
 
     def list(self, tenant: str, page_size: int = 0, page_token: str = "") -> tuple[list[pb.NgramStore], str]:
-        """One page of a tenant's stores by name, and the token of the next; empty after the last."""
+        """One page of a tenant's stores by name, and the token of the next page; empty after the last."""
         size = min(page_size, MOST_PER_PAGE) or PAGE_SIZE
         records, ids = self._keys(tenant)
         with translated():
@@ -145,7 +145,7 @@ class NgramCatalogue:
         return stores, found[size - 1].decode() if len(found) > size else ""
 
     def delete(self, tenant: str, name: str) -> None:
-        """Forget a store; its artefact is free for collection unless something else needs it.
+        """Delete a store; its artefact can be garbage-collected unless something else refers to it.
 
         Raises
         ------
@@ -168,7 +168,7 @@ class NgramCatalogue:
 
 
 def content_of(**facts: object) -> str:
-    """Digest of what a store is: the text, how it is cut, the tokenizer."""
+    """Digest of everything that determines a store: the text, its division into documents, and the tokenizer."""
     return hashlib.sha256(json.dumps({"format": 1, **facts}, sort_keys=True).encode()).hexdigest()
 
 
@@ -178,14 +178,14 @@ def id_of(name: str) -> str:
 
 
 def exists(name: str) -> AlreadyExists:
-    """Build the error for a name that is taken."""
+    """Build the error for an id that is taken."""
     message = (
-        f"{name} is another store already: of another text (a corpus that has changed is another text), tokenizer or "
-        "labels. Use another id, or delete that one."
+        f"{name} already exists with another text, tokenizer or labels (a corpus that has changed counts as another "
+        "text). Use another id, or delete the existing store."
     )
     return AlreadyExists(Reason.NGRAM_STORE_EXISTS, message, metadata={"store": name})
 
 
 def _not_found(name: str) -> NotFound:
-    message = f"There is no {name}. `palimpsest ngrams list` shows those there are; build it first."
+    message = f"{name} does not exist. List your stores with `palimpsest ngrams list`, or build it."
     return NotFound(Reason.NGRAM_STORE_NOT_FOUND, message, metadata={"store": name})

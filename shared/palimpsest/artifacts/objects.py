@@ -16,7 +16,7 @@ _REMOTE_BLOCK_BYTES = 8 << 20
 _REMOTE_LOOKUPS_AT_ONCE = 16
 
 
-class Found(NamedTuple):
+class StoredObject(NamedTuple):
     """One object in a listing; modified is in seconds since 1970."""
 
     name: str
@@ -74,7 +74,7 @@ class DiskObjects:
         """Say which of these exist."""
         return [(self.root / name).is_file() for name in names]
 
-    def find(self, folder: str) -> list[Found]:
+    def find(self, folder: str) -> list[StoredObject]:
         """List everything under a folder."""
         found = []
         for path in (self.root / folder).rglob("*"):
@@ -83,7 +83,7 @@ class DiskObjects:
             except FileNotFoundError:
                 continue
             if path.is_file():
-                found.append(Found(str(path.relative_to(self.root)), status.st_size, status.st_mtime))
+                found.append(StoredObject(str(path.relative_to(self.root)), status.st_size, status.st_mtime))
         return found
 
 
@@ -152,11 +152,11 @@ class RemoteObjects:
         with ThreadPoolExecutor(_REMOTE_LOOKUPS_AT_ONCE) as pool:
             return list(pool.map(lambda name: bool(self._fs.exists(self._path(name))), names))
 
-    def find(self, folder: str) -> list[Found]:
+    def find(self, folder: str) -> list[StoredObject]:
         """List everything under a folder."""
         listing = self._fs.find(self._path(folder), detail=True)
         return [
-            Found(path.removeprefix(f"{self._root}/"), int(entry["size"]), _modified(entry))
+            StoredObject(path.removeprefix(f"{self._root}/"), int(entry["size"]), _modified(entry))
             for path, entry in cast(dict, listing).items()
         ]
 

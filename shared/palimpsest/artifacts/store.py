@@ -12,15 +12,15 @@ from typing import BinaryIO
 
 import redis
 
-from palimpsest.artifacts.collection import Collected, Collector, stored_whole
 from palimpsest.artifacts.digests import CHUNK_BYTES, Hashes
+from palimpsest.artifacts.garbage import Collector, GarbageReport, stored_whole
 from palimpsest.artifacts.info import DEFAULT_MEDIA_TYPE, ArtifactInfo
 from palimpsest.artifacts.layout import blob_name, digest_at, meta_name, quarantine_name, record, remove
 from palimpsest.artifacts.objects import DiskObjects, Objects, open_objects
 from palimpsest.artifacts.reading import ChunkFile, StoredBlob, corrupt, not_found, read_part, read_whole
 from palimpsest.artifacts.references import References
 from palimpsest.artifacts.staging import ArtifactWriter, full_disk
-from palimpsest.artifacts.uploads import Uploads
+from palimpsest.artifacts.upload_catalogue import UploadCatalogue
 from palimpsest.errors import DataLoss, InvalidArgument, NotFound, OutOfRange, Reason
 from palimpsest.progress import NullProgress, Progress
 from palimpsest.settings import Settings
@@ -65,7 +65,7 @@ class ArtifactStore:
         self._grace_seconds = grace_seconds
         self.references = References(client, prefix)
         folder = self._objects.staging.parent / "uploads"
-        self.uploads = Uploads(folder, self._publish, self.find, self._renew, max_bytes)
+        self.uploads = UploadCatalogue(folder, self._publish, self.find, self._renew, max_bytes)
 
     @classmethod
     def from_settings(cls, settings: Settings, client: redis.Redis) -> "ArtifactStore":
@@ -238,7 +238,7 @@ class ArtifactStore:
 
     def collect(
         self, grace_seconds: float | None = None, dry_run: bool = False, progress: Progress | None = None
-    ) -> Collected:
+    ) -> GarbageReport:
         """Delete artefacts that nothing refers to and stale uploads, if older than grace_seconds."""
         grace = self._grace_seconds if grace_seconds is None else grace_seconds
         collector = Collector(self._objects, self.references, self.uploads, self.find)

@@ -49,7 +49,7 @@ def test_any_text_comes_back(tokenizer, text):
 
 
 def test_long_texts_are_cut_where_a_line_begins(tokenizer, monkeypatch):
-    monkeypatch.setattr(tokens, "_PIECE", 100)
+    monkeypatch.setattr(tokens, "_CHUNK", 100)
     data = "".join(f"line {n}: the quick brown fox jumps\n" for n in range(60)).encode() + b"x" * 450
     ids, _ = tokenizer.encode(data)
     assert b"".join(tokenizer.pieces[i] for i in ids.tolist()) == data

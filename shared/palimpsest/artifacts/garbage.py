@@ -9,7 +9,7 @@ from palimpsest.artifacts.info import ArtifactInfo
 from palimpsest.artifacts.layout import digest_at, remove
 from palimpsest.artifacts.objects import Objects
 from palimpsest.artifacts.references import References
-from palimpsest.artifacts.uploads import Uploads
+from palimpsest.artifacts.upload_catalogue import UploadCatalogue
 from palimpsest.errors import FailedPrecondition, PalimpsestError
 from palimpsest.progress import Progress
 
@@ -18,7 +18,7 @@ _LONGEST_WRITE_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
-class Collected:
+class GarbageReport:
     """What a collection did, or would do: artefacts deleted and kept, and all bytes freed."""
 
     deleted: int
@@ -39,7 +39,7 @@ class Collector:
         self,
         objects: Objects,
         references: References,
-        uploads: Uploads,
+        uploads: UploadCatalogue,
         find: Callable[[str], ArtifactInfo | None],
     ) -> None:
         self._objects = objects
@@ -47,7 +47,7 @@ class Collector:
         self._uploads = uploads
         self._find = find
 
-    def run(self, grace_seconds: float, dry_run: bool, progress: Progress) -> Collected:
+    def run(self, grace_seconds: float, dry_run: bool, progress: Progress) -> GarbageReport:
         """Sweep once.
 
         Parameters
@@ -83,7 +83,7 @@ class Collector:
         freed += self._drop_damaged(cutoff, dry_run)
         freed += self._drop_unfinished(min(cutoff, now - _LONGEST_WRITE_SECONDS), dry_run)
         freed += self._uploads.expire(cutoff, dry_run)
-        return Collected(deleted, freed, kept)
+        return GarbageReport(deleted, freed, kept)
 
     def _take(self, digest: str, cutoff: float, dry_run: bool) -> bool:
         if dry_run:

@@ -32,7 +32,7 @@ Find = Callable[[str], ArtifactInfo | None]
 
 
 @dataclass(frozen=True)
-class Announced:
+class UploadSpec:
     """What the first message of an upload says about it; empty and 0 where the sender does not know."""
 
     digest: str = ""
@@ -40,7 +40,7 @@ class Announced:
     media_type: str = ""
 
 
-class Upload:
+class UploadSession:
     """One stream's hold on an upload.
 
     Attributes
@@ -52,7 +52,7 @@ class Upload:
     """
 
     def __init__(
-        self, place: Path, announced: Announced, publish: Publish, renew: Find, max_bytes: int
+        self, place: Path, announced: UploadSpec, publish: Publish, renew: Find, max_bytes: int
     ) -> None:
         self._place = place
         self._publish = publish
@@ -79,14 +79,14 @@ class Upload:
         """Bytes taken so far."""
         return self._hash.size_bytes
 
-    def _announce(self, announced: Announced) -> Announced:
+    def _announce(self, announced: UploadSpec) -> UploadSpec:
         record = self._place / "open.json"
         if not record.exists():
             partial = self._place / "open.partial"
             partial.write_text(json.dumps(asdict(announced)))
             partial.replace(record)
             return announced
-        earlier = Announced(**json.loads(record.read_text()))
+        earlier = UploadSpec(**json.loads(record.read_text()))
         for name, value in asdict(announced).items():
             if value and value != getattr(earlier, name):
                 message = (

@@ -10,7 +10,14 @@ from pathlib import Path
 from palimpsest.artifacts.digests import hex_of
 from palimpsest.artifacts.info import ArtifactInfo
 from palimpsest.artifacts.staging import Publish, check_size, full_disk
-from palimpsest.artifacts.upload import Announced, Find, Upload, committed_size, lock_folder, result_of
+from palimpsest.artifacts.upload_session import (
+    Find,
+    UploadSession,
+    UploadSpec,
+    committed_size,
+    lock_folder,
+    result_of,
+)
 from palimpsest.errors import InvalidArgument, NotFound, Reason
 
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -24,7 +31,7 @@ class WriteStatus:
     artifact: ArtifactInfo | None
 
 
-class Uploads:
+class UploadCatalogue:
     """All unfinished and lately finished uploads of a store.
 
     Parameters
@@ -54,7 +61,7 @@ class Uploads:
         # Hashed, so that callers cannot see or disturb each other's uploads by choosing the same id.
         return self._folder / hashlib.sha256(f"{principal}\0{upload_id}".encode()).hexdigest()
 
-    def open(self, upload_id: str, announced: Announced, principal: str = "local") -> "Upload":
+    def open(self, upload_id: str, announced: UploadSpec, principal: str = "local") -> "UploadSession":
         """Begin an upload, or go on with one; close it whatever happens.
 
         Raises
@@ -71,7 +78,7 @@ class Uploads:
             hex_of(announced.digest)
         with full_disk():
             place = self._place(upload_id, principal)
-            return Upload(place, announced, self._publish, self._renew, self._max_bytes)
+            return UploadSession(place, announced, self._publish, self._renew, self._max_bytes)
 
     def status(self, upload_id: str, principal: str = "local") -> WriteStatus:
         """How far an upload has come.

@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class DatastoreSettings(BaseSettings):
-    """Where corpora are stored, and the limits on documents, keys and calls."""
+    """Where corpora are, and limits of requests."""
 
     model_config = SettingsConfigDict(env_prefix="PALIMPSEST_DATASTORE_", extra="ignore", frozen=True)
 
@@ -16,26 +16,25 @@ class DatastoreSettings(BaseSettings):
         description="Folder of the corpora, shared by servers and workers. Unset: state_dir/corpora.",
     )
     qdrant_url: str = Field(
-        default="", description="URL of a Qdrant server for passage vectors. Empty: FAISS, on disk."
+        default="", description="Qdrant server for passage vectors. Empty: FAISS, on disk."
     )
     document_bytes: int = Field(default=64 << 20, description="Largest document, in bytes.")
     key_bytes: int = Field(
         default=16 << 30,
-        description="Token keys stored for one corpus, in bytes; the least recently used are evicted.",
+        description="Token keys kept for one corpus, in bytes; the least recently used are evicted.",
     )
     seal_tokens: int = Field(
         default=2 << 20,
-        description="Unsealed tokens of a corpus at which BuildIndex is started automatically; 0: never.",
+        description="Unsealed tokens of a corpus at which BuildIndex starts by itself. 0: never.",
     )
     unsealed_tokens: int = Field(
         default=64 << 20,
-        description="Unsealed tokens of a corpus at which documents are refused until BuildIndex has run.",
+        description="Unsealed tokens of a corpus at which new documents are refused until BuildIndex has run.",
     )
-    segment_tokens: int = Field(default=16 << 20, description="Tokens in a full segment.")
+    segment_tokens: int = Field(default=16 << 20, description="Tokens of a full segment.")
     acknowledge_seconds: float = Field(
-        default=3.0,
-        description="Seconds that DeleteDocuments waits for watchers; then it breaks their streams.",
+        default=3.0, description="Seconds that DeleteDocuments waits for watchers to acknowledge."
     )
     max_concurrent_calls: int = Field(
-        default=4, description="Searches and additions that run at the same time; others wait."
+        default=4, description="Searches and additions run at once; further calls wait."
     )

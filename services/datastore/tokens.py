@@ -132,14 +132,14 @@ def _unsupported(why: str) -> FailedPrecondition:
 
 
 class TokenizerCache:
-    """Tokenizers by fingerprint, the least recently used are dropped. May be used from any thread."""
+    """Tokenizers by fingerprint, kept from one call to the next. May be used from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: OrderedDict[str, ByteTokenizer] = OrderedDict()
 
     def get(self, fingerprint: str, folder: Path) -> ByteTokenizer:
-        """The tokenizer of a model's folder; raises the errors of ``ByteTokenizer``."""
+        """The tokenizer of a model's folder; raises what ``ByteTokenizer`` raises."""
         with self._lock:
             if fingerprint not in self._held:
                 self._held[fingerprint] = ByteTokenizer(folder)

@@ -66,7 +66,7 @@ class _Record(NamedTuple):
 
 
 class NgramCatalogue:
-    """N-gram stores by tenant and id. Methods block, and may be called from any thread.
+    """N-gram stores by tenant and id; blocks, and may be called from any thread.
 
     Every method raises Unavailable (JOB_STORE_UNAVAILABLE) if Redis does not answer.
     """
@@ -77,21 +77,21 @@ class NgramCatalogue:
         self._delete = client.register_script(_DELETE)
 
     def put(self, tenant: str, store: pb.NgramStore, content: str) -> pb.NgramStore:
-        """Add a store whose artefact is stored; return the existing store if its content is the same.
+        """Add a store whose artefact is there; if it is known already with the same content, return that.
 
         Parameters
         ----------
         tenant
-            Owner of the store.
+            Whose it is.
         store
-            The complete message.
+            Complete.
         content
-            Digest of everything that determines the store; see ``content_of``.
+            Digest of everything that decides what the store is; see ``content_of``.
 
         Raises
         ------
         AlreadyExists
-            NGRAM_STORE_EXISTS: a store with other content has this id.
+            NGRAM_STORE_EXISTS: the id is taken by another content.
         """
         record = _Record(store, content, f"ngram-store/{tenant}/{id_of(store.name)}/{uuid.uuid4().hex}")
         self._artifacts.references.add(record.owner, [store.artifact])
@@ -108,12 +108,12 @@ class NgramCatalogue:
         return _Record.from_json(rest[0]).store
 
     def find(self, tenant: str, name: str, content: str) -> pb.NgramStore | None:
-        """Return the existing store with this content; None if the id is free.
+        """Return a store that is there already with this content; None if the id is free.
 
         Raises
         ------
         AlreadyExists
-            NGRAM_STORE_EXISTS: a store with other content has this id.
+            NGRAM_STORE_EXISTS: the id is taken by another content.
         """
         found = self._record(tenant, name)
         if found is not None and found.content != content:
@@ -126,7 +126,7 @@ class NgramCatalogue:
         Raises
         ------
         NotFound
-            NGRAM_STORE_NOT_FOUND: it does not exist, or belongs to another tenant.
+            NGRAM_STORE_NOT_FOUND: there is none, or it is another tenant's.
         """
         found = self._record(tenant, name)
         if found is None:
@@ -134,7 +134,7 @@ class NgramCatalogue:
         return found.store
 
     def list(self, tenant: str, page_size: int = 0, page_token: str = "") -> tuple[list[pb.NgramStore], str]:
-        """One page of a tenant's stores by name, and the token of the next page; empty after the last."""
+        """One page of a tenant's stores by name, and the token of the next; empty after the last."""
         size = min(page_size, MOST_PER_PAGE) or PAGE_SIZE
         records, ids = self._keys(tenant)
         with translated():
@@ -145,7 +145,7 @@ class NgramCatalogue:
         return stores, found[size - 1].decode() if len(found) > size else ""
 
     def delete(self, tenant: str, name: str) -> None:
-        """Delete a store; its artefact can be garbage-collected unless something else refers to it.
+        """Forget a store; its artefact is free for collection unless something else needs it.
 
         Raises
         ------
@@ -168,7 +168,7 @@ class NgramCatalogue:
 
 
 def content_of(**facts: object) -> str:
-    """Digest of everything that determines a store: the text, its division into documents, and the tokenizer."""
+    """Digest of what a store is: the text, how it is cut, the tokenizer."""
     return hashlib.sha256(json.dumps({"format": 1, **facts}, sort_keys=True).encode()).hexdigest()
 
 
@@ -187,5 +187,5 @@ def exists(name: str) -> AlreadyExists:
 
 
 def _not_found(name: str) -> NotFound:
-    message = f"{name} does not exist. List your stores with `palimpsest ngrams list`, or build it."
+    message = f"There is no {name}. `palimpsest ngrams list` shows those there are; build it first."
     return NotFound(Reason.NGRAM_STORE_NOT_FOUND, message, metadata={"store": name})

@@ -1,4 +1,4 @@
-"""Artefacts: immutable bytes named by their SHA-256 digest, verified whenever they are read."""
+"""Artefacts: immutable bytes named by their SHA-256 digest and verified on every read."""
 
 from palimpsest.artifacts.digests import CHUNK_BYTES, hex_of
 from palimpsest.artifacts.garbage import GarbageReport

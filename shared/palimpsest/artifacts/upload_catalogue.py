@@ -1,4 +1,4 @@
-"""Resumable uploads: a stream may break at any byte, and the next one goes on where the disk says."""
+"""The resumable uploads of a store: a stream may break at any byte, and another one continues it."""
 
 import hashlib
 import os
@@ -25,23 +25,23 @@ _UPLOAD_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True)
 class WriteStatus:
-    """How far an upload has come: bytes on the disk, and the artefact once it is finished."""
+    """The progress of an upload: durable bytes, and the artefact once it is finished."""
 
     committed_size: int
     artifact: ArtifactInfo | None
 
 
 class UploadCatalogue:
-    """All unfinished and lately finished uploads of a store.
+    """The unfinished and recently finished uploads of a store.
 
     Parameters
     ----------
     folder
-        Where they are kept.
+        Holds a folder for each upload.
     publish, find, renew
-        The store's: move a finished file in; look an artefact up; the same, and count its age from now.
+        Functions of the store: publish a finished file; look up an artefact; look it up and reset its age.
     max_bytes
-        Largest artefact accepted.
+        Maximum size of an artefact, in bytes.
     """
 
     def __init__(self, folder: Path, publish: Publish, find: Find, renew: Find, max_bytes: int) -> None:
@@ -52,61 +52,60 @@ class UploadCatalogue:
         self._max_bytes = max_bytes
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def _place(self, upload_id: str, principal: str) -> Path:
+    def _upload_folder(self, upload_id: str, principal: str) -> Path:
         if not _UPLOAD_ID.fullmatch(upload_id):
             message = (
-                "An upload id is 1 to 64 letters, digits, '.', '_' and '-', beginning with a letter or digit."
+                f"{upload_id[:100]!r} is not an upload id. Use 1 to 64 letters, digits, '.', '_' and '-', starting "
+                "with a letter or digit."
             )
             raise InvalidArgument.field(Reason.INVALID_REQUEST, "upload_id", message)
-        # Hashed, so that callers cannot see or disturb each other's uploads by choosing the same id.
+        # Hashed with the principal, so callers who choose the same id do not share an upload.
         return self._folder / hashlib.sha256(f"{principal}\0{upload_id}".encode()).hexdigest()
 
-    def open(self, upload_id: str, announced: UploadSpec, principal: str = "local") -> "UploadSession":
-        """Begin an upload, or go on with one; close it whatever happens.
+    def open(self, upload_id: str, spec: UploadSpec, principal: str = "local") -> "UploadSession":
+        """Start or resume an upload; the caller closes the session.
 
         Raises
         ------
         Aborted
             UPLOAD_BUSY: another stream is writing it.
         InvalidArgument
-            UPLOAD_REUSED: it was begun with another digest, size or media type.
+            UPLOAD_REUSED: it was started with another digest, size or media type.
         ResourceExhausted
             ARTIFACT_TOO_LARGE or STORE_FULL.
         """
-        check_size(announced.size_bytes, self._max_bytes)
-        if announced.digest:
-            hex_of(announced.digest)
+        check_size(spec.size_bytes, self._max_bytes)
+        if spec.digest:
+            hex_of(spec.digest)
         with full_disk():
-            place = self._place(upload_id, principal)
-            return UploadSession(place, announced, self._publish, self._renew, self._max_bytes)
+            folder = self._upload_folder(upload_id, principal)
+            return UploadSession(folder, spec, self._publish, self._renew, self._max_bytes)
 
     def status(self, upload_id: str, principal: str = "local") -> WriteStatus:
-        """How far an upload has come.
+        """Look up the progress of an upload.
 
         Raises
         ------
         NotFound
-            UPLOAD_NOT_FOUND: never begun, or expired.
+            UPLOAD_NOT_FOUND: it was never started, or expired.
         """
-        place = self._place(upload_id, principal)
-        digest = result_of(place)
+        folder = self._upload_folder(upload_id, principal)
+        digest = result_of(folder)
         artifact = self._find(digest) if digest else None
         if artifact is not None:
             return WriteStatus(artifact.size_bytes, artifact)
-        if not (place / "open.json").exists():
-            message = (
-                f"There is no upload {upload_id!r}: it was never begun, or it expired. Begin it again from 0."
-            )
+        if not (folder / "open.json").exists():
+            message = f"There is no upload {upload_id!r}: it was never started, or has expired. Start from offset 0."
             raise NotFound(Reason.UPLOAD_NOT_FOUND, message)
-        return WriteStatus(committed_size(place), None)
+        return WriteStatus(committed_size(folder), None)
 
     def expire(self, older_than: float, dry_run: bool = False) -> int:
-        """Drop uploads untouched since older_than (seconds since 1970); return the bytes freed."""
+        """Delete uploads not written since older_than (seconds since 1970); return the bytes freed."""
         freed = 0
-        for place in self._folder.iterdir():
+        for folder in self._folder.iterdir():
             try:
-                files = [file.stat() for file in place.iterdir()]
-            except FileNotFoundError:  # its stream renamed a file, or another sweep took it
+                files = [file.stat() for file in folder.iterdir()]
+            except FileNotFoundError:  # its stream renamed a file, or another collection deleted it
                 continue
             if any(status.st_mtime >= older_than for status in files):
                 continue
@@ -114,9 +113,9 @@ class UploadCatalogue:
             if dry_run:
                 freed += size
                 continue
-            lock = lock_folder(place)
+            lock = lock_folder(folder)
             if lock is not None:
-                shutil.rmtree(place)
+                shutil.rmtree(folder)
                 os.close(lock)
                 freed += size
         return freed

@@ -1,9 +1,7 @@
 """Conversion between the contract's messages and the room's own classes."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
-import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
@@ -22,9 +20,6 @@ from services.datastore.store.catalogue import OpenCorpus, files_size
 from services.datastore.store.purge import PurgeReceipt
 from services.datastore.store.results import CorpusView, Deleted, LiveDocument
 
-if TYPE_CHECKING:
-    from palimpsest.ngrams import NgramStore
-
 MODES = {
     pb.SEARCH_MODE_UNSPECIFIED: SearchMode.HYBRID,
     pb.SEARCH_MODE_HYBRID: SearchMode.HYBRID,
@@ -40,7 +35,6 @@ VERDICTS = {
 }
 _LISTED = 1000
 """Documents named in a purge's receipt."""
-_COVERAGE_ORDER = 3
 
 
 def timestamp(seconds: float) -> Timestamp:
@@ -253,39 +247,3 @@ def receipt_message(name: str, receipt: PurgeReceipt) -> pb.PurgeReceipt:
 def min_epochs(requested: dict[str, int], names: Iterable[str]) -> list[int]:
     """The epoch required of each corpus, in order; 0 if none is."""
     return [requested.get(name, 0) for name in names]
-
-
-def inspected_message(
-    store: "NgramStore", ids: list[int], token_bytes: list[bytes], limit: int
-) -> pb.InspectNgramsResponse:
-    """What an n-gram store knows about a text.
-
-    Parameters
-    ----------
-    store, ids
-        The store, and the text's token ids.
-    token_bytes
-        Bytes of each token of the vocabulary; empty if they are unknown.
-    limit
-        Continuations of each order.
-    """
-    from palimpsest.ngrams import LONGEST
-
-    def text(tokens: list[int]) -> bytes:
-        return b"".join(token_bytes[token] for token in tokens if token < len(token_bytes))
-
-    response = pb.InspectNgramsResponse(token_count=len(ids), coverage=store.coverage(ids, _COVERAGE_ORDER))
-    for order in range(1, min(LONGEST, len(ids) + 1) + 1):
-        context = ids[len(ids) - order + 1 :]
-        _, total = store.counts(context, np.zeros(0, dtype=np.int32))
-        response.orders.add(
-            order=order,
-            context=context,
-            context_text=text(context),
-            total=total,
-            continuations=[
-                pb.InspectNgramsResponse.Continuation(token=token, count=count, text=text([token]))
-                for token, count in store.continuations(context, limit)
-            ],
-        )
-    return response

@@ -63,24 +63,24 @@ class ByteTokenizer:
         return b'"ByteLevel"' in self._tokenizer.to_str().encode()
 
     @cached_property
-    def pieces(self) -> list[bytes]:
+    def token_bytes(self) -> list[bytes]:
         """The bytes of each id; empty for special tokens and unused ids."""
         added = self._tokenizer.get_added_tokens_decoder()
         table = byte_alphabet()
-        pieces = [b""] * self.size
+        found = [b""] * self.size
         for token, number in self._tokenizer.get_vocab(with_added_tokens=True).items():
             if number in self.special or number >= self.size:
                 continue
             if number in added:
-                pieces[number] = token.encode()
+                found[number] = token.encode()
             else:
-                pieces[number] = bytes(table.get(c, 0) for c in token)
-        return pieces
+                found[number] = bytes(table.get(c, 0) for c in token)
+        return found
 
     @cached_property
     def lengths(self) -> np.ndarray:
         """Number of bytes of each id, int64 [size]."""
-        return np.array([len(piece) for piece in self.pieces], dtype=np.int64)
+        return np.array([len(each) for each in self.token_bytes], dtype=np.int64)
 
     def encode(self, data: bytes) -> Encoded:
         """Token ids of UTF-8 text.
@@ -103,7 +103,7 @@ class ByteTokenizer:
             for t in _cut(text)
         ]
         ids = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
-        if b"".join(map(self.pieces.__getitem__, ids.tolist())) != data:
+        if b"".join(map(self.token_bytes.__getitem__, ids.tolist())) != data:
             raise InvalidArgument(
                 Reason.DOCUMENT_ROUND_TRIP,
                 "The model's tokenizer does not decode this document's tokens to the same bytes, so quotes would not "

@@ -12,9 +12,10 @@ from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason
 from palimpsest.progress import Progress
 from palimpsest.settings import Settings
-from services.datastore.convert import inspected_message, timestamp
+from services.datastore.convert import timestamp
 from services.datastore.corpora import Corpora
 from services.datastore.ngrams.catalogue import NgramCatalogue, content_of
+from services.datastore.ngrams.inspection import inspected_message
 from services.datastore.ngrams.texts import ArtifactText, CorpusText, TextSource
 from services.datastore.tokens import ByteTokenizer
 
@@ -150,7 +151,7 @@ class NgramStores:
                 f"{wrong} is not a token id: the vocabulary has {store.vocab_size} tokens, numbered from 0."
             )
             raise InvalidArgument.field(Reason.TOKEN_ID_OUT_OF_RANGE, "tokens.ids", message, token=wrong)
-        token_bytes = tokenizer.pieces if tokenizer is not None else []
+        token_bytes = tokenizer.token_bytes if tokenizer is not None else []
         return inspected_message(store, ids, token_bytes, request.limit or _LIMIT)
 
     def _resolve(self, tenant: str, request: pb.BuildNgramStoreRequest) -> _Build:

@@ -176,7 +176,7 @@ class Rewrite:
         return entry.dead
 
     def _remove_replaced(self) -> None:
-        """Delete the files that no manifest names any more; a process that has them open may go on reading."""
+        """Delete the files that no manifest names any more; a process that has them open can still read them."""
         corpus = self._corpus
         for name in self._replaced_segments:
             shutil.rmtree(corpus.folder / name, ignore_errors=True)

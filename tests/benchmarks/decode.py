@@ -23,12 +23,13 @@ from torch.nn import functional as F
 
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.engine import Delta, Engine, Event, Finished, Request
-from palimpsest.lm import LanguageModel, load_model
+from palimpsest.lm import LanguageModel, load
 from palimpsest.lm.hardware import physical_cores
 from palimpsest.models import ModelCatalogue, convert_gguf, register, sample_gguf
 from palimpsest.progress import NullProgress
 from palimpsest.settings import Settings
 from tests.benchmarks.figures import ROOT, Figures, interleaved, percentile
+from tests.benchmarks.floor import Floor
 
 PROMPTS = [
     "The capital of France is",
@@ -54,7 +55,7 @@ class Bench:
     """One model with its engine."""
 
     def __init__(self, path: Path, dtype: str, threads: int) -> None:
-        self.model: LanguageModel = load_model(path, "cpu", dtype, threads, 1 << 30)
+        self.model: LanguageModel = load(path, "cpu", dtype, threads=threads, cache_bytes=1 << 30)
         self.engine = Engine(self.model)
 
     def request(self, prompt: str | list[int], tokens: int = TOKENS) -> Request:
@@ -110,7 +111,7 @@ class Bench:
     def floor_share(self) -> float:
         """Floor over step, each step of one stream followed at once by a pass of the floor: both see the same load."""
         assert self.model.compiled is not None
-        floor, step = self.model.compiled.read_weights, self.engine._step
+        floor, step = Floor(self.model.compiled), self.engine._step
         steps: list[float] = []
         floors: list[float] = []
 
@@ -131,9 +132,10 @@ class Bench:
     def floor_seconds(self, rows: int = 1) -> float:
         """One pass over the matrices with the engine's own kernels: mean of several, as a step's is."""
         assert self.model.compiled is not None
+        floor = Floor(self.model.compiled)
         start = time.perf_counter()
         for _ in range(FLOORS):
-            self.model.compiled.read_weights(rows)
+            floor(rows)
         return (time.perf_counter() - start) / FLOORS
 
     def torch_floor_seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""Passage search over corpora: two lists fused, equal passages shown once with all their owners."""
+"""Passage search over corpora: dense and sparse results are fused, and equal passages are returned once."""
 
 import contextlib
 from collections.abc import Sequence
@@ -14,13 +14,14 @@ from services.datastore.search.fusion import RANK, fuse
 from services.datastore.store.corpus import Corpus
 from services.datastore.store.documents import Document
 from services.datastore.store.memtable import Memtable
-from services.datastore.store.results import Part, View
+from services.datastore.store.results import CorpusView, Part
 
-_LISTED_PER_HIT = 4
+_CANDIDATES_PER_HIT = 4
+"""Entries taken from each list per hit wanted."""
 
 
-class Mode(Enum):
-    """Which lists are asked."""
+class SearchMode(Enum):
+    """Which indexes a search uses."""
 
     HYBRID = "hybrid"
     DENSE = "dense"
@@ -28,8 +29,8 @@ class Mode(Enum):
 
 
 @dataclass(frozen=True)
-class Place:
-    """A passage of a live document: the corpus, and where in it."""
+class PassageSource:
+    """A passage of a live document: its corpus, part, document row and number within the document."""
 
     corpus: str
     part: Part
@@ -38,27 +39,37 @@ class Place:
 
     @property
     def document(self) -> Document:
-        """Whose it is."""
+        """The document that holds the passage."""
         return self.part.document(self.row)
 
 
 @dataclass(frozen=True)
-class Hit:
-    """A passage that was found, and the others that hold the same tokens."""
+class PassageHit:
+    """A passage that was found, and the other passages with the same tokens.
 
-    place: Place
+    Attributes
+    ----------
+    score
+        The fused score.
+    dense, sparse
+        Cosine and BM25 scores; 0 if the passage was not in that list.
+    owners
+        Passages of other live documents with the same tokens.
+    """
+
+    source: PassageSource
     score: float
     dense: float
     sparse: float
-    owners: tuple[Place, ...]
+    owners: tuple[PassageSource, ...]
 
 
 @dataclass(frozen=True)
-class Searched:
-    """What a search found, best first, and the states it saw by corpus."""
+class SearchResults:
+    """The hits of a search, best first, and the view of each corpus that was searched."""
 
-    hits: tuple[Hit, ...]
-    views: dict[str, View]
+    hits: tuple[PassageHit, ...]
+    views: dict[str, CorpusView]
 
 
 @dataclass(frozen=True)
@@ -73,51 +84,51 @@ def search(
     text: str,
     vectors: Sequence[np.ndarray | None],
     k: int,
-    mode: Mode = Mode.HYBRID,
+    mode: SearchMode = SearchMode.HYBRID,
     min_epochs: Sequence[int] = (),
-) -> Searched:
-    """Find the k passages of some corpora that fit a query best.
+) -> SearchResults:
+    """Find the k passages of some corpora that match a query best.
 
     Parameters
     ----------
     corpora
-        Of one model, or not: what is equal is told by tokens.
+        The corpora, of any models: passages are equal if their tokens are.
     text
-        For BM25.
+        The query for BM25.
     vectors
-        The query by each corpus's encoder, float32 [dim]; None where the mode asks for none.
+        The query encoded by each corpus's encoder, float32 [dim]; None if the mode needs none.
     k, mode
-        How many, and by which lists.
+        Number of passages, and the indexes to use.
     min_epochs
-        Of each corpus, where any: what it has to know of.
+        For each corpus, if given: the epoch it must have reached.
 
     Raises
     ------
     Aborted
-        CORPUS_EPOCH: a corpus has not come so far.
+        CORPUS_EPOCH: a corpus has not reached its epoch.
     FailedPrecondition
-        CORPUS_NOT_BUILT: DENSE, and no passage has a vector.
+        CORPUS_NOT_BUILT: the mode is DENSE, and no passage has a vector.
     """
     views = views_of(corpora, min_epochs)
-    depth = max(RANK + 1, _LISTED_PER_HIT * k)
+    depth = max(RANK + 1, _CANDIDATES_PER_HIT * k)
     while True:
-        dense = _dense(corpora, views, vectors, depth, mode) if mode is not Mode.SPARSE else []
-        sparse = _sparse(corpora, views, text, depth) if mode is not Mode.DENSE else []
+        dense = _dense(corpora, views, vectors, depth, mode) if mode is not SearchMode.SPARSE else []
+        sparse = _sparse(corpora, views, text, depth) if mode is not SearchMode.DENSE else []
         hits = _hits(corpora, views, dense, sparse, k)
         if len(hits) >= k or max(len(dense), len(sparse)) < depth:
-            return Searched(tuple(hits), {c.spec.corpus: v for c, v in zip(corpora, views, strict=True)})
-        depth *= 4  # the lists are full of copies
+            return SearchResults(tuple(hits), {c.spec.corpus: v for c, v in zip(corpora, views, strict=True)})
+        depth *= 4  # too many entries are copies of each other: look further down the lists
 
 
-def views_of(corpora: Sequence[Corpus], min_epochs: Sequence[int] = ()) -> list[View]:
-    """The corpora as they are now; raises Aborted (CORPUS_EPOCH) where one has not come as far as asked."""
+def views_of(corpora: Sequence[Corpus], min_epochs: Sequence[int] = ()) -> list[CorpusView]:
+    """The current view of each corpus; raises Aborted (CORPUS_EPOCH) if one has not reached its epoch."""
     views = [corpus.view() for corpus in corpora]
-    for corpus, view, wanted in zip(corpora, views, min_epochs, strict=False):
-        if view.epoch < wanted:
+    for corpus, view, min_epoch in zip(corpora, views, min_epochs, strict=False):
+        if view.epoch < min_epoch:
             raise Aborted(
                 Reason.CORPUS_EPOCH,
-                f"{corpus.spec.corpus} is at epoch {view.epoch}, not yet at {wanted}; try again.",
-                metadata={"epoch": view.epoch, "min_epoch": wanted},
+                f"corpora/{corpus.spec.corpus} is at epoch {view.epoch} and has not reached {min_epoch}. Retry.",
+                metadata={"epoch": view.epoch, "min_epoch": min_epoch},
                 retry_after=0.1,
             )
     return views
@@ -125,10 +136,10 @@ def views_of(corpora: Sequence[Corpus], min_epochs: Sequence[int] = ()) -> list[
 
 def _dense(
     corpora: Sequence[Corpus],
-    views: Sequence[View],
+    views: Sequence[CorpusView],
     vectors: Sequence[np.ndarray | None],
     depth: int,
-    mode: Mode,
+    mode: SearchMode,
 ) -> list[tuple[_Entry, float]]:
     rows: list[tuple[_Entry, float]] = []
     live = 0
@@ -143,59 +154,58 @@ def _dense(
                 (_Entry(corpus.spec.corpus, part, entry), score)
                 for entry, score in zip(entries.tolist(), scores.tolist(), strict=True)
             ]
-    if mode is Mode.DENSE and live and not rows:
+    if mode is SearchMode.DENSE and live and not rows:
         raise FailedPrecondition(
             Reason.CORPUS_NOT_BUILT,
-            "No passage has a vector yet: run BuildIndex, or search by words (SPARSE).",
+            "No passage has a vector yet. Run BuildIndex, or search by words with SPARSE.",
         )
     rows.sort(key=lambda row: -row[1])
     return rows[:depth]
 
 
 def _sparse(
-    corpora: Sequence[Corpus], views: Sequence[View], text: str, depth: int
+    corpora: Sequence[Corpus], views: Sequence[CorpusView], text: str, depth: int
 ) -> list[tuple[_Entry, float]]:
     parts = [
         (corpus.spec.corpus, part) for corpus, view in zip(corpora, views, strict=True) for part in view.parts
     ]
-    with contextlib.ExitStack() as held:
-        for corpus in sorted(
-            corpora, key=lambda c: str(c.folder)
-        ):  # one order: no two searches wait for each other
-            held.enter_context(corpus.lock)
+    with contextlib.ExitStack() as locks:
+        # Locked in one order, so that two searches cannot deadlock.
+        for corpus in sorted(corpora, key=lambda c: str(c.folder)):
+            locks.enter_context(corpus.lock)
         found = best([part for _, part in parts], terms_of(text), depth)
     return [(_Entry(*parts[number], entry), score) for number, entry, score in found]
 
 
 def _hits(
     corpora: Sequence[Corpus],
-    views: Sequence[View],
+    views: Sequence[CorpusView],
     dense: list[tuple[_Entry, float]],
     sparse: list[tuple[_Entry, float]],
     k: int,
-) -> list[Hit]:
+) -> list[PassageHit]:
     by_dense, by_sparse = dict(dense), dict(sparse)
-    hits: list[Hit] = []
+    hits: list[PassageHit] = []
     seen: set[bytes] = set()
     locks = {corpus.spec.corpus: corpus.lock for corpus in corpora}
     for entry, score in fuse(by_dense, by_sparse):
         with locks[entry.corpus]:
             owners = entry.part.owners(entry.entry)
             if not owners:
-                continue  # deleted since it was listed
+                continue  # deleted since the index listed it
             row, passage = owners[0]
             digest = entry.part.document(row).digest(passage)
         if digest in seen:
             continue
         seen.add(digest)
-        place = Place(entry.corpus, entry.part, row, passage)
+        source = PassageSource(entry.corpus, entry.part, row, passage)
         hits.append(
-            Hit(
-                place,
+            PassageHit(
+                source,
                 score,
                 by_dense.get(entry, 0.0),
                 by_sparse.get(entry, 0.0),
-                owners_of(place, digest, corpora, views),
+                owners_of(source, digest, corpora, views),
             )
         )
         if len(hits) == k:
@@ -204,12 +214,12 @@ def _hits(
 
 
 def owners_of(
-    place: Place, digest: bytes, corpora: Sequence[Corpus], views: Sequence[View]
-) -> tuple[Place, ...]:
-    """The other places of live documents that hold a passage's tokens, by their digest."""
+    source: PassageSource, digest: bytes, corpora: Sequence[Corpus], views: Sequence[CorpusView]
+) -> tuple[PassageSource, ...]:
+    """The passages of other live documents with the same tokens, by the digest of the tokens."""
     found = []
     for corpus, view in zip(corpora, views, strict=True):
         for part in view.parts:
             with corpus.lock:
-                found += [Place(corpus.spec.corpus, part, *same) for same in part.same(digest)]
-    return tuple(other for other in found if other != place)
+                found += [PassageSource(corpus.spec.corpus, part, *same) for same in part.same(digest)]
+    return tuple(other for other in found if other != source)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from palimpsest.artifacts import CHUNK_BYTES, Announced, References
+from palimpsest.artifacts import CHUNK_BYTES, References, UploadSpec
 from palimpsest.errors import Aborted, Cancelled, FailedPrecondition, PalimpsestError, Unavailable
 from palimpsest.progress import NullProgress
 from tests.waiting import until
@@ -63,7 +63,7 @@ def test_leftovers_of_the_dead(store, client, redis_prefix):
     (root / "staging" / "alive").write_bytes(b"whole")
     (root / "staging" / "dead").write_bytes(b"half")
     os.utime(root / "staging" / "dead", (1, 1))
-    with store.uploads.open("u", Announced()) as upload:
+    with store.uploads.open("u", UploadSpec()) as upload:
         upload.write(0, b"abc")
     assert store.collect(3600).freed_bytes == len(b"half")
     collected = store.collect(0)
@@ -206,7 +206,7 @@ def test_redis_away(make_store, tmp_path):
 
 
 def test_old_uploads_expire_with_the_sweep(store):
-    with store.uploads.open("u", Announced()) as upload:
+    with store.uploads.open("u", UploadSpec()) as upload:
         upload.write(0, b"abc")
     folder = next(store.uploads._folder.iterdir())
     for file in folder.iterdir():

@@ -1,4 +1,4 @@
-"""Garbage collection: what is old and needed by nobody goes; what anybody needs stays, whatever happens meanwhile."""
+"""Garbage collection: old artefacts without references are deleted, safely beside writers and other collections."""
 
 import contextlib
 import time
@@ -9,17 +9,17 @@ from palimpsest.artifacts.info import ArtifactInfo
 from palimpsest.artifacts.layout import digest_at, remove
 from palimpsest.artifacts.objects import Objects
 from palimpsest.artifacts.references import References
-from palimpsest.artifacts.uploads import Uploads
+from palimpsest.artifacts.upload_catalogue import UploadCatalogue
 from palimpsest.errors import FailedPrecondition, PalimpsestError
 from palimpsest.progress import Progress
 
 _LONGEST_WRITE_SECONDS = 24 * 3600
-"""A writer silent for this long is dead, however short the grace time."""
+"""A writer that has been inactive for this many seconds is dead, however short the grace time."""
 
 
 @dataclass(frozen=True)
-class Collected:
-    """What a collection did, or would do: artefacts deleted and kept, and all bytes freed."""
+class GarbageReport:
+    """The result of a collection, or of a dry run: artefacts deleted and kept, and bytes freed."""
 
     deleted: int
     freed_bytes: int
@@ -27,19 +27,19 @@ class Collected:
 
 
 class Collector:
-    """One sweep over a store.
+    """One garbage collection of a store.
 
-    An artefact is taken if its age is past the limit and, at the moment it is marked for deletion, nothing refers
-    to it; from then on references are refused until it is gone. Its age is read again after marking, since it
-    may have been stored anew. Several sweeps at once are safe, and a sweep that dies leaves nothing half-there:
-    the sidecar goes first, and blobs without one are collected by their own age.
+    An artefact is deleted if it is older than the limit and nothing refers to it when it is marked for deletion; from
+    then on new references are refused until it is deleted. Its age is read again after marking, because it may have
+    been stored again. Collections may run at the same time. A collection that dies leaves nothing half-deleted: the
+    sidecar is deleted first, and blobs without a sidecar are collected by their own age.
     """
 
     def __init__(
         self,
         objects: Objects,
         references: References,
-        uploads: Uploads,
+        uploads: UploadCatalogue,
         find: Callable[[str], ArtifactInfo | None],
     ) -> None:
         self._objects = objects
@@ -47,22 +47,22 @@ class Collector:
         self._uploads = uploads
         self._find = find
 
-    def run(self, grace_seconds: float, dry_run: bool, progress: Progress) -> Collected:
-        """Sweep once.
+    def run(self, grace_seconds: float, dry_run: bool, progress: Progress) -> GarbageReport:
+        """Collect once.
 
         Parameters
         ----------
         grace_seconds
-            Age below which nothing is taken.
+            Minimum age of what is deleted.
         dry_run
-            Count, and delete nothing.
+            Count only, delete nothing.
         progress
-            Told how far the sweep is, and asked whether to stop.
+            Reports artefacts, and cancels the collection.
         """
         now = time.time()
         cutoff = now - grace_seconds
         self._references.sweep(now - max(grace_seconds, _LONGEST_WRITE_SECONDS))
-        # Blobs before sidecars: a blob seen here whose sidecar is not seen below had none then.
+        # Blobs are listed before sidecars: a blob whose sidecar is not listed below had none when it was listed.
         sizes: dict[str, int] = {}
         blobs = [*self._objects.find("blobs"), *self._objects.find("pieces")]
         for found in blobs:
@@ -73,19 +73,20 @@ class Collector:
         deleted = kept = freed = 0
         for done, (digest, found) in enumerate(artifacts.items()):
             progress.step(done, len(artifacts), "collecting")
-            if found.modified < cutoff and self._take(digest, cutoff, dry_run):
+            if found.modified < cutoff and self._delete(digest, cutoff, dry_run):
                 deleted += 1
                 freed += sizes.get(digest, 0)
             else:
                 kept += 1
         orphans = {digest_at(f.name) for f in blobs if f.modified < cutoff} - artifacts.keys()
-        freed += sum(sizes[digest] for digest in sorted(orphans) if self._take(digest, cutoff, dry_run))
-        freed += self._drop_damaged(cutoff, dry_run)
-        freed += self._drop_unfinished(min(cutoff, now - _LONGEST_WRITE_SECONDS), dry_run)
+        freed += sum(sizes[digest] for digest in sorted(orphans) if self._delete(digest, cutoff, dry_run))
+        freed += self._delete_quarantined(cutoff, dry_run)
+        freed += self._delete_unfinished(min(cutoff, now - _LONGEST_WRITE_SECONDS), dry_run)
         freed += self._uploads.expire(cutoff, dry_run)
-        return Collected(deleted, freed, kept)
+        return GarbageReport(deleted, freed, kept)
 
-    def _take(self, digest: str, cutoff: float, dry_run: bool) -> bool:
+    def _delete(self, digest: str, cutoff: float, dry_run: bool) -> bool:
+        """Delete an artefact unless something refers to it; returns whether it was (or would be) deleted."""
         if dry_run:
             return not self._references.owners(digest)
         try:
@@ -98,15 +99,16 @@ class Collector:
             return False
         return True
 
-    def _drop_damaged(self, cutoff: float, dry_run: bool) -> int:
+    def _delete_quarantined(self, cutoff: float, dry_run: bool) -> int:
+        """Delete old damaged blobs; return the bytes freed."""
         old = [found for found in self._objects.find("quarantine") if found.modified < cutoff]
         if not dry_run:
             for found in old:
                 self._objects.remove(found.name)
         return sum(found.size_bytes for found in old)
 
-    def _drop_unfinished(self, cutoff: float, dry_run: bool) -> int:
-        """Delete files of writers that died; return the bytes freed."""
+    def _delete_unfinished(self, cutoff: float, dry_run: bool) -> int:
+        """Delete the files of dead writers; return the bytes freed."""
         freed = 0
         for path in self._objects.staging.iterdir():
             try:
@@ -127,9 +129,9 @@ def stored_whole(
     find: Callable[[str], ArtifactInfo | None],
     digest: str,
 ) -> Iterator[None]:
-    """Keep the collector off a digest while it is being stored; take away its bytes if its sidecar does not follow.
+    """Protect a digest from collection while it is being stored; delete its blob if storing fails before the sidecar.
 
-    A full disk needs their room now. Where anybody else refers to the digest, the next collection judges it.
+    A full disk needs the space at once. If something else refers to the digest, the next collection decides.
     """
     try:
         with references.written(digest):

@@ -13,11 +13,12 @@ from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.api.codec.v1 import codec_pb2_grpc
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.jobs import JobSpec
+from palimpsest.lm import encode_text
+from palimpsest.models.tokenizers import TokenizerCache, load_tokenizer
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
 from services.codec.coding import checked_ids, choose_coding
 from services.codec.contexts import ContextCatalogue
-from services.codec.inputs import TokenizerCache
 from services.codec.profiles import ProfileCatalogue
 from services.codec.settings import CodecSettings
 
@@ -35,7 +36,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         prefix, store, client = resources.settings.redis_prefix, resources.artifacts, resources.blocking_redis
         self._contexts = ContextCatalogue(client, prefix, store)
         self._profiles = ProfileCatalogue(client, prefix, store)
-        self._tokenizers = TokenizerCache()
+        self._tokenizers = TokenizerCache(load_tokenizer)
         # Coding a chunk takes tenths of seconds of a core: not in the threads that others wait for.
         self._threads = ThreadPoolExecutor(self._settings.calls, thread_name_prefix="codec")
 
@@ -120,7 +121,9 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         if request.WhichOneof("input") == "tokens":
             ids = list(request.tokens.ids)
         elif request.text:
-            ids = await self._in_thread(self._tokenizers.encode, record, request.text)
+            ids = await self._in_thread(
+                lambda: encode_text(self._tokenizers.get(record), request.text, "text")
+            )
         else:
             raise InvalidArgument.field(Reason.PROMPT_EMPTY, "text", "Send a text or token ids to look up.")
         match = await asyncio.to_thread(self._contexts.look_up, record.fingerprint, ids)

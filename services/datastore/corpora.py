@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from palimpsest.models.tokenizers import TokenizerCache
 from palimpsest.settings import Settings
 from services.datastore.index.encoder import DEFAULT, Encoder, encoder_fingerprint, open_encoder
 from services.datastore.search.search import Mode, Searched, search
@@ -17,7 +18,7 @@ from services.datastore.settings import DatastoreSettings
 from services.datastore.store.catalogue import CorpusCatalogue, Opened, id_of
 from services.datastore.store.corpus import Corpus
 from services.datastore.store.manifest import CorpusSpec
-from services.datastore.tokens import ByteTokenizer, TokenizerCache
+from services.datastore.tokens import ByteTokenizer
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -44,7 +45,7 @@ class Corpora:
         self._models, self._threads = models, settings.threads
         folder = self.settings.folder or settings.state_dir / "corpora"
         self.catalogue = CorpusCatalogue(folder, self.settings.key_bytes, _qdrant(self.settings.qdrant_url))
-        self._tokenizers = TokenizerCache()
+        self._tokenizers = TokenizerCache(ByteTokenizer)
         self._encoders: dict[str, Encoder] = {}
         self._lock = threading.Lock()
 
@@ -105,7 +106,7 @@ class Corpora:
         FailedPrecondition
             TOKENIZER_UNSUPPORTED.
         """
-        return self._tokenizers.get(record.tokenizer_fingerprint, Path(record.path))
+        return self._tokenizers.get(record)
 
     def encoder(self, spec: CorpusSpec) -> Encoder:
         """The encoder of a corpus's vectors.

@@ -1,8 +1,6 @@
 """From bytes to token ids and back, exactly: every token knows which bytes of the document it stands for."""
 
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +15,6 @@ from palimpsest.models.byte_alphabet import byte_alphabet
 _PIECE = 1 << 18
 """Characters tokenized at once: what the tokenizer needs for a text is many times the text."""
 _BREAK = re.compile(r"\n(?=\S)")
-_HELD = 8
 
 
 class Encoded(NamedTuple):
@@ -128,21 +125,3 @@ def _cut(text: str) -> Iterator[str]:
 def _unsupported(why: str) -> FailedPrecondition:
     message = f"Byte offsets cannot be told: {why}. Use a model with a byte-level tokenizer."
     return FailedPrecondition(Reason.TOKENIZER_UNSUPPORTED, message)
-
-
-class TokenizerCache:
-    """Tokenizers by fingerprint, kept from one call to the next. May be used from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: OrderedDict[str, ByteTokenizer] = OrderedDict()
-
-    def get(self, fingerprint: str, folder: Path) -> ByteTokenizer:
-        """The tokenizer of a model's folder; raises what ``ByteTokenizer`` raises."""
-        with self._lock:
-            if fingerprint not in self._held:
-                self._held[fingerprint] = ByteTokenizer(folder)
-                while len(self._held) > _HELD:
-                    self._held.popitem(last=False)
-            self._held.move_to_end(fingerprint)
-            return self._held[fingerprint]

@@ -8,7 +8,7 @@ from palimpsest.errors import FailedPrecondition, InvalidArgument, NotFound, Rea
 from palimpsest.kv import CalibrationProfile, ChunkReader, Identity, KeyValues, Rotary, encode
 from palimpsest.kv.container import DECODED_LIMIT, header_size, read_header
 from palimpsest.models import ModelRecord
-from services.codec.coding import choose_coding, profile_of, rotary_of, text_config
+from services.codec.coding import choose_coding, profile_of, rotary_of
 from services.codec.contexts import ContextCatalogue, prefix_digests
 from services.codec.profiles import ProfileCatalogue
 from services.codec.streams import geometry_of
@@ -62,10 +62,8 @@ def open_put(
 
 
 def _check_model(shape: pb.CacheShape, record: ModelRecord) -> None:
-    config = text_config(record)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    expected = (config.num_hidden_layers, heads, dim, dim)
+    model = record.geometry
+    expected = (model.layers, model.kv_heads, model.head_dim, model.head_dim)
     g = geometry_of(shape)
     found = (g.layers, g.kv_heads, g.key_dim, g.value_dim)
     if found != expected:

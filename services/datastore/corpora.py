@@ -1,10 +1,8 @@
 """What the service and its jobs work with: catalogue, tokenizers, encoders; blocks, and may be used from any thread."""
 
-import json
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,7 +69,7 @@ class Corpora:
             encoder=name,
             encoder_fingerprint=encoder_fingerprint(name),
             dim=encoder.dim,
-            key_size=_hidden_size(record),
+            key_size=record.geometry.hidden_size,
             passage_tokens=request.passage_tokens or _PASSAGE_TOKENS,
             left_context=left,
             created=time.time(),
@@ -180,8 +178,3 @@ def mismatch(spec: CorpusSpec, found: str) -> FailedPrecondition:
         "another model. Make a corpus for this one.",
         metadata={"found": found, "expected": spec.model_fingerprint},
     )
-
-
-def _hidden_size(record: "ModelRecord") -> int:
-    config = json.loads((Path(record.path) / "config.json").read_bytes())
-    return int(config.get("text_config", config).get("hidden_size") or config.get("n_embd") or 0)

@@ -5,10 +5,10 @@ from itertools import pairwise
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.errors import InvalidArgument, OutOfRange, Reason
-from palimpsest.kv.controller import Chunk, Decision, Load, Option
+from palimpsest.kv.plan import Chunk, Decision, Load, Option
 from palimpsest.kv.simulation import Trace, play, play_fixed
 
-TEXT = "text"
+RECOMPUTE = "recompute"
 LOSS_BUDGET = 0.015
 DECODE_SPEED = 5_000.0
 """Tokens a second decoded, where neither the receiver nor the calibration says: slow, so that plans err to be late."""
@@ -171,7 +171,7 @@ def estimate(context: pb.Context, settings: pb.LoadSettings, speeds: dict[str, f
         fixed = play_fixed(load, trace, lambda _number, _bandwidth, at=at: at)
         way(option.level, fixed.finish, fixed.loss, fixed.fetched)
     if load.recompute:
-        way(TEXT, sum(chunk.recompute for chunk in load.chunks) * load.sharers, 0.0, 0)
+        way(RECOMPUTE, sum(chunk.recompute for chunk in load.chunks) * load.sharers, 0.0, 0)
     front, back = 0, len(load.chunks)
     for at, decision in enumerate(outcome.decisions):
         following = outcome.decisions[at + 1] if at + 1 < len(outcome.decisions) else None
@@ -183,6 +183,6 @@ def estimate(context: pb.Context, settings: pb.LoadSettings, speeds: dict[str, f
         chunk = back - 1 if fetched else front
         back, front = (back - 1, front) if fetched else (back, front + 1)
         response.decisions.append(
-            decision_message(decision, chunk, decision.level if fetched else TEXT, 0, 0.0)
+            decision_message(decision, chunk, decision.level if fetched else RECOMPUTE, 0, 0.0)
         )
     return response

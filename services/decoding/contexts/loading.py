@@ -19,7 +19,7 @@ from palimpsest.client.aio.artifacts import AsyncArtifacts
 from palimpsest.client.aio.codec import AsyncCodec
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.loads import AsyncReceiving
-from palimpsest.client.loading import TEXT, ChunkLoaded, Event, Opened, RecomputeChunk
+from palimpsest.client.loading import RECOMPUTE, ChunkLoaded, Event, Opened, RecomputeChunk
 from palimpsest.engine import ChunkOrigin, ExternalPrefix, Hosted, PrefixReady, Request
 from palimpsest.errors import FailedPrecondition, PalimpsestError, Reason, Unavailable
 from palimpsest.lm.blocks import BLOCK
@@ -211,7 +211,7 @@ class ContextLoad:
         chunks: list[pb.ContextLoaded.Chunk] = []
         lost = 0.0
         for index, (chunk, how) in enumerate(zip(stored.chunks, ready.how, strict=True)):
-            free = {ChunkOrigin.RECOMPUTED: (TEXT, 0), ChunkOrigin.CACHED: (CACHED, 0)}
+            free = {ChunkOrigin.RECOMPUTED: (RECOMPUTE, 0), ChunkOrigin.CACHED: (CACHED, 0)}
             level, size = free.get(how) or self._loaded[index]
             if how is ChunkOrigin.LOADED:
                 self.losses[index] = by_level[level]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Decision = codec_pb2.LoadContextResponse.Decision
 
-TEXT = "text"
+RECOMPUTE = "recompute"
 """The level of a chunk that is recomputed from its token ids."""
 
 

@@ -10,12 +10,13 @@ from palimpsest.candidates.block import Candidates
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.datastore import AsyncDatastore
 from palimpsest.decoding.drafts import DraftRequest, DraftSettings, DraftStrategy
-from palimpsest.decoding.drafts.costs import StepCosts, cheapest, probe_blocks, probe_pieces
+from palimpsest.decoding.drafts.costs import DraftCosts, cheapest, probe_costs
 from palimpsest.decoding.drafts.healing import Vocabulary, heal
 from palimpsest.decoding.drafts.request import WINDOW
 from palimpsest.decoding.quoting.proposals import proposals
 from palimpsest.decoding.quoting.request import NestRequest
 from palimpsest.engine import Hosted, Request
+from palimpsest.engine.costs import decode_probe_blocks
 from palimpsest.lm.token_bytes import special_ids
 from palimpsest.models import ModelRecord
 from palimpsest.ngrams import NgramStore, StoreCache
@@ -58,7 +59,7 @@ class DraftPlanner:
     ) -> None:
         self._shelf, self._tuned, self._write = shelf, tuned, write
         self._vocabularies: dict[str, Vocabulary] = {}
-        self._costs: dict[int, tuple[Any, asyncio.Future[StepCosts]]] = {}
+        self._costs: dict[int, tuple[Any, asyncio.Future[DraftCosts]]] = {}
 
     async def plan(
         self, message: pb.GenerateRequest, wanted: Request, hosted: Hosted, connection: AsyncConnection
@@ -121,7 +122,7 @@ class DraftPlanner:
     ) -> DraftSettings:
         engine = hosted.engine
         samples = bool(wanted.sampling.temperature)
-        if probe_blocks(engine.model) > engine.model.cache_blocks:
+        if decode_probe_blocks(engine.model) > engine.model.limits.cache_blocks:
             # Too small a cache to measure in, let alone for many requests at once: what is exact, then.
             return replace(
                 settings,
@@ -144,14 +145,14 @@ class DraftPlanner:
             settings = replace(settings, reset_every=0, exact=False)
         return replace(settings, strategy=strategy)
 
-    async def _measured(self, hosted: Hosted) -> StepCosts:
+    async def _measured(self, hosted: Hosted) -> DraftCosts:
         """The model's costs here; measured once, by the first who asks."""
         engine = hosted.engine
         found = self._costs.get(id(engine))
         if found is None or found[0] is not engine or (found[1].done() and found[1].exception() is not None):
             self._costs = {n: pair for n, pair in self._costs.items() if not pair[0].failed}
             model = engine.model
-            work = engine.submit_task(probe_pieces(model), probe_blocks(model), 1)
+            work = engine.submit_task(probe_costs(model, engine.costs), decode_probe_blocks(model), 1)
             found = self._costs[id(engine)] = (engine, asyncio.wrap_future(work))
         return await asyncio.shield(found[1])
 

@@ -1,45 +1,13 @@
 """One sequence in the batch: its cache, its text, its end."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
 
 from palimpsest.engine.events import Delta, Event, Finish, Finished
-from palimpsest.engine.requests import Request
-from palimpsest.lm.detokenizer import Detokenizer, StopMatcher
+from palimpsest.engine.requests import Request, Step
+from palimpsest.lm.detokenizer import StopMatcher
 from palimpsest.lm.forward import Cache, Output, SequenceInput
-from palimpsest.lm.model import LanguageModel
+from palimpsest.lm.protocols import Model
 from palimpsest.lm.sampling import Choice, choose
-
-
-@dataclass(frozen=True)
-class Step:
-    """The forward pass that an output is from: tokens of everybody in it, and the seconds it took."""
-
-    rows: int
-    seconds: float
-
-
-class Strategy(Protocol):
-    """Makes the sequences of a request that reads more than one token in a step."""
-
-    @property
-    def retrieval_queries(self) -> Literal["none", "last"]:
-        """Whether the first choice, after the prompt, needs what the last MLP read."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """How many sequences' memory and places in the batch each of the request's may take at once."""
-        ...
-
-    def check(self, model: LanguageModel, request: Request) -> None:
-        """Check what can never work; called when the request is submitted, on its thread."""
-        ...
-
-    def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> "SequenceState":
-        """One of the request's sequences."""
-        ...
 
 
 class SequenceState:
@@ -58,16 +26,16 @@ class SequenceState:
     cache
         Holds the prompt, and every generated token but the last.
     model
-        For its tokenizer and end-of-sequence tokens.
+        For its text decoder and end-of-sequence tokens.
     """
 
-    def __init__(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> None:
+    def __init__(self, request: Request, index: int, cache: Cache, model: Model) -> None:
         self.request, self.index, self.cache = request, index, cache
         self.next_id = -1
         self.generated = 0
         self.done = False
         self._eos = frozenset() if request.ignore_eos else model.eos_ids
-        self._detokenizer = Detokenizer(model.tokenizer)
+        self._detokenizer = model.text_decoder()
         self._stops = StopMatcher(request.stop)
         self._text: list[str] = []
         self._logprob = 0.0

@@ -17,11 +17,10 @@ from palimpsest.decoding.drafts.superposing import Superposing
 from palimpsest.decoding.drafts.verifying import Verifier
 from palimpsest.decoding.sources import Source
 from palimpsest.engine.events import Event
-from palimpsest.engine.requests import Request
-from palimpsest.engine.sequence import SequenceState, Step
+from palimpsest.engine.requests import Request, Step
+from palimpsest.engine.sequence import SequenceState
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.lm.forward import Cache, Output, SequenceInput
-from palimpsest.lm.generic import ModuleCache
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.sampling import Sampling
 
@@ -68,9 +67,9 @@ class DraftRequest:
     extra: Sequence[Proposal] = ()
 
     @property
-    def retrieval_queries(self) -> Literal["none", "last"]:
+    def needs(self) -> Literal["logits", "retrieval_queries"]:
         """Nothing is searched by hidden states."""
-        return "none"
+        return "logits"
 
     @property
     def width(self) -> int:
@@ -105,7 +104,7 @@ class DraftRequest:
                 "Quotations are judged beside drafts by SUPERPOSED_VERIFIED alone; choose it, or leave nest out.",
             )
         cache, goes_back = model.new_cache(), self.settings.verifies or self.settings.reset_every
-        if goes_back and isinstance(cache, ModuleCache) and cache.state is not None and not cache.can_load:
+        if goes_back and not cache.can_crop:
             raise FailedPrecondition(
                 Reason.MODEL_INVALID,
                 "This model's cache cannot be taken back; use a model with plain full attention.",

@@ -17,7 +17,6 @@ from palimpsest.engine.requests import Request
 from palimpsest.engine.sequence import SequenceState
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.lm.forward import Cache
-from palimpsest.lm.generic import ModuleCache, last_mlp
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.token_bytes import TokenBytes, special_ids
 
@@ -48,9 +47,9 @@ class NestRequest:
     width = 1
 
     @property
-    def retrieval_queries(self) -> Literal["none", "last"]:
-        """Whether states are searched for."""
-        return "last" if self.searches else "none"
+    def needs(self) -> Literal["logits", "retrieval_queries"]:
+        """Retrieval queries, if neighbours are searched for."""
+        return "retrieval_queries" if self.searches else "logits"
 
     @property
     def searches(self) -> bool:
@@ -90,15 +89,13 @@ class NestRequest:
                     Reason.CANDIDATES_INVALID,
                     f"Keys of {block.keys.shape[1]} elements are not this model's, which have {model.hidden_size}.",
                 )
-        cache = model.new_cache()
-        if isinstance(cache, ModuleCache):
-            if cache.state is not None and not cache.can_load:
-                raise FailedPrecondition(
-                    Reason.MODEL_INVALID,
-                    "This model's cache cannot be taken back; use a model with plain full attention.",
-                )
-            if self.searches:
-                last_mlp(model.module)
+        if not model.new_cache().can_crop:
+            raise FailedPrecondition(
+                Reason.MODEL_INVALID,
+                "This model's cache cannot be cropped; use a model with plain full attention.",
+            )
+        if self.searches:
+            model.check_retrieval_queries()
         self.store(model)
 
     def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> SequenceState:

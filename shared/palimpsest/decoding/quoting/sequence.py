@@ -17,7 +17,6 @@ how many tokens are proposed at once, nor on what else the engine runs.
 """
 
 import time
-import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -28,10 +27,10 @@ from palimpsest.candidates.mixture import Mixed, search
 from palimpsest.candidates.settings import Mode
 from palimpsest.decoding.quoting.attribution import Attribution, Written
 from palimpsest.decoding.quoting.events import QuotingFinished, QuotingStats, Span, SpanKind, SpanRevoked
-from palimpsest.decoding.quoting.spans import Costs, DraftLength, SuffixMatch, relaxed, stretch, take_while
+from palimpsest.decoding.quoting.spans import DraftLength, SuffixMatch, relaxed, stretch, take_while
 from palimpsest.engine.events import Delta, Event, Finished
-from palimpsest.engine.requests import Request
-from palimpsest.engine.sequence import SequenceState, Step
+from palimpsest.engine.requests import Request, Step
+from palimpsest.engine.sequence import SequenceState
 from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.sampling import Choice, filtered, uniform
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 _ACCEPTANCE = 1 << 32
 """Added to a sequence's number: the random stream that accepts is not the one that chooses."""
 
-_costs: "weakref.WeakKeyDictionary[LanguageModel, Costs]" = weakref.WeakKeyDictionary()
 _NOTHING = np.zeros(0, dtype=np.int64)
 
 
@@ -68,8 +66,7 @@ class Quoting(SequenceState):
         self._suffix = SuffixMatch(self._block) if self._lossless else None
         if self._suffix is not None:
             self._suffix.extend(list(request.ids))
-        self._costs = _costs.setdefault(model, Costs())
-        self._length = DraftLength(self._costs, self._settings.draft)
+        self._length = DraftLength(self._settings.draft)
         self._begins = frozenset(self._block.first.tolist())
         self._draft = _NOTHING
         self._fed = self._said = 0
@@ -93,6 +90,7 @@ class Quoting(SequenceState):
         """Judge the proposal, and choose what follows what was taken of it."""
         (output,) = outputs
         self._count(step)
+        self._cost = step.cost.relative
         self._heed()
         draft = self._draft
         began = time.perf_counter()
@@ -163,8 +161,6 @@ class Quoting(SequenceState):
         self.stats.lm_forwards += 1
         self.stats.lm_positions += self._fed
         self.stats.forward_seconds += step.seconds
-        if step.rows == self._fed:
-            self._costs.saw(step.rows, step.seconds)
 
     def _mix(self, output: Output) -> Mixed:
         """The mixture at every position that was read."""
@@ -249,7 +245,7 @@ class Quoting(SequenceState):
         if (
             not self.done and start >= 0 and not (said and start in self._begins)
         ):  # a passage ends where one begins
-            room = min(self._length(), self.request.max_tokens - self.generated)
+            room = min(self._length(self._cost), self.request.max_tokens - self.generated)
             self._draft = stretch(self._block, start, room, self._usable)
         if said or len(self._draft):
             self.stats.spans_proposed += 1

@@ -167,7 +167,7 @@ def calibrate(request: pb.CalibrateRequest, job: JobContext) -> pb.Profile:
     present = profiles.find(record.fingerprint)
     if present is not None and present.settings_digest == samples.digest and not request.skip_cache:
         return present
-    found, facts = calibrate_model(record, samples, job.progress, threads=resources.settings.threads)
+    found, facts = calibrate_model(record, samples, resources.settings, job.progress)
     data = found.to_bytes()
     info = resources.artifacts.put_bytes(data, PROFILE_TYPE)
     job.progress.publish(info.digest)

@@ -6,7 +6,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from palimpsest.client.loading import RECOMPUTE, ChunkLoaded, Ended, Event, LoadedContext, Opened, RecomputeChunk
+from palimpsest.client.loading import (
+    RECOMPUTE,
+    ChunkLoaded,
+    Ended,
+    Event,
+    LoadedContext,
+    Opened,
+    RecomputeChunk,
+)
 from palimpsest.errors import DataLoss, Reason
 
 if TYPE_CHECKING:

@@ -107,7 +107,7 @@ class LoadedContext:
     kv
         Keys and values of the same tokens.
     chunks
-        For each chunk its level, or ``"text"`` if it was recomputed, and its bytes on the wire.
+        For each chunk its level, or ``"recompute"`` if it was recomputed, and its bytes on the wire.
     seconds
         From the request until everything was usable.
     loss

@@ -94,7 +94,7 @@ class Receiver:
             case "recompute":
                 chunk = event.recompute.decision.chunk
                 assert chunk not in self.got
-                self.got[chunk] = "text"
+                self.got[chunk] = "recompute"
                 self.late.append(Report(recomputed=Report.Recomputed(chunk=chunk, seconds=0.001)))
             case "abandoned":
                 self.coming.pop(event.abandoned.chunk, None)
@@ -148,8 +148,8 @@ def test_every_chunk_comes_once_whatever_happens(chunks, first, window, recomput
     assert sorted(receiver.got) == list(range(first, chunks))
     assert receiver.end is not None
     assert receiver.end.sent_bytes == receiver.received
-    assert receiver.end.recomputed_chunks == list(receiver.got.values()).count("text")
-    losses = [LEVELS[got][1] for got in receiver.got.values() if got != "text"]
+    assert receiver.end.recomputed_chunks == list(receiver.got.values()).count("recompute")
+    losses = [LEVELS[got][1] for got in receiver.got.values() if got != "recompute"]
     assert receiver.end.loss == pytest.approx(sum(losses) / (chunks - first))
 
 

@@ -224,6 +224,17 @@ def content_of(fingerprint: str, prefix_digest: str, **coding: object) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
+def without_artifacts(context: pb.Context) -> pb.Context:
+    """A context as its receivers see it: sizes, but not the digests of what they are sent."""
+    bare = pb.Context()
+    bare.CopyFrom(context)
+    bare.ClearField("tokens_artifact")
+    for chunk in bare.chunks:
+        for encoding in chunk.encodings:
+            encoding.ClearField("artifact")
+    return bare
+
+
 def id_of(name: str) -> str:
     """The id in ``contexts/{id}``."""
     return name.removeprefix("contexts/")

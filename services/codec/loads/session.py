@@ -1,9 +1,8 @@
 """The server's side of one load.
 
-The network lane sends chunks from the back of the context while the receiver recomputes from the front, as it is
-ordered to; see ``palimpsest.kv.controller`` for who does what. A window bounds what is on its way without a receipt, so
-that the measured bandwidth is that of the receiver and not of the buffers along the way, and so that a decision is never
-far ahead of the link.
+The network lane sends chunks from the back of the context while the receiver recomputes chunks from the front as
+ordered; ``palimpsest.kv.controller`` decides which and when. A window bounds what is on its way without a receipt: the
+measured bandwidth is then that of the receiver, not of buffers along the way, and a decision is never far ahead.
 """
 
 import asyncio
@@ -14,6 +13,7 @@ from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.errors import DataLoss, DeadlineExceeded, NotFound, Reason
 from palimpsest.kv.controller import CAUTION, LATE, Controller
 from palimpsest.kv.plan import Decision, Load
+from services.codec.contexts import without_artifacts
 from services.codec.loads.deliveries import Deliveries
 from services.codec.loads.orders import FIRST_ORDER, Orders
 from services.codec.loads.sender import ChunkSender
@@ -128,7 +128,7 @@ class LoadSession:
             LOAD_ABANDONED: the receiver has reported nothing for too long, or ended its side.
         """
         chunks = self._first + len(self._load.chunks)
-        yield Event(opened=Event.Opened(context=_bare(self.context), chunks=chunks))
+        yield Event(opened=Event.Opened(context=without_artifacts(self.context), chunks=chunks))
         for at in range(0, len(self._ids), IDS_FRAME):
             yield Event(tokens=Event.TokenIds(start=at // 4, ids=self._ids[at : at + IDS_FRAME]))
         start = self._clock()
@@ -137,7 +137,10 @@ class LoadSession:
                 # Planning costs more than sending a frame, so the compute lane is considered after a report only.
                 news = self._changed.is_set() or self.window.sent == 0
                 self._changed.clear()
-                events = await self._step(self._clock() - start, news)
+                now = self._clock() - start
+                if news and (order := self._next_order(now)) is not None:
+                    yield order
+                events = await self._send(now)
                 for event in events or ():
                     yield event
                 if events is None:
@@ -159,10 +162,8 @@ class LoadSession:
     def _over(self) -> bool:
         return self._controller.met and not (self._orders or self._deliveries or self._sender)
 
-    async def _step(self, now: float, news: bool) -> list[Event] | None:
-        """Do the next thing there is to do; None if there is nothing until a report comes or a chunk is late."""
-        if news and (order := self._next_order(now)) is not None:
-            return [order]
+    async def _send(self, now: float) -> list[Event] | None:
+        """The next events of the network lane; None: it has to wait for a report, or until a chunk is late."""
         if self._sender is None:
             if self._deliveries.to_repeat:
                 return [self._repeat(self._deliveries.next_repeat(), now)]
@@ -293,14 +294,3 @@ class LoadSession:
 
 def _given_up(message: str) -> DeadlineExceeded:
     return DeadlineExceeded(Reason.LOAD_ABANDONED, message + " Load it again.")
-
-
-def _bare(context: pb.Context) -> pb.Context:
-    """A context as receivers see it: sizes, but no digests of what they get anyway."""
-    bare = pb.Context()
-    bare.CopyFrom(context)
-    bare.ClearField("tokens_artifact")
-    for chunk in bare.chunks:
-        for encoding in chunk.encodings:
-            encoding.ClearField("artifact")
-    return bare

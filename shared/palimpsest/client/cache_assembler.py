@@ -6,7 +6,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from palimpsest.client.loading import TEXT, ChunkLoaded, Ended, Event, LoadedContext, Opened, RecomputeChunk
+from palimpsest.client.loading import (
+    RECOMPUTE,
+    ChunkLoaded,
+    Ended,
+    Event,
+    LoadedContext,
+    Opened,
+    RecomputeChunk,
+)
 from palimpsest.errors import DataLoss, Reason
 
 if TYPE_CHECKING:
@@ -148,6 +156,6 @@ class CacheAssembler:
         with self._changed:
             self._orders.remove(order)
             self._parts[order.index] = kv
-            self._came[order.index] = TEXT, 0
+            self._came[order.index] = RECOMPUTE, 0
             self._changed.notify()
         self._recomputed(order.index, time.monotonic() - began)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.quantities import show_rate, show_seconds
-from palimpsest.client.loading import TEXT, Abandoned, ChunkLoaded, Event, Opened, RecomputeChunk
+from palimpsest.client.loading import RECOMPUTE, Abandoned, ChunkLoaded, Event, Opened, RecomputeChunk
 
 _STYLES = {
     "lossless": "black on bright_white",
@@ -20,7 +20,7 @@ _STYLES = {
     "balanced": "black on yellow",
     "compact": "black on dark_orange",
     "smallest": "white on red",
-    TEXT: "white on blue",
+    RECOMPUTE: "white on blue",
     "held": "black on cyan",
 }
 _LETTERS = {"near-lossless": "n", "smallest": "s", "held": "="}
@@ -84,7 +84,7 @@ class Watch:
             self.received += event.size_bytes
             self.plan = event
         elif isinstance(event, RecomputeChunk):
-            self.levels[event.index] = TEXT
+            self.levels[event.index] = RECOMPUTE
             self.plan = event
         elif isinstance(event, Abandoned):
             self.abandoned += 1

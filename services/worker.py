@@ -34,6 +34,7 @@ from palimpsest.jobs.celery_app import TASK, create_app
 from palimpsest.jobs.handlers import Handler, WorkerResources, registered
 from palimpsest.jobs.runner import Runner
 from palimpsest.jobs.store import JobStore
+from palimpsest.lm.faults import is_fatal
 from palimpsest.settings import Settings
 from palimpsest.telemetry import configure_tracing
 from palimpsest.telemetry.logs import configure_logging
@@ -70,7 +71,8 @@ def _runner() -> Runner:
         settings.redis_url, retry=patience, socket_timeout=10, socket_connect_timeout=5
     )
     store = JobStore(client, settings)
-    return Runner(store, WorkerResources(settings, client), find_handler, os.environ.get(_NAME, "worker"))
+    name = os.environ.get(_NAME, "worker")
+    return Runner(store, WorkerResources(settings, client), find_handler, name, is_fatal=is_fatal)
 
 
 def find_handler(kind: str) -> Handler | None:

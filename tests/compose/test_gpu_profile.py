@@ -1,4 +1,4 @@
-"""With the profile gpu, jobs that need a model run on its worker, else on the CPU worker; none is another caller's."""
+"""With the profile gpu, jobs that need a model run on its worker, else on the CPU worker; each is its caller's."""
 
 import json
 import os

@@ -42,15 +42,29 @@ class Runner:
         Returns the handler of a kind, importing it if need be; None if this worker has none.
     worker
         The worker's name: shown in the record, and the address of a drain.
+    is_fatal
+        Returns whether a job's error leaves this process unusable; it then ends once the error is recorded. None: no
+        error does.
+    exit_process
+        Ends this process at once.
     """
 
     def __init__(
-        self, store: JobStore, resources: WorkerResources, find: Callable[[str], Handler | None], worker: str
+        self,
+        store: JobStore,
+        resources: WorkerResources,
+        find: Callable[[str], Handler | None],
+        worker: str,
+        *,
+        is_fatal: Callable[[BaseException], bool] | None = None,
+        exit_process: Callable[[int], None] = os._exit,
     ) -> None:
         self._store = store
         self._resources = resources
         self._find = find
         self._worker = worker
+        self._is_fatal = is_fatal
+        self._exit = exit_process
 
     def run(self, job_id: str) -> None:
         """Claim and run the job. A hint may be duplicate or stale: if the job cannot be claimed, return."""
@@ -65,7 +79,7 @@ class Runner:
             return
         with structlog.contextvars.bound_contextvars(job=job_id, kind=record.kind, attempt=record.attempt):
             _log.info("job started")
-            poisoned = False
+            fatal = False
             with Attempt(self._store, record) as attempt:
                 try:
                     with extract(json.loads(record.trace)), _span(record):
@@ -79,7 +93,7 @@ class Runner:
                     raise
                 except Exception as error:
                     kept, ended = self._store.fail(attempt.claim, _as_error(error)), type(error).__name__
-                    poisoned = _is_cuda_fault(error)
+                    fatal = self._is_fatal is not None and self._is_fatal(error)
                 else:
                     kept = self._store.succeed(
                         attempt.claim, response.DESCRIPTOR.full_name, to_json(response), attempt.progress()
@@ -91,8 +105,8 @@ class Runner:
                 _log.warning(
                     "attempt discarded: another holds the job now, or it was ended meanwhile", how=ended
                 )
-            if poisoned:
-                os._exit(1)  # this process cannot use the device again; the worker starts another
+            if fatal:
+                self._exit(1)  # this process cannot use the device again; the worker starts another
 
     def _handle(self, record: JobRecord, attempt: Attempt) -> Message:
         code = self._find(record.kind)
@@ -140,7 +154,3 @@ def _as_error(error: Exception) -> PalimpsestError:
     return Internal(
         Reason.BUG, "The job failed unexpectedly; the worker's log has the details under the job's id."
     )
-
-
-def _is_cuda_fault(error: Exception) -> bool:
-    return "CUDA error" in str(error)

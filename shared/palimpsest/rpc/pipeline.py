@@ -182,19 +182,32 @@ class Pipeline(grpc.aio.ServerInterceptor):
             self._evicted.discard(task)
             if token is not None:
                 calls.current.reset(token)
-            who = {
-                "method": method,
-                "principal": principal,
-                "actor": actor,
-                "request_id": request_id,
-                "code": code,
-            }
-            if limited:
-                seconds = time.monotonic() - started
-                _log.info("rpc", **who, seconds=round(seconds, 4))
-                RPC_SECONDS.labels(*method.lstrip("/").split("/"), code).observe(seconds)
-            if self._audit and access_of(method).mutating:
-                self._audit.record(**who, request=first)
+            seconds = time.monotonic() - started if limited else None
+            self._record(method, principal, actor, request_id, code, first, seconds)
+
+    def _record(
+        self,
+        method: str,
+        principal: str,
+        actor: str,
+        request_id: str,
+        code: str,
+        first: bytes,
+        seconds: float | None,
+    ) -> None:
+        """Log, measure and audit a call that has ended; probes (``seconds`` None) are not logged."""
+        who = {
+            "method": method,
+            "principal": principal,
+            "actor": actor,
+            "request_id": request_id,
+            "code": code,
+        }
+        if seconds is not None:
+            _log.info("rpc", **who, seconds=round(seconds, 4))
+            RPC_SECONDS.labels(*method.lstrip("/").split("/"), code).observe(seconds)
+        if self._audit and access_of(method).mutating:
+            self._audit.record(**who, request=first)
 
     def _admit(self) -> None:
         if self._draining:

@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 AUDIT := $(VENV)/audit
 
-.PHONY: help install demo test test-compose lint types proto audit sbom clean
+.PHONY: help install demo test test-compose check lint types contracts drift house proto audit sbom clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make
@@ -38,12 +38,25 @@ test: install  ## the whole test suite, in two processes; WORKERS=4 for more
 bench-%: install  ## bench-decode and friends: print a table, write .bench/<name>.json
 	$(BIN)/python -m tests.benchmarks.$*
 
+check: install  ## what to run before a commit: lint, types, contracts, drift and house, side by side, in under a minute
+	$(MAKE) --no-print-directory -j2 --output-sync=target types lint contracts drift house
+
 lint: install  ## ruff: lint and format check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 types: install  ## basedpyright over shared/ and services/
 	$(BIN)/basedpyright
+
+contracts: install  ## import-linter: who may import whom
+	$(BIN)/lint-imports --no-cache
+
+drift: install  ## generated code is what the protos and the asyncio client give
+	PROTO_VENV=$(VENV)/proto PYTHON=$(BIN)/python deploy/proto.sh --check
+	$(BIN)/python deploy/client.py --check
+
+house: install  ## circles, sizes, words, settings, rooms: the rules of the house that no tool has
+	$(BIN)/python -m pytest -q tests/unit/house --ignore=tests/unit/house/test_tools.py
 
 proto: install  ## generate the API and the client's typed rooms from protos/
 	PROTO_VENV=$(VENV)/proto PYTHON=$(BIN)/python deploy/proto.sh

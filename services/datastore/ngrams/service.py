@@ -1,4 +1,4 @@
-"""The part of DatastoreService that is about n-gram stores: validate, convert, call, convert back."""
+"""The part of DatastoreService that builds, lists, deletes and inspects n-gram stores."""
 
 import asyncio
 
@@ -7,14 +7,13 @@ from google.longrunning import operations_pb2
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.api.datastore.v1 import datastore_pb2_grpc
-from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
 from services.datastore.ngrams.stores import NgramStores
 
 
 class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
-    """Calls on n-gram stores; the servicer has them with ``_ngrams`` and ``_resources``."""
+    """Calls on n-gram stores; ``DatastoreServicer`` sets the attributes."""
 
     _resources: Resources
     _ngrams: NgramStores
@@ -23,23 +22,15 @@ class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
         self, request: pb.BuildNgramStoreRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
         """Queue the counting of a text's n-grams."""
-        principal = call().principal
-        await asyncio.to_thread(self._ngrams.check, principal, request)
-        # No action digest: a store that a job made may be deleted since, so the handler looks for itself.
-        spec = JobSpec(
-            kind="datastore.build_ngram_store",
-            request=request,
-            queue="cpu",
-            inputs=[request.text_artifact] if request.text_artifact else [],
-            request_id=request.request_id,
-            principal=principal,
-        )
-        return (await self._resources.jobs.submit(spec)).operation()
+        await asyncio.to_thread(self._ngrams.check, call().principal, request)
+        # Without an action: a store that a job made may have been deleted since, so the handler checks itself.
+        inputs = [request.text_artifact] if request.text_artifact else []
+        return await self._resources.submit("datastore.build_ngram_store", request, inputs=inputs)
 
     async def GetNgramStore(
         self, request: pb.GetNgramStoreRequest, context: grpc.aio.ServicerContext
     ) -> pb.NgramStore:
-        """Look one store up."""
+        """Look up one store."""
         return await asyncio.to_thread(self._ngrams.catalogue.get, call().principal, request.name)
 
     async def ListNgramStores(
@@ -54,12 +45,12 @@ class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
     async def DeleteNgramStore(
         self, request: pb.DeleteNgramStoreRequest, context: grpc.aio.ServicerContext
     ) -> pb.DeleteNgramStoreResponse:
-        """Forget a store."""
+        """Delete a store."""
         await asyncio.to_thread(self._ngrams.catalogue.delete, call().principal, request.name)
         return pb.DeleteNgramStoreResponse()
 
     async def InspectNgrams(
         self, request: pb.InspectNgramsRequest, context: grpc.aio.ServicerContext
     ) -> pb.InspectNgramsResponse:
-        """Look into a store."""
+        """Report what a store knows about a text."""
         return await asyncio.to_thread(self._ngrams.inspect, call().principal, request)

@@ -20,7 +20,7 @@ import torch
 from palimpsest import Client
 from palimpsest.client.loading import LoadedContext
 from palimpsest.kv import LEVELS, KeyValues
-from palimpsest.kv.controller import Chunk, Load
+from palimpsest.kv.plan import Chunk, Load
 from palimpsest.kv.simulation import Trace, play
 from tests.benchmarks.codec.models import (
     MEASURED,

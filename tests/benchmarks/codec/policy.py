@@ -9,7 +9,8 @@ import statistics
 import time
 
 from palimpsest.kv import LEVELS, CalibrationProfile, KeyValues, encode
-from palimpsest.kv.controller import Chunk, Controller, Load, Option
+from palimpsest.kv.controller import Controller
+from palimpsest.kv.plan import Chunk, Load, Option
 from palimpsest.kv.simulation import Outcome, Trace, paper_rule, play, play_fixed, play_in_order, shared_rule
 from tests.benchmarks.codec.models import PIECE, PREFIX
 from tests.benchmarks.codec.quality import Mean

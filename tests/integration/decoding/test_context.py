@@ -145,7 +145,7 @@ async def test_by_default_load_and_recomputation_meet(client, server, resources)
     text, context, _ = await generate(client, prompt=" the fox", context=made.name)
     assert text
     assert sum(chunk.tokens for chunk in context.chunks) == made.token_count
-    assert {chunk.level for chunk in context.chunks} <= {"text", "lossless", "balanced"}
+    assert {chunk.level for chunk in context.chunks} <= {"recompute", "lossless", "balanced"}
 
 
 async def test_a_lossy_context_is_loaded_once_held_and_never_mixed_up(client, server, resources):
@@ -202,7 +202,7 @@ async def test_rotten_chunks_are_recomputed(client, server, resources):
     text, context, _ = await generate(client, prompt=" jumps", context=made.name, context_load=FETCH_ALL)
     assert text == plain
     assert context.loss == 0
-    assert {chunk.level for chunk in context.chunks} == {"text"}
+    assert {chunk.level for chunk in context.chunks} == {"recompute"}
 
 
 async def test_a_client_that_leaves_in_the_middle_of_a_load_frees_its_memory(client, server, resources):
@@ -223,12 +223,12 @@ async def _true(value: bool) -> bool:
     return value
 
 
-async def test_a_load_that_breaks_off_is_finished_by_recomputing(resources, monkeypatch):
+async def test_a_load_that_breaks_off_is_finished_by_recomputing(resources):
     made = make(resources, "broken", ["smallest"], chunk_tokens=16)
     elsewhere = Server(resources.settings, [CodecRoom()])
     await elsewhere.start()
-    monkeypatch.setenv("PALIMPSEST_CODEC_TARGET", f"127.0.0.1:{elsewhere.port}")
-    server = Server(resources.settings, [RegistryRoom(), DecodingRoom()])
+    peers = {"peers": f"codec=127.0.0.1:{elsewhere.port}"}
+    server = Server(resources.settings.model_copy(update=peers), [RegistryRoom(), DecodingRoom()])
     await server.start()
     async with AsyncClient(f"127.0.0.1:{server.port}") as client:
         engine = await engine_of(server, client)
@@ -241,7 +241,7 @@ async def test_a_load_that_breaks_off_is_finished_by_recomputing(resources, monk
         text, context, _ = await call
         assert text
         levels = [chunk.level for chunk in context.chunks]
-        assert levels[0] == "text", "loads come from the back"
+        assert levels[0] == "recompute", "loads come from the back"
         assert 0 < context.loss < 1
         until(lambda: at_rest(engine))
         with pytest.raises(Unavailable):

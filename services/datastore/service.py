@@ -70,7 +70,16 @@ class DatastoreServicer(JobCalls, NgramCalls):
         self, request: pb.CreateCorpusRequest, context: grpc.aio.ServicerContext
     ) -> pb.Corpus:
         """Make a corpus."""
-        opened = await asyncio.to_thread(self._corpora.create, call().principal, request)
+        opened = await asyncio.to_thread(
+            self._corpora.create,
+            call().principal,
+            request.corpus_id,
+            request.model,
+            encoder=request.encoder,
+            passage_tokens=request.passage_tokens,
+            left_context=request.left_context,
+            labels=dict(request.labels),
+        )
         return await asyncio.to_thread(convert.corpus_message, opened)
 
     async def GetCorpus(self, request: pb.GetCorpusRequest, context: grpc.aio.ServicerContext) -> pb.Corpus:
@@ -214,7 +223,8 @@ class DatastoreServicer(JobCalls, NgramCalls):
 
         def work() -> pb.ContinueTextResponse:
             corpora = [each.corpus for each in opened.values()]
-            ids = self._corpora.context_ids(corpora, request)
+            tokens = list(request.tokens.ids) if request.WhichOneof("context") == "tokens" else None
+            ids = self._corpora.context_ids(corpora, request.text, tokens)
             epochs = convert.min_epochs(dict(request.min_epochs), opened)
             return convert.continued_message(continue_text(corpora, ids, wanted, epochs))
 

@@ -10,6 +10,7 @@ from palimpsest.api.datastore.v1 import datastore_pb2_grpc
 from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
+from services.datastore.ngrams.spec import spec_of
 from services.datastore.ngrams.stores import NgramStores
 
 
@@ -24,7 +25,7 @@ class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
     ) -> operations_pb2.Operation:
         """Queue the counting of a text's n-grams."""
         principal = call().principal
-        await asyncio.to_thread(self._ngrams.check, principal, request)
+        await asyncio.to_thread(self._ngrams.check, principal, spec_of(request))
         # No action digest: a store that a job made may be deleted since, so the handler looks for itself.
         spec = JobSpec(
             kind="datastore.build_ngram_store",
@@ -62,4 +63,7 @@ class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
         self, request: pb.InspectNgramsRequest, context: grpc.aio.ServicerContext
     ) -> pb.InspectNgramsResponse:
         """Look into a store."""
-        return await asyncio.to_thread(self._ngrams.inspect, call().principal, request)
+        ids = list(request.tokens.ids) if request.WhichOneof("context") == "tokens" else None
+        return await asyncio.to_thread(
+            self._ngrams.inspect, call().principal, request.name, request.text, ids, request.limit
+        )

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,7 @@ from palimpsest.settings import Settings
 from services.datastore.convert import inspected_message, timestamp
 from services.datastore.corpora import Corpora
 from services.datastore.ngrams.catalogue import NgramCatalogue, content_of
+from services.datastore.ngrams.spec import StoreSpec
 from services.datastore.ngrams.texts import ArtifactText, CorpusText, Text
 from services.datastore.tokens import ByteTokenizer
 
@@ -68,7 +70,7 @@ class NgramStores:
 
         return StoreCache(self._artifacts, self._folder / "ngrams")
 
-    def check(self, tenant: str, request: pb.BuildNgramStoreRequest) -> None:
+    def check(self, tenant: str, spec: StoreSpec) -> None:
         """Refuse at once what the job would refuse.
 
         Raises
@@ -76,24 +78,20 @@ class NgramStores:
         InvalidArgument, NotFound, AlreadyExists, FailedPrecondition, DataLoss
             As BuildNgramStore.
         """
-        asked = self._asked(tenant, request)
-        if self.catalogue.find(tenant, _name(request), asked.content) is None and not self._any(
-            request, tenant
-        ):
+        asked = self._asked(tenant, spec)
+        if self.catalogue.find(tenant, spec.name, asked.content) is None and not self._any(spec, tenant):
             raise FailedPrecondition(
                 Reason.NGRAMS_EMPTY,
                 f"{asked.source} has no text to count n-grams in. Add documents, or send a longer text.",
             )
 
-    def build(
-        self, tenant: str, request: pb.BuildNgramStoreRequest, work: str, progress: Progress
-    ) -> pb.NgramStore:
+    def build(self, tenant: str, spec: StoreSpec, work: str, progress: Progress) -> pb.NgramStore:
         """Build a store and enter it in the catalogue, or return the one that is there.
 
         Parameters
         ----------
-        tenant, request
-            Who asks, and for what.
+        tenant, spec
+            Whose the store will be; what it is to be made of.
         work
             Name of a folder to work in, of this attempt alone.
         progress
@@ -108,54 +106,67 @@ class NgramStores:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             for _ in range(_ATTEMPTS):
-                asked = self._asked(tenant, request)
-                found = self.catalogue.find(tenant, _name(request), asked.content)
+                asked = self._asked(tenant, spec)
+                found = self.catalogue.find(tenant, spec.name, asked.content)
                 if found is not None:
                     return found
-                store = self._store(request, asked, folder / "store", progress)
-                if self._stands(tenant, request, asked.text):
+                store = self._store(spec, asked, folder / "store", progress)
+                if self._stands(tenant, spec, asked.text):
                     return self.catalogue.put(tenant, store, asked.content)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         raise Aborted(
             Reason.NGRAMS_STALE,
-            f"Documents of {request.corpus} were deleted each of {_ATTEMPTS} times that the store was nearly finished, "
+            f"Documents of {spec.corpus} were deleted each of {_ATTEMPTS} times that the store was nearly finished, "
             "and it must not hold them. Build it again when fewer are.",
         )
 
-    def inspect(self, tenant: str, request: pb.InspectNgramsRequest) -> pb.InspectNgramsResponse:
-        """Say what a store knows about a text.
+    def inspect(
+        self, tenant: str, name: str, text: str, ids: Sequence[int] | None = None, limit: int = 0
+    ) -> pb.InspectNgramsResponse:
+        """Look up what a store has counted after a text.
+
+        Parameters
+        ----------
+        tenant
+            Whose store it is.
+        name
+            ``ngramStores/{id}``.
+        text
+            The text; empty if token ids are given.
+        ids
+            Token ids in place of the text.
+        limit
+            Most continuations to return; 0: 5.
 
         Raises
         ------
         InvalidArgument, NotFound, FailedPrecondition, DataLoss
             As InspectNgrams.
         """
-        known = self.catalogue.get(tenant, request.name)
+        known = self.catalogue.get(tenant, name)
         store = self._shelf.get(known.artifact)
         store.require(known.tokenizer_fingerprint)
-        given = request.WhichOneof("context") == "tokens"
         try:
             tokenizer = self._tokenizer(known)
         except (NotFound, FailedPrecondition):
-            if request.text:
+            if text:
                 raise
             tokenizer = None  # ids say enough to those who sent ids
-        if given or tokenizer is None:
-            ids = list(request.tokens.ids)
-        else:
-            ids = tokenizer.encode(request.text.encode()).ids.tolist()
-        wrong = next((i for i in ids if i >= store.vocab_size), None)
+        read: list[int] = list(ids or ())
+        if ids is None and tokenizer is not None:
+            read = tokenizer.encode(text.encode()).ids.tolist()
+        wrong = next((i for i in read if i >= store.vocab_size), None)
         if wrong is not None:
             message = f"{wrong} is no token id; the vocabulary has {store.vocab_size}."
             raise InvalidArgument.field(Reason.TOKEN_ID_OUT_OF_RANGE, "tokens.ids", message, token=wrong)
         pieces = tokenizer.pieces if tokenizer is not None else []
-        return inspected_message(store, ids, pieces, request.limit or _LIMIT)
+        return inspected_message(store, read, pieces, limit or _LIMIT)
 
-    def _asked(self, tenant: str, request: pb.BuildNgramStoreRequest) -> _Asked:
-        record = self._models.get(request.model) if request.model else None
-        if request.corpus:
-            source = request.corpus
+    def _asked(self, tenant: str, spec: StoreSpec) -> _Asked:
+        record = self._models.get(spec.model) if spec.model else None
+        if spec.corpus:
+            source = spec.corpus
             corpus = self._corpora.open(tenant, source).corpus
             self._corpora.tokenizer(corpus.spec)
             record = record or self._models.get(corpus.spec.model)
@@ -170,8 +181,8 @@ class NgramStores:
                     },
                 )
             text: Text = CorpusText(corpus)
-        elif request.text_artifact:
-            source = request.text_artifact
+        elif spec.text_artifact:
+            source = spec.text_artifact
             if record is None:
                 message = "Name the model whose tokenizer is to cut the text."
                 raise InvalidArgument.field(Reason.INVALID_REQUEST, "model", message)
@@ -186,25 +197,23 @@ class NgramStores:
             vocabulary=record.vocab_size,
             source=source,
             version=text.version,
-            labels=dict(request.labels),
+            labels=dict(spec.labels),
         )
         return _Asked(text, record, source, content)
 
-    def _any(self, request: pb.BuildNgramStoreRequest, tenant: str) -> bool:
-        if request.text_artifact:
-            return self._artifacts.stat(request.text_artifact).size_bytes > 0
-        view = self._corpora.open(tenant, request.corpus).corpus.view()
+    def _any(self, spec: StoreSpec, tenant: str) -> bool:
+        if spec.text_artifact:
+            return self._artifacts.stat(spec.text_artifact).size_bytes > 0
+        view = self._corpora.open(tenant, spec.corpus).corpus.view()
         return any(True for part in view.parts for _ in part.live_documents())
 
-    def _stands(self, tenant: str, request: pb.BuildNgramStoreRequest, text: Text) -> bool:
+    def _stands(self, tenant: str, spec: StoreSpec, text: Text) -> bool:
         """Whether everything that was counted is still there."""
         if not isinstance(text, CorpusText):
             return True
-        return self._corpora.open(tenant, request.corpus).corpus.view().tombstones == text.tombstones
+        return self._corpora.open(tenant, spec.corpus).corpus.view().tombstones == text.tombstones
 
-    def _store(
-        self, request: pb.BuildNgramStoreRequest, asked: _Asked, path: Path, progress: Progress
-    ) -> pb.NgramStore:
+    def _store(self, spec: StoreSpec, asked: _Asked, path: Path, progress: Progress) -> pb.NgramStore:
         from palimpsest.ngrams import ORDERS, build_store
         from palimpsest.ngrams.opening import MEDIA_TYPE
 
@@ -219,7 +228,7 @@ class NgramStores:
         info = self._artifacts.put_file(path, MEDIA_TYPE)
         progress.publish(info.digest)
         return pb.NgramStore(
-            name=_name(request),
+            name=spec.name,
             artifact=info.digest,
             size_bytes=info.size_bytes,
             tokenizer_fingerprint=record.tokenizer_fingerprint,
@@ -228,11 +237,11 @@ class NgramStores:
             document_count=layout.documents,
             bytes_per_token=info.size_bytes / layout.tokens,
             orders=ORDERS,
-            corpus=request.corpus or None,
-            text_artifact=request.text_artifact or None,
+            corpus=spec.corpus or None,
+            text_artifact=spec.text_artifact or None,
             corpus_epoch=asked.text.epoch,
             create_time=timestamp(time.time()),
-            labels=request.labels,
+            labels=spec.labels,
         )
 
     def _tokenizer(self, store: pb.NgramStore) -> ByteTokenizer:
@@ -245,7 +254,3 @@ class NgramStores:
                 metadata={"found": record.tokenizer_fingerprint, "expected": store.tokenizer_fingerprint},
             )
         return self._corpora.tokenizer_of(record)
-
-
-def _name(request: pb.BuildNgramStoreRequest) -> str:
-    return f"ngramStores/{request.store_id}"

@@ -1,7 +1,7 @@
 """Play a load against a network whose bandwidth changes, with any policy; for tests, benchmarks and dry runs."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from palimpsest.kv.controller import CAUTION, LATE, Controller
@@ -177,34 +177,3 @@ def play_in_order(load: Load, trace: Trace, choose: Policy) -> Outcome:
         first = decoder if number == 0 else first
     tokens = sum(chunk.tokens for chunk in load.chunks)
     return Outcome(max(decoder, compute), first, losses / tokens, fetched, ())
-
-
-def paper_rule(load: Load, levels: Sequence[int]) -> Policy:
-    """Return the paper's rule (appendix C.1), for ``play_in_order``.
-
-    Text for the rest if that is in time, for it is exact; else the finest level at which the rest is in time with the
-    last chunk's throughput; else the coarsest. The first chunk, where nothing is known of the link, is of a middle one.
-    """
-
-    def choose(number: int, now: float, measured: float) -> int | None:
-        rest, left = load.chunks[number:], load.deadline - load.tail - now
-        if sum(chunk.recompute for chunk in rest) * load.sharers <= left:
-            return None
-        if not measured:
-            return levels[len(levels) // 2]
-        return next(
-            (at for at in levels if sum(c.options[at].size for c in rest) / measured <= left), levels[-1]
-        )
-
-    return choose
-
-
-def shared_rule(load: Load, levels: Sequence[int]) -> Callable[[int, float], int | None]:
-    """Return the published code's rule: an equal share of time for each chunk, the finest that fits, else text."""
-    share = load.deadline / len(load.chunks)
-
-    def choose(number: int, bandwidth: float) -> int | None:
-        options = load.chunks[number].options
-        return next((at for at in levels if options[at].size / bandwidth <= share), None)
-
-    return choose

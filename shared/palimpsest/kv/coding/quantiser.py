@@ -1,7 +1,6 @@
 """Numbers to symbols and back: uniform cells, one byte a symbol, with an escape for what a byte cannot hold."""
 
 import zlib
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -188,12 +187,6 @@ def choose_classes(
     total = np.zeros((classes, ALPHABET))
     np.add.at(total, assigned, symmetric)
     return assigned, np.rint(1024 * (total + _prior(total))).astype(np.int64)
-
-
-def ideal_bits(symbols: Sequence[np.ndarray], classes: Sequence[np.ndarray], tables: Tables) -> float:
-    """Return the code length of symbols under their tables, in bits, as no coder can beat."""
-    cost = tables.cost()
-    return float(sum(cost[kind[None, :], part].sum() for part, kind in zip(symbols, classes, strict=True)))
 
 
 def _mirror(counts: np.ndarray) -> np.ndarray:

@@ -17,11 +17,11 @@ from palimpsest.lm import encode_text
 from palimpsest.models.tokenizers import TokenizerCache, load_tokenizer
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
+from palimpsest.settings import CodecSettings
 from services.codec.coding import checked_ids, choose_coding
 from services.codec.contexts import ContextCatalogue
 from services.codec.convert import data_of, first_part, report
 from services.codec.profiles import ProfileCatalogue
-from services.codec.settings import CodecSettings
 
 if TYPE_CHECKING:
     from services.codec.loads import LoadSession
@@ -39,7 +39,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self._profiles = ProfileCatalogue(client, prefix, store)
         self._tokenizers = TokenizerCache(load_tokenizer)
         # Coding a chunk takes tenths of seconds of a core: not in the threads that others wait for.
-        self._threads = ThreadPoolExecutor(self._settings.calls, thread_name_prefix="codec")
+        self._threads = ThreadPoolExecutor(self._settings.max_concurrent_calls, thread_name_prefix="codec")
 
     def close(self) -> None:
         """Let running work end, and stop the threads."""

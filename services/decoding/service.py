@@ -17,8 +17,8 @@ from palimpsest.errors import InvalidArgument, Reason, Violation
 from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
+from palimpsest.settings import DecodingSettings
 from services.decoding.peers import PeerClient
-from services.decoding.settings import DecodingSettings
 
 if TYPE_CHECKING:
     from services.decoding.contexts.loading import ContextLoader

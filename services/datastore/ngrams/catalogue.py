@@ -3,10 +3,10 @@
 Keys, all under the installation's prefix, for each tenant:
 
 ``ngram-stores:<tenant>``  HASH: id -> record, JSON: ``store`` (the message), ``content``, ``owner``
-``ngram-ids:<tenant>``     ZSET of ids, all with score 0: they come in the order of their bytes
+``ngram-ids:<tenant>``     ZSET of ids, all with score 0, so they are sorted by their bytes
 
-A record's owner is the name under which it refers to its artefact. It is new for every record, so that a store that is
-deleted and one that is built under its name at the same moment never take each other's reference away.
+A record's owner is the name under which it holds a reference to its artefact. Every record has a new owner, so that a
+store being deleted and one being built under the same id never remove each other's reference.
 """
 
 import hashlib
@@ -137,10 +137,10 @@ def id_of(name: str) -> str:
 
 
 def exists(name: str) -> AlreadyExists:
-    """Build the error for a name that is taken."""
+    """Build the error for an id that is taken."""
     message = (
-        f"{name} is another store already: of another text (a corpus that has changed is another text), tokenizer or "
-        "labels. Use another id, or delete that one."
+        f"{name} already exists with another text, tokenizer or labels (a corpus that has changed counts as another "
+        "text). Use another id, or delete the existing store."
     )
     return AlreadyExists(Reason.NGRAM_STORE_EXISTS, message, metadata={"store": name})
 

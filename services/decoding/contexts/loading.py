@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import structlog
 
 from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
@@ -28,7 +28,7 @@ from palimpsest.lru import LruCache
 if TYPE_CHECKING:
     from palimpsest.kv import CalibrationProfile
 
-log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 CACHED = "held"
 
@@ -246,11 +246,11 @@ class ContextLoad:
                     await self._take(event)
         except PalimpsestError as error:
             if self._opened.done():
-                log.warning("the load of a context broke off; recomputing the rest: %s", error)
+                _log.warning("the load of a context broke off; recomputing the rest", error=str(error))
             else:
                 self._opened.set_exception(error)
         except Exception as error:
-            log.exception("the load of a context failed; recomputing the rest")
+            _log.exception("the load of a context failed; recomputing the rest")
             if not self._opened.done():
                 self._opened.set_exception(error)
         if not self._opened.done():

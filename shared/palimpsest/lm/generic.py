@@ -9,9 +9,8 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from palimpsest.errors import FailedPrecondition, Reason
+from palimpsest.lm.anatomy import last_mlp
 from palimpsest.lm.forward import Output, SequenceInput
-
-_MLP_NAMES = {"mlp", "feed_forward", "ffn", "block_sparse_moe"}
 
 
 class ModuleCache:
@@ -173,24 +172,9 @@ class ModuleForward:
         return self._read.flatten(0, -2)[-row.query_outputs :].float().clone()
 
 
-def last_mlp(module: PreTrainedModel) -> torch.nn.Module:
-    """The MLP of the last block: what its norm gives it is what keys are made of.
-
-    The blocks are the one list of modules as long as the model has layers; the MLP is the last block's child with one
-    of the names that transformers' models use.
-
-    Raises
-    ------
-    FailedPrecondition
-        KEY_SITE_UNKNOWN: there is no such list or no such child.
-    """
-    layers = module.config.get_text_config().num_hidden_layers
-    lists = [m for m in module.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == layers]
-    found = [child for blocks in lists for name, child in blocks[-1].named_children() if name in _MLP_NAMES]
-    if len(found) == 1:
-        return found[0]
-    raise FailedPrecondition(
-        Reason.KEY_SITE_UNKNOWN,
-        f"Nothing can be quoted with a {type(module).__name__}: the MLP of its last block was not found. Use a model "
-        f"whose blocks have a part named {', '.join(sorted(_MLP_NAMES))}.",
-    )
+def whole_inputs(rows: Sequence[SequenceInput], embedded: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Join the embeddings that each cache grows by, shared ones included: [tokens, hidden] each."""
+    paths: dict[int, torch.Tensor] = {}
+    for row, own in zip(rows, embedded, strict=True):
+        paths[id(row)] = own if row.after is None else torch.cat([paths[id(row.after)][: row.shared], own])
+    return [paths[id(row)] for row in rows]

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 
 from palimpsest.engine import Delta, Engine, Event, Failed, Finished, Request, Started
+from palimpsest.engine.events import Ended
 
 
 class Collector:
@@ -16,7 +17,7 @@ class Collector:
 
     def deliver(self, events: Sequence[Event]) -> None:
         self.events += events
-        self._left -= sum(isinstance(e, Finished) for e in events)
+        self._left -= sum(isinstance(e, Ended) for e in events)
         if self._left == 0 or any(isinstance(e, Failed) for e in events):
             self._done.set()
 
@@ -65,6 +66,31 @@ class Gate:
         self.entered.set()
         assert self.open.wait(60)
         return self._forward(rows, hidden)
+
+
+class Steps:
+    """Holds every step of an engine until the test lets it end."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._forward = engine, engine.model.forward
+        self._entered, self._allowed = threading.Semaphore(0), threading.Semaphore(0)
+        engine.model.forward = self
+
+    def __call__(self, rows, hidden=()):
+        self._entered.release()
+        assert self._allowed.acquire(timeout=60)
+        return self._forward(rows, hidden)
+
+    def wait_for_one(self) -> None:
+        assert self._entered.acquire(timeout=60)
+
+    def let_one_end(self) -> None:
+        self._allowed.release()
+
+    def let_all_end(self) -> None:
+        """Let the step that is held end, and hold no other."""
+        self._engine.model.forward = self._forward
+        self._allowed.release()
 
 
 def sleeps(engine: Engine) -> bool:

@@ -16,7 +16,7 @@ from transformers import (
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from palimpsest.lm import SequenceInput, load
-from palimpsest.lm.generic import last_mlp
+from palimpsest.lm.anatomy import last_mlp
 from palimpsest.lm.model import LanguageModel
 
 

@@ -125,21 +125,21 @@ class LayerTransfer:
         self._threads.shutdown(wait=True)
 
     def _fetch(self, load: Load) -> list[KeyValues]:
-        """Load what fits; note the blocks of what does not come."""
-        pieces: list[KeyValues] = []
+        """Load what fits, and note the blocks of what does not arrive."""
+        parts: list[KeyValues] = []
         try:
             for kv in self._store.load(load.match):
                 if kv.start < load.last and kv.start + kv.tokens > load.first and self._fits(kv):
-                    pieces.append(kv)
+                    parts.append(kv)
         except PalimpsestError as wrong:
             logger.warning("A context did not come whole, the rest is recomputed: %s", wrong)
         except Exception:  # a cache must not end the engine
             logger.exception("A context could not be loaded; it is recomputed.")
-        covered = {at for kv in pieces for at in range(kv.start, kv.start + kv.tokens)}
+        covered = {at for kv in parts for at in range(kv.start, kv.start + kv.tokens)}
         self._failed |= {
             load.blocks[at // self._block_size] for at in range(load.first, load.last) if at not in covered
         }
-        return pieces
+        return parts
 
     def _fits(self, kv: KeyValues) -> bool:
         layer = self._layers[self._order[0]]

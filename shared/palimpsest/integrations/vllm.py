@@ -1,4 +1,4 @@
-"""vLLM's connector: prompts whose beginning a Palimpsest server holds are loaded in place of being computed.
+"""vLLM's connector: prefixes of prompts that a Palimpsest server stores are loaded instead of computed.
 
 ::
 
@@ -197,7 +197,7 @@ class PalimpsestConnector(_Base):
 
     @classmethod
     def requires_piecewise_for_cudagraph(cls, extra_config: dict[str, Any]) -> bool:
-        """Say that layers are waited for and copied between the pieces of a graph."""
+        """Return True: layers are waited for and copied between the parts of a graph."""
         return True
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
@@ -244,7 +244,7 @@ class PalimpsestConnector(_Base):
 
 
 def _ids(request: Any) -> list[int]:
-    """Return a prompt's token ids; none if they alone do not say what its keys and values are."""
+    """Return a prompt's token ids; none if they alone do not determine its keys and values."""
     if (
         any(getattr(request, name, None) for name in ("mm_features", "lora_request", "cache_salt"))
         or getattr(request, "prompt_embeds", None) is not None

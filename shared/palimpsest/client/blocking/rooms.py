@@ -168,13 +168,13 @@ class ArtifactsRoom(Room):
 
 
 class CodecRoom(Room):
-    """Codec: a context's keys and values, computed once, stored as small bitstreams, streamed to whoever
-    needs them.
+    """Codec: the KV cache of a long context, computed once, stored as small bitstreams, and streamed to
+    clients that need it.
 
-    A context is a text under a model. Its cache is cut into chunks of consecutive tokens; each chunk is
-    stored at several levels, from "near-lossless" to "smallest" (and "lossless" if asked for), beside its
-    token ids, from which it can always be recomputed. Loading chooses, chunk by chunk, a level or the
-    text.
+    A context is a text under a model. Its cache is cut into chunks of consecutive tokens. Each chunk is
+    stored at several levels, from "near-lossless" to "smallest" (and "lossless" if asked for). The token
+    ids are stored with them, so that any chunk can be recomputed. Loading chooses, for each chunk, a
+    level or "recompute".
     """
 
     @rpc("palimpsest.api.codec.v1.CodecService.CreateContext")
@@ -191,10 +191,18 @@ class CodecRoom(Room):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Job[codec_pb2.Context]:
-        """Prefills a text and stores its cache at every level, as a job. The context appears whole or not at
-        all. The same text, model and settings under the same name are stored once. NOT_FOUND: no such model
-        or text artefact. ALREADY_EXISTS: the name is taken by another content. INVALID_ARGUMENT: no text, or
-        longer than the model's context. UNIMPLEMENTED: a model whose layers do not keep all positions.
+        """Prefills a text and stores its cache at every level, as a job.
+
+        The context appears as a whole or not at all. Sending the same text, model and settings under the
+        same id again returns the stored context.
+
+        Errors, from the call or the job:
+        * NOT_FOUND: the model or the text artefact does not exist.
+        * ALREADY_EXISTS: the id belongs to another context. Use another id, or delete that context.
+        * INVALID_ARGUMENT: there is no text, or it is longer than the model's context length.
+        * FAILED_PRECONDITION: the codec needs a calibration profile and the model has none. Call
+          Calibrate, or use "generic".
+        * UNIMPLEMENTED: some layer of the model does not keep every position.
 
         Parameters
         ----------
@@ -215,11 +223,17 @@ class CodecRoom(Room):
         *,
         timeout: float | None = None,
     ) -> codec_pb2.Context:
-        """Stores a cache that the caller has computed. The first message is the spec; the others carry the
-        numbers, chunk by chunk: a chunk's keys, then its values, each [layers, kv_heads, tokens, dim] in
-        row-major order, little-endian. Nothing is stored if the stream ends early. INVALID_ARGUMENT: shape,
-        type, fewer or more bytes than the spec says, or numbers that are not finite. FAILED_PRECONDITION:
-        the shape is not the model's. ALREADY_EXISTS: as CreateContext.
+        """Stores a cache that the caller has computed.
+
+        Send the spec first, then the elements of the cache, chunk by chunk: a chunk's keys, then its
+        values, each [layers, kv_heads, tokens, dim] in row-major order, little-endian. Nothing is stored
+        if the stream ends early.
+
+        Errors:
+        * INVALID_ARGUMENT: shape, element type or number of bytes differ from the spec, or an element is
+          not finite.
+        * FAILED_PRECONDITION: the shape is not that of the model.
+        * ALREADY_EXISTS: see CreateContext.
         """
         ...
 
@@ -230,7 +244,11 @@ class CodecRoom(Room):
         name: str,
         timeout: float | None = None,
     ) -> codec_pb2.Context:
-        """One context, with its chunks."""
+        """Returns one context with its chunks.
+
+        Errors:
+        * NOT_FOUND: there is no such context.
+        """
         ...
 
     @rpc("palimpsest.api.codec.v1.CodecService.ListContexts")
@@ -242,7 +260,7 @@ class CodecRoom(Room):
         model: str | None = None,
         timeout: float | None = None,
     ) -> codec_pb2.ListContextsResponse:
-        """Oldest first, without their chunks.
+        """Lists contexts without their chunks, oldest first.
 
         Parameters
         ----------
@@ -260,7 +278,12 @@ class CodecRoom(Room):
         name: str,
         timeout: float | None = None,
     ) -> codec_pb2.DeleteContextResponse:
-        """Forgets a context. Loads that have begun go on; its bytes go with the next garbage collection."""
+        """Deletes a context. Loads that have begun go on. Its bytes are removed by the next garbage
+        collection.
+
+        Errors:
+        * NOT_FOUND: there is no such context.
+        """
         ...
 
     @rpc("palimpsest.api.codec.v1.CodecService.LookUpContext")
@@ -272,8 +295,10 @@ class CodecRoom(Room):
         tokens: codec_pb2.Tokens | Mapping[str, object] | Sequence[int] | None = None,
         timeout: float | None = None,
     ) -> codec_pb2.LookUpContextResponse:
-        """The stored context that shares the longest prefix with a text: whole chunks, or a context's end. Load
-        it with chunks set to the number found. A response without a name: nothing is stored for this text.
+        """Finds the stored context that shares the longest prefix with a text, in whole chunks.
+
+        Load it with chunks set to the number found. A response without a name means that nothing is stored
+        for this text.
         """
         ...
 
@@ -284,14 +309,24 @@ class CodecRoom(Room):
         *,
         timeout: float | None = None,
     ) -> Stream[codec_pb2.LoadContextResponse]:
-        """Streams a context, adaptively. The caller opens with begin and then reports what it received,
-        recomputed or found damaged; the server answers with opened, the token ids, and then, decision by
-        decision, chunks at some level (from the back of the context) and orders to recompute chunks from
-        their ids (from the front), until the two meet, and ended. At most window_bytes are on the way
-        unreported: a caller that stops reading stops the stream, and one that goes away ends it. NOT_FOUND:
-        no such context. FAILED_PRECONDITION: it belongs to another model than model_fingerprint.
-        INVALID_ARGUMENT: an unknown level, or a deadline that is not positive. A stored chunk that is
-        damaged is sent at another level or given to the caller to recompute, never sent wrong.
+        """Streams a context, choosing the level of each chunk by the speed of the link and of the receiver.
+
+        The caller sends begin, and then reports what it has received, recomputed or found damaged. The
+        server sends opened and the token ids, then chunks from the back of the context and orders to
+        recompute chunks from the front, until the two meet, and finally ended. Each chunk and each order
+        comes with the decision behind it.
+
+        At most window_bytes are on the way without a receipt. A caller that stops reading stops the
+        stream, and one that disconnects ends it. A stored chunk that is damaged is sent at another level
+        or given to the caller to recompute; damaged data is never used.
+
+        Errors:
+        * NOT_FOUND: there is no such context.
+        * FAILED_PRECONDITION: the context belongs to another model than model_fingerprint.
+        * INVALID_ARGUMENT: a level is unknown, or MODE_QUALITY has no deadline.
+        * OUT_OF_RANGE: the context does not have the chunks asked for.
+        * DEADLINE_EXCEEDED: the receiver reported nothing for too long. Load the context again.
+        * DATA_LOSS: a chunk cannot be read at any level, and the receiver cannot recompute.
         """
         ...
 
@@ -303,12 +338,13 @@ class CodecRoom(Room):
         settings: codec_pb2.LoadSettings | Mapping[str, object],
         timeout: float | None = None,
     ) -> codec_pb2.EstimateResponse:
-        """What a load would do on a link of steady bandwidth, and what the fixed ways would do. Loads nothing.
+        """Simulates a load on a link of steady bandwidth, and loads at each fixed level for comparison. Loads
+        nothing.
 
         Parameters
         ----------
         settings
-            settings.bandwidth is needed: it is the link's.
+            settings.bandwidth is required: the bandwidth of the link.
         """
         ...
 
@@ -319,8 +355,10 @@ class CodecRoom(Room):
         *,
         timeout: float | None = None,
     ) -> Stream[codec_pb2.EncodeCacheResponse]:
-        """Encodes a cache and keeps nothing. The first message is the spec, the others carry keys, then values,
-        as in PutContext for a single chunk. The answer is one coded chunk for each level, one after another.
+        """Encodes a cache without storing it.
+
+        Send the spec first, then keys and values as in PutContext, for a single chunk. The response is one
+        coded chunk for each level, one after another.
         """
         ...
 
@@ -331,10 +369,16 @@ class CodecRoom(Room):
         *,
         timeout: float | None = None,
     ) -> Stream[codec_pb2.DecodeCacheResponse]:
-        """Decodes a chunk and keeps nothing: its bytes in order, answered by its shape and then its numbers, as
-        EncodeCache takes them. DATA_LOSS: the chunk is damaged or cut short; metadata has the offset.
-        FAILED_PRECONDITION: its calibration profile is not here. UNIMPLEMENTED: a newer format.
-        RESOURCE_EXHAUSTED: it would decode to more than is allowed.
+        """Decodes a chunk without storing it.
+
+        Send the bytes of the chunk in order. The response is its shape, then its elements in the order of
+        EncodeCache.
+
+        Errors:
+        * DATA_LOSS: the chunk is damaged or cut short. The metadata has the offset.
+        * FAILED_PRECONDITION: the chunk's calibration profile is not on this server.
+        * UNIMPLEMENTED: a newer version of the format wrote it.
+        * RESOURCE_EXHAUSTED: it would decode to more bytes than the server allows.
         """
         ...
 
@@ -351,14 +395,22 @@ class CodecRoom(Room):
         skip_cache: bool | None = None,
         timeout: float | None = None,
     ) -> Job[codec_pb2.Profile]:
-        """Learns, as a job, how a model's caches are best coded: fewer bytes than the calibration-free codec at the
-        same quality. Contexts created afterwards use it; those there are keep theirs.
+        """Learns how to code a model's caches in fewer bytes at the same quality, as a job.
+
+        Contexts created afterwards use the new profile; existing contexts keep theirs.
+
+        Errors, from the call or the job:
+        * NOT_FOUND: the model or the artefact with texts does not exist.
+        * INVALID_ARGUMENT: the texts are too short.
+        * FAILED_PRECONDITION: the model's files have changed since it was registered.
+        * UNIMPLEMENTED: some layer of the model does not keep every position.
 
         Parameters
         ----------
         texts
-            Digest of an artefact with sample texts like those to be stored: JSONL with a "text" in each line, or
-            plain text. Empty: the Python reference manual and standard library, which every installation has.
+            Digest of an artefact with sample texts like those to be stored: JSONL with a "text" in each line,
+            or plain text. Empty: the Python reference manual and standard library, which every installation
+            has.
         documents
             Texts to use, and tokens of each; 0 for 32 and 1024.
         group
@@ -375,8 +427,10 @@ class CodecRoom(Room):
         model: str,
         timeout: float | None = None,
     ) -> codec_pb2.Profile:
-        """The calibration profile a model's new contexts are coded with. NOT_FOUND: it has none; they use
-        "generic".
+        """Returns the calibration profile that new contexts of a model are coded with.
+
+        Errors:
+        * NOT_FOUND: the model has none, and its contexts use "generic".
         """
         ...
 
@@ -1162,7 +1216,7 @@ class JobsRoom(Room):
 
 
 class ModelsRoom(Room):
-    """Models: what can be loaded, how each is fingerprinted, and what it was made from."""
+    """Models: which can be loaded, what identifies each, and which model each was made from."""
 
     @rpc("palimpsest.api.models.v1.ModelService.RegisterModel")
     def register_model(
@@ -1176,17 +1230,25 @@ class ModelsRoom(Room):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Job[models_pb2.Model]:
-        """Registers a model from a folder, a GGUF file or a hub id, as a job: the source is checked, a GGUF file is
-        converted once to safetensors, weights, tokenizer and config are fingerprinted, and the record appears.
-        Nothing is registered unless all of that succeeds. Registering the same id with the same content
-        succeeds and changes nothing; with other content it is ALREADY_EXISTS.
-        Job errors: INVALID_ARGUMENT (pickled weights, a GGUF cut short, no config), NOT_FOUND (no such source),
-        PERMISSION_DENIED (a path outside the server's model roots).
+        """Registers a model from a folder, a GGUF file or a hub id, as a job.
+
+        The job checks the source, converts a GGUF file to safetensors once, and fingerprints weights,
+        tokenizer and config. The record is added last, so nothing is registered unless everything
+        succeeded. Registering the same content under the same id again succeeds and changes nothing.
+
+        Errors, from the call or the job:
+        * INVALID_ARGUMENT: the source has pickled weights, an incomplete GGUF file or no config, or is not
+          a causal LM.
+        * NOT_FOUND: the source or the parent does not exist.
+        * PERMISSION_DENIED: the path is outside the server's model roots.
+        * ALREADY_EXISTS: the id belongs to a model with other content. Use another id, or delete that
+          model.
 
         Parameters
         ----------
         source
-            A folder or .gguf file on the server's file system, or "hub:<owner>/<name>[@revision]", or "sample".
+            A folder or .gguf file on the server's file system, or "hub:<owner>/<name>[@revision]", or
+            "sample".
         parent
             The model this one was made from, and how.
         """
@@ -1199,7 +1261,11 @@ class ModelsRoom(Room):
         model_id: str,
         timeout: float | None = None,
     ) -> models_pb2.Model:
-        """Call GetModel."""
+        """Returns one model.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
+        """
         ...
 
     @rpc("palimpsest.api.models.v1.ModelService.ListModels")
@@ -1210,12 +1276,12 @@ class ModelsRoom(Room):
         page_token: str | None = None,
         timeout: float | None = None,
     ) -> models_pb2.ListModelsResponse:
-        """Oldest first.
+        """Lists models, oldest first.
 
         Parameters
         ----------
         page_size
-            0 for 100; more than 1000 is taken as 1000.
+            Most models of a page; 0 for 100, at most 1000.
         """
         ...
 
@@ -1226,9 +1292,12 @@ class ModelsRoom(Room):
         model_id: str,
         timeout: float | None = None,
     ) -> models_pb2.DeleteModelResponse:
-        """Forgets the record, and deletes the weights if the server made that copy itself (a GGUF conversion); a
-        folder that was registered in place is left alone.
-        FAILED_PRECONDITION: another model names this one as its parent; delete that one first.
+        """Deletes a model's record, and its weights if the server made that copy itself by converting a GGUF
+        file. A folder that was registered in place is left alone.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
+        * FAILED_PRECONDITION: the model is the parent of another. Delete that one first.
         """
         ...
 
@@ -1239,7 +1308,11 @@ class ModelsRoom(Room):
         model_id: str,
         timeout: float | None = None,
     ) -> models_pb2.GetLineageResponse:
-        """The chain of parents up to the root, nearest first, and the direct children."""
+        """Returns a model's ancestors, nearest first, and its direct children.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
+        """
         ...
 
     @rpc("palimpsest.api.models.v1.ModelService.CheckPair")
@@ -1251,7 +1324,12 @@ class ModelsRoom(Room):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Job[models_pb2.PairReport]:
-        """Compares two models tensor by tensor, as a job: may weights of one be put into the other, and what moved?
-        Reads one pair of tensors at a time; time grows with the number of parameters.
+        """Compares two models tensor by tensor, as a job: whether weights of one fit into the other, and
+        which differ.
+
+        The job reads one pair of tensors at a time. Its duration grows with the number of parameters.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
         """
         ...

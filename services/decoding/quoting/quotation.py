@@ -14,7 +14,7 @@ from palimpsest.api.datastore.v1 import datastore_pb2 as store
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.candidates.block import Candidates
 from palimpsest.candidates.keys import Keys, fill, missing, passages_of, submit_keys
-from palimpsest.candidates.settings import Calibration, Mode, Settings
+from palimpsest.candidates.settings import Calibration, Mode, NestSettings
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.datastore import AsyncDatastore
 from palimpsest.decoding.quoting.request import NestRequest
@@ -43,7 +43,7 @@ _MODES = {
 }
 
 
-def settings_of(message: NestSettings) -> Settings:
+def settings_of(message: NestSettings) -> NestSettings:
     """The algorithm's settings; what is unset is left to the corpus's calibration.
 
     Raises
@@ -56,7 +56,7 @@ def settings_of(message: NestSettings) -> Settings:
         for name in ("mu", "alpha", "tau", "beta", "delta", "gamma", "lm_weight")
         if message.HasField(name)
     }
-    settings = Settings(
+    settings = NestSettings(
         mode=_MODES[message.mode],
         r=message.neighbors if message.HasField("neighbors") else None,
         token_matches=message.token_matches,

@@ -4,6 +4,6 @@ The modules that run a model (``keys``, ``mixture``, ``samples``) import torch; 
 """
 
 from palimpsest.candidates.block import Candidates, Owner, Passage
-from palimpsest.candidates.settings import Calibration, Mode, Settings
+from palimpsest.candidates.settings import Calibration, Mode, NestSettings
 
-__all__ = ["Calibration", "Candidates", "Mode", "Owner", "Passage", "Settings"]
+__all__ = ["Calibration", "Candidates", "Mode", "Owner", "Passage", "NestSettings"]

@@ -232,8 +232,8 @@ class Candidates:
             offsets, passage = self.byte_offsets(number), self.passages[number]
             if offsets[0] != 0 or offsets[-1] != length or (np.diff(offsets) < 0).any():
                 raise _invalid(f"the tokens of passage {number} do not cover its text")
-            places = (passage.byte_start, passage.char_start, passage.token_start, passage.version)
-            if min(places) < 0 or not (math.isfinite(passage.score) and passage.score > 0):
+            positions = (passage.byte_start, passage.char_start, passage.token_start, passage.version)
+            if min(positions) < 0 or not (math.isfinite(passage.score) and passage.score > 0):
                 raise _invalid(f"passage {number} has a negative place, or a score that is not above 0")
 
     def to_bytes(self) -> bytes:

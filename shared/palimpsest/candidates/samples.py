@@ -10,7 +10,7 @@ import torch
 
 from palimpsest.candidates.block import Candidates
 from palimpsest.candidates.calibration import R, States
-from palimpsest.candidates.mixture import Store, search
+from palimpsest.candidates.mixture import KeyIndex, search
 from palimpsest.engine.limits import check_ids
 from palimpsest.engine.scoring import CHUNK
 from palimpsest.engine.tasks import Pieces
@@ -60,8 +60,8 @@ def state_pieces(model: LanguageModel, samples: Sequence[Sample], neighbours: in
     special = special_ids(model.tokenizer) | model.eos_ids
     parts: list[States] = []
     for sample in samples:
-        store = Store(sample.candidates, special, model.device)
-        live = torch.ones(len(store), dtype=torch.bool, device=model.device)
+        index = KeyIndex(sample.candidates, special, model.device)
+        live = torch.ones(len(index), dtype=torch.bool, device=model.device)
         cache, ids, first = model.new_cache(), sample.ids, max(1, sample.skip)
         try:
             for start in range(0, len(ids) - 1, CHUNK):
@@ -75,7 +75,7 @@ def state_pieces(model: LanguageModel, samples: Sequence[Sample], neighbours: in
                     assert output.retrieval_queries is not None
                     parts.append(
                         _states(
-                            store, live, output.logits[cut:], output.retrieval_queries[cut:], list(targets[cut:]),
+                            index, live, output.logits[cut:], output.retrieval_queries[cut:], list(targets[cut:]),
                             sample.seen[start + 1 + cut : start + 1 + len(part)], neighbours,
                         )
                     )  # fmt: skip
@@ -86,7 +86,7 @@ def state_pieces(model: LanguageModel, samples: Sequence[Sample], neighbours: in
 
 
 def _states(
-    store: Store, live: torch.Tensor, logits: torch.Tensor, keys: torch.Tensor, targets: list[int],
+    index: KeyIndex, live: torch.Tensor, logits: torch.Tensor, keys: torch.Tensor, targets: list[int],
     seen: np.ndarray, neighbours: int,
 ) -> States:  # fmt: skip
     count = len(targets)
@@ -95,14 +95,14 @@ def _states(
     distances = np.full((count, neighbours), np.inf, dtype=np.float32)
     hits = np.zeros((count, neighbours), dtype=bool)
     priors = np.zeros((count, neighbours), dtype=np.float32)
-    found = search(store, keys, live, neighbours)
+    found = search(index, keys, live, neighbours)
     if found is not None:
         width = found.keys.shape[1]
         distances[:, :width] = found.distances.cpu().numpy()
-        values = store.vocabulary[store.key_values[found.keys]]
+        values = index.vocabulary[index.key_values[found.keys]]
         hits[:, :width] = (values == ids[:, None]).cpu().numpy()
-        priors[:, :width] = store.prior[found.keys].cpu().numpy()
-    return States(distances, hits, priors, lm.cpu().numpy(), seen.astype(bool), store.size)
+        priors[:, :width] = index.prior[found.keys].cpu().numpy()
+    return States(distances, hits, priors, lm.cpu().numpy(), seen.astype(bool), index.size)
 
 
 def submit_states(engine: "Engine", samples: Sequence[Sample], neighbours: int = max(R)) -> "Future[States]":

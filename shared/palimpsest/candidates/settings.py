@@ -82,7 +82,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Settings:
+class NestSettings:
     """How one request quotes. None leaves a value to the corpus's calibration, or to the default where there is none.
 
     Parameters
@@ -145,7 +145,7 @@ class Settings:
                     Reason.INVALID_REQUEST, f"nest.{name}", f"{name} is {value}; it must be {allowed}."
                 )
 
-    def filled(self, calibration: Calibration | None) -> "Settings":
+    def filled(self, calibration: Calibration | None) -> "NestSettings":
         """These settings with nothing left open."""
         found = calibration or Calibration()
         names = [n for n in ("mu", "alpha", "tau", "r", "beta") if getattr(self, n) is None]

@@ -8,7 +8,7 @@ from palimpsest.engine.events import PrefixReady, Started
 from palimpsest.engine.limits import CacheBudget
 from palimpsest.engine.prefix_assembler import PrefixAssembler
 from palimpsest.engine.request_state import RequestState
-from palimpsest.engine.sequence import SequenceState, Step
+from palimpsest.engine.sequence import Sequence, SequenceState, Step
 from palimpsest.engine.speed import PrefillSpeed, timed
 from palimpsest.errors import Internal, PalimpsestError, Reason
 from palimpsest.lm.blocks import BLOCK, PagedCache
@@ -122,7 +122,7 @@ class Batch:
         self._deliver()
         return True
 
-    def _take(self, handle: RequestState, sequence: SequenceState, outputs: list[Output], step: Step) -> None:
+    def _take(self, handle: RequestState, sequence: Sequence, outputs: list[Output], step: Step) -> None:
         """Let one sequence go on; an error of its own is the end of its request, and of no other."""
         before = sequence.generated
         try:

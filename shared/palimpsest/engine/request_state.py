@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from palimpsest.engine.events import Deliver, Event, Failed
 from palimpsest.engine.prefix_assembler import PrefixAssembler
 from palimpsest.engine.requests import Request
-from palimpsest.engine.sequence import SequenceState
+from palimpsest.engine.sequence import Sequence
 from palimpsest.errors import PalimpsestError
 from palimpsest.lm.forward import Cache
 
@@ -22,7 +22,7 @@ class RequestState:
     wake: Callable[[], None]
     cancelled: bool = False
     cache: Cache | None = None
-    sequences: list[SequenceState] = field(default_factory=list)
+    sequences: list[Sequence] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     shared: int = 0
     assembler: PrefixAssembler | None = None

@@ -1,6 +1,6 @@
 """One sequence in the batch: its cache, its text, its end."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -37,17 +37,46 @@ class Strategy(Protocol):
         """Check what can never work; called when the request is submitted, on its thread."""
         ...
 
-    def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> "SequenceState":
+    def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> "Sequence":
         """One of the request's sequences."""
         ...
 
 
-class SequenceState:
-    """A sequence past its prompt.
+class Sequence(Protocol):
+    """What the engine runs of a request once its prompt has been read.
 
-    Each step reads what :meth:`feed` gives and hands :meth:`take` the outputs. This one reads its last token; others
-    override both, and may read more than they keep: they crop the cache to what they took. A sequence never reads more
-    tokens than it may still generate, as that is all the memory it was promised.
+    Each step runs the rows of :meth:`feed` and hands their outputs to :meth:`take`. A sequence never reads more tokens
+    than it may still generate: that is all the memory it was promised.
+    """
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        ...
+
+    @property
+    def generated(self) -> int:
+        """Tokens generated so far."""
+        ...
+
+    def feed(self) -> SequenceOf[SequenceInput]:
+        """Rows of the next step."""
+        ...
+
+    def take(self, outputs: SequenceOf[Output], step: Step) -> list[Event]:
+        """Continue with the outputs of the last rows, first those of the prompt; returns the events of this step."""
+        ...
+
+    def release(self) -> None:
+        """Give the memory back; the sequence has ended or its request was cancelled."""
+        ...
+
+
+class SequenceState:
+    """A sequence that generates text token by token.
+
+    A subclass may read several tokens in a step by overriding :meth:`feed` and :meth:`take`; it appends the tokens it
+    keeps with :meth:`push` and crops the cache to them.
 
     Parameters
     ----------
@@ -58,16 +87,32 @@ class SequenceState:
     cache
         Holds the prompt, and every generated token but the last.
     model
-        For its tokenizer and end-of-sequence tokens.
+        Provides the tokenizer and the end-of-sequence tokens.
+    detokenizer
+        Turns tokens into text; None for the plain one.
+
+    Attributes
+    ----------
+    next_id
+        The token pushed last; -1 before the first.
+    eos_ids
+        Tokens that end the sequence; none where the request ignores them.
     """
 
-    def __init__(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> None:
+    def __init__(
+        self,
+        request: Request,
+        index: int,
+        cache: Cache,
+        model: LanguageModel,
+        detokenizer: Detokenizer | None = None,
+    ) -> None:
         self.request, self.index, self.cache = request, index, cache
         self.next_id = -1
         self.generated = 0
         self.done = False
-        self._eos = frozenset() if request.ignore_eos else model.eos_ids
-        self._detokenizer = Detokenizer(model.tokenizer)
+        self.eos_ids = frozenset[int]() if request.ignore_eos else frozenset(model.eos_ids)
+        self._detokenizer = Detokenizer(model.tokenizer) if detokenizer is None else detokenizer
         self._stops = StopMatcher(request.stop)
         self._text: list[str] = []
         self._logprob = 0.0
@@ -75,20 +120,17 @@ class SequenceState:
         self._unsent: list[Choice] = []
         self._end: tuple[Finish, str] | None = None
 
-    def feed(self) -> Sequence[SequenceInput]:
-        """What to read in the next step."""
+    def feed(self) -> SequenceOf[SequenceInput]:
+        """Rows of the next step: the last token."""
         return [SequenceInput(self.cache, [self.next_id])]
 
-    def take(self, outputs: Sequence[Output], step: Step) -> list[Event]:
-        """Go on by what the model said of the tokens read last; returns what there is to tell.
-
-        The first output is that of the prompt's last token.
-        """
+    def take(self, outputs: SequenceOf[Output], step: Step) -> list[Event]:
+        """Choose the next token from the last one's output; the first output is that of the prompt's last token."""
         self.push(self.choose(outputs[0], 0))
         return self.events()
 
     def release(self) -> None:
-        """Give the memory back; the sequence has ended or is given up."""
+        """Give the memory back; the sequence has ended or its request was cancelled."""
         self.cache.release()
 
     def choose(self, output: Output, row: int) -> Choice:
@@ -102,7 +144,7 @@ class SequenceState:
         self.generated += 1
         self._logprob += choice.logprob
         self._unsent.append(choice)
-        is_eos = choice.id in self._eos
+        is_eos = choice.id in self.eos_ids
         text, stop = self._stops.push("" if is_eos else self._detokenizer.push(choice.id))
         reason = Finish.EOS if is_eos else None
         if stop is None and reason is None and self.generated >= self.request.max_tokens:
@@ -119,7 +161,7 @@ class SequenceState:
             self.done, self._end = True, (reason, stop or "")
 
     def events(self) -> list[Event]:
-        """What there is to tell since the last call."""
+        """Events since the last call."""
         events: list[Event] = []
         if self._new or (self.done and self._unsent):
             self._text.append(self._new)
@@ -130,5 +172,10 @@ class SequenceState:
         if self._end is not None:
             reason, stop = self._end
             whole = "".join(self._text)
-            events.append(Finished(self.index, reason, stop, self.generated, whole, self._logprob))
+            end = Finished(self.index, reason, stop, self.generated, whole, self._logprob)
+            events.append(self.finished(end))
         return events
+
+    def finished(self, end: Finished) -> Finished:
+        """The event that ends the sequence; a subclass may replace it with one that carries more."""
+        return end

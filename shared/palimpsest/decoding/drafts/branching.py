@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from palimpsest.decoding.drafts.hypotheses import Hypothesis
-from palimpsest.decoding.drafts.search import Search, Task, best_first, rows_best
+from palimpsest.decoding.drafts.search import Search, DraftTask, best_first, rows_best
 from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.sampling import choose
@@ -14,7 +14,7 @@ from palimpsest.lm.sampling import choose
 class Branching(Search):
     """Drafts that share the prompt's memory and have their own from there on."""
 
-    def __init__(self, task: Task, cache: Cache, model: LanguageModel) -> None:
+    def __init__(self, task: DraftTask, cache: Cache, model: LanguageModel) -> None:
         super().__init__(task, cache, model)
         # The prompt's own is the first draft's: nobody needs it afterwards, and it would hold a block more.
         self._caches = [cache]

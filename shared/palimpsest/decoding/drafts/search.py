@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Task:
+class DraftTask:
     """What drafts are to be made of.
 
     Parameters
@@ -82,7 +82,7 @@ class Search(ABC):
 
     independent = False
 
-    def __init__(self, task: Task, cache: Cache, model: LanguageModel) -> None:
+    def __init__(self, task: DraftTask, cache: Cache, model: LanguageModel) -> None:
         self.task, self.model, self.cache = task, model, cache
         self.live: list[Hypothesis] = []
         self.ended: list[Hypothesis] = []

@@ -23,7 +23,7 @@ import torch
 
 from palimpsest.decoding.drafts.hypotheses import Hypothesis
 from palimpsest.decoding.drafts.mixing import best_children, mix, shared_candidates, shares
-from palimpsest.decoding.drafts.search import Search, Task, best_first
+from palimpsest.decoding.drafts.search import Search, DraftTask, best_first
 from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.sampling import uniform
@@ -41,7 +41,7 @@ class Superposing(Search):
         Spent in the n-gram store.
     """
 
-    def __init__(self, task: Task, cache: Cache, model: LanguageModel) -> None:
+    def __init__(self, task: DraftTask, cache: Cache, model: LanguageModel) -> None:
         super().__init__(task, cache, model)
         self.lookup_seconds = 0.0
         self._start = cache.length

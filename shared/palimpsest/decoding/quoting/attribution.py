@@ -8,7 +8,7 @@ move inwards. The bytes are compared by their hash before anything is told.
 import hashlib
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -86,12 +86,12 @@ class Written(Detokenizer):
 
 @dataclass
 class _Run:
-    """Consecutive tokens from consecutive places: tokens ``token ..`` of the output, places ``place ..``."""
+    """Consecutive tokens from consecutive places: tokens ``token ..`` of the output, places ``position ..``."""
 
     id: int
     kind: SpanKind
     passage: int
-    place: int
+    position: int
     token: int
     count: int
     lm_weight: float
@@ -132,24 +132,25 @@ class Attribution:
         self._waiting: list[_Run] = []
         self._open: _Run | None = None
         self._ids = 0
+        self._documents: set[tuple[str, str]] = set()
 
-    def token(self, kind: SpanKind | None, place: int, lm_weight: float = 1.0, ratio: float = 1.0) -> None:
+    def token(self, kind: SpanKind | None, position: int, lm_weight: float = 1.0, ratio: float = 1.0) -> None:
         """Say where the token pushed last is from; None for nowhere."""
         run, token = self._open, len(self._written.starts) - 1
-        if kind is None or place < 0:
+        if kind is None or position < 0:
             self._open = None
             return
-        passage = int(np.searchsorted(self._block.first, place, side="right")) - 1
+        passage = int(np.searchsorted(self._block.first, position, side="right")) - 1
         if (
             run is not None
             and (run.kind, run.passage) == (kind, passage)
-            and place == run.place + run.count
+            and position == run.position + run.count
             and token == run.token + run.count
             and not run.revoked
         ):
             run.count += 1
         else:
-            self._open = _Run(self._ids, kind, passage, place, token, 1, lm_weight, ratio)
+            self._open = _Run(self._ids, kind, passage, position, token, 1, lm_weight, ratio)
             self._ids += 1
             self._runs.append(self._open)
             self._waiting.append(self._open)
@@ -174,6 +175,7 @@ class Attribution:
                 continue
             run.told = self._span(run, output)
             if run.told is not None:
+                self._count_document(run.told)
                 told.append(run.told)
         return told
 
@@ -196,9 +198,15 @@ class Attribution:
             elif run.told is not None and len(sources) < len(run.told.sources):
                 kept = {(o.corpus, o.document, o.version) for o in sources}
                 left = tuple(s for s in run.told.sources if (s.corpus, s.document, s.version) in kept)
-                run.told = Span(**{**run.told.__dict__, "sources": left})
+                run.told = replace(run.told, sources=left)
+                self._count_document(run.told)
                 events.append(run.told)
         return events
+
+    def _count_document(self, span: Span) -> None:
+        if span.kind is SpanKind.SPAN:
+            self._documents.add((span.sources[0].corpus, span.sources[0].document))
+            self._stats.documents = len(self._documents)
 
     def _end(self, run: _Run) -> int:
         return self._written.ends[run.token + run.count - 1]
@@ -211,7 +219,7 @@ class Attribution:
         """The span a run has become, cut to the text; None if nothing is left of it or the bytes differ."""
         block, passage = self._block, self._block.passages[run.passage]
         offsets, text = block.byte_offsets(run.passage), passage.text
-        first = run.place - int(block.first[run.passage])
+        first = run.position - int(block.first[run.passage])
         begin, end = int(offsets[first]), int(offsets[first + run.count])
         starts = self._written.starts[run.token : run.token + run.count]
         if self._end(run) > len(output):  # a stop string took the rest back
@@ -235,7 +243,7 @@ class Attribution:
         if hashlib.sha256(said).hexdigest() != digest:
             self._stats.dropped += 1
             return None
-        places = (begin, end, first + skip, first + last)
+        positions = (begin, end, first + skip, first + last)
         chars = _characters(output[:start])
         length = _characters(source)
         return Span(
@@ -243,7 +251,7 @@ class Attribution:
             byte_start=start, byte_end=stop, char_start=chars, char_end=chars + length,
             token_start=run.token + skip, token_end=run.token + last,
             text=source, sha256=digest,
-            sources=tuple(source_of(passage, o, *places, digest) for o in owners),
+            sources=tuple(source_of(passage, o, *positions, digest) for o in owners),
             lm_weight=run.lm_weight, ratio=run.ratio, proposals=tuple(run.proposals),
             weak=is_weak(source.decode(errors="replace"), last - skip),
         )  # fmt: skip

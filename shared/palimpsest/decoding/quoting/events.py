@@ -109,8 +109,10 @@ class QuotingStats:
         Of proposals.
     searches
         Positions that neighbours were searched for.
+    documents
+        Distinct documents named first by a span of kind SPAN.
     dropped
-        Spans whose bytes were not their source's: not told.
+        Spans left out because their bytes differ from their source's.
     revoked
         Spans withdrawn.
     search_seconds, forward_seconds
@@ -127,6 +129,7 @@ class QuotingStats:
     proposed_tokens: int = 0
     accepted_tokens: int = 0
     searches: int = 0
+    documents: int = 0
     dropped: int = 0
     revoked: int = 0
     search_seconds: float = 0.0

@@ -42,24 +42,24 @@ def proposals(
     list of Proposal
         Different ones. None where fewer than two tokens match.
     """
-    places = [(size, place) for size, place in _matches(block, ids) if size >= SHORTEST]
+    positions = [(size, position) for size, position in _matches(block, ids) if size >= SHORTEST]
     of = block.passage_of()
-    places.sort(key=lambda pair: (-pair[0], -block.passages[of[pair[1]]].score, pair[1]))
+    positions.sort(key=lambda pair: (-pair[0], -block.passages[of[pair[1]]].score, pair[1]))
     found: dict[tuple[int, ...], Proposal] = {}
-    for _, place in places:
-        passage = int(of[place])
+    for _, position in positions:
+        passage = int(of[position])
         first, text, offsets = (
             int(block.first[passage]), block.passages[passage].text, block.byte_offsets(passage),
         )  # fmt: skip
-        begin = int(offsets[place - first]) + len(healed)
+        begin = int(offsets[position - first]) + len(healed)
         if not text[begin - len(healed) :].startswith(healed) or _within_character(text, begin):
             continue
-        stop = min(place + tokens, int(block.first[passage + 1]))
-        while stop > place and _within_character(text, int(offsets[stop - first])):
+        stop = min(position + tokens, int(block.first[passage + 1]))
+        while stop > position and _within_character(text, int(offsets[stop - first])):
             stop -= 1  # half a character is not what the source says
-        quoted = tuple(block.tokens[place:stop].tolist())
+        quoted = tuple(block.tokens[position:stop].tolist())
         if quoted and quoted not in found:
-            found[quoted] = Proposal(quoted, _sources(block, passage, place, alive, len(healed)))
+            found[quoted] = Proposal(quoted, _sources(block, passage, position, alive, len(healed)))
             if len(found) == count:
                 break
     return list(found.values())
@@ -90,9 +90,9 @@ def _matches(block: Candidates, ids: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _sources(
-    block: Candidates, number: int, place: int, alive: Alive, skip: int
+    block: Candidates, number: int, position: int, alive: Alive, skip: int
 ) -> Callable[[str], tuple[Source, ...]]:
-    passage, at = block.passages[number], place - int(block.first[number])
+    passage, at = block.passages[number], position - int(block.first[number])
 
     def sources(text: str) -> tuple[Source, ...]:
         """Where a draft's text is, byte for byte; nowhere if its documents are gone or it differs."""

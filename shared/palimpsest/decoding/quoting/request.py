@@ -1,4 +1,4 @@
-"""What a request has to say to be quoting: the candidates, the settings, and who tells of deletions."""
+"""Quoting as a strategy of the engine: the candidate block, the settings and the revocations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from palimpsest.candidates.block import Candidates
-from palimpsest.candidates.mixture import Store
-from palimpsest.candidates.settings import Calibration, Mode, Settings
+from palimpsest.candidates.mixture import KeyIndex
+from palimpsest.candidates.settings import Calibration, Mode, NestSettings
 from palimpsest.decoding.quoting.revocations import Revocations
 from palimpsest.decoding.quoting.sequence import Quoting
 from palimpsest.engine.limits import check_ids
@@ -24,7 +24,7 @@ from palimpsest.lm.token_bytes import TokenBytes, special_ids
 
 @dataclass(eq=False)
 class NestRequest:
-    """Quote while generating: ``Request(ids, drafting=NestRequest(candidates, Settings()))``.
+    """Quote while generating: ``Request(ids, strategy=NestRequest(candidates, NestSettings()))``.
 
     Passages without keys are not searched; compute missing keys first (:mod:`palimpsest.candidates.keys`).
     LOSSLESS needs no keys: it proposes by the last tokens alone.
@@ -32,53 +32,53 @@ class NestRequest:
     Parameters
     ----------
     candidates
-        Not to be changed any more.
+        Must not change after this.
     settings
-        What is None there is the calibration's, that of the best passage's corpus.
+        Fields that are None come from the calibration of the best passage's corpus.
     revocations
-        Where deletions are heard of.
+        Deletions that arrive during generation.
     """
 
     candidates: Candidates
-    settings: Settings = field(default_factory=Settings)
+    settings: NestSettings = field(default_factory=NestSettings)
     revocations: Revocations = field(default_factory=Revocations)
-    _stores: dict[int, Store] = field(default_factory=dict, repr=False)
+    _indexes: dict[int, KeyIndex] = field(default_factory=dict, repr=False)
     _writers: dict[int, Callable[[int], bytes]] = field(default_factory=dict, repr=False)
 
     width = 1
 
     @property
     def retrieval_queries(self) -> Literal["none", "last"]:
-        """Whether states are searched for."""
+        """Whether the first choice needs the query of the prompt's last token."""
         return "last" if self.searches else "none"
 
     @property
     def searches(self) -> bool:
-        """Whether neighbours are looked for at all."""
+        """Whether neighbours are searched at all."""
         return self.settings.mode not in (Mode.LM, Mode.LOSSLESS) and bool((self.candidates.scales > 0).any())
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        """That of the best passage's corpus, if there is one."""
+        """The calibration of the best passage's corpus, if there is one."""
         passages = self.candidates.passages
         if not passages:
             return None
         return self.candidates.calibrations.get(max(passages, key=lambda p: p.score).corpus)
 
     @cached_property
-    def filled(self) -> Settings:
-        """The settings with nothing left open."""
+    def filled(self) -> NestSettings:
+        """The settings with every field filled in."""
         return self.settings.filled(self.calibration)
 
     def check(self, model: LanguageModel, request: Request) -> None:
-        """Check what can never work, and make the store ready.
+        """Refuse a request that can never work, and build the index of keys.
 
         Raises
         ------
         InvalidArgument
-            Settings out of range, or candidates that are not this model's.
+            A setting is out of range, or the candidates belong to another model.
         FailedPrecondition
-            The model's cache cannot be taken back, or its last MLP was not found.
+            The model's cache cannot be rolled back, or its last MLP was not found.
         """
         self.settings.check()
         block = self.candidates
@@ -88,18 +88,18 @@ class NestRequest:
             if block.keys.shape[1] != model.hidden_size:
                 raise InvalidArgument(
                     Reason.CANDIDATES_INVALID,
-                    f"Keys of {block.keys.shape[1]} elements are not this model's, which have {model.hidden_size}.",
+                    f"The keys have {block.keys.shape[1]} elements; this model's have {model.hidden_size}.",
                 )
         cache = model.new_cache()
         if isinstance(cache, ModuleCache):
             if cache.state is not None and not cache.can_load:
                 raise FailedPrecondition(
                     Reason.MODEL_INVALID,
-                    "This model's cache cannot be taken back; use a model with plain full attention.",
+                    "This model's cache cannot be rolled back, which quoting needs. Use a model with full attention.",
                 )
             if self.searches:
                 last_mlp(model.module)
-        self.store(model)
+        self.index(model)
 
     def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> SequenceState:
         """One of the request's sequences."""
@@ -107,21 +107,21 @@ class NestRequest:
             return SequenceState(request, index, cache, model)
         return Quoting(self, request, index, cache, model)
 
-    def store(self, model: LanguageModel) -> Store:
-        """The candidates' keys, ready for search."""
-        found = self._stores.get(id(model))
+    def index(self, model: LanguageModel) -> KeyIndex:
+        """The candidates' keys, indexed for search."""
+        found = self._indexes.get(id(model))
         if found is None:
-            found = self._stores[id(model)] = Store(
+            found = self._indexes[id(model)] = KeyIndex(
                 self.candidates, special_ids(model.tokenizer) | model.eos_ids, model.device
             )
         return found
 
     def write(self, model: LanguageModel) -> Callable[[int], bytes]:
-        """Gives the bytes of a token."""
+        """The function from a token to its bytes."""
         return self._writers.setdefault(id(model), TokenBytes(model.tokenizer))
 
     def dead(self) -> np.ndarray:
-        """Passages without any living owner now: bool [P]."""
+        """Passages whose owners have all been deleted: bool [P]."""
         gone = self.revocations.is_dead
         return np.array(
             [

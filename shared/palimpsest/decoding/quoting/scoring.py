@@ -66,9 +66,9 @@ def score_pieces(
     skip
         Leading tokens that are only context.
     """
-    store, first = nest.store(model), max(1, skip)
+    index, first = nest.index(model), max(1, skip)
     cache, settings = model.new_cache(), nest.filled
-    dead = nest.dead()[nest.candidates.passage_of()[store.place.cpu().numpy()]] if len(store) else []
+    dead = nest.dead()[nest.candidates.passage_of()[index.positions.cpu().numpy()]] if len(index) else []
     live = torch.from_numpy(~np.asarray(dead, dtype=bool)).to(model.device)
     parts: list[list[np.ndarray]] = []
     try:
@@ -81,9 +81,9 @@ def score_pieces(
                 assert output.retrieval_queries is not None
                 assert settings.r is not None
                 targets = torch.tensor(list(ids[start + 1 : start + 1 + len(part)]), device=model.device)
-                found = search(store, output.retrieval_queries, live, settings.r)
-                mixed = Mixed(store, found, output.logits, replace(settings, mode=Mode.NEST))
-                fixed = Mixed(store, found, output.logits, replace(settings, mode=Mode.KNN_LM))
+                found = search(index, output.retrieval_queries, live, settings.r)
+                mixed = Mixed(index, found, output.logits, replace(settings, mode=Mode.NEST))
+                fixed = Mixed(index, found, output.logits, replace(settings, mode=Mode.KNN_LM))
                 own = output.logits.gather(1, targets[:, None])[:, 0] - mixed.total
                 columns = [targets, own, *(m.of_tokens(targets).log() for m in (fixed, mixed))]
                 rows = [column.cpu().numpy() for column in columns]

@@ -28,7 +28,7 @@ from palimpsest.candidates.mixture import Mixed, search
 from palimpsest.candidates.settings import Mode
 from palimpsest.decoding.quoting.attribution import Attribution, Written
 from palimpsest.decoding.quoting.events import QuotingFinished, QuotingStats, Span, SpanKind, SpanRevoked
-from palimpsest.decoding.quoting.spans import Costs, DraftLength, SuffixMatch, relaxed, stretch, take_while
+from palimpsest.decoding.quoting.spans import Costs, DraftLength, SuffixMatch, relaxed, proposal_positions, take_while
 from palimpsest.engine.events import Delta, Event, Finished
 from palimpsest.engine.requests import Request
 from palimpsest.engine.sequence import SequenceState, Step
@@ -53,17 +53,15 @@ class Quoting(SequenceState):
     def __init__(
         self, nest: "NestRequest", request: Request, index: int, cache: Cache, model: LanguageModel
     ) -> None:
-        super().__init__(request, index, cache, model)
+        written = Written(model.tokenizer, nest.write(model), special_ids(model.tokenizer))
+        super().__init__(request, index, cache, model, written)
         self._nest, self._settings, self._block = nest, nest.filled, nest.candidates
-        self._store = nest.store(model)
+        self._index = nest.index(model)
         self.stats = QuotingStats()
-        self._detokenizer = written = Written(
-            model.tokenizer, nest.write(model), special_ids(model.tokenizer)
-        )
         self._attribution = Attribution(index, self._block, written, self._is_alive, self.stats)
         self._output = bytearray()
-        self._live = torch.ones(len(self._store), dtype=torch.bool, device=model.device)
-        self._usable = self._store.allowed.copy()
+        self._live = torch.ones(len(self._index), dtype=torch.bool, device=model.device)
+        self._usable = self._index.allowed.copy()
         self._lossless = self._settings.mode is Mode.LOSSLESS
         self._suffix = SuffixMatch(self._block) if self._lossless else None
         if self._suffix is not None:
@@ -98,23 +96,23 @@ class Quoting(SequenceState):
         began = time.perf_counter()
         mixed = self._mix(output)
         # One place more than was read: the passage's next token is judged by the last row.
-        places = stretch(self._block, int(draft[0]), len(draft) + 1, self._usable) if len(draft) else _NOTHING
-        accept = self._judge(mixed, output, places)
+        positions = proposal_positions(self._block, int(draft[0]), len(draft) + 1, self._usable) if len(draft) else _NOTHING
+        accept = self._judge(mixed, output, positions)
         self.stats.search_seconds += time.perf_counter() - began
         taken = min(len(draft), take_while(accept))
         for row in range(taken):
             if self.done:
                 taken = row
                 break
-            place = int(draft[row])
-            self._say(self._choice(mixed, output, row, place), SpanKind.SPAN, place, mixed, row)
+            position = int(draft[row])
+            self._say(self._choice(mixed, output, row, position), SpanKind.SPAN, position, mixed, row)
         self._settle(taken)
         if self._fed:
             self.cache.crop(self.cache.length - (self._fed - 1 - taken))
         if not self.done:
             rejected = taken < max(self._fed - 1, 0)
-            onward = int(places[taken]) if not rejected and taken < len(places) and accept[taken] else -1
-            self._go_on(mixed, output, taken, onward, rejected or (onward < 0 and taken < len(places)))
+            onward = int(positions[taken]) if not rejected and taken < len(positions) and accept[taken] else -1
+            self._go_on(mixed, output, taken, onward, rejected or (onward < 0 and taken < len(positions)))
         return self.events()
 
     def events(self) -> list[Event]:
@@ -127,9 +125,13 @@ class Quoting(SequenceState):
         quoted = [*self._withdrawn, *self._attribution.ripe(self._output, self.done)]
         self._withdrawn = []
         self.stats.tokens = self.generated
-        if events and isinstance(events[-1], Finished):
-            return [*events[:-1], *quoted, QuotingFinished(**vars(events[-1]), quoting=self.stats)]
+        if self.done:
+            return [*events[:-1], *quoted, events[-1]]
         return [*events, *quoted]
+
+    def finished(self, end: Finished) -> QuotingFinished:
+        """The end of the sequence, with what quoting did in it."""
+        return QuotingFinished(**vars(end), quoting=self.stats)
 
     def release(self) -> None:
         """Give the memory back, and leave whoever waits for deletions to be heeded."""
@@ -150,7 +152,7 @@ class Quoting(SequenceState):
                 self._nest.dead()[self._block.passage_of()] if len(self._block) else np.zeros(0, dtype=bool)
             )
             self._usable &= ~gone
-            numbers = self._store.number[gone]
+            numbers = self._index.number[gone]
             self._live[torch.from_numpy(numbers[numbers >= 0]).to(self._live.device)] = False
             self._draft = self._draft[: take_while(self._usable[self._draft])]
             self._withdrawn += self._attribution.revoke()
@@ -168,30 +170,30 @@ class Quoting(SequenceState):
 
     def _mix(self, output: Output) -> Mixed:
         """The mixture at every position that was read."""
-        heat = self.request.sampling.temperature
-        logits = output.logits / heat if heat and not self._lossless else output.logits
+        temperature = self.request.sampling.temperature
+        logits = output.logits / temperature if temperature and not self._lossless else output.logits
         neighbours = None
         if output.retrieval_queries is not None:
             assert self._settings.r is not None
-            neighbours = search(self._store, output.retrieval_queries, self._live, self._settings.r)
+            neighbours = search(self._index, output.retrieval_queries, self._live, self._settings.r)
             self.stats.searches += output.retrieval_queries.shape[0]
-        return Mixed(self._store, neighbours, logits, self._settings)
+        return Mixed(self._index, neighbours, logits, self._settings)
 
-    def _judge(self, mixed: Mixed, output: Output, places: np.ndarray) -> np.ndarray:
+    def _judge(self, mixed: Mixed, output: Output, positions: np.ndarray) -> np.ndarray:
         """Which proposed tokens are acceptable, each given those before it: bool [len(places)]."""
-        places = places[: output.logits.shape[0]]
-        if not len(places):
+        positions = positions[: output.logits.shape[0]]
+        if not len(positions):
             return np.zeros(0, dtype=bool)
         if self._lossless:
-            own = self._own_choices(output, len(places))
-            return self._block.tokens[places] == own
+            own = self._own_choices(output, len(positions))
+            return self._block.tokens[positions] == own
         assert self._settings.gamma is not None
         sampling, draws = self.request.sampling, None
         if sampling.temperature:
-            steps = range(self.generated, self.generated + len(places))
+            steps = range(self.generated, self.generated + len(positions))
             draws = np.array([uniform(sampling.seed, self.index + _ACCEPTANCE, n) for n in steps])
-        best = mixed.best_probability[: len(places)]
-        return relaxed(mixed.of_places(places), best, self._settings.gamma, draws)
+        best = mixed.best_probability[: len(positions)]
+        return relaxed(mixed.of_positions(positions), best, self._settings.gamma, draws)
 
     def _own_choices(self, output: Output, count: int) -> np.ndarray:
         """What the model alone would say at each position, as far as the proposal agrees: int64 [count]."""
@@ -225,17 +227,17 @@ class Quoting(SequenceState):
             self.stats.proposed_tokens += 1
         token = self._favourite(mixed, output, row)
         choice = self._choice_of(output, row, token, mixed)
-        place = -1
+        position = -1
         if (
             not rejected
             and self._settings.mode is not Mode.KNN_LM
             and mixed.weight[row] <= self._settings.delta
         ):
-            place = mixed.carrier(row, token, self._usable)
+            position = mixed.carrier(row, token, self._usable)
         self._retire()
-        if place >= 0:
-            self._say(choice, SpanKind.SPAN, place, mixed, row)
-            self._propose(place + 1, said=True)
+        if position >= 0:
+            self._say(choice, SpanKind.SPAN, position, mixed, row)
+            self._propose(position + 1, said=True)
             return
         nearest = mixed.nearest(row) if self._settings.token_matches else -1
         matches = nearest >= 0 and int(self._block.tokens[nearest]) == token and bool(self._usable[nearest])
@@ -250,7 +252,7 @@ class Quoting(SequenceState):
             not self.done and start >= 0 and not (said and start in self._begins)
         ):  # a passage ends where one begins
             room = min(self._length(), self.request.max_tokens - self.generated)
-            self._draft = stretch(self._block, start, room, self._usable)
+            self._draft = proposal_positions(self._block, start, room, self._usable)
         if said or len(self._draft):
             self.stats.spans_proposed += 1
             self.stats.proposed_tokens += self._said + len(self._draft)
@@ -269,24 +271,24 @@ class Quoting(SequenceState):
         self.stats.accepted_tokens += taken
         self.stats.spans_accepted += bool(taken) and not self._said
 
-    def _say(self, choice: Choice, kind: SpanKind | None, place: int, mixed: Mixed, row: int) -> None:
+    def _say(self, choice: Choice, kind: SpanKind | None, position: int, mixed: Mixed, row: int) -> None:
         """Append a token, and say where it is from."""
-        is_text = choice.id not in self._eos
+        is_text = choice.id not in self.eos_ids
         self.push(choice)
         if self._suffix is not None:
             self._suffix.push(choice.id)
         if is_text:
-            self._attribution.token(kind, place, float(mixed.weight[row]), float(mixed.ratio[row]))
+            self._attribution.token(kind, position, float(mixed.weight[row]), float(mixed.ratio[row]))
         if kind is SpanKind.SPAN and not self._lossless:
-            self._usable[place] = False
-            self._fresh.append(place)
+            self._usable[position] = False
+            self._fresh.append(position)
 
     def _retire(self) -> None:
         """Take the last span's tokens out of the store, now that it has ended.
 
         Not before: what is found at a position must not depend on how the span was cut into proposals.
         """
-        numbers = self._store.number[self._fresh]
+        numbers = self._index.number[self._fresh]
         self._live[torch.from_numpy(numbers[numbers >= 0]).to(self._live.device)] = False
         self._fresh.clear()
 
@@ -302,17 +304,17 @@ class Quoting(SequenceState):
         draw = uniform(sampling.seed, self.index, self.generated) * float(reached[-1])
         return min(int(torch.searchsorted(reached, draw, right=True)), len(reached) - 1)
 
-    def _choice(self, mixed: Mixed, output: Output, row: int, place: int) -> Choice:
+    def _choice(self, mixed: Mixed, output: Output, row: int, position: int) -> Choice:
         """The block's token at a place, as a choice."""
         if self._lossless:
             return self.choose(output, row)
-        return self._choice_of(output, row, int(self._block.tokens[place]), mixed)
+        return self._choice_of(output, row, int(self._block.tokens[position]), mixed)
 
     def _choice_of(self, output: Output, row: int, token: int, mixed: Mixed) -> Choice:
         """A token with the model's own log-probability."""
         logits, top = output.logits[row], self.request.logprobs or 0
-        warm = self.request.sampling.temperature
-        total = float(torch.logsumexp(logits, 0)) if warm else float(mixed.total[row])
+        temperature = self.request.sampling.temperature
+        total = float(torch.logsumexp(logits, 0)) if temperature else float(mixed.total[row])
         best: tuple[tuple[int, float], ...] = ()
         if top:
             values, indices = torch.topk(logits, min(top, logits.numel()))

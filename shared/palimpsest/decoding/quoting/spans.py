@@ -47,7 +47,7 @@ def relaxed(
     return share > 0.5 if draws is None else draws < share
 
 
-def stretch(block: Candidates, start: int, length: int, usable: np.ndarray) -> np.ndarray:
+def proposal_positions(block: Candidates, start: int, length: int, usable: np.ndarray) -> np.ndarray:
     """Places ``start, start + 1, ...`` to propose: at most ``length``, within the passage, as far as they are usable.
 
     Parameters

@@ -46,7 +46,7 @@ class DecodingRoom:
 
 
 def _warm() -> None:
-    for name in ("palimpsest.inference", "palimpsest.kv"):
+    for name in ("palimpsest.lm", "palimpsest.engine.engine", "palimpsest.kv"):
         importlib.import_module(name)
 
 

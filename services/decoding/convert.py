@@ -59,10 +59,14 @@ class Converters(Generic[M]):
         """Register the decorated function for events of a type and of its subclasses that have none of their own."""
 
         def register(function: Callable[[E, Call], M]) -> Callable[[E, Call], M]:
-            self._functions[kind] = function
+            self.add(kind, function)
             return function
 
         return register
+
+    def add(self, kind: type[E], function: Callable[[E, Call], M]) -> None:
+        """Register a function; it replaces the one that the type had."""
+        self._functions[kind] = function
 
     def copy(self) -> "Converters[M]":
         """A registry with the same functions, to which one call may add its own."""

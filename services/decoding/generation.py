@@ -32,6 +32,7 @@ from services.decoding.peers import CallerRooms
 from services.decoding.quoting.quotation import Quotation, may_quote, query_of
 
 M = TypeVar("M", pb.GenerateResponse, pb.DraftResponse)
+T = TypeVar("T")
 
 QUOTED_DRAFTS = 3
 """Maximum number of quotations that compete with the drafts of one request."""
@@ -143,12 +144,12 @@ class GenerationPlanner:
             if message.context:
                 load = await self._contexts.open(message, plan.request, hosted, rooms.codec)
                 plan.close_with(load.close)
-                plan.converters.converts(PrefixReady)(load.response)
+                plan.converters.add(PrefixReady, load.response)
                 plan.request = load.request
             if may_quote(message.nest):
                 quotation = Quotation(message.nest, rooms.datastore, hosted, plan.outbox)
                 plan.close_with(quotation.close)
-                plan.converters.converts(QuotingFinished)(quotation.finished_response)
+                plan.converters.add(QuotingFinished, quotation.finished_response)
                 query = query_of(message, plan.request.ids, hosted.tokenizer)
                 block = await quotation.open(query, plan.request.ids)
                 plan.request = replace(plan.request, strategy=quotation.strategy(block))
@@ -175,7 +176,7 @@ class GenerationPlanner:
             plan.request = replace(planned.request, strategy=strategy)
             yield plan
 
-    async def _in_thread[T](self, function: Callable[..., T], *arguments: object) -> T:
+    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
 

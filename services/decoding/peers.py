@@ -1,6 +1,7 @@
-"""Other rooms as this room calls them: on behalf of its own callers, with their tokens."""
+"""Clients of other rooms that call them on behalf of this room's callers, with their tokens."""
 
 import ipaddress
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -11,6 +12,7 @@ from palimpsest.embedded.probes import client_target
 from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.rpc.channel import Tls, open_aio_channel
 from palimpsest.settings import Settings
+from services.decoding.settings import DecodingSettings
 
 
 class PeerClient:
@@ -21,7 +23,7 @@ class PeerClient:
     settings
         This server's: its address and TLS files.
     target
-        host:port of the server with that room; empty: this server.
+        host:port of the server that hosts the room; empty: this server.
     """
 
     def __init__(self, settings: Settings, target: str) -> None:
@@ -30,33 +32,69 @@ class PeerClient:
         self._channel: grpc.aio.Channel | None = None
 
     def connection(self, context: grpc.aio.ServicerContext) -> AsyncConnection:
-        """A connection with the token of the call that is being served.
+        """A connection that carries the token of the call being served.
 
         Raises
         ------
         FailedPrecondition
-            The token would leave this machine in plain text, and nobody has said that the network is private.
+            LISTENER_INSECURE: the token would leave this machine in plain text, and the settings do not allow it.
         """
         token = dict(context.invocation_metadata() or ()).get("authorization")
         settings = self._settings
         if token and not settings.tls_certificate and not settings.insecure and not _is_local(self._target):
             raise FailedPrecondition(
                 Reason.LISTENER_INSECURE,
-                f"A caller's token is not sent to {self._target} in plain text: set PALIMPSEST_TLS_CERTIFICATE and "
-                "PALIMPSEST_TLS_KEY, or, on a private network, PALIMPSEST_INSECURE=true.",
+                f"Refusing to send a caller's token to {self._target} in plain text. Set PALIMPSEST_TLS_CERTIFICATE "
+                "and PALIMPSEST_TLS_KEY, or, on a private network, PALIMPSEST_INSECURE=true.",
             )
         if self._channel is None:
             self._channel = open_aio_channel(self._target, tls=_tls(settings))
         return _OnBehalf(self._channel, settings.default_deadline, str(token) if token else "")
 
     async def close(self) -> None:
-        """Close the channel; calls still going on end."""
+        """Close the channel; calls in progress end."""
         if self._channel is not None:
             await self._channel.close()
 
 
+@dataclass(frozen=True)
+class CallerRooms:
+    """The rooms that a call may need, with the token of its caller."""
+
+    _codec: PeerClient
+    _datastore: PeerClient
+    _context: grpc.aio.ServicerContext
+
+    @property
+    def codec(self) -> AsyncConnection:
+        """A connection to the codec room; raises as :meth:`PeerClient.connection`."""
+        return self._codec.connection(self._context)
+
+    @property
+    def datastore(self) -> AsyncConnection:
+        """A connection to the datastore room; raises as :meth:`PeerClient.connection`."""
+        return self._datastore.connection(self._context)
+
+
+class Peers:
+    """The rooms that this room calls: codec and datastore."""
+
+    def __init__(self, settings: Settings, targets: DecodingSettings) -> None:
+        self._codec = PeerClient(settings, targets.codec_target)
+        self._datastore = PeerClient(settings, targets.datastore_target)
+
+    def of(self, context: grpc.aio.ServicerContext) -> CallerRooms:
+        """The rooms on behalf of the caller whose call is being served."""
+        return CallerRooms(self._codec, self._datastore, context)
+
+    async def close(self) -> None:
+        """Close the channels to the codec and datastore rooms."""
+        await self._codec.close()
+        await self._datastore.close()
+
+
 class _OnBehalf(AsyncConnection):
-    """A connection whose calls carry somebody else's token."""
+    """A connection whose calls carry the caller's token."""
 
     def __init__(self, channel: grpc.aio.Channel, deadline: float, authorization: str) -> None:
         super().__init__(channel, deadline)
@@ -72,7 +110,7 @@ class _OnBehalf(AsyncConnection):
 
 
 def _tls(settings: Settings) -> Tls | None:
-    """Trust our own certificate, and show it where clients are asked for one: all rooms are of one installation."""
+    """Trust this server's own certificate, and present it under mutual TLS: all rooms share one installation."""
     if settings.tls_certificate is None:
         return None
     mutual = settings.tls_client_ca is not None

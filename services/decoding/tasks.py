@@ -6,10 +6,10 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
+from palimpsest.api.decoding.v1.decoding_jobs_pb2 import TuneDraftsJob
 from palimpsest.api.decoding.v1.decoding_pb2 import (
     GenerateBatchRequest,
     GenerateBatchResponse,
-    TuneDraftsRequest,
     TuneDraftsResponse,
 )
 from palimpsest.artifacts import ArtifactStore
@@ -31,8 +31,9 @@ def generate_batch(request: GenerateBatchRequest, job: JobContext) -> GenerateBa
     last piece, and gives the same bytes as one that was never disturbed.
     """
     from palimpsest.engine import Request
-    from services.decoding.batch import Totals, generate_lines, read_lines
+    from services.decoding.batch import Totals, generate_lines
     from services.decoding.convert import DEFAULT_MAX_TOKENS, sampling_of
+    from services.decoding.lines import read_lines
 
     progress, artifacts = job.progress, job.resources.artifacts
     progress.step(0, 0, "reading")
@@ -123,8 +124,8 @@ class _Pieces:
         return info
 
 
-@handler("decoding.tune_drafts", request=TuneDraftsRequest, response=TuneDraftsResponse)
-def tune_drafts(request: TuneDraftsRequest, job: JobContext) -> TuneDraftsResponse:
+@handler("decoding.tune_drafts", request=TuneDraftsJob, response=TuneDraftsResponse)
+def tune_drafts(payload: TuneDraftsJob, job: JobContext) -> TuneDraftsResponse:
     """Try a grid of settings, and keep the best for this model and store."""
     from palimpsest.lm import encode_text
     from palimpsest.ngrams import open_store
@@ -140,37 +141,34 @@ def tune_drafts(request: TuneDraftsRequest, job: JobContext) -> TuneDraftsRespon
         trials,
     )
 
+    request, store_digest = payload.request, payload.ngrams_artifact
     resources, progress = job.resources, job.progress
     progress.step(0, 0, "loading the model")
     text = resources.artifacts.read_bytes(request.texts).decode(errors="replace")
     with worker_host(job).using(request.model, progress) as hosted:
-        store = open_store(
-            resources.artifacts, request.ngrams_artifact, resources.settings.state_dir / "ngrams"
-        )
+        store = open_store(resources.artifacts, store_digest, resources.settings.state_dir / "ngrams")
         store.require(hosted.record.tokenizer_fingerprint)
-        prefixes = prefixes_of(
-            encode_text(hosted.engine.model.tokenizer, text, "texts"), request.prefixes or PREFIXES
-        )
+        prefixes = prefixes_of(encode_text(hosted.tokenizer, text, "texts"), request.prefixes or PREFIXES)
         if not prefixes:
             raise InvalidArgument.field(
                 Reason.DRAFT_SETTINGS_INVALID,
                 "texts",
-                f"The texts have no {PREFIX + TOKENS} tokens; send some pages of what drafts are to be made for.",
+                f"The tuning text is shorter than {PREFIX + TOKENS} tokens. Send a few pages of representative text.",
             )
         response = TuneDraftsResponse(
             model_fingerprint=hosted.record.fingerprint,
-            ngrams_artifact=request.ngrams_artifact,
+            ngrams_artifact=store_digest,
             prefixes=len(prefixes),
         )
         points = len(ALPHAS) * len(TEMPERATURES)
-        progress.step(0, points, "strategy")
+        progress.step(0, points, "drafting")
         for trial in trials(hosted.engine, store, prefixes, request.k or 3, progress.check):
             response.trials.add(**asdict(trial))
             progress.step(len(response.trials), points)
     best = min(response.trials, key=lambda trial: trial.perplexity)
     tuned = Tuned(best.alpha, best.temperature, best.perplexity)
     TunedCatalogue(resources.redis, resources.settings.redis_prefix).put(
-        request.ngrams_artifact, response.model_fingerprint, tuned
+        store_digest, response.model_fingerprint, tuned
     )
     response.MergeFrom(TuneDraftsResponse(**asdict(tuned)))
     return response

@@ -6,4 +6,4 @@ The modules that run a model (``keys``, ``mixture``, ``samples``) import torch; 
 from palimpsest.candidates.block import Candidates, Owner, Passage
 from palimpsest.candidates.settings import Calibration, Mode, NestSettings
 
-__all__ = ["Calibration", "Candidates", "Mode", "Owner", "Passage", "NestSettings"]
+__all__ = ["Calibration", "Candidates", "Mode", "NestSettings", "Owner", "Passage"]

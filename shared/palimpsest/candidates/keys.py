@@ -156,16 +156,6 @@ def key_blocks(passages: Sequence[tuple[Sequence[int], Sequence[int]]]) -> int:
     return max((sum(sizes[n] for n in group) for group in _groups(passages)), default=0)
 
 
-def passage_keys(model: LanguageModel, passages: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Keys]:
-    """Compute keys at once, with a model that no other thread uses; see :func:`key_pieces`."""
-    pieces = key_pieces(model, passages)
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            return end.value
-
-
 def submit_keys(
     engine: "Engine", passages: Sequence[tuple[Sequence[int], Sequence[int]]]
 ) -> "Future[list[Keys]]":

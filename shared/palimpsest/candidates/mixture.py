@@ -208,7 +208,9 @@ class Mixed:
         """Probability at position n of the block's token at ``positions[n]``: float32 [len(places)]."""
         rows = torch.arange(len(positions), device=self._logits.device)
         if self.neighbours is None:
-            ids = torch.from_numpy(self._index.block.tokens[positions].astype(np.int64)).to(self._logits.device)
+            ids = torch.from_numpy(self._index.block.tokens[positions].astype(np.int64)).to(
+                self._logits.device
+            )
             return torch.exp(self._logits[rows, ids] - self.total[: len(positions)]).cpu().numpy()
         values = self._index.values[torch.from_numpy(positions).to(self._logits.device)]
         return self._mixed[rows, values].cpu().numpy()

@@ -36,7 +36,11 @@ class Biographies:
         figures.figure("the paper's literal values hurt", hurt)
 
     def request(
-        self, person: Person, settings: NestSettings | None, tokens: int = TOKENS, corpus: Corpus | None = None
+        self,
+        person: Person,
+        settings: NestSettings | None,
+        tokens: int = TOKENS,
+        corpus: Corpus | None = None,
     ) -> Request:
         ids = self.bench.chat(person.question, person.name)
         if settings is None:

@@ -13,7 +13,7 @@ import torch
 from palimpsest.candidates import Candidates, NestSettings
 from palimpsest.candidates.calibration import PAPER
 from palimpsest.candidates.keys import normalised
-from palimpsest.candidates.mixture import Mixed, KeyIndex, search
+from palimpsest.candidates.mixture import KeyIndex, Mixed, search
 from palimpsest.decoding.quoting.request import NestRequest
 from palimpsest.decoding.quoting.scoring import NestScores, submit_nest_score
 from palimpsest.engine.tasks import Pieces
@@ -51,7 +51,9 @@ class Manual:
         figures.figure("calibration of the manual", str(self.corpus.calibration))
         figures.figure("the paper's literal values hurt", hurt)
 
-    def scores(self, texts: list[list[int]], settings: NestSettings, store: set[int] | None = None) -> NestScores:
+    def scores(
+        self, texts: list[list[int]], settings: NestSettings, store: set[int] | None = None
+    ) -> NestScores:
         """Score windows, each against passages retrieved by its first tokens."""
         found = []
         numbers = {id(p.passage): n for n, p in enumerate(self.corpus.pieces)}

@@ -78,7 +78,7 @@ async def test_refusals_come_from_reading(twin, ask):
         await twin.call(ask(model="nobody").result)
     with pytest.raises(InvalidArgument) as wrong:
         await twin.call(ask(reset_every=4).result)
-    assert wrong.value.violations[0].field == "drafts.reset_every"
+    assert wrong.value.violations[0].field == "settings.reset_every"
     with pytest.raises(ValueError, match="diverse_beam"):
         ask(strategy="guess")
     with pytest.raises(TypeError, match=r"drafts\(\) has no field reset_evry; did you mean reset_every"):

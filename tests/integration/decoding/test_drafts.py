@@ -124,16 +124,18 @@ async def finished(client: AsyncClient, **fields: Any) -> AsyncDrafting:
 @pytest.mark.parametrize("strategy", NAMED)
 async def test_every_strategy_tells_its_drafts_as_they_come_and_best_first(client, tokenizer, strategy):
     ids = tokenizer(PROMPT).input_ids
-    settings = {"k": 3, "strategy": STRATEGIES[strategy]}
+    settings = {"strategy": STRATEGIES[strategy]}
     events, board = [], DraftBoard()
-    async with client.decoding.generate(model="tiny", tokens=ids, max_tokens=8, drafts=settings) as stream:
+    async with client.decoding.draft(
+        model="tiny", tokens=ids, k=3, max_tokens=8, settings=settings
+    ) as stream:
         async for event in stream:
             events.append(event.WhichOneof("event"))
             board.take(event)
-    assert events[:2] == ["drafts_planned", "started"]
-    assert events[-1] == "drafts_finished"
-    assert events.count("draft") >= 3
-    assert events[-1 - len(board.drafts) : -1] == ["draft_finished"] * len(board.drafts)
+    assert events[:2] == ["planned", "started"]
+    assert events[-1] == "summary"
+    assert events.count("delta") >= 3
+    assert events[-1 - len(board.drafts) : -1] == ["finished"] * len(board.drafts)
     assert board.plan.strategy == strategy
     assert not board.plan.costs
     assert 1 <= len(board.drafts) <= 3
@@ -250,22 +252,17 @@ async def test_whose_token_may_not_read_the_datastore_gets_no_store(resources, n
 
 
 BAD: list[tuple[str, dict[str, Any]]] = [
-    ("drafts.k", {"k": 11}),
-    ("drafts.k", {"k": -1}),
-    ("drafts.alpha", {"alpha": 1.5}),
-    ("drafts.temperature", {"temperature": float("nan")}),
-    ("drafts.candidates", {"candidates": 2, "k": 3}),
-    ("drafts.order_weights", {"order_weights": [0.5, 0.5]}),
-    ("drafts.order_weights", {"order_weights": [0.0] * 5}),
-    ("drafts.over_generate", {"over_generate": 2, "strategy": "verified"}),
-    ("drafts.over_generate", {"over_generate": 6, "strategy": "superposed"}),
-    ("drafts.reset_every", {"reset_every": 4, "strategy": "beam"}),
-    ("drafts.ngrams", {"ngrams": "../elsewhere"}),
-    ("drafts.strategy", {"strategy": "beam", "corpora": ["corpora/nowhere"]}),
+    ("k", {"k": 11}),
+    ("k", {"k": -1}),
+    ("settings.alpha", {"alpha": 1.5}),
+    ("settings.temperature", {"temperature": float("nan")}),
+    ("settings.diversity", {"diversity": -1.0, "strategy": "diverse"}),
+    ("settings.over_generate", {"over_generate": 2, "strategy": "verified"}),
+    ("settings.over_generate", {"over_generate": 6, "strategy": "superposed"}),
+    ("settings.reset_every", {"reset_every": 4, "strategy": "beam"}),
+    ("settings.ngrams", {"ngrams": "../elsewhere"}),
+    ("settings.strategy", {"strategy": "beam", "corpora": ["corpora/nowhere"]}),
     ("max_tokens", {"max_tokens": 257}),
-    ("n", {"n": 2}),
-    ("logprobs", {"logprobs": 1}),
-    ("context", {"context": "contexts/none"}),
 ]
 
 

@@ -46,7 +46,9 @@ class Bytes:
         return chr(token)
 
 
-def attribute(source: str, said: bytes, positions: list[int], out: int | None = None, passage_tokens: int = 100):
+def attribute(
+    source: str, said: bytes, positions: list[int], out: int | None = None, passage_tokens: int = 100
+):
     """Spans of a text said byte by byte, of which ``out`` bytes are out; ``positions`` are -1 for the model's own."""
     block = block_of([list(source.encode())], 8, passage_tokens, write=lambda t: bytes([t]))
     written, stats = Written(Bytes(), lambda t: bytes([t]), frozenset()), QuotingStats()

@@ -21,8 +21,8 @@ from palimpsest.candidates.calibration import (
 from palimpsest.candidates.samples import Sample, submit_states
 from palimpsest.candidates.settings import NestSettings
 from palimpsest.decoding.quoting.request import NestRequest
-from palimpsest.decoding.quoting.scoring import nest_score
 from palimpsest.errors import FailedPrecondition
+from tests.unit.quoting.at_once import nest_score
 
 from .test_quoting import TEXTS, candidates
 

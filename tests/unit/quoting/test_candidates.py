@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from palimpsest.candidates import Calibration, Candidates, Mode, Owner, NestSettings
+from palimpsest.candidates import Calibration, Candidates, Mode, NestSettings, Owner
 from palimpsest.errors import InvalidArgument
 
 from .blocks import block_of, fill

@@ -8,7 +8,7 @@ import torch
 
 from palimpsest.candidates import Mode, NestSettings
 from palimpsest.candidates.keys import dequantise
-from palimpsest.candidates.mixture import Mixed, KeyIndex, search
+from palimpsest.candidates.mixture import KeyIndex, Mixed, search
 
 from .blocks import block_of, fill
 
@@ -38,7 +38,9 @@ def by_hand(block, store, state, logits, live, settings):
             continue
         if not live[number]:
             continue
-        key = dequantise(block.keys[position : position + 1], block.scales[position : position + 1])[0].astype(float)
+        key = dequantise(block.keys[position : position + 1], block.scales[position : position + 1])[
+            0
+        ].astype(float)
         squared = sum((a - b) ** 2 for a, b in zip(query, key.tolist(), strict=True))
         found.append((squared, math.log(block.passages[positions[position]].score / top), position))
     total = sum(math.exp(x) for x in logits)
@@ -50,7 +52,9 @@ def by_hand(block, store, state, logits, live, settings):
     weight = 1 / (1 + math.exp(-(ratio - settings.alpha) / settings.tau))
     if settings.mode is Mode.KNN_LM:
         weight = settings.lm_weight
-    raw = {position: math.exp(-settings.mu / math.sqrt(d) * s + settings.beta * p) for s, p, position in found}
+    raw = {
+        position: math.exp(-settings.mu / math.sqrt(d) * s + settings.beta * p) for s, p, position in found
+    }
     share = {position: x / sum(raw.values()) for position, x in raw.items()}
     mixed = {token: weight * p for token, p in model.items()}
     for position, x in share.items():
@@ -84,7 +88,9 @@ def test_the_mixture_is_the_plain_loop(settings):
         assert mixed.best[row] == best
         assert mixed.best_probability[row] == pytest.approx(expected[best], abs=1e-5)
         positions = np.full(6, 3 * row + 1)
-        assert mixed.of_positions(positions)[row] == pytest.approx(expected[int(block.tokens[positions[0]])], abs=1e-5)
+        assert mixed.of_positions(positions)[row] == pytest.approx(
+            expected[int(block.tokens[positions[0]])], abs=1e-5
+        )
         dense = mixed.dense(row, torch.softmax(logits[row], 0)).tolist()
         assert dense == pytest.approx([expected[t] for t in range(VOCABULARY)], abs=1e-5)
         token = int(torch.randint(0, VOCABULARY, (), generator=random))
@@ -95,7 +101,11 @@ def test_the_mixture_is_the_plain_loop(settings):
         assert share[mixed.nearest(row)] == pytest.approx(share[nearest], rel=1e-4)
         for wanted in {int(block.tokens[nearest]), best, 199}:
             usable = np.random.default_rng(row).uniform(0, 1, len(block)) < 0.7
-            own = {position: x for position, x in share.items() if block.tokens[position] == wanted and usable[position]}
+            own = {
+                position: x
+                for position, x in share.items()
+                if block.tokens[position] == wanted and usable[position]
+            }
             found = mixed.carrier(row, wanted, usable)
             assert (found == -1) == (not own)
             if own:

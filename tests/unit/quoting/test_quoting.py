@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from palimpsest.candidates import Candidates, Mode, NestSettings
-from palimpsest.candidates.keys import fill, missing, passage_keys, passages_of
+from palimpsest.candidates.keys import fill, missing, passages_of
 from palimpsest.decoding.quoting import Span, SpanKind
 from palimpsest.decoding.quoting.events import QuotingFinished
 from palimpsest.decoding.quoting.request import NestRequest
@@ -16,6 +16,7 @@ from palimpsest.engine import Delta, Finish, Request
 from palimpsest.errors import FailedPrecondition, InvalidArgument
 from palimpsest.lm import Sampling
 from tests.unit.engine.collecting import run
+from tests.unit.quoting.at_once import passage_keys
 
 from .blocks import block_of
 from .plain import Plain

@@ -8,9 +8,10 @@ import pytest
 
 from palimpsest.candidates import Mode, NestSettings
 from palimpsest.decoding.quoting.request import NestRequest
-from palimpsest.decoding.quoting.scoring import nest_score, submit_nest_score
+from palimpsest.decoding.quoting.scoring import submit_nest_score
 from palimpsest.engine import score
 from palimpsest.errors import InvalidArgument
+from tests.unit.quoting.at_once import nest_score
 
 from .plain import Plain
 from .test_quoting import candidates

@@ -8,8 +8,8 @@ from palimpsest.decoding.quoting.spans import (
     Costs,
     DraftLength,
     SuffixMatch,
-    relaxed,
     proposal_positions,
+    relaxed,
     take_while,
 )
 

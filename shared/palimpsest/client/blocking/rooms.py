@@ -865,8 +865,8 @@ class DecodingRoom(Room):
         ignore_eos
             Continue past the end-of-sequence token.
         context
-            A stored context, contexts/{id}, that the prompt continues. The prompt's tokens follow the context's, without
-            leading special tokens.
+            A stored context, contexts/{id}, that the prompt continues. The prompt's tokens follow the context's,
+            without leading special tokens.
         context_load
             How the context is loaded. The engine fills in what it measures itself (recompute, decode_tokens_per_second,
             sharers) where the request leaves it unset.
@@ -932,8 +932,8 @@ class DecodingRoom(Room):
         settings
             How the drafts are made.
         nest
-            Corpora whose passages compete with the model's drafts. A quoted continuation replaces a draft where the model
-            gives it a higher probability; if k is more than 1, the best quotation takes at least the last place.
+            Corpora whose passages compete with the model's drafts. A quoted continuation replaces a draft where the
+            model gives it a higher probability; if k is more than 1, the best quotation takes at least the last place.
         """
         ...
 
@@ -1025,8 +1025,8 @@ class DecodingRoom(Room):
         Parameters
         ----------
         texts
-            Digest of a UTF-8 text artefact, representative of the prompts that drafts are for. It must not be part of the
-            text that the store was built from.
+            Digest of a UTF-8 text artefact, representative of the prompts that drafts are for. It must not be part of
+            the text that the store was built from.
         k
             Number of drafts for each prefix; 0 for 3.
         prefixes

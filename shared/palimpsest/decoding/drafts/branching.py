@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from palimpsest.decoding.drafts.hypotheses import Hypothesis
-from palimpsest.decoding.drafts.search import Search, DraftTask, best_first, rows_best
+from palimpsest.decoding.drafts.search import DraftTask, Search, best_first, rows_best
 from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.sampling import choose

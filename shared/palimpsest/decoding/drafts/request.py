@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 WINDOW = 16
 """Tokens at the prompt's end whose contexts are looked up in an n-gram store, to see whether it covers such text."""
 
+
 @dataclass(eq=False)
 class DraftRequest:
     """Make several drafts of a request's prompt.

@@ -61,7 +61,10 @@ class Drafts:
     def __init__(self, plan: "DraftRequest", request: Request, cache: Cache, model: LanguageModel) -> None:
         self.done = False
         self.generated = 0
-        settings, eos_ids = plan.settings, frozenset[int]() if request.ignore_eos else frozenset(model.eos_ids)
+        settings, eos_ids = (
+            plan.settings,
+            frozenset[int]() if request.ignore_eos else frozenset(model.eos_ids),
+        )
         if settings.strategy is DraftStrategy.NUCLEUS and not request.sampling.temperature:
             request = replace(request, sampling=replace(NUCLEUS, seed=request.sampling.seed))
         self._plan, self._settings = plan, settings

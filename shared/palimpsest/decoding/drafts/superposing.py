@@ -23,7 +23,7 @@ import torch
 
 from palimpsest.decoding.drafts.hypotheses import Hypothesis
 from palimpsest.decoding.drafts.mixing import best_children, mix, shared_candidates, shares
-from palimpsest.decoding.drafts.search import Search, DraftTask, best_first
+from palimpsest.decoding.drafts.search import DraftTask, Search, best_first
 from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.sampling import uniform

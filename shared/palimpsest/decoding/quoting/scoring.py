@@ -97,16 +97,6 @@ def score_pieces(
     return NestScores(ids_.astype(np.int64), lm, knn_lm, both, weight, ratio)
 
 
-def nest_score(model: LanguageModel, ids: Sequence[int], nest: NestRequest, skip: int = 0) -> NestScores:
-    """Score a text at once, with a model that no other thread uses; see :func:`score_pieces`."""
-    pieces = score_pieces(model, ids, nest, skip)
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            return end.value
-
-
 def submit_nest_score(
     engine: "Engine", ids: Sequence[int], nest: NestRequest, skip: int = 0
 ) -> "Future[NestScores]":

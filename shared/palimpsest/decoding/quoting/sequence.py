@@ -28,7 +28,14 @@ from palimpsest.candidates.mixture import Mixed, search
 from palimpsest.candidates.settings import Mode
 from palimpsest.decoding.quoting.attribution import Attribution, Written
 from palimpsest.decoding.quoting.events import QuotingFinished, QuotingStats, Span, SpanKind, SpanRevoked
-from palimpsest.decoding.quoting.spans import Costs, DraftLength, SuffixMatch, relaxed, proposal_positions, take_while
+from palimpsest.decoding.quoting.spans import (
+    Costs,
+    DraftLength,
+    SuffixMatch,
+    proposal_positions,
+    relaxed,
+    take_while,
+)
 from palimpsest.engine.events import Delta, Event, Finished
 from palimpsest.engine.requests import Request
 from palimpsest.engine.sequence import SequenceState, Step
@@ -96,7 +103,11 @@ class Quoting(SequenceState):
         began = time.perf_counter()
         mixed = self._mix(output)
         # One place more than was read: the passage's next token is judged by the last row.
-        positions = proposal_positions(self._block, int(draft[0]), len(draft) + 1, self._usable) if len(draft) else _NOTHING
+        positions = (
+            proposal_positions(self._block, int(draft[0]), len(draft) + 1, self._usable)
+            if len(draft)
+            else _NOTHING
+        )
         accept = self._judge(mixed, output, positions)
         self.stats.search_seconds += time.perf_counter() - began
         taken = min(len(draft), take_while(accept))
@@ -111,7 +122,9 @@ class Quoting(SequenceState):
             self.cache.crop(self.cache.length - (self._fed - 1 - taken))
         if not self.done:
             rejected = taken < max(self._fed - 1, 0)
-            onward = int(positions[taken]) if not rejected and taken < len(positions) and accept[taken] else -1
+            onward = (
+                int(positions[taken]) if not rejected and taken < len(positions) and accept[taken] else -1
+            )
             self._go_on(mixed, output, taken, onward, rejected or (onward < 0 and taken < len(positions)))
         return self.events()
 

@@ -170,7 +170,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                 running=engine.running,
                 waiting=engine.waiting,
                 cache_bytes_used=engine.cache_bytes_used,
-                cache_bytes_limit=engine.model.cache_blocks * engine.model.block_bytes,
+                cache_bytes_limit=engine.model.limits.cache_blocks * engine.model.limits.block_bytes,
                 prefill_tokens=counters.prefill_tokens,
                 prefill_tokens_shared=counters.prefill_tokens_shared,
                 generated_tokens=counters.generated_tokens,

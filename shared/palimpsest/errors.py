@@ -134,6 +134,7 @@ class Reason(StrEnum):
     CHAT_INVALID = "CHAT_INVALID"  # the model's template refuses these messages
     ENGINE_QUEUE_FULL = "ENGINE_QUEUE_FULL"
     ENGINE_MEMORY_FULL = "ENGINE_MEMORY_FULL"  # the request alone, or with what waits, exceeds cache memory
+    REQUEST_FAILED = "REQUEST_FAILED"  # an unexpected error of one request; the engine goes on
     ENGINE_FAILED = "ENGINE_FAILED"  # the engine stopped; the process restarts
     BATCH_EMPTY = "BATCH_EMPTY"  # the JSONL artefact has no line
     BATCH_LINE_INVALID = "BATCH_LINE_INVALID"  # reported inside the result, for that line only

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.engine import Delta, Engine, Event, Finished, Request
-from palimpsest.lm import LanguageModel, load_model
+from palimpsest.lm import LanguageModel, load
 from palimpsest.lm.hardware import physical_cores
 from palimpsest.models import ModelCatalogue, convert_gguf, register, sample_gguf
 from palimpsest.progress import NullProgress
@@ -54,7 +54,7 @@ class Bench:
     """One model with its engine."""
 
     def __init__(self, path: Path, dtype: str, threads: int) -> None:
-        self.model: LanguageModel = load_model(path, "cpu", dtype, threads, 1 << 30)
+        self.model: LanguageModel = load(path, "cpu", dtype, threads=threads, cache_bytes=1 << 30)
         self.engine = Engine(self.model)
 
     def request(self, prompt: str | list[int], tokens: int = TOKENS) -> Request:

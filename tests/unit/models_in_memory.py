@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from palimpsest.engine import Engine
-from palimpsest.lm import LanguageModel, load_model
+from palimpsest.lm import LanguageModel, load
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,7 +18,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def tiny(tiny_model: Path) -> LanguageModel:
     """The tiny model in float32, with its compiled pass."""
-    return load_model(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
+    return load(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def make_engine(tiny_model: Path) -> Iterator[Callable[..., Engine]]:
     engines: list[Engine] = []
 
     def make(cache_bytes: int = 8 << 20, **options) -> Engine:
-        model = load_model(tiny_model, "cpu", "float32", threads=1, cache_bytes=cache_bytes)
+        model = load(tiny_model, "cpu", "float32", threads=1, cache_bytes=cache_bytes)
         engines.append(Engine(model, **options))
         return engines[-1]
 

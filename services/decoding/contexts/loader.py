@@ -121,7 +121,7 @@ class ContextLoader:
         settings.sharers = settings.sharers or self._running_loads + 1
         if not settings.tail_seconds:
             tokens = stored.token_count
-            settings.tail_seconds = engine.speed.seconds(tokens, tokens + len(request.ids))
+            settings.tail_seconds = engine.costs.prefill(tokens, tokens + len(request.ids))
         return settings
 
     def _profile(self, digest: str) -> "CalibrationProfile | None":

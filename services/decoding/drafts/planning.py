@@ -8,10 +8,11 @@ from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.datastore import AsyncDatastore
 from palimpsest.decoding.drafts import DraftRequest, DraftSettings, DraftStrategy
-from palimpsest.decoding.drafts.costs import StepCosts, cheapest, probe_blocks, probe_pieces
+from palimpsest.decoding.drafts.costs import DraftCosts, cheapest, probe_costs
 from palimpsest.decoding.drafts.healing import Vocabulary, heal
 from palimpsest.decoding.drafts.request import WINDOW
 from palimpsest.engine import Hosted, Request
+from palimpsest.engine.costs import decode_probe_blocks
 from palimpsest.lm.token_bytes import special_ids
 from palimpsest.models import ModelRecord
 from palimpsest.ngrams import NgramStore, StoreCache
@@ -57,7 +58,7 @@ class DraftPlanner:
     def __init__(self, stores: StoreCache, tuned: TunedCatalogue) -> None:
         self._stores, self._tuned = stores, tuned
         self._vocabularies: dict[str, Vocabulary] = {}
-        self._costs: dict[int, tuple[Any, asyncio.Future[StepCosts]]] = {}
+        self._costs: dict[int, tuple[Any, asyncio.Future[DraftCosts]]] = {}
 
     async def plan(
         self, message: pb.DraftRequest, request: Request, hosted: Hosted, rooms: CallerRooms
@@ -119,7 +120,7 @@ class DraftPlanner:
         """Decide for AUTO; adds the expected costs to what the caller is told."""
         engine = hosted.engine
         samples = bool(request.sampling.temperature)
-        if probe_blocks(engine.model) > engine.model.cache_blocks:
+        if decode_probe_blocks(engine.model) > engine.model.limits.cache_blocks:
             # The cache is too small to measure in, and so for many requests at once: use an exact strategy.
             return replace(
                 settings,
@@ -142,14 +143,14 @@ class DraftPlanner:
             settings = replace(settings, reset_every=0, exact=False)
         return replace(settings, strategy=strategy)
 
-    async def _measured(self, hosted: Hosted) -> StepCosts:
+    async def _measured(self, hosted: Hosted) -> DraftCosts:
         """Step times of the model on this machine, measured by the first request that needs them."""
         engine = hosted.engine
         found = self._costs.get(id(engine))
         if found is None or found[0] is not engine or (found[1].done() and found[1].exception() is not None):
             self._costs = {n: pair for n, pair in self._costs.items() if not pair[0].failed}
             model = engine.model
-            work = engine.submit_task(probe_pieces(model), probe_blocks(model), 1)
+            work = engine.submit_task(probe_costs(model, engine.costs), decode_probe_blocks(model), 1)
             found = self._costs[id(engine)] = (engine, asyncio.wrap_future(work))
         return await asyncio.shield(found[1])
 

@@ -1,27 +1,22 @@
 """The requests an engine works on: their prompts, their sequences, and the step that moves all of them on."""
 
 import logging
-import time
 from dataclasses import dataclass
 
+from palimpsest.engine.costs import StepCost, timed
 from palimpsest.engine.events import PrefixReady, Started
 from palimpsest.engine.limits import CacheBudget
 from palimpsest.engine.prefix_assembler import PrefixAssembler
 from palimpsest.engine.request_state import RequestState
-from palimpsest.engine.sequence import Sequence, SequenceState, Step
-from palimpsest.engine.speed import PrefillSpeed, timed
+from palimpsest.engine.requests import Sequence, Step
+from palimpsest.engine.sequence import SequenceState
 from palimpsest.errors import Internal, PalimpsestError, Reason
 from palimpsest.lm.blocks import BLOCK, PagedCache
+from palimpsest.lm.faults import is_fatal
 from palimpsest.lm.forward import Output, SequenceInput
-from palimpsest.lm.model import LanguageModel, is_fatal
+from palimpsest.lm.protocols import Model
 
 log = logging.getLogger(__name__)
-
-PROMPT_ROWS = 256
-"""Prompt tokens of one step when nobody is generating."""
-
-PROMPT_ROWS_BESIDE = 64
-"""Prompt tokens of one step beside running streams: bounds the pause they see."""
 
 
 @dataclass
@@ -45,19 +40,19 @@ class Batch:
         Most sequences at once. A single request with more runs alone.
     budget
         Cache memory, shared with the tasks.
-    counters, speed
+    counters, costs
         Kept up to date.
     """
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: Model,
         max_running: int,
         budget: CacheBudget,
         counters: Counters,
-        speed: PrefillSpeed,
+        costs: StepCost,
     ) -> None:
-        self.model, self.max_running, self.counters, self._speed = model, max_running, counters, speed
+        self.model, self.max_running, self.counters, self._costs = model, max_running, counters, costs
         self._budget = budget
         self.prompts: list[RequestState] = []
         self.active: list[RequestState] = []
@@ -75,8 +70,8 @@ class Batch:
     @property
     def prompt_rows(self) -> int:
         """Prompt tokens that one step may have."""
-        beside = bool(self.active) and self.model.prefill_kind == "compiled"
-        return PROMPT_ROWS_BESIDE if beside else PROMPT_ROWS
+        limits = self.model.limits
+        return limits.prefill_chunk_beside if self.active else limits.prefill_chunk
 
     def admit(self, handle: RequestState) -> bool:
         """Give a request a place and its memory, if it can have them."""
@@ -87,7 +82,7 @@ class Batch:
             return False
         handle.cache = self.model.new_cache()
         if handle.request.prefix is not None:
-            handle.assembler = PrefixAssembler(self.model, handle.request, handle.keys, handle.cache)
+            handle.assembler = PrefixAssembler(handle.request, handle.keys, handle.cache)
         self.prompts.append(handle)
         return True
 
@@ -108,9 +103,8 @@ class Batch:
         rows = [row for own in fed for row in own] + [row for _, row in prompts]
         if not rows:
             return took
-        began = time.perf_counter()
-        outputs = self._forward(rows, alone=not sequences)
-        step = Step(sum(row.count for row in rows), time.perf_counter() - began)
+        outputs, seconds = self._forward(rows, prompts=len(prompts))
+        step = Step(sum(row.count for row in rows), seconds, self._costs)
         self.counters.decode_steps += bool(sequences)
         given = iter(outputs)
         by_sequence = {id(s): [next(given) for _ in own] for s, own in zip(sequences, fed, strict=True)}
@@ -130,20 +124,22 @@ class Batch:
         except PalimpsestError as error:
             handle.fail(error)
         except Exception as error:
-            if is_fatal(self.model, error):
+            if is_fatal(error):
                 raise
             log.exception("a sequence failed")
-            handle.fail(Internal(Reason.ENGINE_FAILED, "The request failed; this is a bug of the server."))
+            handle.fail(Internal(Reason.REQUEST_FAILED, "The request failed; this is a bug in the server."))
         self.counters.generated_tokens += sequence.generated - before
 
-    def _forward(self, rows: list[SequenceInput], alone: bool) -> list[Output]:
-        """Run the step; a prompt that nothing ran beside says how fast prefilling is."""
-        if not alone or len(rows) > 1:
-            return self.model.forward(rows)
-        start = rows[0].cache.length
+    def _forward(self, rows: list[SequenceInput], prompts: int) -> tuple[list[Output], float]:
+        """Run the step and learn what it cost, if it read one prompt alone or only generated."""
+        starts = [row.cache.length for row in rows]
         outputs, seconds = timed(self.model, rows)
-        self._speed.saw(start, rows[0].count, seconds)
-        return outputs
+        if prompts == len(rows) == 1:
+            self._costs.saw_prefill(starts[0], rows[0].count, seconds)
+        elif not prompts:
+            looked_at = sum(row.count * start for row, start in zip(rows, starts, strict=True))
+            self._costs.saw_decode(sum(row.count for row in rows), looked_at, seconds)
+        return outputs, seconds
 
     def _release(self, handle: RequestState) -> None:
         for sequence in handle.sequences:
@@ -195,13 +191,14 @@ class Batch:
             last = cache.length + count == len(ids)
             piece = ids[cache.length : cache.length + count]
             strategy = handle.request.strategy
-            queries = strategy.retrieval_queries if strategy is not None and last else "none"
-            chosen.append(
-                (
-                    handle,
-                    SequenceInput(cache, piece, logits="last" if last else "none", retrieval_queries=queries),
-                )
+            queries = last and strategy is not None and strategy.needs == "retrieval_queries"
+            row = SequenceInput(
+                cache,
+                piece,
+                logits="last" if last else "none",
+                retrieval_queries="last" if queries else "none",
             )
+            chosen.append((handle, row))
             coming.update(handle.keys[cache.length // BLOCK : (cache.length + count) // BLOCK])
             left -= count
         return chosen

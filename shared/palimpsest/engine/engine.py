@@ -17,27 +17,28 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any
-
-import torch
+from typing import Any, Generic, TypeVar
 
 from palimpsest.engine.batch import Batch, Counters
+from palimpsest.engine.costs import StepCost, prefill_probe_blocks, probe_prefill
 from palimpsest.engine.events import Deliver
 from palimpsest.engine.limits import CacheBudget, check_request, check_task
 from palimpsest.engine.prefill import Take, prefill_pieces
 from palimpsest.engine.request_state import RequestState
 from palimpsest.engine.requests import Request
 from palimpsest.engine.scoring import Scores, score_pieces
-from palimpsest.engine.speed import PrefillSpeed, probe_blocks, probe_pieces
 from palimpsest.engine.tasks import Pieces, T, Task, Tasks
 from palimpsest.errors import PalimpsestError, Reason, ResourceExhausted, Unavailable
 from palimpsest.lm.blocks import BLOCK, prefix_keys
-from palimpsest.lm.model import LanguageModel, is_fatal
+from palimpsest.lm.faults import is_fatal
+from palimpsest.lm.protocols import Model
 
 log = logging.getLogger(__name__)
 
+ModelT = TypeVar("ModelT", bound=Model)
 
-class Engine:
+
+class Engine(Generic[ModelT]):
     """Continuous batching over one model.
 
     Parameters
@@ -50,14 +51,14 @@ class Engine:
         Requests that may wait for a place.
     """
 
-    def __init__(self, model: LanguageModel, max_running: int = 32, queue_limit: int = 128) -> None:
+    def __init__(self, model: ModelT, max_running: int = 32, queue_limit: int = 128) -> None:
         self.model, self.max_running, self.queue_limit = model, max_running, queue_limit
-        self.counters, self.speed = Counters(), PrefillSpeed()
+        self.counters, self.costs = Counters(), StepCost()
         # Reentrant: completing a future on the engine's thread may wake the engine.
         self._lock = threading.Condition(threading.RLock())
         self._inbox: deque[RequestState] = deque()
-        self._budget = CacheBudget(model.cache_blocks)
-        self._batch = Batch(model, max_running, self._budget, self.counters, self.speed)
+        self._budget = CacheBudget(model.limits.cache_blocks)
+        self._batch = Batch(model, max_running, self._budget, self.counters, self.costs)
         self._tasks = Tasks(self._budget, self._wake)
         self._awake = False
         self._stopping = False
@@ -149,7 +150,7 @@ class Engine:
 
         def count(start: int, tokens: int, seconds: float) -> None:
             self.counters.prefill_tokens += tokens
-            self.speed.saw(start, tokens, seconds)
+            self.costs.saw_prefill(start, tokens, seconds)
 
         self.check(Request(ids, max_tokens=0))
         pieces = prefill_pieces(self.model, ids, chunk_tokens, take, rows, count)
@@ -171,9 +172,11 @@ class Engine:
         ResourceExhausted, Unavailable
             As :meth:`submit`.
         """
-        if not self.speed.known:
-            self._submit_task(probe_pieces(self.model, self.speed), probe_blocks(self.model)).result()
-        return self.speed.curve(self.model.context_length)
+        if not self.costs.prefill_known:
+            self._submit_task(
+                probe_prefill(self.model, self.costs), prefill_probe_blocks(self.model)
+            ).result()
+        return self.costs.prefill_curve(self.model.limits.context_length)
 
     def held(self, ids: Sequence[int], salt: bytes) -> int:
         """Leading tokens that a request with such a past would find in the prefix index now.
@@ -207,7 +210,7 @@ class Engine:
     @property
     def cache_bytes_used(self) -> int:
         """Bytes of cache that running requests hold or have a right to."""
-        return self._budget.used * self.model.block_bytes
+        return self._budget.used * self.model.limits.block_bytes
 
     def close(self, timeout: float = 30.0) -> None:
         """Stop after the present step; open requests get SHUTTING_DOWN."""
@@ -271,8 +274,7 @@ class Engine:
     # The engine's thread.
 
     def _main(self) -> None:
-        if not self.model.needs_torch_threads:
-            torch.set_num_threads(1)
+        self.model.prepare()
         try:
             while True:
                 with self._lock:
@@ -286,7 +288,7 @@ class Engine:
         except BaseException as error:
             log.exception("the engine failed")
             self._end(Unavailable(Reason.ENGINE_FAILED, "The engine failed; send the request again."))
-            if is_fatal(self.model, error):
+            if is_fatal(error):
                 os._exit(70)
         finally:
             self.model.close()

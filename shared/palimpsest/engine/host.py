@@ -145,10 +145,10 @@ class EngineHost:
 
     def _load(self, record: ModelRecord) -> "Engine":
         from palimpsest.engine import Engine
-        from palimpsest.lm import load_model
+        from palimpsest.lm import load
 
         s = self._settings
-        model = load_model(record.path, s.device, s.dtype, s.threads, s.engine_cache_bytes)
+        model = load(record, s.device, s.dtype, threads=s.threads, cache_bytes=s.engine_cache_bytes)
         return Engine(model, s.engine_max_running, s.engine_queue_limit)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from palimpsest.engine.requests import Request
 from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
 from palimpsest.lm.blocks import BLOCK
-from palimpsest.lm.model import LanguageModel
+from palimpsest.lm.protocols import Model
 
 
 class CacheBudget:
@@ -30,7 +30,7 @@ class CacheBudget:
         self.used -= blocks
 
 
-def check_request(model: LanguageModel, request: Request) -> int:
+def check_request(model: Model, request: Request) -> int:
     """Check what can never work; returns the blocks the request needs at its longest.
 
     Parameters
@@ -59,23 +59,23 @@ def check_request(model: LanguageModel, request: Request) -> int:
             f"All {prompt} tokens are the context's; send a prompt that follows it, of one token at least.",
         )
     check_ids(model, request.ids)
-    if request.sampling.top_k > model.vocab_size:
+    if request.sampling.top_k > model.limits.vocab_size:
         raise InvalidArgument.field(
             Reason.TOP_K_TOO_LARGE,
             "sampling.top_k",
-            f"top_k is {request.sampling.top_k}; the vocabulary has {model.vocab_size} tokens. Use 0 for all.",
+            f"top_k is {request.sampling.top_k}; the vocabulary has {model.limits.vocab_size} tokens. Use 0 for all.",
         )
     if any(not stop for stop in request.stop):
         raise InvalidArgument.field(Reason.STOP_EMPTY, "stop", "A stop string is empty; leave it out.")
-    if prompt + request.max_tokens > model.context_length:
+    if prompt + request.max_tokens > model.limits.context_length:
         raise InvalidArgument(
             Reason.PROMPT_TOO_LONG,
             f"The prompt has {prompt} tokens and max_tokens is {request.max_tokens}, together more than the "
-            f"model's {model.context_length}; shorten the prompt or lower max_tokens. Nothing is cut off.",
+            f"model's {model.limits.context_length}; shorten the prompt or lower max_tokens. Nothing is cut off.",
             metadata={
                 "prompt_tokens": prompt,
                 "max_tokens": request.max_tokens,
-                "context_length": model.context_length,
+                "context_length": model.limits.context_length,
             },
         )
     if request.strategy is not None:
@@ -84,18 +84,18 @@ def check_request(model: LanguageModel, request: Request) -> int:
     shared = prompt // BLOCK if model.pool is not None else 0
     sequences = request.n * (1 if request.strategy is None else request.strategy.width)
     blocks = longest + (sequences - 1) * (longest - shared)
-    if blocks > model.cache_blocks:
+    needed, held = blocks * model.limits.block_bytes, model.limits.cache_blocks * model.limits.block_bytes
+    if needed > held:
         raise ResourceExhausted(
             Reason.ENGINE_MEMORY_FULL,
-            f"The request may need {blocks * model.block_bytes} bytes of cache, the engine has "
-            f"{model.cache_blocks * model.block_bytes}; lower n (or k) or max_tokens, shorten the prompt, or raise "
-            "PALIMPSEST_ENGINE_CACHE_BYTES.",
+            f"The request may need {needed} bytes of cache, and the engine has {held}. Lower n (or k) or max_tokens, "
+            "shorten the prompt, or raise PALIMPSEST_ENGINE_CACHE_BYTES.",
             metadata={"n": request.n, "prompt_tokens": prompt, "max_tokens": request.max_tokens},
         )
     return blocks
 
 
-def check_ids(model: LanguageModel, ids: Sequence[int]) -> None:
+def check_ids(model: Model, ids: Sequence[int]) -> None:
     """Check that all ids, of which there is at least one, are in the vocabulary.
 
     Raises
@@ -104,15 +104,15 @@ def check_ids(model: LanguageModel, ids: Sequence[int]) -> None:
         TOKEN_ID_OUT_OF_RANGE, with the worst of them.
     """
     worst = max(ids) if min(ids) >= 0 else min(ids)
-    if not 0 <= worst < model.vocab_size:
+    if not 0 <= worst < model.limits.vocab_size:
         raise InvalidArgument(
             Reason.TOKEN_ID_OUT_OF_RANGE,
-            f"Token id {worst} is outside the vocabulary; ids go from 0 to {model.vocab_size - 1}.",
-            metadata={"id": worst, "vocab_size": model.vocab_size},
+            f"Token id {worst} is outside the vocabulary; ids go from 0 to {model.limits.vocab_size - 1}.",
+            metadata={"id": worst, "vocab_size": model.limits.vocab_size},
         )
 
 
-def check_task(model: LanguageModel, blocks: int, longest: int) -> None:
+def check_task(model: Model, blocks: int, longest: int) -> None:
     """Check that a task can ever run, with so many blocks and its longest sequence of so many tokens.
 
     Raises
@@ -122,15 +122,16 @@ def check_task(model: LanguageModel, blocks: int, longest: int) -> None:
     ResourceExhausted
         More than the whole cache memory.
     """
-    if longest > model.context_length:
+    if longest > model.limits.context_length:
         raise InvalidArgument(
             Reason.PROMPT_TOO_LONG,
-            f"A text has {longest} tokens, the model's context {model.context_length}; send shorter ones.",
-            metadata={"prompt_tokens": longest, "context_length": model.context_length},
+            f"A text has {longest} tokens, the model's context {model.limits.context_length}; send shorter ones.",
+            metadata={"prompt_tokens": longest, "context_length": model.limits.context_length},
         )
-    if blocks > model.cache_blocks:
+    needed, held = blocks * model.limits.block_bytes, model.limits.cache_blocks * model.limits.block_bytes
+    if needed > held:
         raise ResourceExhausted(
             Reason.ENGINE_MEMORY_FULL,
-            f"The work needs {blocks * model.block_bytes} bytes of cache, the engine has "
-            f"{model.cache_blocks * model.block_bytes}; send less at once, or raise PALIMPSEST_ENGINE_CACHE_BYTES.",
+            f"The work needs {needed} bytes of cache, and the engine has {held}. Send less at once, or raise "
+            "PALIMPSEST_ENGINE_CACHE_BYTES.",
         )

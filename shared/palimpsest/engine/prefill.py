@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from palimpsest.engine.speed import timed
+from palimpsest.engine.costs import timed
 from palimpsest.engine.tasks import Pieces, Refused
 from palimpsest.errors import PalimpsestError
 from palimpsest.lm.forward import SequenceInput
-from palimpsest.lm.model import LanguageModel
+from palimpsest.lm.protocols import Model
 
 AHEAD = 2
 """Stretches that the taker may have in hand while the next one is computed."""
@@ -23,7 +23,7 @@ may fall behind returns a future and completes it when it is through with the st
 
 
 def prefill_pieces(
-    model: LanguageModel,
+    model: Model,
     ids: Sequence[int],
     chunk_tokens: int,
     take: Take,

@@ -10,7 +10,6 @@ from palimpsest.engine.external_prefix import ChunkOrigin, ExternalPrefix, Piece
 from palimpsest.engine.requests import Request
 from palimpsest.lm.blocks import BLOCK, PagedCache, prefix_keys
 from palimpsest.lm.forward import Cache
-from palimpsest.lm.model import LanguageModel
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +23,6 @@ class PrefixAssembler:
 
     Parameters
     ----------
-    model
-        Whose cache it is.
     request
         With a past.
     keys
@@ -41,12 +38,12 @@ class PrefixAssembler:
         Tokens that the prefix index gave.
     """
 
-    def __init__(self, model: LanguageModel, request: Request, keys: list[bytes], cache: Cache) -> None:
+    def __init__(self, request: Request, keys: list[bytes], cache: Cache) -> None:
         assert request.prefix is not None
         self.prefix: ExternalPrefix = request.prefix
         self.how: list[ChunkOrigin] = []
         self.shared = 0
-        self._model, self._cache, self._keys, self._length = model, cache, keys, len(request.ids)
+        self._cache, self._keys, self._length = cache, keys, len(request.ids)
         self._salted = prefix_keys(request.ids[:-1], self.prefix.salt) if keys else []
         self._loaded_from: int | None = None
         self._ready: dict[int, _WaitingChunk] = {}
@@ -122,13 +119,11 @@ class PrefixAssembler:
 
     def _keep(self, arrival: PrefixChunk) -> None:
         """Hold a piece in blocks of its own; what of it is in the cache already is left out."""
-        piece, cache, model = arrival.piece, self._cache, self._model
+        piece, cache = arrival.piece, self._cache
         start = max(piece.start, cache.length)
         if start >= piece.stop or piece.index in self._began or piece.index in self._ready:
             return
-        layers, heads, dim = model.kv_shape
-        shape = (layers, heads, piece.tokens, dim)
-        if tuple(arrival.keys.shape) != shape or tuple(arrival.values.shape) != shape or not cache.can_load:
+        if not cache.accepts(arrival.keys, arrival.values):
             log.warning("a piece of shape %s does not fit the model's cache: recomputed", arrival.keys.shape)
             self._refused.add(piece.index)
             return
@@ -138,8 +133,7 @@ class PrefixAssembler:
             stretch.load(keys, values)
             self._ready[piece.index] = _WaitingChunk(start, stretch)
         else:  # blocks of its own would begin elsewhere than the request's do
-            place = {"device": model.device, "dtype": model.dtype}
-            self._ready[piece.index] = _WaitingChunk(start, (keys.to(**place), values.to(**place)))
+            self._ready[piece.index] = _WaitingChunk(start, (keys.clone(), values.clone()))
 
     def _join(self, piece: Piece, ready: "_WaitingChunk") -> None:
         cache = self._cache

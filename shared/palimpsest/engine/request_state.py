@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 from palimpsest.engine.events import Deliver, Event, Failed
 from palimpsest.engine.prefix_assembler import PrefixAssembler
-from palimpsest.engine.requests import Request
-from palimpsest.engine.sequence import Sequence
+from palimpsest.engine.requests import Request, Sequence
 from palimpsest.errors import PalimpsestError
 from palimpsest.lm.forward import Cache
 

@@ -7,7 +7,7 @@ import torch
 
 from palimpsest.engine.tasks import Pieces
 from palimpsest.lm.forward import SequenceInput
-from palimpsest.lm.model import LanguageModel
+from palimpsest.lm.protocols import Model
 from palimpsest.lm.sampling import Choice
 
 CHUNK = 64
@@ -26,7 +26,7 @@ class Scores:
         return sum(token.logprob for token in self.tokens)
 
 
-def score(model: LanguageModel, ids: Sequence[int], top: int = 0, skip: int = 0) -> Scores:
+def score(model: Model, ids: Sequence[int], top: int = 0, skip: int = 0) -> Scores:
     """Score every token after the first, and after the first ``skip``.
 
     Parameters
@@ -48,7 +48,7 @@ def score(model: LanguageModel, ids: Sequence[int], top: int = 0, skip: int = 0)
             return end.value
 
 
-def score_pieces(model: LanguageModel, ids: Sequence[int], top: int, skip: int) -> Pieces[Scores]:
+def score_pieces(model: Model, ids: Sequence[int], top: int, skip: int) -> Pieces[Scores]:
     """Score as :func:`score` does, giving control back after each chunk of 64 tokens."""
     cache, first = model.new_cache(), max(1, skip)
     tokens: list[Choice] = []

@@ -1,75 +1,13 @@
 """One sequence in the batch: its cache, its text, its end."""
 
-from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Sequence
 
 from palimpsest.engine.events import Delta, Event, Finish, Finished
-from palimpsest.engine.requests import Request
-from palimpsest.lm.detokenizer import Detokenizer, StopMatcher
+from palimpsest.engine.requests import Request, Step
+from palimpsest.lm.detokenizer import StopMatcher
 from palimpsest.lm.forward import Cache, Output, SequenceInput
-from palimpsest.lm.model import LanguageModel
+from palimpsest.lm.protocols import Model, TextDecoder
 from palimpsest.lm.sampling import Choice, choose
-
-
-@dataclass(frozen=True)
-class Step:
-    """The forward pass that an output is from: tokens of everybody in it, and the seconds it took."""
-
-    rows: int
-    seconds: float
-
-
-class Strategy(Protocol):
-    """Makes the sequences of a request that reads more than one token in a step."""
-
-    @property
-    def retrieval_queries(self) -> Literal["none", "last"]:
-        """Whether the first choice, after the prompt, needs what the last MLP read."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """How many sequences' memory and places in the batch each of the request's may take at once."""
-        ...
-
-    def check(self, model: LanguageModel, request: Request) -> None:
-        """Check what can never work; called when the request is submitted, on its thread."""
-        ...
-
-    def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> "Sequence":
-        """One of the request's sequences."""
-        ...
-
-
-class Sequence(Protocol):
-    """What the engine runs of a request once its prompt has been read.
-
-    Each step runs the rows of :meth:`feed` and hands their outputs to :meth:`take`. A sequence never reads more tokens
-    than it may still generate: that is all the memory it was promised.
-    """
-
-    @property
-    def done(self) -> bool:
-        """Whether it has ended."""
-        ...
-
-    @property
-    def generated(self) -> int:
-        """Tokens generated so far."""
-        ...
-
-    def feed(self) -> SequenceOf[SequenceInput]:
-        """Rows of the next step."""
-        ...
-
-    def take(self, outputs: SequenceOf[Output], step: Step) -> list[Event]:
-        """Continue with the outputs of the last rows, first those of the prompt; returns the events of this step."""
-        ...
-
-    def release(self) -> None:
-        """Give the memory back; the sequence has ended or its request was cancelled."""
-        ...
 
 
 class SequenceState:
@@ -87,9 +25,9 @@ class SequenceState:
     cache
         Holds the prompt, and every generated token but the last.
     model
-        Provides the tokenizer and the end-of-sequence tokens.
-    detokenizer
-        Turns tokens into text; None for the plain one.
+        Provides the text decoder and the end-of-sequence tokens.
+    decoder
+        Turns tokens into text; None for the model's own.
 
     Attributes
     ----------
@@ -104,15 +42,15 @@ class SequenceState:
         request: Request,
         index: int,
         cache: Cache,
-        model: LanguageModel,
-        detokenizer: Detokenizer | None = None,
+        model: Model,
+        decoder: TextDecoder | None = None,
     ) -> None:
         self.request, self.index, self.cache = request, index, cache
         self.next_id = -1
         self.generated = 0
         self.done = False
         self.eos_ids = frozenset[int]() if request.ignore_eos else frozenset(model.eos_ids)
-        self._detokenizer = Detokenizer(model.tokenizer) if detokenizer is None else detokenizer
+        self._detokenizer = model.text_decoder() if decoder is None else decoder
         self._stops = StopMatcher(request.stop)
         self._text: list[str] = []
         self._logprob = 0.0
@@ -120,11 +58,11 @@ class SequenceState:
         self._unsent: list[Choice] = []
         self._end: tuple[Finish, str] | None = None
 
-    def feed(self) -> SequenceOf[SequenceInput]:
+    def feed(self) -> Sequence[SequenceInput]:
         """Rows of the next step: the last token."""
         return [SequenceInput(self.cache, [self.next_id])]
 
-    def take(self, outputs: SequenceOf[Output], step: Step) -> list[Event]:
+    def take(self, outputs: Sequence[Output], step: Step) -> list[Event]:
         """Choose the next token from the last one's output; the first output is that of the prompt's last token."""
         self.push(self.choose(outputs[0], 0))
         return self.events()

@@ -9,7 +9,8 @@ from palimpsest.lazy import names_from
 
 if TYPE_CHECKING:
     from palimpsest.lm.forward import Cache, Output, SequenceInput
-    from palimpsest.lm.model import LanguageModel, load_model
+    from palimpsest.lm.loading import load
+    from palimpsest.lm.model import LanguageModel
     from palimpsest.lm.prompts import encode_chat, encode_text
     from palimpsest.lm.sampling import Choice, Sampling
     from palimpsest.lm.token_bytes import TokenBytes
@@ -24,7 +25,7 @@ __all__ = [
     "TokenBytes",
     "encode_chat",
     "encode_text",
-    "load_model",
+    "load",
 ]
 
 _HOMES = {
@@ -37,7 +38,7 @@ _HOMES = {
     "TokenBytes": "token_bytes",
     "encode_chat": "prompts",
     "encode_text": "prompts",
-    "load_model": "model",
+    "load": "loading",
 }
 
 __getattr__ = names_from(__name__, _HOMES)

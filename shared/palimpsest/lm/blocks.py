@@ -269,9 +269,15 @@ class PagedCache:
         return k[:, :, window].contiguous(), v[:, :, window].contiguous()
 
     @property
-    def can_load(self) -> bool:
-        """Whether keys and values can be appended: always."""
+    def can_crop(self) -> bool:
+        """Whether tokens can be taken out again: always."""
         return True
+
+    def accepts(self, keys: torch.Tensor, values: torch.Tensor) -> bool:
+        """Whether :meth:`load` can append these: where they have the pool's layers, heads and head size."""
+        layers, _, heads, dim, _ = self.pool.keys.shape
+        shape = (layers, heads, keys.shape[2], dim)
+        return tuple(keys.shape) == shape and tuple(values.shape) == shape
 
     def join(self, other: "PagedCache") -> None:
         """Append another sequence, which is left empty: its blocks change hands, and nothing is copied.
@@ -290,10 +296,11 @@ class PagedCache:
     def load(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Append keys and values, each [layers, kv_heads, tokens, head_dim], after the present tokens."""
         pool = self.pool
-        shape = (pool.keys.shape[0], pool.keys.shape[2], keys.shape[2], pool.keys.shape[3])
-        if tuple(keys.shape) != shape or tuple(values.shape) != shape:
+        if not self.accepts(keys, values):
+            layers, _, heads, dim, _ = pool.keys.shape
             raise ValueError(
-                f"keys and values must be {shape}, are {tuple(keys.shape)}, {tuple(values.shape)}"
+                f"keys and values must be [{layers}, {heads}, tokens, {dim}], are {list(keys.shape)}, "
+                f"{list(values.shape)}"
             )
         start = self.length
         self.extend(keys.shape[2])

@@ -15,8 +15,12 @@ class Cache(Protocol):
     length: int
 
     @property
-    def can_load(self) -> bool:
-        """Whether :meth:`load` works; if not, tokens can only be computed."""
+    def can_crop(self) -> bool:
+        """Whether :meth:`crop` works; if not, tokens stay once they are in."""
+        ...
+
+    def accepts(self, keys: torch.Tensor, values: torch.Tensor) -> bool:
+        """Whether :meth:`load` can append these; if not, the tokens have to be computed."""
         ...
 
     def branch(self) -> "Cache":

@@ -9,15 +9,16 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from palimpsest.errors import FailedPrecondition, Reason
+from palimpsest.lm.anatomy import last_mlp
 from palimpsest.lm.forward import Output, SequenceInput
-
-_MLP_NAMES = {"mlp", "feed_forward", "ffn", "block_sparse_moe"}
 
 
 class ModuleCache:
     """The past of one sequence in transformers' own cache, or as tokens to run again where that does not work."""
 
-    def __init__(self, module: PreTrainedModel, recompute: bool) -> None:
+    def __init__(self, module: PreTrainedModel, recompute: bool, kv_shape: tuple[int, int, int]) -> None:
+        self._module = module
+        self._kv_shape = kv_shape  # layers, kv_heads, head_dim
         self._state = None if recompute else DynamicCache(config=module.config)
         self._inputs: list[torch.Tensor] = []
         self.length = 0
@@ -28,9 +29,19 @@ class ModuleCache:
         return self._state
 
     @property
-    def can_load(self) -> bool:
-        """Whether keys and values can be appended: where the module's cache works, and holds all positions."""
+    def can_crop(self) -> bool:
+        """Whether tokens can be taken out: where every layer holds all positions, or every step runs all tokens."""
+        return self._state is None or self._holds_all
+
+    @property
+    def _holds_all(self) -> bool:
         return self._state is not None and all(type(layer) is DynamicLayer for layer in self._state.layers)
+
+    def accepts(self, keys: torch.Tensor, values: torch.Tensor) -> bool:
+        """Whether keys and values can be appended: where the module's cache works, holds all positions, and fits."""
+        layers, heads, dim = self._kv_shape
+        shape = (layers, heads, keys.shape[2], dim)
+        return self._holds_all and tuple(keys.shape) == shape and tuple(values.shape) == shape
 
     def append(self, inputs: torch.Tensor) -> torch.Tensor:
         """Count new input embeddings [tokens, hidden]; returns what the module has to be given."""
@@ -88,8 +99,9 @@ class ModuleCache:
         """Append keys and values in the form :meth:`export` gives."""
         if self._state is None:
             raise _not_possible("loaded")
+        to = {"device": self._module.device, "dtype": self._module.dtype}
         for layer, (k, v) in enumerate(zip(keys, values, strict=True)):
-            self._state.update(k[None], v[None], layer)
+            self._state.update(k[None].to(**to), v[None].to(**to), layer)
         self.length += keys.shape[2]
 
     def release(self) -> None:
@@ -106,15 +118,17 @@ def _not_possible(what: str) -> FailedPrecondition:
 class ModuleForward:
     """transformers' forward, with a cache if incremental and whole passes agree (``recompute`` if not)."""
 
-    def __init__(self, module: PreTrainedModel, recompute: bool = False) -> None:
-        self.module, self.recompute = module, recompute
+    def __init__(
+        self, module: PreTrainedModel, kv_shape: tuple[int, int, int], recompute: bool = False
+    ) -> None:
+        self.module, self.kv_shape, self.recompute = module, kv_shape, recompute
         self._can_skip_logits = "logits_to_keep" in inspect.signature(module.forward).parameters
         self._listening = False
         self._read: torch.Tensor | None = None
 
     def new_cache(self) -> ModuleCache:
         """An empty sequence."""
-        return ModuleCache(self.module, self.recompute)
+        return ModuleCache(self.module, self.recompute, self.kv_shape)
 
     @torch.inference_mode()
     def run(
@@ -156,26 +170,3 @@ class ModuleForward:
         assert self._read is not None
         # Some flatten the batch away.
         return self._read.flatten(0, -2)[-row.query_outputs :].float().clone()
-
-
-def last_mlp(module: PreTrainedModel) -> torch.nn.Module:
-    """The MLP of the last block: what its norm gives it is what keys are made of.
-
-    The blocks are the one list of modules as long as the model has layers; the MLP is the last block's child with one
-    of the names that transformers' models use.
-
-    Raises
-    ------
-    FailedPrecondition
-        KEY_SITE_UNKNOWN: there is no such list or no such child.
-    """
-    layers = module.config.get_text_config().num_hidden_layers
-    lists = [m for m in module.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == layers]
-    found = [child for blocks in lists for name, child in blocks[-1].named_children() if name in _MLP_NAMES]
-    if len(found) == 1:
-        return found[0]
-    raise FailedPrecondition(
-        Reason.KEY_SITE_UNKNOWN,
-        f"Nothing can be quoted with a {type(module).__name__}: the MLP of its last block was not found. Use a model "
-        f"whose blocks have a part named {', '.join(sorted(_MLP_NAMES))}.",
-    )

@@ -3,19 +3,18 @@
 import logging
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.utils import logging as transformers_logging
+from transformers import PreTrainedModel
 
-from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.lm.anatomy import last_mlp
 from palimpsest.lm.blocks import BLOCK, BlockPool, PagedCache
+from palimpsest.lm.detokenizer import Detokenizer
 from palimpsest.lm.forward import Cache, Copies, Output, Paged, SequenceInput
 from palimpsest.lm.fused import FusedForward
 from palimpsest.lm.generic import ModuleForward
-from palimpsest.lm.hardware import physical_cores, pick_device, pick_dtype
+from palimpsest.lm.protocols import Limits
 from palimpsest.lm.weights import LlamaWeights, fuse, is_llama_shaped
 
 try:
@@ -28,6 +27,12 @@ log = logging.getLogger(__name__)
 _PROBE = 24
 """Tokens of the prompt on which forward passes are compared at load."""
 
+CHUNK = 256
+"""Prompt tokens of one step when nothing else runs."""
+
+CHUNK_BESIDE = 64
+"""Prompt tokens of one step beside running streams, where the compiled pass reads them."""
+
 SHORT = 16
 """A sequence with at most so many new rows always goes through the compiled pass, if there is one."""
 
@@ -37,19 +42,38 @@ whatever runs beside it, which torch does not promise."""
 
 
 class LanguageModel:
-    """One loaded causal LM. Made by :func:`load_model`; calls must come from one thread at a time.
+    """One loaded causal LM. Made by :func:`palimpsest.lm.load`; calls must come from one thread at a time.
+
+    Parameters
+    ----------
+    module, tokenizer
+        transformers' own objects, the module on its device.
+    threads
+        CPU threads of one pass.
+    cache_bytes
+        Memory for keys and values.
+    trainable
+        Leave the module's weights alone and run transformers' pass.
 
     Attributes
     ----------
     tokenizer, config, module
-        transformers' own objects. The module's weights are the engine's (the same memory).
-    forward_kind
-        "compiled", "fused" or "transformers".
+        transformers' own objects. The module's weights are those of every pass (the same memory).
+    forward_kind, prefill_kind
+        The pass of single tokens and of prompts: "compiled", "fused" or "transformers".
     context_length, vocab_size, eos_ids
         From config and generation config. ``vocab_size`` is the number of logits.
     """
 
-    def __init__(self, module: PreTrainedModel, tokenizer: object, threads: int, cache_bytes: int) -> None:
+    def __init__(
+        self,
+        module: PreTrainedModel,
+        tokenizer: object,
+        threads: int,
+        cache_bytes: int,
+        *,
+        trainable: bool = False,
+    ) -> None:
         self.module, self.tokenizer, self.config = module, tokenizer, module.config
         self.device, self.dtype = module.device, module.dtype
         text = self.config.get_text_config()
@@ -58,8 +82,9 @@ class LanguageModel:
         self.hidden_size = int(cast(Any, module.get_input_embeddings()).weight.shape[1])
         self.num_layers = int(text.num_hidden_layers)
         self.eos_ids = _eos_ids(module)
-        self.generic = ModuleForward(module)
-        self.weights: LlamaWeights | None = fuse(module) if is_llama_shaped(module) else None
+        self.weights: LlamaWeights | None = None
+        if not trainable and is_llama_shaped(module):
+            self.weights = fuse(module)
         self.pool: BlockPool | None = None
         self.compiled: CompiledForward | None = None  # type: ignore[valid-type]
         self._fused: Paged | None = None
@@ -68,19 +93,10 @@ class LanguageModel:
         self._choose(threads, cache_bytes)
 
     @property
-    def cache_blocks(self) -> int:
-        """How many blocks of 16 tokens the cache memory holds."""
-        return self._blocks
-
-    @property
-    def kv_shape(self) -> tuple[int, int, int]:
-        """Layers, key and value heads of each, elements of one head."""
-        return self._kv_shape
-
-    @property
-    def block_bytes(self) -> int:
-        """Bytes of keys and values of one block."""
-        return self._block_bytes
+    def limits(self) -> Limits:
+        """What the model can take."""
+        beside = CHUNK_BESIDE if self.prefill_kind == "compiled" else CHUNK
+        return Limits(self.vocab_size, self.context_length, self._blocks, self._block_bytes, CHUNK, beside)
 
     def _choose(self, threads: int, cache_bytes: int) -> None:
         w = self.weights
@@ -91,9 +107,9 @@ class LanguageModel:
         head_dim = w.head_dim if w else int(
             getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         )  # fmt: skip
-        size = self.dtype.itemsize
-        self._kv_shape = (self.num_layers, heads, head_dim)
-        self._block_bytes = 2 * self.num_layers * heads * head_dim * BLOCK * size
+        kv_shape = (self.num_layers, heads, head_dim)
+        self.generic = ModuleForward(self.module, kv_shape)
+        self._block_bytes = 2 * self.num_layers * heads * head_dim * BLOCK * self.dtype.itemsize
         self._blocks = max(1, min(cache_bytes // self._block_bytes, 64 * -(-self.context_length // BLOCK)))
         probe = self._probe_ids()
         with torch.inference_mode():
@@ -113,7 +129,7 @@ class LanguageModel:
                 log.warning(
                     "this model is wrong with transformers' cache: every step runs the whole sequence"
                 )
-                self.generic = ModuleForward(self.module, recompute=True)
+                self.generic = ModuleForward(self.module, kv_shape, recompute=True)
 
     def _choose_compiled(
         self, w: LlamaWeights, threads: int, probe: torch.Tensor, expected: torch.Tensor
@@ -166,12 +182,12 @@ class LanguageModel:
         with torch.inference_mode():
             return self.module.get_input_embeddings()(index)
 
-    def forward(self, rows: Sequence[SequenceInput], hidden: Sequence[int] = ()) -> list[Output]:
+    def forward(self, inputs: Sequence[SequenceInput], hidden: Sequence[int] = ()) -> list[Output]:
         """Run new tokens of several sequences, each with one or more, and let their caches grow by them.
 
         Parameters
         ----------
-        rows
+        inputs
             One entry per sequence; see :class:`SequenceInput`. One that follows another comes after it.
         hidden
             Layers whose hidden states are wanted; 0 the embedding, ``num_layers`` after the final norm.
@@ -179,7 +195,7 @@ class LanguageModel:
         Returns
         -------
         list of Output
-            In the order of ``rows``.
+            In the order of ``inputs``.
 
         Raises
         ------
@@ -188,25 +204,27 @@ class LanguageModel:
         FailedPrecondition
             Keys are asked of a model whose last MLP is not where any known kind of model has it.
         """
-        embedded = [self.embed(r.ids or ()) if r.embeddings is None else r.embeddings for r in rows]
+        embedded = [self.embed(r.ids or ()) if r.embeddings is None else r.embeddings for r in inputs]
         if self.pool is None:
-            return self.generic.run(rows, _whole(rows, embedded), hidden)
-        outputs: list[Output | None] = [None] * len(rows)
+            return self.generic.run(inputs, _whole(inputs, embedded), hidden)
+        outputs: list[Output | None] = [None] * len(inputs)
         grown = []
         try:
-            for row in rows:
+            for row in inputs:
                 row.cache.extend(row.grows)  # type: ignore[attr-defined]
                 grown.append(row)
         except Exception:
             for row in grown:
                 row.cache.crop(row.cache.length - row.grows)
             raise
-        by_torch = [n for n, row in enumerate(rows) if self._by_torch(row)]
-        compiled = [n for n in range(len(rows)) if n not in by_torch]
+        by_torch = [n for n, row in enumerate(inputs) if self._by_torch(row)]
+        compiled = [n for n in range(len(inputs)) if n not in by_torch]
         for forward, numbers in ((self.compiled, compiled), (self._fused, by_torch)):
             if numbers:
                 assert forward is not None
-                some = self._run(forward, [rows[n] for n in numbers], [embedded[n] for n in numbers], hidden)
+                some = self._run(
+                    forward, [inputs[n] for n in numbers], [embedded[n] for n in numbers], hidden
+                )
                 for n, output in zip(numbers, some, strict=True):
                     outputs[n] = output
         return [output for output in outputs if output is not None]
@@ -240,20 +258,35 @@ class LanguageModel:
             first, out, site = first + row.count, out + row.outputs, site + row.query_outputs
         return outputs
 
-    @property
-    def needs_torch_threads(self) -> bool:
-        """Whether torch does any heavy work; if not, its pool of threads only gets in the way of the team's."""
-        return self.prefill_kind != "compiled"
+    def check_retrieval_queries(self) -> None:
+        """Check that passes can give retrieval queries.
+
+        Raises
+        ------
+        FailedPrecondition
+            KEY_SITE_UNKNOWN: the MLP of the last block was not found.
+        """
+        if self.pool is None:
+            last_mlp(self.module)
+
+    def text_decoder(self) -> Detokenizer:
+        """Return a decoder for one sequence's tokens."""
+        return Detokenizer(self.tokenizer)
+
+    def prepare(self) -> None:
+        """Keep torch's threads out of the way where the compiled pass, with threads of its own, does all the work."""
+        if self.prefill_kind == "compiled":
+            torch.set_num_threads(1)
+
+    def wait(self) -> None:
+        """Wait for passes that are only queued on a CUDA device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def close(self) -> None:
         """Stop helper threads; the memory goes with the last reference."""
         if self.compiled is not None:
             self.compiled.close()
-
-
-def is_fatal(model: LanguageModel, error: BaseException) -> bool:
-    """Whether an error ends the process: nothing works on a device whose context is broken, until a new one starts."""
-    return model.device.type == "cuda" and "CUDA" in str(error)
 
 
 def _whole(rows: Sequence[SequenceInput], embedded: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -291,44 +324,3 @@ def _seconds_of_prompt(model: LanguageModel, kind: str) -> float:
         cache.release()
     model.prefill_kind = "compiled"
     return best
-
-
-def load_model(
-    path: str | Path, device: str = "auto", dtype: str = "auto", threads: int = 0, cache_bytes: int = 2 << 30
-) -> LanguageModel:
-    """Load a model folder and choose its forward pass.
-
-    Parameters
-    ----------
-    path
-        Folder with safetensors, config and tokenizer.
-    device, dtype
-        As in :class:`palimpsest.settings.Settings`; "auto" decides by what is there and what is fastest.
-    threads
-        Threads of one forward pass; 0 for one per physical core. Also sets torch's.
-    cache_bytes
-        Memory for keys and values.
-
-    Raises
-    ------
-    InvalidArgument
-        The folder holds no causal LM that transformers can load without running foreign code.
-    """
-    place = pick_device(device)
-    threads = threads or physical_cores()
-    if place.type == "cpu":
-        torch.set_num_threads(threads)
-    transformers_logging.disable_progress_bar()
-    try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        kind = pick_dtype(dtype, place, CompiledForward is not None, config.get_text_config().hidden_size)
-        module = AutoModelForCausalLM.from_pretrained(
-            path, config=config, dtype=kind, local_files_only=True, use_safetensors=True
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise InvalidArgument(
-            Reason.MODEL_INVALID, f"{path} does not load as a causal language model: {error}"
-        ) from error
-    module = module.eval().requires_grad_(False)
-    return LanguageModel(cast(Any, module).to(place), tokenizer, threads, cache_bytes)

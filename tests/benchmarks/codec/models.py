@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from palimpsest.kv import CalibrationProfile, KeyValues, Rotary, calibrate, from_cache, to_cache
 from palimpsest.kv.sensitivity import measure
-from palimpsest.lm import Cache, LanguageModel, SequenceInput, load_model
+from palimpsest.lm import Cache, LanguageModel, SequenceInput, load
 from palimpsest.models import convert_gguf, sample_gguf
 from tests.benchmarks.documents import calibration_documents
 from tests.benchmarks.figures import Figures, interleaved
@@ -99,7 +99,7 @@ class EnginePrefill:
     """The engine's forward pass, in the steps its engine takes."""
 
     def __init__(self, path: Path, dtype: str) -> None:
-        self.model: LanguageModel = load_model(path, "cpu", dtype, THREADS, 192 << 20)
+        self.model: LanguageModel = load(path, "cpu", dtype, threads=THREADS, cache_bytes=192 << 20)
         self.cache: Cache | None = None
 
     def start(self) -> None:

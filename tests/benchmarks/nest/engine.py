@@ -16,7 +16,7 @@ from palimpsest.candidates.samples import Sample, submit_states
 from palimpsest.decoding.quoting import QuotingStats
 from palimpsest.decoding.quoting.events import QuotingFinished, Span, SpanKind
 from palimpsest.engine import Delta, Engine, Event, Failed, Finished, Request, Started
-from palimpsest.lm import load_model
+from palimpsest.lm import load
 from tests.benchmarks.decode import sample_model
 from tests.benchmarks.nest.corpus import Corpus
 
@@ -68,7 +68,7 @@ class Bench:
 
     def __init__(self) -> None:
         dtype = os.environ.get("PALIMPSEST_BENCH_DTYPE", "auto")
-        self.engine = Engine(load_model(sample_model(), "cpu", dtype, 1, 512 << 20))
+        self.engine = Engine(load(sample_model(), "cpu", dtype, 1, 512 << 20))
         self.model = self.engine.model
         self.tokenizer = self.model.tokenizer
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from palimpsest.decoding.drafts import DraftSettings, DraftStrategy
 from palimpsest.engine import Engine
-from palimpsest.lm import load_model
+from palimpsest.lm import load
 from services.decoding.drafts.tuning import trials
 from tests.benchmarks.decode import sample_model
 from tests.benchmarks.figures import Figures
@@ -27,7 +27,7 @@ def main() -> None:
     speed.one_thread()
     path = sample_model()
     # Nothing is timed before the second part, so this one may use what there is.
-    model = load_model(path, "cpu", "float32", 0, 1 << 30)
+    model = load(path, "cpu", "float32", threads=0, cache_bytes=1 << 30)
     corpus = corpus_ids(model.tokenizer)
     asked, real = prefixes(model.tokenizer, PREFIXES + TUNING)
     parts = set(sys.argv[1:]) or {"speed", "quality"}
@@ -59,7 +59,7 @@ def main() -> None:
         engine.close()
         if "speed" in parts:
             for dtype in ("float32", "bfloat16"):
-                model = load_model(path, "cpu", dtype, 1, 1 << 30)
+                model = load(path, "cpu", dtype, threads=1, cache_bytes=1 << 30)
                 speed.speed(model, dtype, loaded, store, asked[5::20], figures)
                 speed.auto(model, dtype, loaded, store, asked[0], figures)
                 if dtype == "float32":

@@ -9,9 +9,10 @@ from dataclasses import replace
 import torch
 
 from palimpsest.decoding.drafts import DraftSettings, DraftStrategy
-from palimpsest.decoding.drafts.costs import cheapest, probe_pieces
+from palimpsest.decoding.drafts.costs import cheapest, probe_costs
 from palimpsest.decoding.drafts.events import DraftsEnd
 from palimpsest.engine import Engine
+from palimpsest.engine.costs import StepCost
 from palimpsest.engine.events import Event
 from palimpsest.engine.requests import Request
 from palimpsest.lm import LanguageModel, SequenceInput
@@ -129,7 +130,7 @@ def crowd(model: LanguageModel, settings: DraftSettings, store: NgramStore, prom
     finally:
         engine.close()
     for label, values in rates.items():
-        size = blocks[label] * model.block_bytes / CROWD
+        size = blocks[label] * model.limits.block_bytes / CROWD
         figures.figure(
             f"{CROWD} at once: {label}",
             f"{_median(values):.1f} drafts/s, {size / 1024:.0f} KiB of cache a request at most",
@@ -175,7 +176,7 @@ class _Prompt:
 def auto(model: LanguageModel, name: str, settings: DraftSettings, store: NgramStore, prompt: list[int],
          figures: Figures) -> None:  # fmt: skip
     """What AUTO chooses against the best of what it chooses from, over drafts, prompt length and load."""
-    pieces = probe_pieces(model)
+    pieces = probe_costs(model, StepCost())
     while True:
         try:
             next(pieces)

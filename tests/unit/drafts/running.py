@@ -7,9 +7,9 @@ from palimpsest.decoding.drafts import Draft, DraftDelta, DraftRequest, DraftSet
 from palimpsest.decoding.drafts.events import DraftsEnd
 from palimpsest.engine import Event, Request
 from palimpsest.engine.batch import Batch, Counters
+from palimpsest.engine.costs import StepCost
 from palimpsest.engine.limits import CacheBudget, check_request
 from palimpsest.engine.request_state import RequestState
-from palimpsest.engine.speed import PrefillSpeed
 from palimpsest.lm import LanguageModel
 from palimpsest.lm.blocks import prefix_keys
 
@@ -80,8 +80,8 @@ def run(
     model: LanguageModel, *requests: Request, after: Callable[[int, list[RequestState]], None] | None = None
 ) -> list[Told]:
     """Run requests in one batch to their ends; ``after`` is called after each step with its number."""
-    budget = CacheBudget(model.cache_blocks)
-    batch = Batch(model, 1 << 20, budget, Counters(), PrefillSpeed())
+    budget = CacheBudget(model.limits.cache_blocks)
+    batch = Batch(model, 1 << 20, budget, Counters(), StepCost())
     told, handles = [Told() for _ in requests], []
     for request, one in zip(requests, told, strict=True):
         blocks = check_request(model, request)

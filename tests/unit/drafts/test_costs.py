@@ -3,26 +3,34 @@
 import pytest
 
 from palimpsest.decoding.drafts import DraftSettings, DraftStrategy
-from palimpsest.decoding.drafts.costs import PROBED, StepCosts, cheapest, probe_blocks, probe_pieces
+from palimpsest.decoding.drafts.costs import DraftCosts, cheapest, probe_costs
+from palimpsest.engine.costs import PROBED, StepCost, decode_probe_blocks
 
-FLAT = StepCosts({1: 1.0, 64: 1.0}, per_token=0.0, per_choice=0.0)
+
+def costs_of(base: dict[int, float], per_token: float, per_choice: float) -> DraftCosts:
+    steps = StepCost()
+    steps.probed(base, per_token)
+    return DraftCosts(steps, per_choice)
+
+
+FLAT = costs_of({1: 1.0, 64: 1.0}, per_token=0.0, per_choice=0.0)
 """Rows cost nothing beside others: a batch is as fast as one sequence."""
-DEAR = StepCosts({1: 1.0, 2: 2.0}, per_token=0.0, per_choice=0.0)
+DEAR = costs_of({1: 1.0, 2: 2.0}, per_token=0.0, per_choice=0.0)
 """Every row costs as much as the first."""
 
 
 def test_steps_between_and_beyond_what_was_measured():
-    costs = StepCosts({4: 3.0, 1: 1.0, 2: 1.5}, per_token=0.01, per_choice=9.0)
-    measured = [costs.step(n, 0) for n in (1, 2, 4)]
+    costs = costs_of({4: 3.0, 1: 1.0, 2: 1.5}, per_token=0.01, per_choice=9.0)
+    measured = [costs.steps.decode(n, 0) for n in (1, 2, 4)]
     assert measured == [1.0, 1.5, 3.0]
-    assert costs.step(3, 0) == pytest.approx(2.25)
-    assert costs.step(8, 0) == pytest.approx(6.0)
-    assert costs.step(0, 0) == 1.0
-    assert costs.step(1, 50) == pytest.approx(1.5)
+    assert costs.steps.decode(3, 0) == pytest.approx(2.25)
+    assert costs.steps.decode(8, 0) == pytest.approx(6.0)
+    assert costs.steps.decode(0, 0) == 1.0
+    assert costs.steps.decode(1, 50) == pytest.approx(1.5)
 
 
 def test_costs_of_drafts():
-    costs = StepCosts({1: 1.0, 2: 2.0}, per_token=0.001, per_choice=0.1)
+    costs = costs_of({1: 1.0, 2: 2.0}, per_token=0.001, per_choice=0.1)
     one = costs.drafts(DraftSettings(k=3, strategy=DraftStrategy.SUPERPOSED), 95, 10, 0)
     assert one == pytest.approx(9 * (1 + 0.1 + 0.1))
     three = costs.drafts(DraftSettings(k=3, strategy=DraftStrategy.BEAM), 95, 10, 0)
@@ -51,7 +59,7 @@ def test_the_cheapest(samples):
 
 
 def test_the_cheapest_by_length_load_and_reading():
-    deep = StepCosts({1: 1.0, 64: 1.0}, per_token=0.01, per_choice=0.0)
+    deep = costs_of({1: 1.0, 64: 1.0}, per_token=0.01, per_choice=0.0)
     settings = DraftSettings(k=3, strategy=DraftStrategy.SUPERPOSED)
     assert cheapest(deep, settings, 1, 10, 0, False)[0] is DraftStrategy.SUPERPOSED
     assert cheapest(deep, settings, 1000, 10, 0, False)[1][DraftStrategy.BEAM] > 100
@@ -61,19 +69,19 @@ def test_the_cheapest_by_length_load_and_reading():
     # Reading them exactly costs more than has been saved.
     read = DraftSettings(k=3, strategy=DraftStrategy.SUPERPOSED, exact=True)
     assert cheapest(DEAR, read, 20, 10, 0, False)[0] is DraftStrategy.BEAM
-    together = StepCosts({1: 1.0, 3: 3.0, 17: 3.0}, per_token=0.0, per_choice=0.0)
+    together = costs_of({1: 1.0, 3: 3.0, 17: 3.0}, per_token=0.0, per_choice=0.0)
     assert cheapest(together, read, 20, 10, 0, False)[0] is DraftStrategy.SUPERPOSED
-    half = StepCosts({1: 1.0, 3: 1.2, 17: 9.0}, per_token=0.0, per_choice=0.0)
+    half = costs_of({1: 1.0, 3: 1.2, 17: 9.0}, per_token=0.0, per_choice=0.0)
     assert cheapest(half, settings, 20, 10, 0, False)[0] is DraftStrategy.SUPERPOSED
     assert cheapest(half, read, 20, 10, 0, False)[0] is DraftStrategy.BEAM
     assert cheapest(DEAR, settings, 20, 1, 0, False)[0] is DraftStrategy.BEAM
 
 
 def test_probing(tiny):
-    needed = probe_blocks(tiny)
+    needed = decode_probe_blocks(tiny)
     tiny.pool.forget_prefixes()
     kept = [tiny.pool.take() for _ in range(tiny.pool.available - needed)]
-    work = probe_pieces(tiny)
+    work = probe_costs(tiny, StepCost())
     steps = 0
     try:
         while True:
@@ -86,17 +94,19 @@ def test_probing(tiny):
         for block in kept:
             tiny.pool.drop(block)
     assert steps >= 3 * len(PROBED)
-    assert tuple(costs.rows) == PROBED
-    rows = list(costs.rows.values())
+    assert costs.steps.decode_probed
+    rows = [costs.steps.decode(n) for n in PROBED]
     assert min(rows) > 0
     assert rows == sorted(rows)
-    assert costs.per_token >= 0
+    assert costs.steps.decode(8, 1000) >= costs.steps.decode(8)
     assert costs.per_choice > 0
-    assert [costs.step(n, 0) for n in range(1, 50)] == sorted(costs.step(n, 0) for n in range(1, 50))
+    assert [costs.steps.decode(n, 0) for n in range(1, 50)] == sorted(
+        costs.steps.decode(n, 0) for n in range(1, 50)
+    )
 
 
 def test_probing_that_is_given_up_leaves_nothing(tiny):
-    work = probe_pieces(tiny)
+    work = probe_costs(tiny, StepCost())
     for _ in range(4):
         next(work)
     assert tiny.pool.used > 0

@@ -2,8 +2,9 @@
 
 import pytest
 
+from palimpsest import lm
 from palimpsest.decoding.drafts import DraftSettings, DraftStrategy
-from palimpsest.lm import LanguageModel, Sampling, load_model
+from palimpsest.lm import LanguageModel, Sampling
 from palimpsest.lm import model as loading
 
 from .plain import Plain
@@ -19,7 +20,7 @@ def load(path, kind: str, dtype: str) -> LanguageModel:
         if kind == "recompute":
             patch.setattr(loading, "is_llama_shaped", lambda module: False)
             patch.setattr(loading.LanguageModel, "_agrees", lambda *_: False)
-        model = load_model(path, "cpu", dtype, threads=1, cache_bytes=8 << 20)
+        model = lm.load(path, "cpu", dtype, threads=1, cache_bytes=8 << 20)
     assert model.forward_kind == ("transformers" if kind == "recompute" else kind)
     return model
 

@@ -217,7 +217,7 @@ def test_trials_are_judged_by_the_model(make_engine, store, tiny):
 @pytest.mark.parametrize("samples", [False, True])
 def test_auto_in_a_cache_too_small_to_measure_in(planner, make_engine, samples):
     engine = make_engine(cache_bytes=1)
-    assert engine.model.cache_blocks < 34
+    assert engine.model.limits.cache_blocks < 34
     got = planned(planner, engine, [5, 6, 7], 0.8 * samples, k=2, exact=True, max_tokens=4)
     assert got.message.strategy == (Drafts.STRATEGY_NUCLEUS if samples else Drafts.STRATEGY_BEAM)
     assert not got.message.costs

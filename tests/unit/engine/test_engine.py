@@ -6,7 +6,7 @@ import torch
 from palimpsest.engine import Engine, Finish, Request, score
 from palimpsest.engine.sequence import SequenceState
 from palimpsest.errors import InvalidArgument, NotFound, Reason, ResourceExhausted, Unavailable
-from palimpsest.lm import Sampling, load_model
+from palimpsest.lm import Sampling, load
 from tests.waiting import until
 
 from .collecting import Collector, Gate, run
@@ -213,7 +213,7 @@ def test_a_full_queue_says_when_to_come_back(make_engine):
 def test_memory_bounds_requests_but_not_their_number(make_engine):
     block = 16 * 2 * 2 * 2 * 16 * 4
     engine = make_engine(cache_bytes=12 * block)
-    assert engine.model.cache_blocks == 12
+    assert engine.model.limits.cache_blocks == 12
     with pytest.raises(ResourceExhausted) as caught:
         engine.submit(greedy([1] * 180, 20), lambda _: None)
     assert caught.value.reason == "ENGINE_MEMORY_FULL"
@@ -288,7 +288,7 @@ def test_closing_ends_open_requests(make_engine):
 class Broken:
     """Drafting whose sequences fail at their third token, by a bug or by saying what is wrong."""
 
-    retrieval_queries, width = "none", 1
+    needs, width = "logits", 1
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -311,7 +311,7 @@ class Broken:
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (ZeroDivisionError("no"), "ENGINE_FAILED"),
+        (ZeroDivisionError("no"), "REQUEST_FAILED"),
         (NotFound(Reason.MODEL_NOT_FOUND, "gone"), "MODEL_NOT_FOUND"),
     ],
 )
@@ -328,7 +328,7 @@ def test_an_error_of_one_request_ends_that_request_alone(make_engine, error, rea
 
 
 def test_requests_of_other_models_are_served_by_the_same_engine(tiny_model):
-    model = load_model(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
+    model = load(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
     model.close()
     model.pool, model.compiled, model.forward_kind = None, None, "transformers"
     engine = Engine(model)
@@ -341,7 +341,7 @@ def test_requests_of_other_models_are_served_by_the_same_engine(tiny_model):
 
 @pytest.mark.model
 def test_the_sample_model_says_what_transformers_says(sample_model):
-    engine = Engine(load_model(sample_model, "cpu", "float32", threads=1, cache_bytes=256 << 20))
+    engine = Engine(load(sample_model, "cpu", "float32", threads=1, cache_bytes=256 << 20))
     texts = [
         "The capital of France is",
         "def fibonacci(n):\n",

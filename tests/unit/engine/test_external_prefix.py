@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from palimpsest.engine import ChunkOrigin, Engine, ExternalPrefix, PrefixReady, Request
 from palimpsest.errors import InvalidArgument, ResourceExhausted, Unavailable
-from palimpsest.lm import SequenceInput, load_model
+from palimpsest.lm import SequenceInput, load
 from tests.waiting import until
 
 from .collecting import Collector, Gate, run, sleeps
@@ -72,7 +72,7 @@ def how(collector: Collector) -> tuple[ChunkOrigin, ...]:
 
 @pytest.fixture(scope="module")
 def shared_engine(tiny_model):
-    engine = Engine(load_model(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20))
+    engine = Engine(load(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20))
     ids = some_ids(180, 9)
     kv = exported(engine.model, ids[:150])
     expected = run(engine, greedy(ids))[0].ids()
@@ -339,7 +339,7 @@ def test_what_can_never_work_is_refused(make_engine):
 
 @pytest.mark.parametrize("recompute", [False, True])
 def test_models_with_transformers_own_cache(tiny_model, recompute):
-    model = load_model(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
+    model = load(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
     model.close()
     model.pool, model.compiled, model.forward_kind = None, None, "transformers"
     ids = some_ids(60)
@@ -392,7 +392,7 @@ def test_told_from_many_threads(make_engine):
 
 @pytest.mark.model
 def test_the_sample_model_continues_a_stored_context(sample_model):
-    engine = Engine(load_model(sample_model, "cpu", "auto", threads=1, cache_bytes=256 << 20))
+    engine = Engine(load(sample_model, "cpu", "auto", threads=1, cache_bytes=256 << 20))
     text = "A palimpsest is a page that is written on, scraped clean and written on again. " * 12
     ids = engine.model.tokenizer(text + "In short,").input_ids
     kv = exported(engine.model, ids[:192])

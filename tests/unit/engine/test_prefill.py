@@ -8,7 +8,7 @@ import torch
 
 from palimpsest.engine import Engine, Request
 from palimpsest.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
-from palimpsest.lm import SequenceInput, load_model
+from palimpsest.lm import SequenceInput, load
 from tests.waiting import until
 
 from .collecting import Collector, Gate, run, sleeps
@@ -166,7 +166,7 @@ def test_what_can_never_work_is_refused(make_engine):
 
 
 def test_models_with_transformers_own_cache(tiny_model):
-    model = load_model(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
+    model = load(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
     model.close()
     model.pool, model.compiled, model.forward_kind = None, None, "transformers"
     engine, kept, ids = Engine(model), Kept(), some_ids(90)

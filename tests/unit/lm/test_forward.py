@@ -15,8 +15,8 @@ from transformers import (
 )
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
-from palimpsest.lm import SequenceInput, load_model
-from palimpsest.lm.generic import last_mlp
+from palimpsest.lm import SequenceInput, load
+from palimpsest.lm.anatomy import last_mlp
 from palimpsest.lm.model import LanguageModel
 
 
@@ -32,7 +32,7 @@ def expected(model: LanguageModel, ids: list[int]):
 
 @pytest.fixture(params=["compiled", "fused", "transformers"])
 def model(request, tiny_model) -> LanguageModel:
-    model = load_model(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
+    model = load(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
     assert model.forward_kind == "compiled"
     if request.param != "compiled":
         model.close()
@@ -189,7 +189,7 @@ def test_a_row_has_the_same_bits_whatever_runs_beside_it(tiny):
 
 
 def test_threads_do_not_change_bits(tiny, tiny_model):
-    model = load_model(tiny_model, "cpu", "float32", threads=2, cache_bytes=8 << 20)
+    model = load(tiny_model, "cpu", "float32", threads=2, cache_bytes=8 << 20)
     torch.set_num_threads(1)
     ids = ids_of(50)
     one = tiny.forward([SequenceInput(tiny.new_cache(), ids, logits="all")])[0].logits
@@ -199,7 +199,7 @@ def test_threads_do_not_change_bits(tiny, tiny_model):
 
 
 def test_bfloat16_weights_are_widened_exactly(tiny_model):
-    model = load_model(tiny_model, "cpu", "bfloat16", threads=1, cache_bytes=8 << 20)
+    model = load(tiny_model, "cpu", "bfloat16", threads=1, cache_bytes=8 << 20)
     assert model.forward_kind == "compiled"
     ids = ids_of(30)
     output = model.forward([SequenceInput(model.new_cache(), ids, logits="all")])[0].logits
@@ -212,8 +212,8 @@ def test_bfloat16_weights_are_widened_exactly(tiny_model):
 
 
 def test_a_full_cache_is_an_error_and_changes_nothing(tiny_model):
-    model = load_model(tiny_model, "cpu", "float32", threads=1, cache_bytes=10 * 16 * 2 * 2 * 2 * 16 * 4)
-    assert model.cache_blocks == 10
+    model = load(tiny_model, "cpu", "float32", threads=1, cache_bytes=10 * 16 * 2 * 2 * 2 * 16 * 4)
+    assert model.limits.cache_blocks == 10
     first, second = model.new_cache(), model.new_cache()
     model.forward([SequenceInput(first, ids_of(100), logits="none")])
     with pytest.raises(ResourceExhausted, match="full"):
@@ -266,7 +266,7 @@ def test_any_causal_model_is_served_by_a_pass_that_agrees(config, kind, tiny_mod
     module.save_pretrained(tmp_path)
     for file in tiny_model.glob("tokenizer*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    model = load_model(tmp_path, "cpu", "float32", threads=1, cache_bytes=8 << 20)
+    model = load(tmp_path, "cpu", "float32", threads=1, cache_bytes=8 << 20)
     assert model.forward_kind == kind
     ids = ids_of(90)
     cache = model.new_cache()
@@ -292,7 +292,7 @@ def test_a_model_without_a_known_mlp_is_refused(tiny_model, tmp_path):
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     for file in tiny_model.glob("tokenizer*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    model = load_model(tmp_path, "cpu", "float32", threads=1, cache_bytes=8 << 20)
+    model = load(tmp_path, "cpu", "float32", threads=1, cache_bytes=8 << 20)
     assert model.forward([SequenceInput(model.new_cache(), [1, 2])])[0].retrieval_queries is None
     with pytest.raises(FailedPrecondition) as caught:
         model.forward([SequenceInput(model.new_cache(), [1, 2], retrieval_queries="last")])
@@ -302,18 +302,18 @@ def test_a_model_without_a_known_mlp_is_refused(tiny_model, tmp_path):
 
 def test_a_folder_without_a_model_says_so(tmp_path):
     with pytest.raises(InvalidArgument, match="does not load"):
-        load_model(tmp_path)
+        load(tmp_path)
 
 
 def test_an_unknown_dtype_says_what_there_is(tiny_model):
     with pytest.raises(InvalidArgument, match="bfloat16"):
-        load_model(tiny_model, dtype="int3")
+        load(tiny_model, dtype="int3")
 
 
 @pytest.mark.model
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_sample_model_runs_compiled(sample_model, dtype):
-    model = load_model(sample_model, "cpu", dtype, threads=1, cache_bytes=64 << 20)
+    model = load(sample_model, "cpu", dtype, threads=1, cache_bytes=64 << 20)
     assert model.forward_kind == "compiled"
     ids = model.tokenizer("The first page was written in").input_ids
     logits = model.forward([SequenceInput(model.new_cache(), ids, logits="all")])[0].logits
@@ -348,7 +348,7 @@ def test_branches_share_what_they_have_in_common(model):
 
 
 def test_a_pass_that_finds_no_room_leaves_no_branch_grown(tiny_model):
-    model = load_model(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
+    model = load(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
     assert model.pool is not None
     while model.pool.available > 3:
         model.pool.take()

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palimpsest.decoding.quoting import QuotingStats, SpanKind
-from palimpsest.decoding.quoting.attribution import Attribution, Written, inwards, is_weak
+from palimpsest.decoding.quoting.attribution import Attribution, inwards, is_weak
+from palimpsest.decoding.quoting.offsets import OffsetDetokenizer
 
 from .blocks import block_of
 
@@ -51,7 +52,7 @@ def attribute(
 ):
     """Spans of a text said byte by byte, of which ``out`` bytes are out; ``positions`` are -1 for the model's own."""
     block = block_of([list(source.encode())], 8, passage_tokens, write=lambda t: bytes([t]))
-    written, stats = Written(Bytes(), lambda t: bytes([t]), frozenset()), QuotingStats()
+    written, stats = OffsetDetokenizer(Bytes(), lambda t: bytes([t]), frozenset()), QuotingStats()
     attribution = Attribution(0, block, written, lambda *_: True, stats)
     text = ""
     for token, position in zip(said, positions, strict=True):

@@ -309,15 +309,15 @@ def test_weak_spans_are_marked(make_engine):
 
 def test_models_of_any_shape_quote(tiny_model):
     from palimpsest.engine import Engine
-    from palimpsest.lm import load_model
+    from palimpsest.lm import load
 
-    model = load_model(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
+    model = load(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
     block = candidates(model)
     ids = prompts(model)[0]
     compiled = Engine(model)
     expected = run(compiled, nest(block, EAGER, ids, 30))[0]
     compiled.close()
-    model = load_model(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
+    model = load(tiny_model, "cpu", "float32", threads=1, cache_bytes=8 << 20)
     model.close()
     model.pool, model.compiled, model.forward_kind = None, None, "transformers"
     engine = Engine(model)
@@ -345,7 +345,7 @@ def test_models_that_cannot_take_back_are_refused(tiny_model, tmp_path):
     from transformers import AutoModelForCausalLM, MistralConfig
 
     from palimpsest.engine import Engine
-    from palimpsest.lm import load_model
+    from palimpsest.lm import load
 
     config = MistralConfig(
         vocab_size=347, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
@@ -354,7 +354,7 @@ def test_models_that_cannot_take_back_are_refused(tiny_model, tmp_path):
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     for file in tiny_model.glob("tokenizer*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    engine = Engine(load_model(tmp_path, "cpu", "float32", threads=1, cache_bytes=8 << 20))
+    engine = Engine(load(tmp_path, "cpu", "float32", threads=1, cache_bytes=8 << 20))
     with pytest.raises(FailedPrecondition):
         engine.submit(nest(block_of([[5, 6, 7] * 9]), EAGER, [1, 2]), lambda _: None)
     assert run(engine, greedy([1, 2], 5))[0].ids()

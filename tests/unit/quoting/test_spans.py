@@ -5,13 +5,13 @@ import pytest
 
 from palimpsest.decoding.quoting.spans import (
     LENGTHS,
-    Costs,
     DraftLength,
     SuffixMatch,
     proposal_positions,
     relaxed,
     take_while,
 )
+from palimpsest.engine.costs import StepCost
 
 from .blocks import block_of
 
@@ -83,42 +83,31 @@ def test_the_longest_match_is_continued():
         assert match.best(usable) == at
 
 
-def test_costs_are_learnt_and_never_fall():
-    costs = Costs()
-    assert costs(1) == 1
-    assert costs(8) == 2
-    for _ in range(50):
-        costs.saw(1, 0.010)
-        costs.saw(16, 0.020)
-        costs.saw(64, 0.080)
-    assert costs(1) == 1
-    assert costs(16) == pytest.approx(2.3, abs=0.4)
-    assert costs(64) == pytest.approx(8)
-    assert all(a <= b for a, b in zip(map(costs, range(1, 200)), map(costs, range(2, 201)), strict=True))
+guess = StepCost().relative
 
 
 def test_lengths_grow_while_all_is_taken_and_shrink_when_not():
-    length = DraftLength(Costs())
+    length = DraftLength()
     seen = []
     for _ in range(8):
-        seen.append(length())
+        seen.append(length(guess))
         length.saw(seen[-1], seen[-1])
     assert seen[0] == 7
     assert seen == sorted(seen)
     assert seen[-1] >= 63
     length.saw(63, 1)
-    assert length() <= 4
+    assert length(guess) <= 4
     for _ in range(20):
-        length.saw(length(), 0)
-    assert length() == LENGTHS[0]
-    assert DraftLength(Costs(), most=5)() <= 5
+        length.saw(length(guess), 0)
+    assert length(guess) == LENGTHS[0]
+    assert DraftLength(most=5)(guess) <= 5
 
 
 def test_the_length_chosen_brings_most_for_its_cost():
-    costs, length = Costs(), DraftLength(Costs(), most=63)
+    length = DraftLength(most=63)
     for taken in (7, 15, 20, 31, 9):
         length.saw(31, taken)
     length._cap = 63
     rate = min(0.999, length._taken / length._seen)
-    gains = {n: sum(rate**k for k in range(n + 1)) / costs(n + 1) for n in (3, 7, 15, 31, 63)}
-    assert length() == max(gains, key=gains.__getitem__)
+    gains = {n: sum(rate**k for k in range(n + 1)) / guess(n + 1) for n in (3, 7, 15, 31, 63)}
+    assert length(guess) == max(gains, key=gains.__getitem__)

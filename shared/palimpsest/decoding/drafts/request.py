@@ -1,55 +1,30 @@
 """Several drafts of one prompt, as a strategy of the engine: ``Request(ids, strategy=DraftRequest(settings))``."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import numpy as np
-
-from palimpsest.decoding.drafts.hypotheses import Proposal
-from palimpsest.decoding.drafts.sequence import Drafts
-from palimpsest.decoding.drafts.settings import LONGEST, DraftSettings, DraftStrategy
+from palimpsest.decoding.drafts.sequence import DraftPlan, Drafts
+from palimpsest.decoding.drafts.settings import LONGEST, DraftStrategy
 from palimpsest.engine.requests import Request
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.lm.forward import Cache
-from palimpsest.lm.generic import ModuleCache
 from palimpsest.lm.model import LanguageModel
-
-if TYPE_CHECKING:
-    from palimpsest.ngrams import NgramStore
 
 WINDOW = 16
 """Tokens at the prompt's end whose contexts are looked up in an n-gram store, to see whether it covers such text."""
 
 
 @dataclass(eq=False)
-class DraftRequest:
+class DraftRequest(DraftPlan):
     """Make several drafts of a request's prompt.
 
-    Parameters
-    ----------
-    settings
-        How the drafts are made.
-    store
-        n-grams over the model's tokenizer, for superposed drafts.
-    healed
-        Bytes removed from the prompt's end. Every draft begins with them; they are not part of its text.
-    allowed
-        int64 [n]: ids of the tokens that begin with these bytes, ascending; None if nothing was removed.
-    extra
-        Drafts that were not generated, such as quotations; they are verified with the others.
+    Parameters are those of :class:`DraftPlan`.
     """
 
-    settings: DraftSettings
-    store: "NgramStore | None" = None
-    healed: bytes = b""
-    allowed: np.ndarray | None = None
-    extra: Sequence[Proposal] = ()
-
     @property
-    def retrieval_queries(self) -> Literal["none", "last"]:
-        """Drafts need no retrieval queries."""
-        return "none"
+    def needs(self) -> Literal["logits", "retrieval_queries"]:
+        """Logits: drafts search no neighbours."""
+        return "logits"
 
     @property
     def width(self) -> int:
@@ -66,7 +41,7 @@ class DraftRequest:
         InvalidArgument
             DRAFT_SETTINGS_INVALID: a setting is out of range, or does not apply to the strategy.
         FailedPrecondition
-            The model's cache cannot be rolled back.
+            The model's cache cannot be cropped.
         """
         self.settings.check()
         for field, value, most in (("n", request.n, 1), ("max_tokens", request.max_tokens, LONGEST)):
@@ -83,11 +58,11 @@ class DraftRequest:
                 "settings.strategy",
                 "Only SUPERPOSED_VERIFIED ranks quotations. Choose it, or leave nest unset.",
             )
-        cache, goes_back = model.new_cache(), self.settings.verifies or self.settings.reset_every
-        if goes_back and isinstance(cache, ModuleCache) and cache.state is not None and not cache.can_load:
+        crops = self.settings.verifies or self.settings.reset_every
+        if crops and not model.new_cache().can_crop:
             raise FailedPrecondition(
                 Reason.MODEL_INVALID,
-                "This model's cache cannot be rolled back, which these drafts need. Use a model with full attention.",
+                "This model's cache cannot be cropped, which these drafts need. Use a model with full attention.",
             )
 
     def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> Drafts:

@@ -2,27 +2,28 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from palimpsest.decoding.drafts.branching import Beams, DiverseBeams, Samples
 from palimpsest.decoding.drafts.events import Draft, DraftsEnd
-from palimpsest.decoding.drafts.hypotheses import DraftText, Hypothesis, overlap, without_repeats
+from palimpsest.decoding.drafts.hypotheses import DraftText, Hypothesis, Proposal, overlap, without_repeats
 from palimpsest.decoding.drafts.search import DraftTask, Search
-from palimpsest.decoding.drafts.settings import DraftStrategy, Streaming
+from palimpsest.decoding.drafts.settings import DraftSettings, DraftStrategy, Streaming
 from palimpsest.decoding.drafts.slots import Slots
 from palimpsest.decoding.drafts.superposing import Superposing
 from palimpsest.decoding.drafts.verifying import Verifier
 from palimpsest.decoding.sources import Source
 from palimpsest.engine.events import Event
-from palimpsest.engine.requests import Request
-from palimpsest.engine.sequence import Step
+from palimpsest.engine.requests import Request, Step
 from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.sampling import Sampling
 
 if TYPE_CHECKING:
-    from palimpsest.decoding.drafts.request import DraftRequest
+    from palimpsest.ngrams import NgramStore
 
 NUCLEUS = Sampling(temperature=0.6, top_p=0.9)
 """How samples are drawn where the request sets no temperature."""
@@ -34,6 +35,31 @@ _SEARCHES: dict[DraftStrategy, type[Search]] = {
     DraftStrategy.DIVERSE_BEAM: DiverseBeams,
     DraftStrategy.NUCLEUS: Samples,
 }
+
+
+@dataclass(eq=False)
+class DraftPlan:
+    """How several drafts of a prompt are made.
+
+    Parameters
+    ----------
+    settings
+        How the drafts are made.
+    store
+        n-grams over the model's tokenizer, for superposed drafts.
+    healed
+        Bytes removed from the prompt's end. Every draft begins with them; they are not part of its text.
+    allowed
+        int64 [n]: ids of the tokens that begin with these bytes, ascending; None if nothing was removed.
+    extra
+        Drafts that were not generated, such as quotations; they are verified with the others.
+    """
+
+    settings: DraftSettings
+    store: "NgramStore | None" = None
+    healed: bytes = b""
+    allowed: np.ndarray | None = None
+    extra: Sequence[Proposal] = ()
 
 
 class Drafts:
@@ -58,7 +84,7 @@ class Drafts:
         Tokens of the drafts that were kept; 0 before the end.
     """
 
-    def __init__(self, plan: "DraftRequest", request: Request, cache: Cache, model: LanguageModel) -> None:
+    def __init__(self, plan: DraftPlan, request: Request, cache: Cache, model: LanguageModel) -> None:
         self.done = False
         self.generated = 0
         settings, eos_ids = (

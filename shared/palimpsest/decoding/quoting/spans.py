@@ -1,6 +1,6 @@
 """Spans: which tokens to propose, how many, and how many of them to take."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -9,10 +9,6 @@ from palimpsest.candidates.block import Candidates
 LENGTHS = (3, 7, 15, 31, 63, 127, 255)
 """Proposals: with the token before them they fill whole tiles of rows."""
 
-_COSTS = ((1, 1.0), (2, 1.1), (4, 1.6), (8, 2.0), (16, 2.3), (32, 2.7), (64, 3.7), (256, 12.0))
-"""A pass over n tokens against one over a single token, before anything is measured."""
-
-_MEMORY = 0.9
 _START = 7
 
 
@@ -71,31 +67,6 @@ def proposal_positions(block: Candidates, start: int, length: int, usable: np.nd
     return np.arange(start, start + take_while(usable[start:end]))
 
 
-class Costs:
-    """What a forward pass over n tokens costs, as multiples of one over a single token; learnt from what was seen."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}
-
-    def saw(self, rows: int, seconds: float) -> None:
-        """Take note of a pass."""
-        size = 1 << (rows - 1).bit_length()
-        self._seconds[size] = (
-            seconds
-            if size not in self._seconds
-            else self._seconds[size] + (1 - _MEMORY) * (seconds - self._seconds[size])
-        )
-
-    def __call__(self, rows: int) -> float:
-        """Cost of a pass over ``rows`` tokens."""
-        points, single = dict(_COSTS), self._seconds.get(1)
-        if single is not None:
-            points |= {n: max(1.0, s / single) for n, s in self._seconds.items()}
-        sizes = sorted(points)
-        costs = np.maximum.accumulate([points[n] for n in sizes])  # more tokens never cost less
-        return float(np.interp(rows, sizes, costs))
-
-
 class DraftLength:
     """How many tokens to propose next.
 
@@ -105,14 +76,12 @@ class DraftLength:
 
     Parameters
     ----------
-    costs
-        Of a pass.
     most
         Longest proposal.
     """
 
-    def __init__(self, costs: Costs, most: int = 64) -> None:
-        self._costs, self._most, self._cap = costs, most, _START
+    def __init__(self, most: int = 64) -> None:
+        self._most, self._cap = most, _START
         self._taken, self._seen = 7.0, 8.0
 
     def saw(self, proposed: int, taken: int) -> None:
@@ -127,12 +96,12 @@ class DraftLength:
         self._taken = 0.8 * self._taken + taken
         self._seen = 0.8 * self._seen + taken + (not full)
 
-    def __call__(self) -> int:
-        """Tokens to propose."""
+    def __call__(self, cost: Callable[[int], float]) -> int:
+        """Return how many tokens to propose; ``cost`` gives a step of n rows over one of a single row."""
         cap = min(self._cap, self._most)
         rate = min(0.999, self._taken / self._seen)
         choices = [n for n in LENGTHS if n < cap] + [cap]
-        return max(choices, key=lambda n: (1 - rate ** (n + 1)) / (1 - rate) / self._costs(n + 1))
+        return max(choices, key=lambda n: (1 - rate ** (n + 1)) / (1 - rate) / cost(n + 1))
 
 
 class SuffixMatch:

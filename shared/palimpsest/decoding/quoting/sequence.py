@@ -18,7 +18,6 @@ proposed at once nor on what else the engine runs.
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,6 +28,7 @@ from palimpsest.decoding.quoting.attribution import Attribution
 from palimpsest.decoding.quoting.choosing import acceptable, choice_of, favourite
 from palimpsest.decoding.quoting.events import QuotingFinished, QuotingStats, Span, SpanKind, SpanRevoked
 from palimpsest.decoding.quoting.offsets import OffsetDetokenizer
+from palimpsest.decoding.quoting.quotable import Quotable
 from palimpsest.decoding.quoting.spans import (
     DraftLength,
     SuffixMatch,
@@ -42,9 +42,6 @@ from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.sampling import Choice
 from palimpsest.lm.token_bytes import special_ids
-
-if TYPE_CHECKING:
-    from palimpsest.decoding.quoting.quotable import Quotable
 
 _NOTHING = np.zeros(0, dtype=np.int64)
 
@@ -97,12 +94,9 @@ class Quoting(SequenceState):
         draft = self._draft
         began = time.perf_counter()
         mixed = self._mix(output)
-        # One place more than was read: the passage's next token is judged by the last row.
-        positions = (
-            proposal_positions(self._block, int(draft[0]), len(draft) + 1, self._usable)
-            if len(draft)
-            else _NOTHING
-        )
+        positions = _NOTHING
+        if len(draft):  # one position more than was read: the last row judges the passage's next token
+            positions = proposal_positions(self._block, int(draft[0]), len(draft) + 1, self._usable)
         accept = self._judge(mixed, output, positions)
         self.stats.search_seconds += time.perf_counter() - began
         taken = min(len(draft), take_while(accept))

@@ -18,7 +18,7 @@ from palimpsest.lm.protocols import Limits
 from palimpsest.lm.weights import LlamaWeights, fuse, is_llama_shaped
 
 try:
-    from palimpsest.lm.cpu.team import CompiledForward
+    from palimpsest.lm.cpu.forward import CompiledForward
 except (ImportError, RuntimeError):  # numba is optional, and it may find nowhere to keep compiled code
     CompiledForward = None
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 try:
-    from palimpsest.lm.cpu.compiled import log_total
+    from palimpsest.lm.cpu.operators import log_total
 except (ImportError, RuntimeError):
     log_total = None
 

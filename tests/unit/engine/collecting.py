@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 
 from palimpsest.engine import Delta, Engine, Event, Failed, Finished, Request, Started
+from palimpsest.engine.events import Ended
 
 
 class Collector:
@@ -16,7 +17,7 @@ class Collector:
 
     def deliver(self, events: Sequence[Event]) -> None:
         self.events += events
-        self._left -= sum(isinstance(e, Finished) for e in events)
+        self._left -= sum(isinstance(e, Ended) for e in events)
         if self._left == 0 or any(isinstance(e, Failed) for e in events):
             self._done.set()
 

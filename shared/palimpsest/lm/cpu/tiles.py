@@ -101,10 +101,10 @@ def _tile(b, half, rows, columns, w, w_stride, x, x_stride, y, y_stride, k, add)
     for c in range(columns):
         out = b.add(y, b.mul(y_stride, ir.Constant(I64, c)))
         for r in range(rows):
-            place = pointer(b, b.add(out, ir.Constant(I64, 4 * r)), F32)
-            old = b.load(place, typ=F32)
+            offset = pointer(b, b.add(out, ir.Constant(I64, 4 * r)), F32)
+            old = b.load(offset, typ=F32)
             total = b.select(add, b.fadd(old, totals[c * rows + r]), totals[c * rows + r])
-            b.store(total, place)
+            b.store(total, offset)
 
 
 def _make_tile(rows: int, columns: int):

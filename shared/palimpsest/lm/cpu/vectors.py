@@ -73,11 +73,11 @@ def widen(b, address, half: bool, lanes: int = LANES):
 def prefetch(b, address):
     """Have the processor fetch what is at an address into its second cache."""
     # The hardware follows one stream of weights, not the several of a tile: without this, tiles are twice as slow.
-    place = ir.PointerType(ir.IntType(8))
-    kind = ir.FunctionType(ir.VoidType(), [place, I32, I32, I32])
+    offset = ir.PointerType(ir.IntType(8))
+    kind = ir.FunctionType(ir.VoidType(), [offset, I32, I32, I32])
     function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
     read, into_l2, data = (ir.Constant(I32, n) for n in (0, 2, 1))
-    b.call(function, [b.inttoptr(address, place), read, into_l2, data])
+    b.call(function, [b.inttoptr(address, offset), read, into_l2, data])
 
 
 def is_half(like: types.Array) -> bool:

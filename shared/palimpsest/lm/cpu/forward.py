@@ -1,4 +1,4 @@
-"""Threads that run a compiled step together, and the plan of addresses they run it from."""
+"""The compiled pass as the model calls it: the thread pool that runs a step, and the descriptor the step runs from."""
 
 import threading
 import time
@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from palimpsest.lm.blocks import BLOCK, BlockPool, PagedCache
-from palimpsest.lm.cpu import compiled as c
+from palimpsest.lm.cpu import descriptor as d
+from palimpsest.lm.cpu.step import PHASES_PER_LAYER, SYNC_STRIDE, run_step
+from palimpsest.lm.cpu.vectors import LANES
 from palimpsest.lm.forward import Copies
 from palimpsest.lm.weights import LlamaWeights
 
@@ -20,20 +22,17 @@ _SMALL_ATTENTION = 1 << 18
 """Work, in elements, below which handing it to another thread takes longer than doing it."""
 
 _OF_STEP = [
-    c.ROWS, c.OUT_ROWS, c.POSITIONS, c.TABLES, c.TABLE_STARTS, c.OUT_INDEX, c.KEEP, c.KEEP_STRIDE, c.FEW_ROWS,
-    c.SHORT_PAST, c.COPIES, c.COPY_TABLES,
+    d.ROWS, d.OUT_ROWS, d.POSITIONS, d.TABLES, d.TABLE_STARTS, d.OUT_INDEX, d.KEEP, d.KEEP_STRIDE, d.FEW_ROWS,
+    d.SHORT_PAST, d.COPIES, d.COPY_TABLES,
 ]  # fmt: skip
-"""Entries of the plan that change with every step."""
+"""Entries of the descriptor that change with every step."""
 
-if BLOCK != c.LANES:  # pragma: no cover
+if BLOCK != LANES:  # pragma: no cover
     raise ImportError("a cache block must be as long as a kernel's vector")
 
 
 class ThreadPool:
-    """The calling thread and ``threads - 1`` helpers, who sleep between steps.
-
-    Only one step runs at a time; callers take turns by themselves.
-    """
+    """The calling thread and ``threads - 1`` others, which sleep between steps. One step runs at a time."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -44,10 +43,10 @@ class ThreadPool:
         self._wake = [threading.Semaphore(0) for _ in range(threads - 1)]
         for number, wake in enumerate(self._wake, start=1):
             threading.Thread(
-                target=self._help, args=(number, wake), name=f"step-{number}", daemon=True
+                target=self._serve, args=(number, wake), name=f"step-{number}", daemon=True
             ).start()
 
-    def _help(self, number: int, wake: threading.Semaphore) -> None:
+    def _serve(self, number: int, wake: threading.Semaphore) -> None:
         while True:
             wake.acquire()
             work = self._work
@@ -55,8 +54,8 @@ class ThreadPool:
                 return
             work[0](number, *work[1])
 
-    def rest(self) -> None:
-        """Wait until no helper is inside the last step; then its plan may be changed."""
+    def wait_idle(self) -> None:
+        """Wait until every other thread has left the last step; then its descriptor may change."""
         while self.flags[8]:
             time.sleep(0)
 
@@ -69,14 +68,14 @@ class ThreadPool:
         step(0, self._ticket, *arguments)
 
     def close(self) -> None:
-        """Send the helpers home."""
+        """Stop the threads."""
         self._closed = True
         for wake in self._wake:
             wake.release()
 
 
 class CompiledForward:
-    """The compiled pass over one model's weights and cache pool; see ``compiled.py``.
+    """The compiled pass over one model's weights and cache pool; see ``step.py``.
 
     Parameters
     ----------
@@ -92,11 +91,11 @@ class CompiledForward:
         self.weights, self._pool, self._threads = weights, pool, ThreadPool(threads)
         half = weights.embedding.dtype == torch.bfloat16
         self._like = np.empty(0, dtype=np.uint16 if half else np.float32)
-        self._numbers = np.array([weights.eps, weights.scale])
-        self._plan = np.zeros(c.PLAN_SIZE, dtype=np.int64)
-        phases = max(len(weights.layers) * c.PHASES_PER_LAYER + 4, len(weights.matrices))
-        self._sync = _aligned(phases * c.SYNC_STRIDE)
-        self._layers = np.zeros((len(weights.layers), c.LAYER_SIZE), dtype=np.int64)
+        self._constants = np.array([weights.eps, weights.scale])
+        self._descriptor = np.zeros(d.DESCRIPTOR_SIZE, dtype=np.int64)
+        phases = max(len(weights.layers) * PHASES_PER_LAYER + 4, len(weights.matrices))
+        self._sync = _aligned(phases * SYNC_STRIDE)
+        self._layers = np.zeros((len(weights.layers), d.LAYER_SIZE), dtype=np.int64)
         for row, layer in zip(self._layers, weights.layers, strict=True):
             tensors = (
                 layer.qkv,
@@ -107,7 +106,7 @@ class CompiledForward:
                 layer.norm_1,
                 layer.norm_2,
             )
-            row[: c.KEEP_SLOT] = [_address(t) for t in (*tensors, layer.norm_q, layer.norm_k)]
+            row[: d.KEEP_SLOT] = [_address(t) for t in (*tensors, layer.norm_q, layer.norm_k)]
         self._set(
             HEADS=weights.heads, KV_HEADS=weights.kv_heads, HEAD_SIZE=weights.head_dim, HIDDEN=weights.hidden,
             INNER=weights.inner, LAYERS=len(weights.layers), VOCAB=weights.vocab, CHUNKS=4 * threads,
@@ -121,7 +120,7 @@ class CompiledForward:
 
     def _set(self, **values: int) -> None:
         for name, value in values.items():
-            self._plan[getattr(c, name)] = value
+            self._descriptor[getattr(d, name)] = value
 
     def _buffer(self, name: str, *shape: int) -> torch.Tensor:
         self._buffers[name] = torch.zeros(shape)
@@ -145,8 +144,8 @@ class CompiledForward:
             self._buffer("LOGITS", self._outputs, w.vocab)
         if context > self._context:
             self._context = max(1024, 1 << (context - 1).bit_length())
-            # One vector more than the context: the last place of a line holds the softmax's divisor.
-            line = self._context + c.LANES
+            # One vector more than the context: the last element of a row of scores holds the softmax's divisor.
+            line = self._context + LANES
             self._buffer("SCORES", self._threads.threads * (w.heads // w.kv_heads), line)
             self._set(SCORES_STRIDE=line * 4)
             self._buffers["COS"], self._buffers["SIN"] = w.rope_tables(self._context)
@@ -177,7 +176,7 @@ class CompiledForward:
             wanted = np.array([r - first for r in outputs if part.start <= r < part.stop], dtype=np.int32)
             shared = None if others is None else (others[0][first : first + MAX_ROWS + 1], others[1])
             states = self._step(x[part], positions[part], table_starts[part], tables, wanted, hidden, shared)
-            # By numpy: torch would wake a second pool of threads for it, which then spin beside the team.
+            # By numpy: torch would wake threads of its own, which then spin beside ours.
             logits.append(torch.from_numpy(self._buffers["LOGITS"].numpy()[: len(wanted)].copy()))
             kept.append(states)
             # The last layer's MLP is the last to read from this buffer, so what it read is still there.
@@ -191,14 +190,14 @@ class CompiledForward:
         outputs: np.ndarray, hidden: Sequence[int], copies: tuple[np.ndarray, np.ndarray] | None,
     ) -> dict[int, torch.Tensor]:  # fmt: skip
         rows, team, w = len(positions), self._threads, self.weights
-        team.rest()
+        team.wait_idle()
         self._make_room(rows, max(1, len(outputs)), int(positions.max()) + 1)
         self._buffers["X"][:rows] = x
-        self._layers[:, c.KEEP_SLOT] = -1
+        self._layers[:, d.KEEP_SLOT] = -1
         inside = [layer for layer in hidden if layer < len(w.layers)]
         kept = torch.empty(max(1, len(inside)), rows, w.hidden)
-        self._layers[inside, c.KEEP_SLOT] = range(len(inside))
-        self._plan[_OF_STEP] = (
+        self._layers[inside, d.KEEP_SLOT] = range(len(inside))
+        self._descriptor[_OF_STEP] = (
             rows, len(outputs), positions.ctypes.data, tables.ctypes.data, table_starts.ctypes.data,
             outputs.ctypes.data, kept.data_ptr(), rows * w.hidden * 4, rows * w.hidden <= _SMALL_NORM,
             (int(positions.sum()) + rows) * w.heads * w.head_dim <= _SMALL_ATTENTION,
@@ -206,7 +205,7 @@ class CompiledForward:
         )  # fmt: skip
         self._sync[:] = 0
         self._arrays = (positions, tables, table_starts, outputs, copies)
-        team.run(c.run_step, self._like, self._plan, self._layers, self._numbers, team.flags)
+        team.run(run_step, self._like, self._descriptor, self._layers, self._constants, team.flags)
         states = {layer: kept[n] for n, layer in enumerate(inside)}
         if len(w.layers) in hidden:
             wide = self._buffers["X"][:rows]
@@ -214,29 +213,8 @@ class CompiledForward:
             states[len(w.layers)] = wide * scale * w.final_norm
         return states
 
-    def read_weights(self, rows: int = 1) -> None:
-        """Multiply every matrix once and do nothing else: the floor of a step, for benchmarks."""
-        self._threads.rest()
-        self._make_room(max(rows, 8), 8, 1)
-        width = max(m.shape[1] for m in self.weights.matrices)
-        if not hasattr(self, "_floor"):
-            rows_of = [[m.data_ptr(), *m.shape] for m in self.weights.matrices]
-            self._floor = (
-                np.array(rows_of, dtype=np.int64),
-                torch.ones(8, width),
-                torch.zeros(8, self.weights.vocab),
-            )
-        matrices, x, y = self._floor
-        plan = self._plan.copy()
-        plan[[c.ROWS, c.X, c.LOGITS]] = rows, x.data_ptr(), y.data_ptr()
-        self._sync[:] = 0
-        self._arrays = (plan,)
-        self._threads.run(
-            c.read_weights, self._like, matrices, plan, self._sync.ctypes.data, self._threads.flags
-        )
-
     def close(self) -> None:
-        """Stop the helper threads."""
+        """Stop the threads."""
         self._threads.close()
 
 

@@ -1,4 +1,4 @@
-"""The mixture of what the model says and what its nearest neighbours were followed by (paper, section 3.2).
+"""The mixture of the model's distribution and that of the tokens after its nearest neighbours (paper, section 3.2).
 
 ::
 
@@ -9,8 +9,8 @@
     weight = sigmoid((ratio - alpha) / tau)                   the model's
     p_M    = weight p_LM + (1 - weight) p_kNN
 
-Search is exact: one matrix product for all positions of a step. No more than the live keys are ever counted as
-neighbours, so a small store does not look like a confident one.
+The search is exact: one matrix product for all positions of a step. Only live keys count as neighbours, so a small
+store does not look like a confident one.
 """
 
 import math
@@ -26,16 +26,16 @@ from palimpsest.candidates.keys import dequantise, normalised
 from palimpsest.candidates.settings import Mode, NestSettings
 
 LEAST_KEYS = 8
-"""With fewer live keys the model is on its own."""
+"""With fewer live keys the mixture is the model alone."""
 
 
 class KeyIndex:
-    """A block's keys, ready for search; never changed, so sequences may share it.
+    """A block's keys, ready for search; immutable, so sequences may share it.
 
     Parameters
     ----------
     block
-        The candidates; passages without keys are left out of the search.
+        The candidates; passages without keys are not searched.
     special
         Token ids that are never proposed.
     device
@@ -43,14 +43,14 @@ class KeyIndex:
 
     Attributes
     ----------
-    place
-        int64 [K]: each key's token in the block.
+    positions
+        int64 [K]: each key's position in the block.
     values
-        int64 [T]: for each token of the block, its number among :attr:`vocabulary`.
+        int64 [T]: for each token of the block, its index in :attr:`vocabulary`.
     vocabulary
         int64 [U]: the block's distinct token ids, ascending.
     prior
-        float32 [K]: log of the passage's score over the best one's.
+        float32 [K]: log of the passage's score over the best score.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Neighbours:
     Attributes
     ----------
     keys
-        int64 [m, r]: their numbers in the index, nearest first.
+        int64 [m, r]: their indices, nearest first.
     distances
         float32 [m, r]: squared distances.
     """
@@ -98,7 +98,7 @@ class Neighbours:
     distances: torch.Tensor
 
     def ratio(self) -> torch.Tensor:
-        """How far the nearest stands out: float32 [m] in 0..1; 1 where all are equally near."""
+        """Distance of the nearest over that of the farthest: float32 [m] in 0..1; 1 where all are equally near."""
         last = self.distances[:, -1]
         return torch.where(last > 0, self.distances[:, 0] / last.clamp_min(1e-30), torch.ones_like(last))
 
@@ -111,11 +111,11 @@ def search(index: KeyIndex, states: torch.Tensor, live: torch.Tensor, r: int) ->
     index
         With K keys of d elements.
     states
-        [m, d], of any length: they are scaled as keys are.
+        float [m, d], of any norm: they are scaled like keys.
     live
         bool [K].
     r
-        Neighbours wanted; fewer if fewer are live.
+        Number of neighbours; fewer if fewer are live.
 
     Returns
     -------
@@ -126,6 +126,7 @@ def search(index: KeyIndex, states: torch.Tensor, live: torch.Tensor, r: int) ->
     if count < LEAST_KEYS:
         return None
     queries = normalised(states)
+    # |q - k|^2 = d + |k|^2 - 2 q.k  # (m, K)
     squared = torch.addmm(index.norms + index.size, queries, index.keys.T, alpha=-2.0).clamp_min_(0.0)
     if count < len(live):
         squared.masked_fill_(~live, math.inf)
@@ -139,16 +140,16 @@ class Mixed:
     Parameters
     ----------
     index, neighbours
-        What was searched, and found; None for the model alone.
+        The keys, and the neighbours found; None for the model alone.
     logits
-        [m, vocabulary], float32; divided by the temperature if there is one.
+        float32 [m, vocabulary], divided by the temperature if there is one.
     settings
-        With nothing left open.
+        With every field filled in.
 
     Attributes
     ----------
     weight, ratio
-        float32 [m] in numpy: the model's weight, and how much the nearest stands out.
+        float32 numpy [m]: the model's weight, and the distance ratio.
     """
 
     def __init__(
@@ -165,15 +166,15 @@ class Mixed:
         scores = neighbours.distances * (-settings.mu / math.sqrt(index.size))
         if settings.beta:
             scores = scores + settings.beta * index.prior[neighbours.keys]
-        self.neighbour_weights = torch.softmax(scores, dim=-1)
-        found = torch.zeros(count, len(index.vocabulary), device=logits.device)
+        self.neighbour_weights = torch.softmax(scores, dim=-1)  # (m, r)
+        found = torch.zeros(count, len(index.vocabulary), device=logits.device)  # (m, U)
         found.scatter_add_(1, index.key_values[neighbours.keys], self.neighbour_weights)
         ratio = neighbours.ratio()
         if settings.mode is Mode.KNN_LM:
             weight = torch.full_like(ratio, settings.lm_weight)
         else:
             weight = torch.sigmoid((ratio - settings.alpha) / settings.tau)
-        by_model = torch.exp(logits[:, index.vocabulary] - self.total[:, None])
+        by_model = torch.exp(logits[:, index.vocabulary] - self.total[:, None])  # (m, U)
         self._found, self._mixed = found, torch.lerp(found, by_model, weight[:, None])
         self.ratio, self.weight = ratio.cpu().numpy(), weight.cpu().numpy()
 
@@ -184,7 +185,7 @@ class Mixed:
 
     @cached_property
     def _best(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens outside the block are only the model's, so its favourite stands for them all."""
+        """Tokens outside the block get the model's share only, so its best token stands for them all."""
         top = self._logits.argmax(dim=-1)
         top_p = torch.exp(self._logits.gather(1, top[:, None])[:, 0] - self.total)
         if self.neighbours is None:
@@ -205,7 +206,7 @@ class Mixed:
         return self._best[1]
 
     def of_positions(self, positions: np.ndarray) -> np.ndarray:
-        """Probability at position n of the block's token at ``positions[n]``: float32 [len(places)]."""
+        """Probability at row n of the block's token at ``positions[n]``: float32 [len(positions)]."""
         rows = torch.arange(len(positions), device=self._logits.device)
         if self.neighbours is None:
             ids = torch.from_numpy(self._index.block.tokens[positions].astype(np.int64)).to(
@@ -216,7 +217,7 @@ class Mixed:
         return self._mixed[rows, values].cpu().numpy()
 
     def of_tokens(self, ids: torch.Tensor) -> torch.Tensor:
-        """Probability at each position of the token ``ids[n]``: float32 [m]."""
+        """Probability at row n of the token ``ids[n]``: float32 [m]."""
         by_model = torch.exp(self._logits.gather(1, ids[:, None])[:, 0] - self.total)
         if self.neighbours is None:
             return by_model
@@ -227,7 +228,7 @@ class Mixed:
         return weight * by_model + (1 - weight) * found
 
     def dense(self, row: int, by_model: torch.Tensor) -> torch.Tensor:
-        """The mixture over the whole vocabulary at one position, with the model's probabilities given: [vocabulary]."""
+        """The mixture over the whole vocabulary at one row, given the model's probabilities: float32 [vocabulary]."""
         if self.neighbours is None:
             return by_model
         mixed = by_model * float(self.weight[row])
@@ -235,7 +236,7 @@ class Mixed:
         return mixed
 
     def carrier(self, row: int, token: int, usable: np.ndarray) -> int:
-        """Of the neighbours with this token, the usable place of the largest weight; -1 if there is none.
+        """Of the neighbours with this token, the usable position with the largest weight; -1 if there is none.
 
         ``usable`` is bool [T].
         """
@@ -251,7 +252,7 @@ class Mixed:
         return int(positions[slot]) if weights[slot] > 0 else -1
 
     def nearest(self, row: int) -> int:
-        """The block's token with the largest neighbour weight; -1 without neighbours."""
+        """The position with the largest neighbour weight; -1 without neighbours."""
         if self.neighbours is None:
             return -1
         return int(self._index.positions[self.neighbours.keys[row][self.neighbour_weights[row].argmax()]])

@@ -1,4 +1,4 @@
-"""Collecting what calibration needs: the model's states and neighbours at sampled positions."""
+"""Samples for calibration: the model's states and their neighbours at sampled positions."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """A text to sample positions from, and the passages to search in.
+    """A text to sample positions from, and the passages to search.
 
     Parameters
     ----------
     ids
-        Tokens of a document's stretch.
+        Tokens of a part of a document.
     candidates
-        Passages retrieved for it, with keys: of other documents, or with its own among them.
+        Passages retrieved for it, with keys: from other documents only, or with its own among them.
     skip
         Leading tokens that are context only.
     seen
@@ -46,16 +46,16 @@ class Sample:
 
 
 def state_pieces(model: LanguageModel, samples: Sequence[Sample], neighbours: int = max(R)) -> Pieces[States]:
-    """Collect states, giving control back after each chunk of 64 tokens.
+    """Collect states, yielding after each chunk of 64 tokens.
 
     Parameters
     ----------
     model
-        In use by the calling thread alone.
+        Used by the calling thread alone.
     samples
         At least one.
     neighbours
-        Most neighbours kept of each position.
+        Maximum number of neighbours kept for each position.
     """
     special = special_ids(model.tokenizer) | model.eos_ids
     parts: list[States] = []
@@ -106,7 +106,7 @@ def _states(
 
 
 def submit_states(engine: "Engine", samples: Sequence[Sample], neighbours: int = max(R)) -> "Future[States]":
-    """Have an engine collect states between its steps; see :func:`state_pieces`.
+    """Collect states between an engine's steps; see :func:`state_pieces`.
 
     Raises
     ------

@@ -113,6 +113,10 @@ async def test_what_was_tuned_is_what_the_next_request_goes_by(twin, ask, model)
     again = await twin.call(client.decoding.tune_drafts, **tune, prefixes=2, k=2)
     assert await twin.call(again.result, timeout=60) == tuned
 
+    # What the server looks up on the caller's behalf is no field of the request.
+    with pytest.raises(TypeError, match="ngrams_artifact"):
+        await twin.call(client.decoding.tune_drafts, **tune, ngrams_artifact=store.artifact)
+
     short = await twin.call(client.artifacts.upload, b"too short", media_type="text/plain")
     job = await twin.call(client.decoding.tune_drafts, **{**tune, "texts": short.digest})
     with pytest.raises(InvalidArgument) as wrong:

@@ -1,4 +1,4 @@
-"""How probable a given text is to the model, to the fixed mixture, and to the confident one: for perplexity."""
+"""Log-probabilities of a given text under the model, the fixed mixture and the mixture by confidence."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -31,9 +31,9 @@ class NestScores:
     ids
         int64 [n]: the tokens.
     lm, knn_lm, nest
-        float64 [n]: under the model alone, the mixture of fixed weight, and the one by confidence.
+        float64 [n]: under the model alone, the mixture with fixed weight, and the mixture by confidence.
     weight, ratio
-        float32 [n]: the model's weight in the last, and how much the nearest stood out.
+        float32 [n]: the model's weight in the latter, and the distance ratio.
     """
 
     ids: np.ndarray
@@ -44,27 +44,27 @@ class NestScores:
     ratio: np.ndarray
 
     def perplexity(self, name: str) -> float:
-        """Of ``"lm"``, ``"knn_lm"`` or ``"nest"``."""
+        """Perplexity under ``"lm"``, ``"knn_lm"`` or ``"nest"``."""
         return float(np.exp(-getattr(self, name).mean()))
 
 
 def score_pieces(
     model: LanguageModel, ids: Sequence[int], nest: NestRequest, skip: int = 0
 ) -> Pieces[NestScores]:
-    """Score a text in one pass, giving control back after each chunk of 64 tokens.
+    """Score a text in one pass, yielding after each chunk of 64 tokens.
 
-    The text is given, not generated, so nothing is taken out of the store on the way.
+    The text is given, not generated, so no token leaves the index on the way.
 
     Parameters
     ----------
     model
-        In use by the calling thread alone.
+        Used by the calling thread alone.
     ids
         The text's tokens.
     nest
         Candidates and settings; the mode does not matter.
     skip
-        Leading tokens that are only context.
+        Leading tokens that are not scored.
     """
     index, first = nest.index(model), max(1, skip)
     cache, settings = model.new_cache(), nest.filled
@@ -100,7 +100,7 @@ def score_pieces(
 def submit_nest_score(
     engine: "Engine", ids: Sequence[int], nest: NestRequest, skip: int = 0
 ) -> "Future[NestScores]":
-    """Have an engine score a text between its steps; see :func:`score_pieces`.
+    """Score a text between an engine's steps; see :func:`score_pieces`.
 
     Raises
     ------

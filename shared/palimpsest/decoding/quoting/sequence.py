@@ -159,7 +159,7 @@ class Quoting(SequenceState):
             self._draft = self._draft[: take_while(self._usable[self._draft])]
             self._withdrawals += self._attribution.revoke()
         self._applied = version
-        revocations.heeded(self._reader, version)
+        revocations.applied(self._reader, version)
 
     def _count(self, step: Step) -> None:
         if not self._fed:  # the prompt's own pass

@@ -24,9 +24,9 @@ class DecodingRoom:
     async def start(self, resources: Resources) -> list[Any]:
         """Return the servicer; torch and transformers, which take seconds, are imported in the background."""
         from palimpsest.engine import EngineHost
+        from palimpsest.settings import DecodingSettings
         from services.decoding.metrics import EngineCollector
         from services.decoding.service import DecodingServicer
-        from services.decoding.settings import DecodingSettings
 
         self._host = EngineHost(resources.settings, resources.models)
         self._metrics = EngineCollector(self._host)

@@ -8,11 +8,9 @@ import grpc
 
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.methods import Method
-from palimpsest.embedded.probes import client_target
 from palimpsest.errors import FailedPrecondition, Reason
-from palimpsest.rpc.channel import Tls, open_aio_channel
-from palimpsest.settings import Settings
-from services.decoding.settings import DecodingSettings
+from palimpsest.rpc.channel import Tls, client_target, open_aio_channel
+from palimpsest.settings import DecodingSettings, Settings
 
 
 class PeerClient:

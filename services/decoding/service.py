@@ -17,8 +17,8 @@ from palimpsest.engine import EngineHost, Hosted
 from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
+from palimpsest.settings import DecodingSettings
 from services.decoding.peers import Peers
-from services.decoding.settings import DecodingSettings
 
 if TYPE_CHECKING:
     from services.decoding.generation import GenerationPlanner

@@ -1,4 +1,4 @@
-"""ArtifactService: bytes in and out, in chunks of at most 1 MiB, off the event loop."""
+"""ArtifactService: uploads, reads and look-ups of artefacts; blocking work runs in threads, off the event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +10,7 @@ import grpc
 from google.longrunning import operations_pb2
 
 from palimpsest.api.artifacts.v1 import artifacts_pb2, artifacts_pb2_grpc
-from palimpsest.artifacts import Announced, ArtifactInfo, Upload
+from palimpsest.artifacts import ArtifactInfo, UploadSession, UploadSpec
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
@@ -32,22 +32,23 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
         request_iterator: AsyncIterator[artifacts_pb2.WriteArtifactRequest],
         context: grpc.aio.ServicerContext,
     ) -> artifacts_pb2.Artifact:
-        """Take one upload, or its next part; however the stream ends, what came is kept for the next."""
+        """Write one upload, or the next part of it; whatever ends the stream, the bytes received are kept."""
         first = await anext(request_iterator, None)
-        if first is None or first.WhichOneof("part") != "open":
-            raise _out_of_order("The first message of an upload is open.")
-        announced = Announced(first.open.digest, first.open.size_bytes, first.open.media_type)
-        held = ExitStack()
+        part = first.WhichOneof("part") if first is not None else None
+        if first is None or part != "open":
+            raise _out_of_order(f"The first message of an upload must be open; got {part or 'nothing'}.")
+        spec = UploadSpec(first.open.digest, first.open.size_bytes, first.open.media_type)
+        session = ExitStack()
         try:
-            opening = partial(self._store.uploads.open, first.open.upload_id, announced, call().principal)
-            upload = await _in_thread(lambda: held.enter_context(opening()))
-            artifact = upload.artifact or await self._take(upload, request_iterator)
+            open_upload = partial(self._store.uploads.open, first.open.upload_id, spec, call().principal)
+            upload = await _in_thread(lambda: session.enter_context(open_upload()))
+            artifact = upload.artifact or await self._receive(upload, request_iterator)
             return artifact.message()
         finally:
-            await _in_thread(held.close)
+            await _in_thread(session.close)
 
-    async def _take(
-        self, upload: Upload, messages: AsyncIterator[artifacts_pb2.WriteArtifactRequest]
+    async def _receive(
+        self, upload: UploadSession, messages: AsyncIterator[artifacts_pb2.WriteArtifactRequest]
     ) -> ArtifactInfo:
         async for message in messages:
             match message.WhichOneof("part"):
@@ -58,14 +59,17 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
                     ARTIFACT_BYTES.labels("in").inc(len(chunk.data))
                 case "finish" if message.finish:
                     return await _in_thread(upload.finish)
-                case _:
-                    raise _out_of_order("After open come chunks, and last finish.")
-        raise _out_of_order(f"The stream ended without finish. Resume from {upload.size_bytes}, then finish.")
+                case part:
+                    found = part or "an empty message"
+                    raise _out_of_order(f"Got {found} after open. Send open, then chunks, then finish: true.")
+        raise _out_of_order(
+            f"The stream ended without finish. Resume from offset {upload.size_bytes}, then send finish."
+        )
 
     async def QueryWriteStatus(
         self, request: artifacts_pb2.QueryWriteStatusRequest, context: grpc.aio.ServicerContext
     ) -> artifacts_pb2.QueryWriteStatusResponse:
-        """How far an upload has come."""
+        """Return the progress of an upload."""
         status = await asyncio.to_thread(self._store.uploads.status, request.upload_id, call().principal)
         return artifacts_pb2.QueryWriteStatusResponse(
             committed_size=status.committed_size,
@@ -76,12 +80,12 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def ReadArtifact(
         self, request: artifacts_pb2.ReadArtifactRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[artifacts_pb2.ReadArtifactResponse]:
-        """Stream an artefact; the next chunk is read only once the last has been taken."""
+        """Stream an artefact; a chunk is read only once the client has taken the one before it."""
         chunks = await asyncio.to_thread(self._store.chunks, request.digest, request.offset, request.limit)
-        following: Callable[[], bytes] = partial(next, chunks, b"")
+        next_chunk: Callable[[], bytes] = partial(next, chunks, b"")
         offset = request.offset
         try:
-            while data := await _in_thread(following):
+            while data := await _in_thread(next_chunk):
                 yield artifacts_pb2.ReadArtifactResponse(offset=offset, data=data)
                 offset += len(data)
                 ARTIFACT_BYTES.labels("out").inc(len(data))
@@ -91,7 +95,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def GetArtifact(
         self, request: artifacts_pb2.GetArtifactRequest, context: grpc.aio.ServicerContext
     ) -> artifacts_pb2.Artifact:
-        """Look one artefact up, with what refers to it."""
+        """Look up one artefact, with the owners of references to it."""
         info = await asyncio.to_thread(self._store.stat, request.digest)
         owners = await asyncio.to_thread(self._store.references.owners, request.digest)
         return info.message(owners)
@@ -107,7 +111,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def FindMissing(
         self, request: artifacts_pb2.FindMissingRequest, context: grpc.aio.ServicerContext
     ) -> artifacts_pb2.FindMissingResponse:
-        """Which of these are not here."""
+        """Return the digests that the store does not have."""
         missing = await asyncio.to_thread(self._store.missing, list(request.digests))
         return artifacts_pb2.FindMissingResponse(missing=missing)
 
@@ -121,7 +125,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def CollectGarbage(
         self, request: artifacts_pb2.CollectGarbageRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
-        """Queue a collection."""
+        """Queue a garbage collection."""
         spec = JobSpec(
             kind="artifacts.collect_garbage",
             request=request,
@@ -132,7 +136,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
 
 
 async def _in_thread(function: Callable[..., T], *args: object) -> T:
-    """Run blocking work in a thread; a cancelled call leaves only when the thread has let go of its files."""
+    """Run blocking work in a thread. A cancelled call still waits for the thread, which has files open."""
     work = asyncio.ensure_future(asyncio.to_thread(function, *args))
     try:
         return await asyncio.shield(work)

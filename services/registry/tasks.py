@@ -42,6 +42,6 @@ def check_pair(request: CheckPairRequest, job: JobContext) -> PairReport:
 
 @handler("artifacts.collect_garbage", request=CollectGarbageRequest, response=CollectGarbageResponse)
 def collect_garbage(request: CollectGarbageRequest, job: JobContext) -> CollectGarbageResponse:
-    """Delete what nobody needs."""
+    """Delete old artefacts that nothing refers to."""
     collected = job.resources.artifacts.collect(request.grace_seconds or None, request.dry_run, job.progress)
     return CollectGarbageResponse(**asdict(collected))

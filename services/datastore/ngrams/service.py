@@ -1,4 +1,4 @@
-"""The part of DatastoreService that is about n-gram stores: validate, convert, call, convert back."""
+"""The part of DatastoreService that builds, lists, deletes and inspects n-gram stores."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from services.datastore.ngrams.stores import NgramStores
 
 
 class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
-    """Calls on n-gram stores; the servicer has them with ``_ngrams`` and ``_resources``."""
+    """Calls on n-gram stores; ``DatastoreServicer`` sets the attributes."""
 
     _resources: Resources
     _ngrams: NgramStores
@@ -25,7 +25,7 @@ class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
         """Queue the counting of a text's n-grams."""
         principal = call().principal
         await asyncio.to_thread(self._ngrams.check, principal, request)
-        # No action digest: a store that a job made may be deleted since, so the handler looks for itself.
+        # Without an action digest: the store of an earlier job may have been deleted, so the handler looks it up.
         spec = JobSpec(
             kind="datastore.build_ngram_store",
             request=request,
@@ -39,7 +39,7 @@ class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
     async def GetNgramStore(
         self, request: pb.GetNgramStoreRequest, context: grpc.aio.ServicerContext
     ) -> pb.NgramStore:
-        """Look one store up."""
+        """Look up one store."""
         return await asyncio.to_thread(self._ngrams.catalogue.get, call().principal, request.name)
 
     async def ListNgramStores(
@@ -54,12 +54,12 @@ class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
     async def DeleteNgramStore(
         self, request: pb.DeleteNgramStoreRequest, context: grpc.aio.ServicerContext
     ) -> pb.DeleteNgramStoreResponse:
-        """Forget a store."""
+        """Delete a store."""
         await asyncio.to_thread(self._ngrams.catalogue.delete, call().principal, request.name)
         return pb.DeleteNgramStoreResponse()
 
     async def InspectNgrams(
         self, request: pb.InspectNgramsRequest, context: grpc.aio.ServicerContext
     ) -> pb.InspectNgramsResponse:
-        """Look into a store."""
+        """Report what a store knows about a text."""
         return await asyncio.to_thread(self._ngrams.inspect, call().principal, request)

@@ -2,23 +2,23 @@
 
 import asyncio
 import hashlib
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import structlog
 
 from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.client.aio.loads import AsyncReceiving
-from palimpsest.client.loading import TEXT, ChunkLoaded, Event, Opened, RecomputeChunk
+from palimpsest.client.loading import RECOMPUTE, ChunkLoaded, Event, Opened, RecomputeChunk
 from palimpsest.engine import ChunkOrigin, ExternalPrefix, PrefixReady, Request
 from palimpsest.errors import PalimpsestError, Reason, Unavailable
 from services.decoding.convert import Call
 
-log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 CACHED = "held"
 """What ContextLoaded reports as the level of a chunk that was still in memory."""
@@ -94,7 +94,7 @@ class ContextLoad:
         chunks: list[pb.ContextLoaded.Chunk] = []
         lost = 0.0
         for index, (chunk, how) in enumerate(zip(stored.chunks, ready.how, strict=True)):
-            free = {ChunkOrigin.RECOMPUTED: (TEXT, 0), ChunkOrigin.CACHED: (CACHED, 0)}
+            free = {ChunkOrigin.RECOMPUTED: (RECOMPUTE, 0), ChunkOrigin.CACHED: (CACHED, 0)}
             level, size = free.get(how) or self._loaded[index]
             if how is ChunkOrigin.LOADED:
                 self.losses[index] = by_level[level]
@@ -129,11 +129,11 @@ class ContextLoad:
                     await self._take(event)
         except PalimpsestError as error:
             if self._opened.done():
-                log.warning("the load of a context broke off; recomputing the rest: %s", error)
+                _log.warning("the load of a context broke off; recomputing the rest", error=str(error))
             else:
                 self._opened.set_exception(error)
         except Exception as error:
-            log.exception("the load of a context failed; recomputing the rest")
+            _log.exception("the load of a context failed; recomputing the rest")
             if not self._opened.done():
                 self._opened.set_exception(error)
         if not self._opened.done():

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections import OrderedDict
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,13 +16,11 @@ from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.engine import Hosted, Request
 from palimpsest.errors import FailedPrecondition, PalimpsestError, Reason
 from palimpsest.lm.blocks import BLOCK
+from palimpsest.lru import LruCache
 from services.decoding.contexts.load import ContextLoad, salt_of
 
 if TYPE_CHECKING:
     from palimpsest.kv import CalibrationProfile
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 _REMEMBERED = 64
 """Contexts whose token ids and losses are kept; a few hundred kilobytes each at most."""
@@ -40,8 +37,8 @@ class ContextLoader:
 
     def __init__(self, artifacts: ArtifactStore) -> None:
         self._artifacts = artifacts
-        self._ids: _Kept[str, np.ndarray] = _Kept()
-        self._losses: _Kept[bytes, dict[int, float]] = _Kept()
+        self._ids: LruCache[str, np.ndarray] = LruCache(_REMEMBERED)
+        self._losses: LruCache[bytes, dict[int, float]] = LruCache(_REMEMBERED)
         self._running_loads = 0
 
     async def open(
@@ -87,7 +84,7 @@ class ContextLoader:
                 held_chunks=held,
                 profile=await asyncio.to_thread(self._profile, stored.profile),
             )
-        load = ContextLoad(receiving, self._losses.keep(salt, {}), began)
+        load = ContextLoad(receiving, self._losses.setdefault(salt, {}), began)
         try:
             if receiving is not None:
                 self._running_loads += 1
@@ -97,8 +94,8 @@ class ContextLoader:
                     _check_model(opened.context, hosted.record.fingerprint)
                     stored, ids = opened.context, opened.token_ids
                     salt = salt_of(stored, message.context_load)
-                    load.losses = self._losses.keep(salt, {})
-                ids = self._ids.keep(stored.prefix_digest, opened.token_ids)
+                    load.losses = self._losses.setdefault(salt, {})
+                ids = self._ids.setdefault(stored.prefix_digest, opened.token_ids)
             assert ids is not None
             load.attach(stored, request, ids, salt, held)
         except BaseException:
@@ -151,15 +148,3 @@ def _held_chunks(stored: codec_pb2.Context, tokens: int) -> int:
             break
         held += 1
     return held
-
-
-class _Kept(OrderedDict[K, V]):
-    """The most recently used entries."""
-
-    def keep(self, key: K, value: V) -> V:
-        """Return the entry of a key; ``value`` becomes the entry if there is none."""
-        value = self.setdefault(key, value)
-        self.move_to_end(key)
-        while len(self) > _REMEMBERED:
-            self.popitem(last=False)
-        return value

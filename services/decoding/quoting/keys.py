@@ -1,9 +1,10 @@
 """Keys that a candidate block lacks: computed by the engine, and stored for the next request."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from itertools import groupby
+
+import structlog
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as store
 from palimpsest.candidates.block import Candidates
@@ -12,7 +13,7 @@ from palimpsest.client.aio.datastore import AsyncDatastore
 from palimpsest.engine import Hosted
 from palimpsest.errors import PalimpsestError
 
-log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 STORE_TIMEOUT = 60.0
 """How long storing computed keys may take, in seconds."""
@@ -60,7 +61,7 @@ async def _store(
         try:
             await room.put_keys(_messages(corpus, fingerprint, block, list(some)), timeout=STORE_TIMEOUT)
         except PalimpsestError as error:
-            log.info("keys of %s were computed but not stored: %s", corpus, error)
+            _log.info("token keys were computed but not stored", corpus=corpus, error=str(error))
 
 
 async def _messages(

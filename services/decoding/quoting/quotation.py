@@ -1,13 +1,13 @@
 """What one request may quote: the candidate block from the datastore room, its keys, and deletions as they happen."""
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import structlog
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as store
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
@@ -25,7 +25,7 @@ from services.decoding.outbox import Outbox
 from services.decoding.quoting.keys import compute_missing
 from services.decoding.quoting.messages import statistics_message
 
-log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 PASSAGES = 8
 TAIL = 32
@@ -224,7 +224,7 @@ class Quotation:
             self._revocations.suspend(corpus)
         if not isinstance(lost, PalimpsestError):
             if lost is not None:
-                log.error("the watch for deletions failed", exc_info=lost)
+                _log.error("the watch for deletions failed", exc_info=lost)
             lost = Unavailable(
                 Reason.DATASTORE_LOST,
                 "Lost the deletion stream from the datastore, so quotes cannot be kept current. "

@@ -62,7 +62,7 @@ class EngineHost:
         self._hosted: OrderedDict[str, Hosted] = OrderedDict()
 
     def acquire(self, model_id: str, progress: Progress | None = None) -> Hosted:
-        """The engine for a model, loaded first if need be; blocks. Give it back with :meth:`release`.
+        """The engine for a model, loaded first if need be; blocks. Return it with :meth:`release`.
 
         Raises
         ------
@@ -89,7 +89,7 @@ class EngineHost:
             return hosted
 
     def release(self, hosted: Hosted) -> None:
-        """Say that a user of an engine has finished with it."""
+        """Count one user of an engine less."""
         with self._lock:
             hosted.users -= 1
 
@@ -125,7 +125,7 @@ class EngineHost:
             return hosted
 
     def _make_room(self, model_id: str) -> None:
-        """Drop an engine that cannot serve any more, and idle ones while there are too many."""
+        """Close an engine that can no longer serve, and idle ones while there are too many."""
         with self._lock:
             gone = [h for m, h in self._hosted.items() if m == model_id]
             self._hosted.pop(model_id, None)
@@ -153,7 +153,7 @@ class EngineHost:
 
 
 def _keep_compiled_code_in(folder: Path) -> None:
-    """Let numba keep its compiled code among our state where it cannot keep it beside the source, as in an image."""
+    """Keep numba's compiled code in our state folder where the source folder is read-only, as in an image."""
     package = Path(palimpsest.__file__).parent / "lm" / "cpu"
     if not os.access(package, os.W_OK):
         os.environ.setdefault("NUMBA_CACHE_DIR", str(folder / "compiled"))

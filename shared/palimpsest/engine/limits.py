@@ -1,4 +1,4 @@
-"""What a request may ask of a model: checked before it is queued."""
+"""Admission: what a request may ask of a model, checked before it is queued, and the cache memory that is reserved."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from palimpsest.lm.protocols import Model
 
 
 class CacheBudget:
-    """Cache memory, in blocks, given to requests and tasks before they begin.
+    """Cache memory, in blocks, reserved for requests and tasks before they begin.
 
-    Whoever begins has a right to all it may ever need, so nothing is preempted.
+    Each reserves all it may ever need, so nothing is preempted.
     """
 
     def __init__(self, blocks: int) -> None:
@@ -43,8 +43,8 @@ def check_request(model: Model, request: Request) -> int:
     Raises
     ------
     InvalidArgument
-        No prompt, or none after the past, ids outside the vocabulary, top_k larger than it, or longer than the context;
-        and whatever the drafting refuses.
+        No prompt, or none after the external prefix; ids outside the vocabulary; top_k larger than it; longer than the
+        context; or settings that the strategy refuses.
     ResourceExhausted
         Larger than the whole cache memory.
     """
@@ -56,7 +56,7 @@ def check_request(model: Model, request: Request) -> int:
     if request.prefix is not None and request.prefix.tokens >= prompt:
         raise InvalidArgument(
             Reason.PROMPT_EMPTY,
-            f"All {prompt} tokens are the context's; send a prompt that follows it, of one token at least.",
+            f"The prompt is empty: all {prompt} tokens come from the stored context. Add at least one prompt token.",
         )
     check_ids(model, request.ids)
     if request.sampling.top_k > model.limits.vocab_size:

@@ -1,4 +1,4 @@
-"""One sequence in the batch: its cache, its text, its end."""
+"""The plain sequence: one token after another, its text, its end."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from palimpsest.lm.sampling import Choice, choose
 
 
 class SequenceState:
-    """A sequence that generates text token by token.
+    """A sequence that generates text token by token; implements :class:`palimpsest.engine.requests.Sequence`.
 
     A subclass may read several tokens in a step by overriding :meth:`feed` and :meth:`take`; it appends the tokens it
     keeps with :meth:`push` and crops the cache to them.

@@ -69,6 +69,12 @@ def parse_targets(text: str) -> dict[str, str]:
     return targets
 
 
+def client_target(listen: str) -> str:
+    """Return the address a client on this machine uses for a server that listens on listen."""
+    host, _, port = listen.rpartition(":")
+    return {"0.0.0.0": f"127.0.0.1:{port}", "[::]": f"[::1]:{port}"}.get(host, listen)
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     """Files a client proves the server, and itself, with.

@@ -10,9 +10,9 @@ import structlog
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 
-from palimpsest.jobs.operations import JobsServicer, OperationsServicer
 from palimpsest.rpc.audit import AuditLog
 from palimpsest.rpc.auth import Authenticator
+from palimpsest.rpc.operations import JobsServicer, OperationsServicer
 from palimpsest.rpc.pipeline import Pipeline
 from palimpsest.rpc.resources import Resources
 from palimpsest.rpc.tls import require_safe_listener, server_credentials

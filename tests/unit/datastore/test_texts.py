@@ -29,7 +29,7 @@ def test_a_real_tokenizer_gives_every_byte_back_and_makes_no_special_token(real)
     assert not set(ids.tolist()) & real.special
     assert starts[-1] == len(data)
     pieces = [data[a:b] for a, b in pairwise(starts)]
-    assert pieces == [real.pieces[i] for i in ids.tolist()]
+    assert pieces == [real.token_bytes[i] for i in ids.tolist()]
     assert b"<|im_end|>" not in real.pieces
     # The vocabulary lacks a few control characters: no ids, and so no quotes, could stand for them.
     assert b"\x04" not in real.pieces
@@ -49,7 +49,7 @@ def test_any_text_comes_back(tokenizer, text):
 
 
 def test_long_texts_are_cut_where_a_line_begins(tokenizer, monkeypatch):
-    monkeypatch.setattr(tokens, "_PIECE", 100)
+    monkeypatch.setattr(tokens, "_CHUNK", 100)
     data = "".join(f"line {n}: the quick brown fox jumps\n" for n in range(60)).encode() + b"x" * 450
     ids, _ = tokenizer.encode(data)
     assert b"".join(tokenizer.pieces[i] for i in ids.tolist()) == data

@@ -6,7 +6,7 @@ from typing import TypeVar
 from palimpsest.candidates.keys import Keys, key_pieces
 from palimpsest.decoding.quoting.request import NestRequest
 from palimpsest.decoding.quoting.scoring import NestScores, score_pieces
-from palimpsest.engine.tasks import Pieces
+from palimpsest.engine.tasks import TaskSteps
 from palimpsest.lm import LanguageModel
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ def nest_score(model: LanguageModel, ids: Sequence[int], nest: NestRequest, skip
     return _result(score_pieces(model, ids, nest, skip))
 
 
-def _result(work: Pieces[T]) -> T:
+def _result(work: TaskSteps[T]) -> T:
     while True:
         try:
             next(work)

@@ -43,8 +43,8 @@ spec:
         - {name: PALIMPSEST_INSECURE, value: "true"}
         {{- end }}
         {{- if eq .name "decoding" }}
-        - {name: PALIMPSEST_CODEC_TARGET, value: "{{ .root.Release.Name }}-codec:7600"}
-        - {name: PALIMPSEST_DATASTORE_TARGET, value: "{{ .root.Release.Name }}-datastore:7600"}
+        - {name: PALIMPSEST_DECODING_CODEC_TARGET, value: "{{ .root.Release.Name }}-codec:7600"}
+        - {name: PALIMPSEST_DECODING_DATASTORE_TARGET, value: "{{ .root.Release.Name }}-datastore:7600"}
         {{- end }}
         {{- with .root.Values.artifactUrl }}
         - {name: PALIMPSEST_ARTIFACT_URL, value: {{ . | quote }}}

@@ -1,4 +1,4 @@
-"""The jobs room: every job of the server, whoever started it."""
+"""The jobs room: all jobs of the server."""
 
 from google.longrunning import operations_pb2
 

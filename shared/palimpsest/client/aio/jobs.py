@@ -2,19 +2,17 @@
 
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from google.longrunning import operations_pb2
 
 from palimpsest.api.jobs.v1 import jobs_pb2
-from palimpsest.client.aio.flavour import pause
+from palimpsest.client.aio.concurrency import pause
+from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.methods import Method, unpack
 from palimpsest.client.patience import Patience
 from palimpsest.errors import DeadlineExceeded, PalimpsestError, Reason
 from palimpsest.status import from_status
-
-if TYPE_CHECKING:
-    from palimpsest.client.aio.connection import AsyncConnection
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -31,7 +29,7 @@ class AsyncJob(Generic[T_co]):
     and iterating go on through a restart of the server and miss no change.
     """
 
-    def __init__(self, connection: "AsyncConnection", operation: operations_pb2.Operation) -> None:
+    def __init__(self, connection: AsyncConnection, operation: operations_pb2.Operation) -> None:
         self._connection = connection
         self._operation = operation
 

@@ -1,4 +1,4 @@
-"""The jobs room: every job of the server, whoever started it."""
+"""The jobs room: all jobs of the server."""
 
 # Made from client/aio/job_room.py by deploy/client.py; edit that.
 

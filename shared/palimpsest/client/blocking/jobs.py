@@ -4,19 +4,17 @@
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from google.longrunning import operations_pb2
 
 from palimpsest.api.jobs.v1 import jobs_pb2
-from palimpsest.client.blocking.flavour import pause
+from palimpsest.client.blocking.concurrency import pause
+from palimpsest.client.blocking.connection import Connection
 from palimpsest.client.methods import Method, unpack
 from palimpsest.client.patience import Patience
 from palimpsest.errors import DeadlineExceeded, PalimpsestError, Reason
 from palimpsest.status import from_status
-
-if TYPE_CHECKING:
-    from palimpsest.client.blocking.connection import Connection
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -33,7 +31,7 @@ class Job(Generic[T_co]):
     and iterating go on through a restart of the server and miss no change.
     """
 
-    def __init__(self, connection: "Connection", operation: operations_pb2.Operation) -> None:
+    def __init__(self, connection: Connection, operation: operations_pb2.Operation) -> None:
         self._connection = connection
         self._operation = operation
 

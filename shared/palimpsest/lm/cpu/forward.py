@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from palimpsest.lm.blocks import BLOCK, BlockPool, PagedCache
+from palimpsest.lm.blocks import BLOCK, BlockPool
 from palimpsest.lm.cpu import descriptor as d
 from palimpsest.lm.cpu.step import PHASES_PER_LAYER, SYNC_STRIDE, run_step
 from palimpsest.lm.cpu.vectors import LANES
 from palimpsest.lm.forward import Copies
+from palimpsest.lm.paged_cache import PagedCache
 from palimpsest.lm.weights import LlamaWeights
 
 MAX_ROWS = 256

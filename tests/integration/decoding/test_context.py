@@ -86,7 +86,7 @@ def held_up(engine: Engine) -> Iterator[None]:
 
 def arriving(engine: Engine) -> bool:
     """Whether a chunk waits for the engine to take it in."""
-    return any(h.request.prefix is not None and h.request.prefix._arrivals for h in list(engine._inbox))
+    return any(h.request.prefix is not None and h.request.prefix._arrived for h in list(engine._inbox))
 
 
 def at_rest(engine: Engine) -> bool:

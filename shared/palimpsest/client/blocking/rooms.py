@@ -993,56 +993,116 @@ class DecodingRoom(Room):
         context: str | None = None,
         context_load: codec_pb2.LoadSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
-        drafts: decoding_pb2.DraftSettings | Mapping[str, object] | None = None,
         timeout: float | None = None,
     ) -> Stream[decoding_pb2.GenerateResponse]:
-        """Streams generated text. One GenerateStarted comes first; then, for each of the n sequences,
-        GenerateDelta events as text becomes certain (never half a character, never text a stop string may
-        still take back) and one SequenceFinished. Cancel the call, or close the channel, to stop: the
-        sequences leave the batch before the next step. NOT_FOUND: no such model. INVALID_ARGUMENT: empty
-        prompt, or prompt plus max_tokens longer than the model's context (nothing is ever cut off silently;
-        ErrorInfo.metadata gives both lengths). RESOURCE_EXHAUSTED: the queue or the cache memory is full;
-        wait as RetryInfo says and send again. With a context, its stored cache is streamed in while what has
-        to be recomputed is recomputed, and ContextLoaded says what became of every chunk; a chunk that is
-        missing or damaged is recomputed from its text. NOT_FOUND: no such context. FAILED_PRECONDITION: it
-        belongs to another model. The caller's token needs codec.read as well. With nest, the text may quote
-        passages of corpora: QuotedSpan events say which of its bytes are whose, and SpanRevoked that a quoted
-        document has been deleted since. NOT_FOUND: no such corpus. FAILED_PRECONDITION: a corpus was made for
-        another model. The caller's token needs datastore.read as well. With drafts, there are several
-        continuations of one prompt: DraftDelta events show how they come along, and may rewrite what they showed;
-        one DraftFinished for each, best first, and DraftsFinished end the stream. There are fewer than k where
-        some would have said the same. NOT_FOUND: no such n-gram store. FAILED_PRECONDITION: it was built with
-        another tokenizer. The caller's token needs datastore.read for n-gram stores.
+        """Streams generated text.
+
+        One GenerateStarted comes first. For each of the n sequences, GenerateDelta events follow as text becomes
+        certain, and one SequenceFinished ends it. A delta never holds half a character, nor text that a stop string
+        may still remove. To stop early, cancel the call or close the channel: the sequences leave the batch before
+        its next step.
+
+        With context: the stored KV cache is streamed in while the engine recomputes the chunks that are cheaper to
+        compute than to load. ContextLoaded reports what happened to each chunk. A missing or damaged chunk is
+        recomputed from its text. The caller's token also needs codec.read.
+
+        With nest: the text may quote passages of corpora. A QuotedSpan event reports which bytes come from which
+        document; SpanRevoked reports that a quoted document has been deleted since. The caller's token also needs
+        datastore.read.
+
+        Errors:
+          INVALID_ARGUMENT: the prompt is empty, or the prompt plus max_tokens exceeds the model's context length.
+            Nothing is truncated silently; ErrorInfo.metadata gives both lengths.
+          NOT_FOUND: no such model, context or corpus.
+          FAILED_PRECONDITION: the context or a corpus belongs to another model.
+          RESOURCE_EXHAUSTED: the queue or the cache memory is full. Wait as long as RetryInfo says and retry.
 
         Parameters
         ----------
         prompt
-            Raw text; tokenized with the model's tokenizer, which adds its opening special tokens if it has
-            any.
+            Raw text, tokenized with the model's tokenizer, which adds its leading special tokens if it has any.
         n
-            Independent sequences; 0 for 1. The prompt is prefilled once.
+            Number of independent sequences; 0 for 1. The prompt is prefilled once.
         max_tokens
-            Most tokens to generate per sequence; 0 for 256.
+            Maximum number of tokens in a sequence; 0 for 256.
         stop
             Generation ends before the first of these to appear in the text; the stop string is not part of the
             output. Matching is on whole characters.
         logprobs
-            Per token, the log-probabilities of this many most probable tokens, beside the chosen one's own;
-            -1 reports none, 0 only the chosen token's.
+            Report, for each token, its log-probability and those of this many most probable alternatives. 0: the chosen
+            token's only; -1 or unset: none.
         ignore_eos
-            Go on past the end-of-sequence token.
+            Continue past the end-of-sequence token.
         context
-            A stored context, contexts/{id}, that the prompt continues. The prompt's own tokens follow the
-            context's, without opening special tokens.
+            A stored context, contexts/{id}, that the prompt continues. The prompt's tokens follow the context's,
+            without leading special tokens.
         context_load
-            How the context is loaded. What the engine knows better itself (recompute, decode_tokens_per_second,
-            sharers) is filled in where it is unset.
+            How the context is loaded. The engine fills in what it measures itself (recompute, decode_tokens_per_second,
+            sharers) where the request leaves it unset.
         nest
-            Passages of corpora that the text may quote, span by span, with their sources. With drafts, what the
-            passages go on with is judged beside the drafts, and takes their place where it is better; the best
-            quotation has the last place at least, where k is more than 1.
-        drafts
-            Several drafts in place of one text (or n). max_tokens is at most 256 then, and 0 is 10.
+            Corpora whose passages the text may quote, span by span, with their sources.
+        """
+        ...
+
+    @rpc("palimpsest.api.decoding.v1.DecodingService.Draft")
+    def draft(
+        self,
+        *,
+        model: str,
+        prompt: str | None = None,
+        chat: decoding_pb2.ChatMessages
+        | Mapping[str, object]
+        | Sequence[decoding_pb2.ChatMessage | Mapping[str, object]]
+        | None = None,
+        tokens: decoding_pb2.TokenIds | Mapping[str, object] | Sequence[int] | None = None,
+        k: int | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] | None = None,
+        ignore_eos: bool | None = None,
+        sampling: decoding_pb2.SamplingConfig | Mapping[str, object] | None = None,
+        settings: decoding_pb2.DraftSettings | Mapping[str, object] | None = None,
+        nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
+        timeout: float | None = None,
+    ) -> Stream[decoding_pb2.DraftResponse]:
+        """Streams several short continuations of one prompt at low latency, for autocompletion or for a user to choose
+        from.
+
+        DraftsPlanned comes first, then GenerateStarted. DraftDelta events show the drafts while they grow; a later
+        delta may rewrite what an earlier one showed. One DraftFinished for each draft, best first, and one
+        DraftsFinished end the stream. There are fewer than k drafts where some would have had the same text.
+
+        With settings.ngrams: an n-gram store weighs in where drafts are superposed. The caller's token also needs
+        datastore.read.
+
+        With nest: continuations quoted from corpora compete with the model's own drafts, and a draft that was quoted
+        names its sources. The caller's token also needs datastore.read.
+
+        Errors:
+          INVALID_ARGUMENT: a setting is out of range or does not apply to the strategy; the prompt is empty, or the
+            prompt plus max_tokens exceeds the model's context length.
+          NOT_FOUND: no such model, n-gram store or corpus.
+          FAILED_PRECONDITION: the store was built with another tokenizer, a corpus belongs to another model, or the
+            model's cache cannot be cropped, which the strategy needs.
+          RESOURCE_EXHAUSTED: as for Generate.
+
+        Parameters
+        ----------
+        k
+            Number of drafts; 0 for 3.
+        max_tokens
+            Maximum number of tokens in a draft; 0 for 10.
+        stop
+            A draft ends before the first of these to appear in it, as in GenerateRequest.
+        ignore_eos
+            Continue past the end-of-sequence token.
+        sampling
+            How NUCLEUS draws its samples. AUTO considers NUCLEUS instead of BEAM where temperature is set. With
+            settings.reset_every, a superposed reset draws its draft where temperature is set.
+        settings
+            How the drafts are made.
+        nest
+            Corpora whose passages compete with the model's drafts. A quoted continuation replaces a draft where the
+            model gives it a higher probability; if k is more than 1, the best quotation takes at least the last place.
         """
         ...
 
@@ -1058,17 +1118,17 @@ class DecodingRoom(Room):
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
         timeout: float | None = None,
     ) -> decoding_pb2.ScoreResponse:
-        """Log-probability of every token of a given text under a model, from one pass.
+        """Returns the log-probability of every token of a given text under a model, from one forward pass.
 
         Parameters
         ----------
         skip_tokens
-            Score only what follows this many leading tokens; 0 scores everything after the first token.
+            Score only the tokens after this many leading tokens; 0 scores everything after the first token.
         top
             Also the log-probabilities of this many most probable tokens at each position.
         nest
-            Score under the mixture with corpora: MODE_LM, MODE_KNN_LM or MODE_NEST. query is what passages are
-            searched with; empty: the first skip_tokens tokens, or the first 64 where that is 0.
+            Score under the mixture with corpora: MODE_LM, MODE_KNN_LM or MODE_NEST. Where query is empty, the retrieval
+            query is the first skip_tokens tokens, or the first 64 if skip_tokens is 0.
         """
         ...
 
@@ -1087,19 +1147,21 @@ class DecodingRoom(Room):
         skip_cache: bool | None = None,
         timeout: float | None = None,
     ) -> Job[decoding_pb2.GenerateBatchResponse]:
-        """Generates for every line of a JSONL artefact, as a job. A line is an object with "prompt" or
-        "messages", and optionally "id" and any of max_tokens, temperature, top_k, top_p, min_p, seed, n,
-        stop, logprobs, which override the request's defaults. The result artefact has one line per input
-        line, in order: either {"id", "index", "outputs": [{"text", "finish_reason", "prompt_tokens",
-        "generated_tokens", ...}]} or {"id", "index", "error": {"code", "reason", "message"}}; a bad line
-        reports its error and the rest run.
+        """Generates for every line of a JSONL artefact, as a job.
+
+        A line is an object with "prompt" or "messages", and optionally "id" and any of max_tokens, temperature, top_k,
+        top_p, min_p, seed, n, stop, logprobs, which override the request's defaults.
+
+        The result artefact has one line for each input line, in order: either {"id", "index", "outputs": [{"text",
+        "finish_reason", "prompt_tokens", "generated_tokens", ...}]} or {"id", "index", "error": {"code", "reason",
+        "message"}}. A line that is invalid, or that fails, reports its error in its place; the other lines still run.
 
         Parameters
         ----------
         input
             Digest of a JSONL artefact.
         sampling
-            Defaults for lines that do not say otherwise.
+            Defaults for lines that set nothing else.
         skip_cache
             Run again even if identical work has a finished result.
         """
@@ -1118,21 +1180,27 @@ class DecodingRoom(Room):
         skip_cache: bool | None = None,
         timeout: float | None = None,
     ) -> Job[decoding_pb2.TuneDraftsResponse]:
-        """Finds the share of the n-grams and the temperature that make the best superposed drafts of a model with an
-        n-gram store, as a job: a grid, judged by the model's own perplexity of the drafts. The result is what
-        Generate uses from then on for this model and store where a request leaves them open. Each
-        TuneDraftsResponse.Trial is also a partial result of the job, in the order of the response. NOT_FOUND: no such
-        model, store or artefact. FAILED_PRECONDITION: the store was built with another tokenizer.
-        INVALID_ARGUMENT: the texts are too short for a single prefix.
+        """Finds the n-gram weight and the temperature that give the best superposed drafts for a model and an n-gram
+        store, as a job.
+
+        It tries a grid and picks the point whose drafts have the lowest perplexity under the model. Afterwards Draft
+        uses the result for this model and store wherever a request leaves alpha and temperature unset. Each
+        TuneDraftsResponse.Trial is also a partial result of the job, in the order of the response.
+
+        Errors:
+          NOT_FOUND: no such model, store or artefact.
+          FAILED_PRECONDITION: the store was built with another tokenizer.
+          INVALID_ARGUMENT: the text is too short for a single prefix.
 
         Parameters
         ----------
         texts
-            Digest of a text artefact, UTF-8: what drafts are made for. None of what the store was built of.
+            Digest of a UTF-8 text artefact, representative of the prompts that drafts are for. It must not be part of
+            the text that the store was built from.
         k
-            Drafts for each prefix; 0 for 3.
+            Number of drafts for each prefix; 0 for 3.
         prefixes
-            Prefixes of 15 tokens, spread over the texts; 0 for 24.
+            Number of prefixes of 15 tokens, spread evenly over the text; 0 for 24.
         skip_cache
             Run again even if identical work has a finished result.
         """
@@ -1144,8 +1212,8 @@ class DecodingRoom(Room):
         *,
         timeout: float | None = None,
     ) -> decoding_pb2.GetEngineInfoResponse:
-        """The engine's limits and load: models in memory, streams running and waiting, cache use, dtype and
-        kernels.
+        """Returns the engine's limits and load: models in memory, sequences running and waiting, cache use, dtype and
+        forward pass.
         """
         ...
 

@@ -18,17 +18,10 @@ MOST_FUNCTION_LINES = 70
 MOST_LONG_FUNCTIONS = 5
 
 LONG_MODULES = {
-    "palimpsest.candidates.block": "a file format: its writer, its reader and its checks side by side",
     "palimpsest.engine.engine": "one class: its public methods with their reference, and the thread behind them",
-    "palimpsest.integrations.vllm": "vLLM's connector interface, whose methods are dictated",
-    "palimpsest.kv.container": "a file format: header, sections and their limits, read as one specification",
-    "palimpsest.kv.controller": "the paper's algorithm in one place",
-    "palimpsest.kv.coding.rans": "an entropy coder: tables, scalar and vector forms that must agree",
 }
 LONG_FUNCTIONS = {
     "palimpsest.jobs.celery_app.create_app": "a table of Celery settings, each with its reason",
-    "palimpsest.kv.codec.encode": "the encoder from top to bottom, as the paper has it",
-    "palimpsest.kv.container.read_header": "one field after another, with the check of each",
 }
 
 GENERATED = {"palimpsest.client.aio.rooms", "palimpsest.client.blocking.rooms"}

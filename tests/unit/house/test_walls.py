@@ -19,6 +19,7 @@ DOORS = (
     "services.*.service",
     "services.*_service",
     "services.*.tasks",
+    "services.*.peers",
     "services.*.__main__",
     "services.*.metrics",
     "services.worker",

@@ -12,10 +12,8 @@ from google.longrunning import operations_pb2
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.api.codec.v1 import codec_pb2_grpc
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
-from palimpsest.jobs import JobSpec
 from palimpsest.lm import encode_text
 from palimpsest.models.tokenizers import TokenizerCache, load_tokenizer
-from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
 from palimpsest.settings import CodecSettings
 from services.codec.coding import checked_ids, choose_coding
@@ -34,7 +32,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
     def __init__(self, resources: Resources) -> None:
         self._resources, self._settings = resources, CodecSettings()
-        prefix, store, client = resources.settings.redis_prefix, resources.artifacts, resources.blocking_redis
+        prefix, store, client = resources.settings.redis_prefix, resources.artifacts, resources.redis
         self._contexts = ContextCatalogue(client, prefix, store)
         self._profiles = ProfileCatalogue(client, prefix, store)
         self._tokenizers = TokenizerCache(load_tokenizer)
@@ -257,16 +255,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     async def _submit(
         self, kind: str, request: pb.CreateContextRequest | pb.CalibrateRequest, inputs: list[str]
     ) -> operations_pb2.Operation:
-        # No action digest: what a job made may be deleted or replaced since, so the handler looks for itself.
-        spec = JobSpec(
-            kind=kind,
-            request=request,
-            queue="gpu" if self._resources.settings.device.startswith("cuda") else "cpu",
-            inputs=inputs,
-            request_id=request.request_id,
-            principal=call().principal,
-        )
-        return (await self._resources.jobs.submit(spec)).operation()
+        # Without an action: what a job made may have been deleted or replaced since, so the handler checks itself.
+        return await self._resources.submit(kind, request, needs="model", inputs=inputs)
 
     def _speeds(self, context: pb.Context) -> dict[str, float]:
         """Decoding speeds measured when the context's profile was made, if it is still the model's."""

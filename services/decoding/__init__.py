@@ -24,7 +24,6 @@ class DecodingRoom:
     async def start(self, resources: Resources) -> list[Any]:
         """Return the servicer; torch and transformers, which take seconds, are imported in the background."""
         from palimpsest.engine import EngineHost
-        from palimpsest.settings import DecodingSettings
         from services.decoding.metrics import EngineCollector
         from services.decoding.service import DecodingServicer
 
@@ -32,7 +31,7 @@ class DecodingRoom:
         self._metrics = EngineCollector(self._host)
         REGISTRY.register(self._metrics)
         self._warming = asyncio.ensure_future(asyncio.to_thread(_warm))
-        self._servicer = DecodingServicer(resources, self._host, DecodingSettings())
+        self._servicer = DecodingServicer(resources, self._host)
         return [self._servicer]
 
     async def stop(self) -> None:

@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING
 
 import grpc
 from google.longrunning import operations_pb2
-from google.protobuf.json_format import MessageToDict
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.api.decoding.v1 import decoding_pb2_grpc
-from palimpsest.api.decoding.v1.decoding_jobs_pb2 import TuneDraftsJob
+from palimpsest.client.peers import PeerClient
 from palimpsest.engine import EngineHost, Hosted
-from palimpsest.jobs import JobSpec
-from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
-from palimpsest.settings import DecodingSettings
-from services.decoding.peers import Peers
+from services.decoding.rooms import CallerRooms
 
 if TYPE_CHECKING:
     from services.decoding.generation import GenerationPlanner
@@ -33,20 +29,20 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         Settings, jobs, artefacts and models.
     host
         Its engines.
-    settings
-        The room's own.
     """
 
-    def __init__(self, resources: Resources, host: EngineHost, settings: DecodingSettings) -> None:
+    def __init__(self, resources: Resources, host: EngineHost) -> None:
         self._resources, self._host = resources, host
         # Loading a model and tokenizing a book take seconds: they get threads of their own.
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="decoding")
-        self._peers = Peers(resources.settings, settings)
+        self._codec = PeerClient(resources.settings, "codec")
+        self._datastore = PeerClient(resources.settings, "datastore")
         self._generations: GenerationPlanner | None = None
 
     async def close(self) -> None:
         """Close the channels to the codec and datastore rooms."""
-        await self._peers.close()
+        await self._codec.close()
+        await self._datastore.close()
 
     async def Generate(
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext
@@ -54,7 +50,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         """Stream text."""
         async with (
             self._using(request.model) as hosted,
-            self._planner().generate(request, hosted, self._peers.of(context)) as plan,
+            self._planner().generate(request, hosted, self._rooms(context)) as plan,
         ):
             async for response in plan.run():
                 yield response
@@ -65,7 +61,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         """Stream several drafts of one continuation."""
         async with (
             self._using(request.model) as hosted,
-            self._planner().draft(request, hosted, self._peers.of(context)) as plan,
+            self._planner().draft(request, hosted, self._rooms(context)) as plan,
         ):
             async for response in plan.run():
                 yield response
@@ -87,37 +83,24 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                 )
             check_size(request, len(ids))
             if may_quote(request.nest):
-                return await mixed_scores(request, ids, hosted, self._peers.of(context).datastore)
+                return await mixed_scores(request, ids, hosted, self._rooms(context).datastore)
             return await model_scores(request, ids, hosted)
 
     async def GenerateBatch(
         self, request: pb.GenerateBatchRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
         """Queue a batch; the same lines, settings and model are generated once."""
-        settings = self._resources.settings
         record = await asyncio.to_thread(self._resources.models.get, request.model)
         await asyncio.to_thread(self._resources.artifacts.stat, request.input)
-        decides = pb.GenerateBatchRequest()
-        decides.CopyFrom(request)
-        decides.ClearField("request_id")
-        decides.ClearField("skip_cache")
-        spec = JobSpec(
-            kind="decoding.generate_batch",
-            request=request,
-            queue="gpu" if settings.device.startswith("cuda") else "cpu",
+        action = {"method": "decoding.generate_batch/1", "model": record.fingerprint}
+        return await self._resources.submit(
+            "decoding.generate_batch",
+            request,
+            needs="model",
             inputs=[request.input],
-            action={
-                "method": "decoding.generate_batch/1",
-                "model": record.fingerprint,
-                "request": MessageToDict(decides, preserving_proto_field_name=True),
-                "device": settings.device,
-                "dtype": settings.dtype,
-            },
-            request_id=request.request_id,
-            principal=call().principal,
-            skip_cache=request.skip_cache,
+            action=action,
+            ignore=("model",),
         )
-        return (await self._resources.jobs.submit(spec)).operation()
 
     async def TuneDrafts(
         self, request: pb.TuneDraftsRequest, context: grpc.aio.ServicerContext
@@ -125,34 +108,25 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         """Queue a tuning; the same store, model, texts and settings are tuned once."""
         from palimpsest.client.aio.datastore import AsyncDatastore
 
-        settings = self._resources.settings
         record = await asyncio.to_thread(self._resources.models.get, request.model)
         await asyncio.to_thread(self._resources.artifacts.stat, request.texts)
-        connection = self._peers.of(context).datastore
+        connection = self._rooms(context).datastore
         store = await AsyncDatastore(connection).get_ngram_store(
             name=request.ngrams, timeout=connection.deadline
         )
-        decides = pb.TuneDraftsRequest()
-        decides.CopyFrom(request)
-        for name in ("request_id", "skip_cache", "ngrams"):
-            decides.ClearField(name)
-        spec = JobSpec(
-            kind="decoding.tune_drafts",
-            request=TuneDraftsJob(request=request, ngrams_artifact=store.artifact),
-            queue="gpu" if settings.device.startswith("cuda") else "cpu",
+        action = {
+            "method": "decoding.tune_drafts/1",
+            "model": record.fingerprint,
+            "ngrams": store.artifact,
+        }
+        return await self._resources.submit(
+            "decoding.tune_drafts",
+            request,
+            needs="model",
             inputs=[request.texts, store.artifact],
-            action={
-                "method": "decoding.tune_drafts/1",
-                "model": record.fingerprint,
-                "request": MessageToDict(decides, preserving_proto_field_name=True),
-                "ngrams": store.artifact,
-                "dtype": settings.dtype,
-            },
-            request_id=request.request_id,
-            principal=call().principal,
-            skip_cache=request.skip_cache,
+            action=action,
+            ignore=("model", "ngrams"),
         )
-        return (await self._resources.jobs.submit(spec)).operation()
 
     async def GetEngineInfo(
         self, request: pb.GetEngineInfoRequest, context: grpc.aio.ServicerContext
@@ -196,6 +170,12 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         if not work.cancelled() and work.exception() is None:
             self._host.release(work.result())
 
+    def _rooms(self, context: grpc.aio.ServicerContext) -> CallerRooms:
+        """The other rooms, with the token of the call that is being served."""
+        return CallerRooms(
+            lambda: self._codec.connection(context), lambda: self._datastore.connection(context)
+        )
+
     def _planner(self) -> "GenerationPlanner":
         """The planner; made by the first call, as it imports torch."""
         if self._generations is None:
@@ -207,7 +187,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
 
             resources = self._resources
             stores = StoreCache(resources.artifacts, resources.settings.state_dir / "ngrams")
-            tuned = TunedCatalogue(resources.blocking_redis, resources.settings.redis_prefix)
+            tuned = TunedCatalogue(resources.redis, resources.settings.redis_prefix)
             contexts = ContextLoader(resources.artifacts)
             self._generations = GenerationPlanner(contexts, DraftPlanner(stores, tuned), self._threads)
         return self._generations

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from palimpsest.api.decoding.v1.decoding_jobs_pb2 import TuneDraftsJob
 from palimpsest.api.decoding.v1.decoding_pb2 import (
     GenerateBatchRequest,
     GenerateBatchResponse,
+    TuneDraftsRequest,
     TuneDraftsResponse,
 )
 from palimpsest.artifacts import ArtifactStore
@@ -124,9 +124,9 @@ class _Chunks:
         return info
 
 
-@handler("decoding.tune_drafts", request=TuneDraftsJob, response=TuneDraftsResponse)
-def tune_drafts(payload: TuneDraftsJob, job: JobContext) -> TuneDraftsResponse:
-    """Try a grid of settings, and keep the best for this model and store."""
+@handler("decoding.tune_drafts", request=TuneDraftsRequest, response=TuneDraftsResponse)
+def tune_drafts(request: TuneDraftsRequest, job: JobContext) -> TuneDraftsResponse:
+    """Try a grid of settings, publishing each as a partial result, and keep the best for this model and store."""
     from palimpsest.lm import encode_text
     from palimpsest.ngrams import open_store
     from services.decoding.drafts.tuning import (
@@ -141,12 +141,12 @@ def tune_drafts(payload: TuneDraftsJob, job: JobContext) -> TuneDraftsResponse:
         trials,
     )
 
-    request, store_digest = payload.request, payload.ngrams_artifact
     resources, progress = job.resources, job.progress
+    _, ngrams = job.inputs
     progress.step(0, 0, "loading the model")
     text = resources.artifacts.read_bytes(request.texts).decode(errors="replace")
     with worker_host(job).using(request.model, progress) as hosted:
-        store = open_store(resources.artifacts, store_digest, resources.settings.state_dir / "ngrams")
+        store = open_store(resources.artifacts, ngrams, resources.settings.state_dir / "ngrams")
         store.require(hosted.record.tokenizer_fingerprint)
         prefixes = prefixes_of(encode_text(hosted.tokenizer, text, "texts"), request.prefixes or PREFIXES)
         if not prefixes:
@@ -157,18 +157,18 @@ def tune_drafts(payload: TuneDraftsJob, job: JobContext) -> TuneDraftsResponse:
             )
         response = TuneDraftsResponse(
             model_fingerprint=hosted.record.fingerprint,
-            ngrams_artifact=store_digest,
+            ngrams_artifact=ngrams,
             prefixes=len(prefixes),
         )
         points = len(ALPHAS) * len(TEMPERATURES)
         progress.step(0, points, "drafting")
         for trial in trials(hosted.engine, store, prefixes, request.k or 3, progress.check):
-            response.trials.add(**asdict(trial))
+            progress.partial(response.trials.add(**asdict(trial)))
             progress.step(len(response.trials), points)
     best = min(response.trials, key=lambda trial: trial.perplexity)
     tuned = Tuned(best.alpha, best.temperature, best.perplexity)
     TunedCatalogue(resources.redis, resources.settings.redis_prefix).put(
-        store_digest, response.model_fingerprint, tuned
+        ngrams, response.model_fingerprint, tuned
     )
     response.MergeFrom(TuneDraftsResponse(**asdict(tuned)))
     return response

@@ -34,6 +34,8 @@ class Reason(StrEnum):
     TOKEN_MISSING = auto()
     TOKEN_INVALID = auto()
     SCOPE_MISSING = auto()  # the token is valid but lacks the method's scope
+    SERVICE_TOKEN_MISSING = auto()  # a job has no token to call other rooms with
+    IMPERSONATION_REFUSED = auto()  # the token may not act for the caller it names
     LISTENER_INSECURE = auto()  # plain text where other machines can reach it
     TLS_FILES = auto()  # a certificate or key file is missing or unusable
     METRICS_ADDRESS = auto()  # the address for /metrics cannot be used

@@ -3,9 +3,9 @@
 import logging
 from dataclasses import dataclass
 
+from palimpsest.engine.budget import CacheBudget
 from palimpsest.engine.costs import StepCost, timed
 from palimpsest.engine.events import PrefixReady, Started
-from palimpsest.engine.limits import CacheBudget
 from palimpsest.engine.prefix_assembler import PrefixAssembler
 from palimpsest.engine.request_state import RequestState
 from palimpsest.engine.requests import Sequence, Step

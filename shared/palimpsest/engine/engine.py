@@ -20,9 +20,10 @@ from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
 from palimpsest.engine.batch import Batch, Counters
+from palimpsest.engine.budget import CacheBudget
 from palimpsest.engine.costs import StepCost, prefill_probe_blocks, probe_prefill
 from palimpsest.engine.events import Deliver
-from palimpsest.engine.limits import CacheBudget, check_request, check_task
+from palimpsest.engine.limits import check_request, check_task
 from palimpsest.engine.prefill import Take, prefill_steps
 from palimpsest.engine.request_state import RequestState
 from palimpsest.engine.requests import Request

@@ -10,16 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import palimpsest
 from palimpsest.errors import Reason, ResourceExhausted
 from palimpsest.models import ModelCatalogue, ModelRecord, verify
 from palimpsest.progress import NullProgress, Progress
 from palimpsest.settings import Settings
 
 if TYPE_CHECKING:
-    from palimpsest.engine import Engine
+    from palimpsest.engine.engine import Engine
     from palimpsest.jobs import JobContext
     from palimpsest.lm import TokenBytes
+    from palimpsest.lm.model import LanguageModel
 
 
 @dataclass(eq=False)
@@ -27,7 +27,7 @@ class Hosted:
     """A model in memory, with its engine."""
 
     record: ModelRecord
-    engine: "Engine"
+    engine: "Engine[LanguageModel]"
     users: int = 0
 
     @property
@@ -143,8 +143,8 @@ class EngineHost:
         for hosted in gone:
             hosted.engine.close()
 
-    def _load(self, record: ModelRecord) -> "Engine":
-        from palimpsest.engine import Engine
+    def _load(self, record: ModelRecord) -> "Engine[LanguageModel]":
+        from palimpsest.engine.engine import Engine
         from palimpsest.lm import load
 
         s = self._settings
@@ -154,7 +154,7 @@ class EngineHost:
 
 def _keep_compiled_code_in(folder: Path) -> None:
     """Keep numba's compiled code in our state folder where the source folder is read-only, as in an image."""
-    package = Path(palimpsest.__file__).parent / "lm" / "cpu"
+    package = Path(__file__).parents[1] / "lm" / "cpu"
     if not os.access(package, os.W_OK):
         os.environ.setdefault("NUMBA_CACHE_DIR", str(folder / "compiled"))
 

@@ -1,4 +1,4 @@
-"""Admission: what a request may ask of a model, checked before it is queued, and the cache memory that is reserved."""
+"""Admission: what a request may ask of a model, checked before it is queued."""
 
 from collections.abc import Sequence
 
@@ -6,28 +6,6 @@ from palimpsest.engine.requests import Request
 from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
 from palimpsest.lm.blocks import BLOCK
 from palimpsest.lm.protocols import Model
-
-
-class CacheBudget:
-    """Cache memory, in blocks, reserved for requests and tasks before they begin.
-
-    Each reserves all it may ever need, so nothing is preempted.
-    """
-
-    def __init__(self, blocks: int) -> None:
-        self.blocks = blocks
-        self.used = 0
-
-    def take(self, blocks: int) -> bool:
-        """Reserve blocks if there are as many; says whether."""
-        if self.used + blocks > self.blocks:
-            return False
-        self.used += blocks
-        return True
-
-    def give(self, blocks: int) -> None:
-        """Return what was taken."""
-        self.used -= blocks
 
 
 def check_request(model: Model, request: Request) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from palimpsest.engine.limits import CacheBudget
+from palimpsest.engine.budget import CacheBudget
 from palimpsest.errors import PalimpsestError
 
 T = TypeVar("T")

@@ -28,11 +28,11 @@ class Room(Protocol):
     name: str
 
     async def start(self, resources: Resources) -> list[Any]:
-        """Return the servicers to mount; long warm-ups go on in the background."""
+        """Return the servicers to mount; long warm-ups continue in the background."""
         ...
 
     async def stop(self) -> None:
-        """Release what start took, after the last call has ended."""
+        """Release what start acquired, after the last call has ended."""
         ...
 
 
@@ -42,9 +42,9 @@ class Server:
     Parameters
     ----------
     settings
-        Address, limits, where Redis and the artefacts are.
+        Address, limits, addresses of Redis and the artefact store.
     rooms
-        Mounted in order; the services of jobs and health are always there.
+        Mounted in order; the services of jobs and health are always mounted.
     """
 
     def __init__(self, settings: Settings, rooms: list[Room]) -> None:

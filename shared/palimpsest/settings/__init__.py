@@ -11,7 +11,6 @@ from pydantic_settings import BaseSettings
 from palimpsest.settings.codec import CodecSettings
 from palimpsest.settings.command import CommandSettings
 from palimpsest.settings.datastore import DatastoreSettings
-from palimpsest.settings.decoding import DecodingSettings
 from palimpsest.settings.installation import SECRETS, Settings
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "CodecSettings",
     "CommandSettings",
     "DatastoreSettings",
-    "DecodingSettings",
     "Settings",
     "variable",
 ]
@@ -29,7 +27,6 @@ ALL_SETTINGS: tuple[type[BaseSettings], ...] = (
     Settings,
     CodecSettings,
     DatastoreSettings,
-    DecodingSettings,
     CommandSettings,
 )
 """Every class of settings, in the order they are shown; a test finds the classes that are missing here."""

@@ -1,5 +1,7 @@
 """Settings of every process, from the environment (``PALIMPSEST_*``); each has a default."""
 
+import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SECRETS = Path("/run/secrets")
 """Where containers find secrets as files: ``palimpsest_redis_url`` and the like."""
+_QUEUES = {"cpu": "cpu", "model": "gpu", "train": "gpu"}
 
 
 class Settings(BaseSettings):
@@ -69,6 +72,15 @@ class Settings(BaseSettings):
     tokens_file: Path | None = Field(
         default=None, description="File of the accepted bearer tokens, hashed. Unset: no token is required."
     )
+    service_token: str = Field(
+        default="",
+        repr=False,
+        description="Token with the scope 'impersonate', with which jobs call rooms for the callers they work for.",
+    )
+    peers: str = Field(
+        default="",
+        description="Where rooms and jobs find the other rooms: host:port[,room=host:port ...]. Empty: this server.",
+    )
     audit_file: Path | None = Field(
         default=None, description="Log of mutating calls. Unset: state_dir/audit.jsonl."
     )
@@ -115,7 +127,19 @@ class Settings(BaseSettings):
     cancel_grace_seconds: float = Field(
         default=5.0, description="Seconds a cancelled job may take to stop before its process is killed."
     )
-    worker_queues: str = Field(default="cpu,gpu", description="Queues this worker serves.")
+    job_queues: Annotated[dict[str, str], NoDecode] = Field(
+        default=_QUEUES,
+        validate_default=True,
+        description="The queue of jobs by what they need, such as cpu=cpu,model=gpu,train=gpu.",
+    )
+    worker_queues: str = Field(
+        default="",
+        description="Queues this worker serves, separated by commas. Empty: all of PALIMPSEST_JOB_QUEUES.",
+    )
+    worker_standby_queues: str = Field(
+        default="",
+        description="Queues this worker serves only while no other worker has them in PALIMPSEST_WORKER_QUEUES.",
+    )
     handler_modules: str = Field(
         default="",
         description="Modules with handlers of jobs, besides the rooms' own; separated by commas.",
@@ -152,6 +176,49 @@ class Settings(BaseSettings):
         """Read folders as PATH is written."""
         return [part for part in value.split(":") if part] if isinstance(value, str) else value
 
+    @field_validator("job_queues", mode="before")
+    @classmethod
+    def _parse_queues(cls, value: object) -> object:
+        """Read ``need=queue`` pairs, or JSON; needs left out keep their default."""
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            value = json.loads(value)
+        elif isinstance(value, str):
+            pairs = [part.partition("=") for part in _listed(value)]
+            value = {needs.strip(): queue.strip() for needs, _, queue in pairs}
+        if not isinstance(value, dict) or not set(value) <= set(_QUEUES):
+            raise ValueError(f"expected need=queue pairs for {', '.join(_QUEUES)}, got {value!r}")
+        for queue in value.values():
+            if not isinstance(queue, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", queue):
+                raise ValueError(f"{queue!r} is not a queue's name: lower-case letters, digits, - and _")
+        return {**_QUEUES, **value}
+
+    def queue_for(self, needs: str) -> str:
+        """Return the queue of jobs that need something: ``"cpu"``, ``"model"`` or ``"train"``.
+
+        Raises
+        ------
+        ValueError
+            Jobs cannot need that.
+        """
+        if needs not in self.job_queues:
+            raise ValueError(f"a job needs one of {', '.join(self.job_queues)}, not {needs!r}")
+        return self.job_queues[needs]
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Every queue, in the order of the needs."""
+        return tuple(dict.fromkeys(self.job_queues.values()))
+
+    @property
+    def own_queues(self) -> tuple[str, ...]:
+        """The queues this worker serves as its own."""
+        return _listed(self.worker_queues) or tuple(q for q in self.queues if q not in self.standby_queues)
+
+    @property
+    def standby_queues(self) -> tuple[str, ...]:
+        """The queues this worker serves while no worker has them as its own."""
+        return _listed(self.worker_standby_queues)
+
     def model_post_init(self, _context: object) -> None:
         """Fill what depends on state_dir."""
         if not self.artifact_url:
@@ -161,3 +228,8 @@ class Settings(BaseSettings):
     def models_dir(self) -> Path:
         """Where converted and downloaded models are kept."""
         return self.state_dir / "models"
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """Return the parts between commas, without blanks and empty ones."""
+    return tuple(filter(None, (part.strip() for part in text.split(","))))

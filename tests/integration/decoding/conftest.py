@@ -22,8 +22,8 @@ async def datastore(resources: WorkerResources) -> AsyncIterator[Server]:
 @pytest.fixture(scope="module")
 async def server(resources: WorkerResources, datastore: Server) -> AsyncIterator[Server]:
     """The decoding room, which finds the datastore elsewhere."""
-    where = {"PALIMPSEST_DECODING_DATASTORE_TARGET": f"127.0.0.1:{datastore.port}"}
-    async with serving(resources.settings, DecodingRoom(), **where) as server:
+    peers = {"peers": f"datastore=127.0.0.1:{datastore.port}"}
+    async with serving(resources.settings.model_copy(update=peers), DecodingRoom()) as server:
         yield server
 
 

@@ -224,12 +224,12 @@ async def _true(value: bool) -> bool:
     return value
 
 
-async def test_a_load_that_breaks_off_is_finished_by_recomputing(resources, monkeypatch):
+async def test_a_load_that_breaks_off_is_finished_by_recomputing(resources):
     made = make(resources, "broken", ["smallest"], chunk_tokens=16)
     elsewhere = Server(resources.settings, [CodecRoom()])
     await elsewhere.start()
-    monkeypatch.setenv("PALIMPSEST_DECODING_CODEC_TARGET", f"127.0.0.1:{elsewhere.port}")
-    server = Server(resources.settings, [RegistryRoom(), DecodingRoom()])
+    peers = {"peers": f"codec=127.0.0.1:{elsewhere.port}"}
+    server = Server(resources.settings.model_copy(update=peers), [RegistryRoom(), DecodingRoom()])
     await server.start()
     async with AsyncClient(f"127.0.0.1:{server.port}") as client:
         engine = await engine_of(server, client)

@@ -243,10 +243,9 @@ async def test_an_empty_corpus_leaves_the_model_to_itself(client, library):
 async def test_a_lost_datastore_ends_the_text_or_leaves_it_to_the_model(resources, degrade):
     library = Server(resources.settings, [RegistryRoom(), DatastoreRoom()])
     await library.start()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PALIMPSEST_DECODING_DATASTORE_TARGET", f"127.0.0.1:{library.port}")
-        decoding = Server(resources.settings, [DecodingRoom()])
-        await decoding.start()
+    peers = {"peers": f"datastore=127.0.0.1:{library.port}"}
+    decoding = Server(resources.settings.model_copy(update=peers), [DecodingRoom()])
+    await decoding.start()
     try:
         async with AsyncClient(f"127.0.0.1:{library.port}") as shelves:
             made = await shelves.datastore.create_corpus(

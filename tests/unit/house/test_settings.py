@@ -7,7 +7,6 @@ import subprocess
 
 import pytest
 import typer.main
-import yaml
 from pydantic_settings import BaseSettings
 
 from palimpsest.cli import app
@@ -23,6 +22,7 @@ TESTS = {
     "PALIMPSEST_TEST_FILES": "read by tests/integration",
     "PALIMPSEST_TEST_PROJECT": "read by tests/compose",
     "PALIMPSEST_TEST_SERVER": "read by tests/integration",
+    "PALIMPSEST_TEST_TOKENS": "callers of tests/compose, set by deploy/test-compose.sh",
     "PALIMPSEST_TEST_TOKEN": "read by tests/integration",
 }
 
@@ -97,7 +97,7 @@ def test_every_setting_is_explained_in_sentences():
     ("variable", "value"),
     [
         ("PALIMPSEST_CODEC_CHUNK_BYTES", "4096"),
-        ("PALIMPSEST_DECODING_CODEC_TARGET", "codec:7600"),
+        ("PALIMPSEST_PEERS", "codec=codec:7600"),
         ("PALIMPSEST_HANDLER_MODULES", "a.tasks,b.tasks"),
         ("PALIMPSEST_SERVER", "h:1"),
     ],
@@ -112,9 +112,3 @@ def test_a_setting_of_any_reader_is_shown_with_its_origin(monkeypatch, variable,
 def test_tokens_are_masked(monkeypatch):
     monkeypatch.setenv("PALIMPSEST_TOKEN", "hunter2")
     assert "hunter2" not in str(described({}))
-
-
-def test_compose_gives_the_decoding_room_its_targets():
-    environment = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["decoding"]["environment"]
-    assert environment["PALIMPSEST_DECODING_CODEC_TARGET"] == "codec:7600"
-    assert environment["PALIMPSEST_DECODING_DATASTORE_TARGET"] == "datastore:7600"

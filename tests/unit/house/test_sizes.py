@@ -19,6 +19,7 @@ MOST_LONG_FUNCTIONS = 5
 
 LONG_MODULES = {
     "palimpsest.candidates.block": "a file format: its writer, its reader and its checks side by side",
+    "palimpsest.engine.engine": "one class: its public methods with their reference, and the thread behind them",
     "palimpsest.integrations.vllm": "vLLM's connector interface, whose methods are dictated",
     "palimpsest.kv.container": "a file format: header, sections and their limits, read as one specification",
     "palimpsest.kv.controller": "the paper's algorithm in one place",

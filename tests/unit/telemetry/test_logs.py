@@ -124,9 +124,9 @@ def test_an_engine_that_crashes_says_so_in_json(tiny_model: Path):
     done = run(
         """
 from palimpsest.engine import Engine
-from palimpsest.lm import load_model
+from palimpsest.lm import load
 
-model = load_model(sys.argv[1], "cpu", "float32", threads=1, cache_bytes=8 << 20)
+model = load(sys.argv[1], "cpu", "float32", threads=1, cache_bytes=8 << 20)
 
 def broken(*_args, **_kwargs):
     raise RuntimeError("broken on purpose")

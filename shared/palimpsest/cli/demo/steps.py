@@ -1,9 +1,7 @@
 """Running the tour: its own stack, the steps in order, a table of results, and nothing left behind."""
 
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -59,19 +57,9 @@ class Step:
     run: Callable[[Context], Sequence[Row]]
 
 
-@contextmanager
-def _far(link: Link) -> Iterator[None]:
+def _far(settings: Settings, link: Link) -> Settings:
     """Put the link between the stack's engine and its stored contexts, as if they were on another machine."""
-    name = "PALIMPSEST_DECODING_CODEC_TARGET"
-    before = os.environ.get(name)
-    os.environ[name] = link.target
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+    return settings.model_copy(update={"peers": f"codec={link.target}"})
 
 
 def run(settings: Settings, folder: Path, steps: Sequence[Step]) -> Table:
@@ -88,7 +76,7 @@ def run(settings: Settings, folder: Path, steps: Sequence[Step]) -> Table:
 
     began = time.perf_counter()
     console.print("[bold]start[/]")
-    with Link(LINK_BYTES_PER_SECOND) as link, _far(link), Stack(settings) as stack:
+    with Link(LINK_BYTES_PER_SECOND) as link, Stack(_far(settings, link)) as stack:
         link.lead_to(stack.target)
         children = ", ".join(child.name for child in stack.status())
         record("start", began, [Row(children, f"serving {stack.target}")])

@@ -1,5 +1,6 @@
 """The client: one connection, the rooms as attributes."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -37,6 +38,8 @@ class AsyncClient:
     timeout
         Deadline of calls that answer once, in seconds; by default ``PALIMPSEST_DEFAULT_DEADLINE`` or 30.
         Every method takes ``timeout=`` for itself too; streams have no deadline otherwise.
+    metadata
+        gRPC metadata sent with every call.
 
     Attributes
     ----------
@@ -51,12 +54,13 @@ class AsyncClient:
         token: str | None = None,
         tls: Tls | bool = False,
         timeout: float | None = None,
+        metadata: Sequence[tuple[str, str | bytes]] = (),
     ) -> None:
         self.target = target
         files = Tls() if tls is True else tls or None
         deadline = timeout if timeout is not None else Settings().default_deadline
         self._connections = {
-            room: AsyncConnection(open_aio_channel(where, token=token, tls=files), deadline)
+            room: AsyncConnection(open_aio_channel(where, token=token, tls=files), deadline, metadata)
             for room, where in parse_targets(target).items()
         }
         self._connection = self._connections[""]

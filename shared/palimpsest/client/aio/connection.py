@@ -1,6 +1,6 @@
 """One channel to a server: calls with deadlines in, messages or typed errors out."""
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Sequence
 from typing import Any
 
 import grpc
@@ -24,12 +24,20 @@ class AsyncConnection:
     ----------
     deadline
         Seconds, for calls that answer once; streams have none unless the caller gives one.
+    metadata
+        Sent with every call.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, deadline: float) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, deadline: float, metadata: Sequence[tuple[str, str | bytes]] = ()
+    ) -> None:
         self.channel = channel
         self.deadline = deadline
+        self._metadata = tuple(metadata)
         self._callables: dict[str, Any] = {}
+
+    def _headers(self) -> tuple[tuple[str, str | bytes], ...]:
+        return (*self._metadata, *trace_headers())
 
     def _callable(self, method: Method) -> Any:
         if method.path not in self._callables:
@@ -48,7 +56,7 @@ class AsyncConnection:
         limit = timeout if timeout is not None else method.seconds or self.deadline
         try:
             with span(method.path, kind="CLIENT"):
-                return await self._callable(method)(request, timeout=limit, metadata=trace_headers())
+                return await self._callable(method)(request, timeout=limit, metadata=self._headers())
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 
@@ -57,7 +65,7 @@ class AsyncConnection:
     ) -> AsyncStream[Any]:
         """Call a method that answers with a stream, to one request or to a stream of them."""
         with span(method.path, kind="CLIENT"):  # of the opening: the stream's life is the server's span
-            return AsyncStream(self._callable(method)(request, timeout=timeout, metadata=trace_headers()))
+            return AsyncStream(self._callable(method)(request, timeout=timeout, metadata=self._headers()))
 
     async def send(
         self, method: Method, requests: AsyncIterable[Message], timeout: float | None = None
@@ -65,6 +73,6 @@ class AsyncConnection:
         """Call a method that takes a stream and answers once."""
         try:
             with span(method.path, kind="CLIENT"):
-                return await self._callable(method)(requests, timeout=timeout, metadata=trace_headers())
+                return await self._callable(method)(requests, timeout=timeout, metadata=self._headers())
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None

@@ -1128,7 +1128,8 @@ class AsyncDecodingRoom(AsyncRoom):
         store, as a job.
 
         It tries a grid and picks the point whose drafts have the lowest perplexity under the model. Afterwards Draft
-        uses the result for this model and store wherever a request leaves alpha and temperature unset.
+        uses the result for this model and store wherever a request leaves alpha and temperature unset. Each
+        TuneDraftsResponse.Trial is also a partial result of the job, in the order of the response.
 
         Errors:
           NOT_FOUND: no such model, store or artefact.
@@ -1163,8 +1164,12 @@ class AsyncDecodingRoom(AsyncRoom):
 
 class AsyncJobsRoom(AsyncRoom):
     """Jobs: queued work. Every method that may take more than about ten seconds returns a
-    google.longrunning.Operation; its metadata is a JobMetadata, its response the type the method names.
-    Poll or wait with google.longrunning.Operations, which every server mounts, or watch it here.
+    google.longrunning.Operation. Its metadata is a JobMetadata, its response the type the method names.
+    Poll or wait with google.longrunning.Operations, which every server mounts, or watch the job here.
+
+    A job belongs to the caller who submitted it. To everybody else it does not exist: Get, Wait, Watch,
+    Cancel, Delete and Retry answer NOT_FOUND, and List leaves it out. A token with the scope "admin.jobs"
+    reaches every job.
     """
 
     @rpc("palimpsest.api.jobs.v1.JobsService.WatchOperation")
@@ -1173,12 +1178,17 @@ class AsyncJobsRoom(AsyncRoom):
         *,
         name: str,
         since_revision: int | None = None,
+        since_partial: int | None = None,
         timeout: float | None = None,
     ) -> AsyncStream[operations_pb2.Operation]:
-        """Streams the operation each time its record changes, starting with the present state unless
-        since_revision names it already, and ends after the terminal state. Reconnect with the last
-        revision seen: no change is missed, though changes close together may arrive as one.
-        NOT_FOUND: no such job, or its retention has passed.
+        """Streams the operation: its present state, then again each time its record changes. Ends after the
+        terminal state.
+
+        Reconnect with the last revision and the last partial result seen: no change and no partial result is
+        missed or repeated. Changes close together may arrive as one.
+
+        Errors:
+        - NOT_FOUND: no such job, its retention has passed, or it is another caller's.
 
         Parameters
         ----------
@@ -1186,6 +1196,9 @@ class AsyncJobsRoom(AsyncRoom):
             "operations/{job_id}".
         since_revision
             Only changes after this revision (JobMetadata.revision) are sent; 0 sends the present state first.
+        since_partial
+            Also send partial results, in JobMetadata.partials: those after this sequence number, 0 for all. Unset:
+            none are sent.
         """
         ...
 
@@ -1198,7 +1211,11 @@ class AsyncJobsRoom(AsyncRoom):
         timeout: float | None = None,
     ) -> operations_pb2.Operation:
         """Queues a FAILED or CANCELLED job again, with its attempts counted from zero and its last checkpoint
-        kept. The job keeps its name. FAILED_PRECONDITION: the job is queued, running or has succeeded.
+        kept. The job keeps its name; its partial results are dropped.
+
+        Errors:
+        - FAILED_PRECONDITION: the job is queued, is running or has succeeded.
+        - NOT_FOUND: no such job, its retention has passed, or it is another caller's.
 
         Parameters
         ----------

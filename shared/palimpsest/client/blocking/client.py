@@ -2,6 +2,7 @@
 
 # Made from client/aio/client.py by deploy/client.py; edit that.
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -39,6 +40,8 @@ class Client:
     timeout
         Deadline of calls that answer once, in seconds; by default ``PALIMPSEST_DEFAULT_DEADLINE`` or 30.
         Every method takes ``timeout=`` for itself too; streams have no deadline otherwise.
+    metadata
+        gRPC metadata sent with every call.
 
     Attributes
     ----------
@@ -53,12 +56,13 @@ class Client:
         token: str | None = None,
         tls: Tls | bool = False,
         timeout: float | None = None,
+        metadata: Sequence[tuple[str, str | bytes]] = (),
     ) -> None:
         self.target = target
         files = Tls() if tls is True else tls or None
         deadline = timeout if timeout is not None else Settings().default_deadline
         self._connections = {
-            room: Connection(open_channel(where, token=token, tls=files), deadline)
+            room: Connection(open_channel(where, token=token, tls=files), deadline, metadata)
             for room, where in parse_targets(target).items()
         }
         self._connection = self._connections[""]

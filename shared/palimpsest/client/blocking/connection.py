@@ -2,7 +2,7 @@
 
 # Made from client/aio/connection.py by deploy/client.py; edit that.
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -26,12 +26,20 @@ class Connection:
     ----------
     deadline
         Seconds, for calls that answer once; streams have none unless the caller gives one.
+    metadata
+        Sent with every call.
     """
 
-    def __init__(self, channel: grpc.Channel, deadline: float) -> None:
+    def __init__(
+        self, channel: grpc.Channel, deadline: float, metadata: Sequence[tuple[str, str | bytes]] = ()
+    ) -> None:
         self.channel = channel
         self.deadline = deadline
+        self._metadata = tuple(metadata)
         self._callables: dict[str, Any] = {}
+
+    def _headers(self) -> tuple[tuple[str, str | bytes], ...]:
+        return (*self._metadata, *trace_headers())
 
     def _callable(self, method: Method) -> Any:
         if method.path not in self._callables:
@@ -50,7 +58,7 @@ class Connection:
         limit = timeout if timeout is not None else method.seconds or self.deadline
         try:
             with span(method.path, kind="CLIENT"):
-                return self._callable(method)(request, timeout=limit, metadata=trace_headers())
+                return self._callable(method)(request, timeout=limit, metadata=self._headers())
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 
@@ -59,12 +67,12 @@ class Connection:
     ) -> Stream[Any]:
         """Call a method that answers with a stream, to one request or to a stream of them."""
         with span(method.path, kind="CLIENT"):  # of the opening: the stream's life is the server's span
-            return Stream(self._callable(method)(request, timeout=timeout, metadata=trace_headers()))
+            return Stream(self._callable(method)(request, timeout=timeout, metadata=self._headers()))
 
     def send(self, method: Method, requests: Iterable[Message], timeout: float | None = None) -> Any:
         """Call a method that takes a stream and answers once."""
         try:
             with span(method.path, kind="CLIENT"):
-                return self._callable(method)(requests, timeout=timeout, metadata=trace_headers())
+                return self._callable(method)(requests, timeout=timeout, metadata=self._headers())
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None

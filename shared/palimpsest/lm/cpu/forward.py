@@ -190,8 +190,8 @@ class CompiledForward:
         self, x: torch.Tensor, positions: np.ndarray, table_starts: np.ndarray, tables: np.ndarray,
         outputs: np.ndarray, hidden: Sequence[int], copies: tuple[np.ndarray, np.ndarray] | None,
     ) -> dict[int, torch.Tensor]:  # fmt: skip
-        rows, team, w = len(positions), self._threads, self.weights
-        team.wait_idle()
+        rows, w = len(positions), self.weights
+        self._threads.wait_idle()
         self._make_room(rows, max(1, len(outputs)), int(positions.max()) + 1)
         self._buffers["X"][:rows] = x
         self._layers[:, d.KEEP_SLOT] = -1
@@ -206,7 +206,9 @@ class CompiledForward:
         )  # fmt: skip
         self._sync[:] = 0
         self._arrays = (positions, tables, table_starts, outputs, copies)
-        team.run(run_step, self._like, self._descriptor, self._layers, self._constants, team.flags)
+        self._threads.run(
+            run_step, self._like, self._descriptor, self._layers, self._constants, self._threads.flags
+        )
         states = {layer: kept[n] for n, layer in enumerate(inside)}
         if len(w.layers) in hidden:
             wide = self._buffers["X"][:rows]

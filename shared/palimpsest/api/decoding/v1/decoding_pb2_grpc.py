@@ -149,7 +149,8 @@ class DecodingServiceServicer(object):
         store, as a job.
 
         It tries a grid and picks the point whose drafts have the lowest perplexity under the model. Afterwards Draft
-        uses the result for this model and store wherever a request leaves alpha and temperature unset.
+        uses the result for this model and store wherever a request leaves alpha and temperature unset. Each
+        TuneDraftsResponse.Trial is also a partial result of the job, in the order of the response.
 
         Errors:
         NOT_FOUND: no such model, store or artefact.

@@ -5,25 +5,26 @@ from collections.abc import Iterator
 
 import pytest
 
-from palimpsest.jobs import JobStore, running
+from palimpsest.jobs import JobStore
+from palimpsest.jobs import attempt as attempts
+from palimpsest.jobs.attempt import SHORTEST_BEAT, Attempt
 from palimpsest.jobs.record import JobRecord
-from palimpsest.jobs.running import SHORTEST_BEAT, Run
 from tests.unit.jobs.harness import echo
 from tests.waiting import until
 
 
 @pytest.fixture
-def run(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def run(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Attempt]:
     """A run whose heartbeat has no turn of its own as long as a test lasts."""
-    monkeypatch.setattr(running, "LONGEST_BEAT", 3600.0)
+    monkeypatch.setattr(attempts, "LONGEST_BEAT", 3600.0)
     store.settings = store.settings.model_copy(update={"lease_seconds": 10800.0})
     record = store.claim(store.submit(echo()).id, "owner", "worker")
     assert record is not None
-    with Run(store, record) as run:
+    with Attempt(store, record) as run:
         yield run
 
 
-def kept(store: JobStore, run: Run) -> JobRecord:
+def kept(store: JobStore, run: Attempt) -> JobRecord:
     return store.get(run.claim.job_id)
 
 

@@ -1,4 +1,4 @@
-"""One run of a job in a worker's child process: its heartbeat, and the Progress its handler sees."""
+"""One attempt at a job in a worker's child process: its heartbeat, and the Progress its handler reports to."""
 
 import json
 import os
@@ -8,30 +8,32 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
+from google.protobuf.message import Message
 
 from palimpsest.errors import Cancelled, PalimpsestError, Reason
-from palimpsest.jobs.calls import Claim
 from palimpsest.jobs.record import JobRecord
+from palimpsest.jobs.replies import Claim
 from palimpsest.jobs.store import JobStore
 from palimpsest.progress import Drain, LeaseLost
 
 _log = structlog.get_logger(__name__)
 
 LONGEST_BEAT = 2.0
-"""Seconds between heartbeats where a third of the lease is longer: watchers see progress and cancels bite."""
+"""Longest time between heartbeats in seconds; shorter where a third of the lease is. Progress and cancellation wait for
+one."""
 SHORTEST_BEAT = 0.1
-"""Seconds between heartbeats at least, however fast stages change: a job must not flood Redis."""
+"""Shortest time between heartbeats in seconds, however fast stages change: a job must not flood Redis."""
 
 
-class Run:
-    """Keeps one claim alive from a thread, and ends the process where the handler does not obey.
+class Attempt:
+    """Keeps one claim alive from a thread, and ends the process if the handler does not stop when it has to.
 
-    A context manager around the handler. It is also the handler's Progress.
+    A context manager around the handler, and the handler's Progress.
 
     Parameters
     ----------
     store
-        Where the record is.
+        The store of the record.
     record
         As the claim returned it.
     exit_process
@@ -46,10 +48,11 @@ class Run:
         self._exit = exit_process
         self.claim = Claim(record.id, record.attempt, record.owner, record.worker)
         self.raised: Exception | None = None
-        self._wish: type[Exception] | None = None
-        self._wished_at = 0.0
+        self._interrupt: type[Exception] | None = None  # pending: what check() raises
+        self._interrupted_at = 0.0
         self._reported: dict[str, object] | None = None
         self._stage, self._done, self._total = record.stage, record.done, record.total
+        self._partials = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._woken = threading.Event()
@@ -57,7 +60,7 @@ class Run:
         self._interval = min(store.settings.lease_seconds / 3, LONGEST_BEAT)
         self._parent = os.getppid()
 
-    def __enter__(self) -> "Run":
+    def __enter__(self) -> "Attempt":
         self._thread.start()
         return self
 
@@ -69,7 +72,7 @@ class Run:
     # Progress, from the handler's thread
 
     def step(self, done: int, total: int, stage: str = "") -> None:
-        """Note progress for the next heartbeat, which a new stage brings on, then check."""
+        """Note progress for the next heartbeat, then check. A new stage brings the heartbeat forward."""
         with self._lock:
             self._done, self._total = int(done), int(total)
             entered = bool(stage) and stage != self._stage
@@ -79,31 +82,32 @@ class Run:
         self.check()
 
     def check(self) -> None:
-        """Raise what was wished for since the last heartbeat."""
-        if self._wish is Cancelled:
+        """Raise the interrupt that is pending, if there is one."""
+        if self._interrupt is Cancelled:
             self.raised = Cancelled(Reason.JOB_CANCELLED, "The job was cancelled.")
-        elif self._wish is not None:
-            self.raised = self._wish(self._record.id)
+        elif self._interrupt is not None:
+            self.raised = self._interrupt(self._record.id)
         if self.raised is not None:
             raise self.raised
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
         """Store state, unless Redis cannot take it now: a missed checkpoint costs time, not the job."""
-        try:
-            held = self._store.checkpoint(self.claim, state)
-        except PalimpsestError as error:
-            if error.reason == Reason.JOB_TOO_LARGE:
-                raise
-            _log.warning("checkpoint not stored", job=self._record.id, error=str(error))
-            return
-        self._require(held)
+        self._store_unless_away("checkpoint", lambda: self._store.checkpoint(self.claim, state))
+
+    def partial(self, message: Message) -> None:
+        """Append a partial result, unless Redis cannot take it now: the result of the job has it all the same."""
+        self._partials += 1
+        number = self._partials
+        self._store_unless_away(
+            "partial result", lambda: self._store.add_partial(self.claim, message, number)
+        )
 
     def resume(self) -> dict[str, Any] | None:
-        """Return the checkpoint that was there when this run began."""
+        """Return the checkpoint that the record had when this attempt began."""
         return json.loads(self._record.checkpoint) if self._record.checkpoint else None
 
     def publish(self, digest: str) -> None:
-        """Refer the job to an artefact."""
+        """Let the job refer to an artefact."""
         self._require(self._store.publish(self.claim, digest))
 
     def progress(self) -> dict[str, object]:
@@ -117,24 +121,35 @@ class Run:
                 "fraction": f"{fraction:.6f}",
             }
 
+    def _store_unless_away(self, what: str, write: Callable[[], bool]) -> None:
+        try:
+            held = write()
+        except PalimpsestError as error:
+            if error.reason == Reason.JOB_TOO_LARGE:
+                raise
+            _log.warning(f"{what} not stored", job=self._record.id, error=str(error))
+            return
+        self._require(held)
+
     def _require(self, held: bool) -> None:
         if not held:
-            self._want(LeaseLost)
+            self._ask(LeaseLost)
             self.check()
 
     # the heartbeat's thread
 
-    def _want(self, wish: type[Exception]) -> None:
-        # A lost lease outranks a cancel, a cancel outranks a drain; the grace runs from the first of the kind.
+    def _ask(self, interrupt: type[Exception]) -> None:
+        # A lost lease outranks a cancellation, a cancellation outranks a drain. The grace period begins with the first
+        # interrupt of its kind.
         rank = (None, Drain, Cancelled, LeaseLost)
         with self._lock:
-            if rank.index(wish) > rank.index(self._wish):
-                self._wish, self._wished_at = wish, time.monotonic()
+            if rank.index(interrupt) > rank.index(self._interrupt):
+                self._interrupt, self._interrupted_at = interrupt, time.monotonic()
 
     def _beat(self) -> None:
         while self._pause():
             if os.getppid() != self._parent:
-                self._exit(1)  # the worker died; without it nobody would stop this process
+                self._exit(1)  # the worker died, and nobody else would stop this process
             try:
                 self._exchange()
             except PalimpsestError as error:
@@ -144,7 +159,7 @@ class Run:
             self._enforce()
 
     def _pause(self) -> bool:
-        """Wait for the next heartbeat's time, or for a new stage; False once the run has ended."""
+        """Wait until the next heartbeat is due, or for a new stage; False once the attempt has ended."""
         least = min(SHORTEST_BEAT, self._interval)
         if not self._ended.wait(least):
             self._woken.wait(self._interval - least)
@@ -156,25 +171,25 @@ class Run:
         beat = self._store.heartbeat(self.claim, None if progress == self._reported else progress)
         self._reported = progress
         if beat.lost:
-            self._want(LeaseLost)
+            self._ask(LeaseLost)
         elif beat.cancel:
-            self._want(Cancelled)
+            self._ask(Cancelled)
         elif beat.drain:
-            self._want(Drain)
+            self._ask(Drain)
 
     def _enforce(self) -> None:
-        """End the process if the handler had its time to obey; the record first, while this run holds it."""
+        """End the process if the handler has had time enough to stop; first the record, while this attempt holds it."""
         settings = self._store.settings
-        grace = settings.drain_seconds if self._wish is Drain else settings.cancel_grace_seconds
-        if self._wish is None or time.monotonic() - self._wished_at < grace or self._ended.is_set():
+        grace = settings.drain_seconds if self._interrupt is Drain else settings.cancel_grace_seconds
+        if self._interrupt is None or time.monotonic() - self._interrupted_at < grace or self._ended.is_set():
             return
         _log.warning(
-            "the handler does not stop; ending its process", job=self._record.id, why=self._wish.__name__
+            "the handler does not stop; ending its process", job=self._record.id, why=self._interrupt.__name__
         )
         try:
-            if self._wish is Cancelled:
+            if self._interrupt is Cancelled:
                 self._store.fail(self.claim, Cancelled(Reason.JOB_CANCELLED, "The job was cancelled."))
-            elif self._wish is Drain:
+            elif self._interrupt is Drain:
                 self._store.release(self.claim)
         finally:
             self._exit(1)

@@ -28,8 +28,8 @@ from services.decoding.convert import DRAFT, GENERATE, Call, Converters, prompt_
 from services.decoding.drafts.messages import request_of as draft_request_of
 from services.decoding.drafts.planning import DraftPlanner, PlannedDrafts
 from services.decoding.outbox import Outbox
-from services.decoding.peers import CallerRooms
 from services.decoding.quoting.quotation import Quotation, may_quote, query_of
+from services.decoding.rooms import CallerRooms
 
 M = TypeVar("M", pb.GenerateResponse, pb.DraftResponse)
 T = TypeVar("T")

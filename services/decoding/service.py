@@ -11,9 +11,10 @@ from google.longrunning import operations_pb2
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.api.decoding.v1 import decoding_pb2_grpc
+from palimpsest.client.peers import PeerClient
 from palimpsest.engine import EngineHost, Hosted
 from palimpsest.rpc.resources import Resources
-from services.decoding.peers import Peers
+from services.decoding.rooms import CallerRooms
 
 if TYPE_CHECKING:
     from services.decoding.generation import GenerationPlanner
@@ -34,12 +35,14 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         self._resources, self._host = resources, host
         # Loading a model and tokenizing a book take seconds: they get threads of their own.
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="decoding")
-        self._peers = Peers(resources.settings)
+        self._codec = PeerClient(resources.settings, "codec")
+        self._datastore = PeerClient(resources.settings, "datastore")
         self._generations: GenerationPlanner | None = None
 
     async def close(self) -> None:
         """Close the channels to the codec and datastore rooms."""
-        await self._peers.close()
+        await self._codec.close()
+        await self._datastore.close()
 
     async def Generate(
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext
@@ -47,7 +50,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         """Stream text."""
         async with (
             self._using(request.model) as hosted,
-            self._planner().generate(request, hosted, self._peers.of(context)) as plan,
+            self._planner().generate(request, hosted, self._rooms(context)) as plan,
         ):
             async for response in plan.run():
                 yield response
@@ -58,7 +61,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         """Stream several drafts of one continuation."""
         async with (
             self._using(request.model) as hosted,
-            self._planner().draft(request, hosted, self._peers.of(context)) as plan,
+            self._planner().draft(request, hosted, self._rooms(context)) as plan,
         ):
             async for response in plan.run():
                 yield response
@@ -80,7 +83,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                 )
             check_size(request, len(ids))
             if may_quote(request.nest):
-                return await mixed_scores(request, ids, hosted, self._peers.of(context).datastore)
+                return await mixed_scores(request, ids, hosted, self._rooms(context).datastore)
             return await model_scores(request, ids, hosted)
 
     async def GenerateBatch(
@@ -107,7 +110,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
 
         record = await asyncio.to_thread(self._resources.models.get, request.model)
         await asyncio.to_thread(self._resources.artifacts.stat, request.texts)
-        connection = self._peers.of(context).datastore
+        connection = self._rooms(context).datastore
         store = await AsyncDatastore(connection).get_ngram_store(
             name=request.ngrams, timeout=connection.deadline
         )
@@ -166,6 +169,12 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
     def _release_loaded(self, work: "asyncio.Future[Hosted]") -> None:
         if not work.cancelled() and work.exception() is None:
             self._host.release(work.result())
+
+    def _rooms(self, context: grpc.aio.ServicerContext) -> CallerRooms:
+        """The other rooms, with the token of the call that is being served."""
+        return CallerRooms(
+            lambda: self._codec.connection(context), lambda: self._datastore.connection(context)
+        )
 
     def _planner(self) -> "GenerationPlanner":
         """The planner; made by the first call, as it imports torch."""

@@ -18,8 +18,8 @@ from palimpsest.models import ModelRecord
 from palimpsest.ngrams import NgramStore, StoreCache
 from services.decoding.drafts.messages import NUMBERS, STRATEGIES, settings_of
 from services.decoding.drafts.tuning import Tuned, TunedCatalogue
-from services.decoding.peers import CallerRooms
 from services.decoding.quoting.quotation import may_quote
+from services.decoding.rooms import CallerRooms
 
 ALPHA, MIN_COVERAGE = 0.5, 0.5
 """Weight of the n-grams before tuning, and the coverage below which they are left out."""

@@ -19,7 +19,6 @@ DOORS = (
     "services.*.service",
     "services.*_service",
     "services.*.tasks",
-    "services.*.peers",
     "services.*.__main__",
     "services.*.metrics",
     "services.worker",

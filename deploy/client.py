@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "shared"))
 
 from palimpsest.api.options.v1 import options_pb2  # noqa: E402
 
-HANDWRITTEN = {"flavour.py", "__init__.py"}
+HANDWRITTEN = {"concurrency.py", "__init__.py"}
 WIDTH = 110
 
 # asyncio source -> blocking twin, whole words, in this order.
@@ -184,8 +184,8 @@ def rooms_source() -> str:
         "from collections.abc import AsyncIterable, Mapping, Sequence",
         "",
         *sorted(imports),
-        "from palimpsest.client.aio.connection import AsyncRoom, rpc",
         "from palimpsest.client.aio.jobs import AsyncJob",
+        "from palimpsest.client.aio.rpc import AsyncRoom, rpc",
         "from palimpsest.client.aio.streams import AsyncStream",
         "",
     ]

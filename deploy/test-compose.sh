@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Build the images, bring compose.yaml up, run the integration suite against it, and take it down again.
-# Needs a Docker engine that answers and Compose (the plugin, or docker-compose 1.29 or newer).
+# Build the images, bring compose.yaml up with its profile gpu, run the integration suite against it, and take it down.
+# Needs a Docker engine that answers and Compose (the plugin, or docker-compose 1.29 or newer). It needs no GPU: the
+# worker of the profile runs on the processor, with the CPU image.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
@@ -17,8 +18,15 @@ export PALIMPSEST_REGISTRY_PORT PALIMPSEST_DECODING_PORT PALIMPSEST_CODEC_PORT P
 mkdir -p "$PALIMPSEST_TEST_FILES"
 chmod 0755 "$files" "$PALIMPSEST_TEST_FILES"
 deploy/secrets.sh
+# Two callers beside the owner, who reaches everything.
+PALIMPSEST_TEST_TOKENS=$("$python" -m tests.compose.callers "$PALIMPSEST_SECRETS/tokens.json")
+export PALIMPSEST_TEST_TOKENS
+# No overriding file can take the reservation of devices out of a service.
+"$python" -m tests.compose.without_devices compose.yaml > "$files/compose.yaml"
+export PALIMPSEST_GPU_IMAGE=${PALIMPSEST_IMAGE:-palimpsest:cpu}
 export PALIMPSEST_TEST_PROJECT=palimpsest-test
-compose+=(-p "$PALIMPSEST_TEST_PROJECT" -f compose.yaml -f tests/compose/override.yaml)
+compose+=(-p "$PALIMPSEST_TEST_PROJECT" --project-directory . --profile gpu)
+compose+=(-f "$files/compose.yaml" -f tests/compose/override.yaml)
 end() {
   code=$?
   [ "$code" = 0 ] || "${compose[@]}" logs --tail 60 || true

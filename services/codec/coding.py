@@ -11,8 +11,6 @@ from services.codec.contexts import content_of
 from services.codec.profiles import ProfileCatalogue
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
-
     from palimpsest.kv import CalibrationProfile, Rotary
 
 DEFAULT_CHUNK = 512
@@ -111,18 +109,11 @@ def choose_coding(asked: pb.Coding, record: ModelRecord | None, profiles: Profil
     )
 
 
-def text_config(record: ModelRecord) -> "PreTrainedConfig":
-    """The config of a model's text part."""
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(record.path, local_files_only=True).get_text_config()
-
-
 def rotary_of(record: ModelRecord) -> "Rotary":
-    """How a model turns its keys, from its config."""
+    """How a model rotates its keys."""
     from palimpsest.kv import Rotary
 
-    return Rotary.of(text_config(record))
+    return Rotary(record.geometry.rotary, record.geometry.rotary_theta)
 
 
 def profile_of(coding: ChosenCoding, profiles: ProfileCatalogue) -> "CalibrationProfile | None":

@@ -4,8 +4,6 @@ Keys, under the installation's prefix: ``kv-profiles``, HASH of model fingerprin
 is an artefact whose digest is the profile's id.
 """
 
-import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, cast
 
 import redis
@@ -14,6 +12,7 @@ from google.protobuf import json_format
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.artifacts import ArtifactStore
 from palimpsest.errors import NotFound, Reason
+from palimpsest.lru import LruCache
 from palimpsest.redis import translated
 
 if TYPE_CHECKING:
@@ -29,8 +28,7 @@ class ProfileCatalogue:
 
     def __init__(self, client: redis.Redis, prefix: str, artifacts: ArtifactStore) -> None:
         self._redis, self._key, self._artifacts = client, f"{prefix}kv-profiles", artifacts
-        self._lock = threading.Lock()
-        self._loaded: OrderedDict[str, CalibrationProfile] = OrderedDict()
+        self._loaded: LruCache[str, CalibrationProfile] = LruCache(_HELD)
 
     def put(self, profile: pb.Profile) -> None:
         """Make a profile, whose artefact is stored, the one for new contexts of its model."""
@@ -80,10 +78,6 @@ class ProfileCatalogue:
         """
         from palimpsest.kv import CalibrationProfile
 
-        with self._lock:
-            if digest not in self._loaded:
-                self._loaded[digest] = CalibrationProfile.from_bytes(self._artifacts.read_bytes(digest))
-                while len(self._loaded) > _HELD:
-                    self._loaded.popitem(last=False)
-            self._loaded.move_to_end(digest)
-            return self._loaded[digest]
+        return self._loaded.get_or_make(
+            digest, lambda: CalibrationProfile.from_bytes(self._artifacts.read_bytes(digest))
+        )

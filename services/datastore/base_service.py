@@ -8,8 +8,8 @@ from typing import TypeVar
 from palimpsest.api.datastore.v1 import datastore_pb2_grpc
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
+from palimpsest.settings import DatastoreSettings
 from services.datastore.corpora import Corpora
-from services.datastore.settings import DatastoreSettings
 from services.datastore.store.catalogue import OpenCorpus
 from services.datastore.watching import Watchers
 

@@ -1,23 +1,21 @@
 """All corpora of an installation, with the tokenizers and encoders that turn texts into their terms."""
 
-import json
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
-from palimpsest.settings import Settings
+from palimpsest.models.tokenizers import TokenizerCache
+from palimpsest.settings import DatastoreSettings, Settings
 from services.datastore.index.encoder import DEFAULT, Encoder, encoder_fingerprint, open_encoder
 from services.datastore.search.passages import SearchMode, SearchResults, search
-from services.datastore.settings import DatastoreSettings
 from services.datastore.store.catalogue import CorpusCatalogue, OpenCorpus, id_of
 from services.datastore.store.corpus import Corpus
 from services.datastore.store.manifest import CorpusSpec
-from services.datastore.tokens import ByteTokenizer, TokenizerCache
+from services.datastore.tokens import ByteTokenizer
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -44,7 +42,7 @@ class Corpora:
         self._models, self._threads = models, settings.threads
         folder = self.settings.folder or settings.state_dir / "corpora"
         self.catalogue = CorpusCatalogue(folder, self.settings.key_bytes, _qdrant(self.settings.qdrant_url))
-        self._tokenizers = TokenizerCache()
+        self._tokenizers = TokenizerCache(ByteTokenizer)
         self._encoders: dict[str, Encoder] = {}
         self._lock = threading.Lock()
 
@@ -70,7 +68,7 @@ class Corpora:
             encoder=name,
             encoder_fingerprint=encoder_fingerprint(name),
             dim=encoder.dim,
-            key_size=_hidden_size(record),
+            key_size=record.geometry.hidden_size,
             passage_tokens=request.passage_tokens or _PASSAGE_TOKENS,
             left_context=left,
             created=time.time(),
@@ -105,7 +103,7 @@ class Corpora:
         FailedPrecondition
             TOKENIZER_UNSUPPORTED.
         """
-        return self._tokenizers.get(record.tokenizer_fingerprint, Path(record.path))
+        return self._tokenizers.get(record)
 
     def encoder(self, spec: CorpusSpec) -> Encoder:
         """The encoder of a corpus's vectors.
@@ -184,8 +182,3 @@ def mismatch(spec: CorpusSpec, found: str) -> FailedPrecondition:
         f"model has {found[:19]}…. Create a corpus for this model.",
         metadata={"found": found, "expected": spec.model_fingerprint},
     )
-
-
-def _hidden_size(record: "ModelRecord") -> int:
-    config = json.loads((Path(record.path) / "config.json").read_bytes())
-    return int(config.get("text_config", config).get("hidden_size") or config.get("n_embd") or 0)

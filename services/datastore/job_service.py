@@ -7,7 +7,6 @@ import grpc
 from google.longrunning import operations_pb2
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
-from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from services.datastore.base_service import CorpusCalls
 from services.datastore.store.catalogue import OpenCorpus
@@ -56,22 +55,12 @@ class JobCalls(CorpusCalls):
 
     async def _submit(self, kind: str, opened: OpenCorpus, request: Any) -> operations_pb2.Operation:
         """Queue a job; one for the same state of the same corpus is the same job."""
-        principal, corpus = call().principal, opened.corpus
-        view = await asyncio.to_thread(corpus.view)
-        action = {
-            "tenant": principal,
-            "corpus": request.corpus,
-            "created": corpus.spec.created,
-            "epoch": view.epoch,
-        }
-        on_gpu = kind in _BY_MODEL and self._resources.settings.device.startswith("cuda")
-        spec = JobSpec(
-            kind=kind,
-            request=request,
-            queue="gpu" if on_gpu else "cpu",
-            request_id=request.request_id,
-            principal=principal,
-            # Keys come and go without an epoch.
+        view = await asyncio.to_thread(opened.corpus.view)
+        action = {"tenant": call().principal, "created": opened.corpus.spec.created, "epoch": view.epoch}
+        return await self._resources.submit(
+            kind,
+            request,
+            needs="model" if kind in _BY_MODEL else "cpu",
+            # Keys are written and dropped without a new epoch.
             action=None if kind == _WARM else action,
         )
-        return (await self._resources.jobs.submit(spec)).operation()

@@ -30,7 +30,7 @@ class DatastoreServicer(DocumentCalls, SearchCalls, WatchCalls, NgramCalls):
         self._settings = self._corpora.settings
         self._ngrams = NgramStores(
             resources.settings,
-            resources.blocking_redis,
+            resources.redis,
             resources.artifacts,
             resources.models,
             self._corpora,

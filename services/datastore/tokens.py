@@ -1,8 +1,6 @@
 """Exact tokenization: bytes to token ids and back, with the byte range of every token."""
 
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +15,6 @@ from palimpsest.models.byte_alphabet import byte_alphabet
 _CHUNK = 1 << 18
 """Characters tokenized at once: the tokenizer needs many times the memory of its input."""
 _BREAK = re.compile(r"\n(?=\S)")
-_HELD = 8
 
 
 class Encoded(NamedTuple):
@@ -129,21 +126,3 @@ def _cut(text: str) -> Iterator[str]:
 def _unsupported(why: str) -> FailedPrecondition:
     message = f"This tokenizer gives no byte offsets: {why}. Use a model with a byte-level tokenizer."
     return FailedPrecondition(Reason.TOKENIZER_UNSUPPORTED, message)
-
-
-class TokenizerCache:
-    """Tokenizers by fingerprint, kept from one call to the next. May be used from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: OrderedDict[str, ByteTokenizer] = OrderedDict()
-
-    def get(self, fingerprint: str, folder: Path) -> ByteTokenizer:
-        """The tokenizer of a model's folder; raises what ``ByteTokenizer`` raises."""
-        with self._lock:
-            if fingerprint not in self._held:
-                self._held[fingerprint] = ByteTokenizer(folder)
-                while len(self._held) > _HELD:
-                    self._held.popitem(last=False)
-            self._held.move_to_end(fingerprint)
-            return self._held[fingerprint]

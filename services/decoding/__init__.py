@@ -26,13 +26,12 @@ class DecodingRoom:
         from palimpsest.engine import EngineHost
         from services.decoding.metrics import EngineCollector
         from services.decoding.service import DecodingServicer
-        from services.decoding.settings import DecodingSettings
 
         self._host = EngineHost(resources.settings, resources.models)
         self._metrics = EngineCollector(self._host)
         REGISTRY.register(self._metrics)
         self._warming = asyncio.ensure_future(asyncio.to_thread(_warm))
-        self._servicer = DecodingServicer(resources, self._host, DecodingSettings())
+        self._servicer = DecodingServicer(resources, self._host)
         return [self._servicer]
 
     async def stop(self) -> None:
@@ -46,7 +45,7 @@ class DecodingRoom:
 
 
 def _warm() -> None:
-    for name in ("palimpsest.inference", "palimpsest.kv"):
+    for name in ("palimpsest.lm", "palimpsest.engine.engine", "palimpsest.kv"):
         importlib.import_module(name)
 
 

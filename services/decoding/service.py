@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING
 
 import grpc
 from google.longrunning import operations_pb2
-from google.protobuf.json_format import MessageToDict
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.api.decoding.v1 import decoding_pb2_grpc
+from palimpsest.client.peers import PeerClient
 from palimpsest.engine import EngineHost, Hosted
 from palimpsest.errors import InvalidArgument, Reason, Violation
-from palimpsest.jobs import JobSpec
-from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
-from services.decoding.peers import PeerClient
-from services.decoding.settings import DecodingSettings
 
 if TYPE_CHECKING:
     from services.decoding.contexts.loading import ContextLoader
@@ -38,22 +34,20 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         Settings, jobs, artefacts and models.
     host
         Its engines.
-    settings
-        The room's own.
     """
 
-    def __init__(self, resources: Resources, host: EngineHost, settings: DecodingSettings) -> None:
+    def __init__(self, resources: Resources, host: EngineHost) -> None:
         self._resources, self._host = resources, host
         # Loading takes seconds and tokenizing a book takes some: not in the threads that others wait for.
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="decoding")
         self._writers: dict[Hosted, TokenBytes] = {}
-        self._codec = PeerClient(resources.settings, settings.codec_target)
-        self._datastore = PeerClient(resources.settings, settings.datastore_target)
+        self._codec = PeerClient(resources.settings, "codec")
+        self._datastore = PeerClient(resources.settings, "datastore")
         self._contexts: ContextLoader | None = None
         self._drafts: DraftPlanner | None = None
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the channels to the codec and datastore rooms."""
         await self._codec.close()
         await self._datastore.close()
 
@@ -152,30 +146,17 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         self, request: pb.GenerateBatchRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
         """Queue a batch; the same lines, settings and model are generated once."""
-        settings = self._resources.settings
         record = await asyncio.to_thread(self._resources.models.get, request.model)
         await asyncio.to_thread(self._resources.artifacts.stat, request.input)
-        decides = pb.GenerateBatchRequest()
-        decides.CopyFrom(request)
-        decides.ClearField("request_id")
-        decides.ClearField("skip_cache")
-        spec = JobSpec(
-            kind="decoding.generate_batch",
-            request=request,
-            queue="gpu" if settings.device.startswith("cuda") else "cpu",
+        action = {"method": "decoding.generate_batch/1", "model": record.fingerprint}
+        return await self._resources.submit(
+            "decoding.generate_batch",
+            request,
+            needs="model",
             inputs=[request.input],
-            action={
-                "method": "decoding.generate_batch/1",
-                "model": record.fingerprint,
-                "request": MessageToDict(decides, preserving_proto_field_name=True),
-                "device": settings.device,
-                "dtype": settings.dtype,
-            },
-            request_id=request.request_id,
-            principal=call().principal,
-            skip_cache=request.skip_cache,
+            action=action,
+            ignore=("model",),
         )
-        return (await self._resources.jobs.submit(spec)).operation()
 
     async def TuneDrafts(
         self, request: pb.TuneDraftsRequest, context: grpc.aio.ServicerContext
@@ -183,36 +164,25 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         """Queue a tuning; the same store, model, texts and settings are tuned once."""
         from palimpsest.client.aio.datastore import AsyncDatastore
 
-        settings = self._resources.settings
         record = await asyncio.to_thread(self._resources.models.get, request.model)
         await asyncio.to_thread(self._resources.artifacts.stat, request.texts)
         connection = self._datastore.connection(context)
         store = await AsyncDatastore(connection).get_ngram_store(
             name=request.ngrams, timeout=connection.deadline
         )
-        wanted = pb.TuneDraftsRequest()
-        wanted.CopyFrom(request)
-        wanted.ngrams_artifact = store.artifact
-        decides = pb.TuneDraftsRequest()
-        decides.CopyFrom(wanted)
-        for name in ("request_id", "skip_cache", "ngrams"):
-            decides.ClearField(name)
-        spec = JobSpec(
-            kind="decoding.tune_drafts",
-            request=wanted,
-            queue="gpu" if settings.device.startswith("cuda") else "cpu",
+        action = {
+            "method": "decoding.tune_drafts/1",
+            "model": record.fingerprint,
+            "ngrams": store.artifact,
+        }
+        return await self._resources.submit(
+            "decoding.tune_drafts",
+            request,
+            needs="model",
             inputs=[request.texts, store.artifact],
-            action={
-                "method": "decoding.tune_drafts/1",
-                "model": record.fingerprint,
-                "request": MessageToDict(decides, preserving_proto_field_name=True),
-                "dtype": settings.dtype,
-            },
-            request_id=request.request_id,
-            principal=call().principal,
-            skip_cache=request.skip_cache,
+            action=action,
+            ignore=("model", "ngrams"),
         )
-        return (await self._resources.jobs.submit(spec)).operation()
 
     async def GetEngineInfo(
         self, request: pb.GetEngineInfoRequest, context: grpc.aio.ServicerContext
@@ -266,7 +236,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         if self._drafts is None:
             resources = self._resources
             shelf = StoreCache(resources.artifacts, resources.settings.state_dir / "ngrams")
-            tuned = TunedCatalogue(resources.blocking_redis, resources.settings.redis_prefix)
+            tuned = TunedCatalogue(resources.redis, resources.settings.redis_prefix)
             self._drafts = DraftPlanner(shelf, tuned, self._writer)
         return self._drafts
 

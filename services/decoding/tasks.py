@@ -125,7 +125,7 @@ class _Pieces:
 
 @handler("decoding.tune_drafts", request=TuneDraftsRequest, response=TuneDraftsResponse)
 def tune_drafts(request: TuneDraftsRequest, job: JobContext) -> TuneDraftsResponse:
-    """Try a grid of settings, and keep the best for this model and store."""
+    """Try a grid of settings, publishing each as a partial result, and keep the best for this model and store."""
     from palimpsest.lm import encode_text
     from palimpsest.ngrams import open_store
     from services.decoding.drafts.tuning import (
@@ -141,12 +141,11 @@ def tune_drafts(request: TuneDraftsRequest, job: JobContext) -> TuneDraftsRespon
     )
 
     resources, progress = job.resources, job.progress
+    _, ngrams = job.inputs
     progress.step(0, 0, "loading the model")
     text = resources.artifacts.read_bytes(request.texts).decode(errors="replace")
     with worker_host(job).using(request.model, progress) as hosted:
-        store = open_store(
-            resources.artifacts, request.ngrams_artifact, resources.settings.state_dir / "ngrams"
-        )
+        store = open_store(resources.artifacts, ngrams, resources.settings.state_dir / "ngrams")
         store.require(hosted.record.tokenizer_fingerprint)
         prefixes = prefixes_of(
             encode_text(hosted.engine.model.tokenizer, text, "texts"), request.prefixes or PREFIXES
@@ -159,18 +158,18 @@ def tune_drafts(request: TuneDraftsRequest, job: JobContext) -> TuneDraftsRespon
             )
         response = TuneDraftsResponse(
             model_fingerprint=hosted.record.fingerprint,
-            ngrams_artifact=request.ngrams_artifact,
+            ngrams_artifact=ngrams,
             prefixes=len(prefixes),
         )
         points = len(ALPHAS) * len(TEMPERATURES)
         progress.step(0, points, "strategy")
         for trial in trials(hosted.engine, store, prefixes, request.k or 3, progress.check):
-            response.trials.add(**asdict(trial))
+            progress.partial(response.trials.add(**asdict(trial)))
             progress.step(len(response.trials), points)
     best = min(response.trials, key=lambda trial: trial.perplexity)
     tuned = Tuned(best.alpha, best.temperature, best.perplexity)
     TunedCatalogue(resources.redis, resources.settings.redis_prefix).put(
-        request.ngrams_artifact, response.model_fingerprint, tuned
+        ngrams, response.model_fingerprint, tuned
     )
     response.MergeFrom(TuneDraftsResponse(**asdict(tuned)))
     return response

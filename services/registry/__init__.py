@@ -1,4 +1,4 @@
-"""The registry keeps: models and their lineage, artefacts, jobs."""
+"""The registry: models and their lineage, artefacts, jobs."""
 
 import asyncio
 import contextlib
@@ -19,14 +19,14 @@ class RegistryRoom:
     name = "registry"
 
     async def start(self, resources: Resources) -> list[Any]:
-        """Return the servicers, and begin to look after the jobs of every room."""
+        """Return the servicers, and start reconciling the jobs of every room."""
         self._metrics = JobCollector(resources.settings)
         REGISTRY.register(self._metrics)
         self._sweeping = asyncio.create_task(Reconciler(resources.jobs).run())
         return [ModelServicer(resources), ArtifactServicer(resources)]
 
     async def stop(self) -> None:
-        """End the sweeping; another registry, or the next, goes on with it."""
+        """Stop reconciling; another registry, or the next one started, continues."""
         REGISTRY.unregister(self._metrics)
         self._sweeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""ArtifactService: uploads, reads and look-ups of artefacts; blocking work runs in threads, off the event loop."""
+"""ArtifactService: upload and download in chunks of at most 1 MiB, off the event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +12,6 @@ from google.longrunning import operations_pb2
 from palimpsest.api.artifacts.v1 import artifacts_pb2, artifacts_pb2_grpc
 from palimpsest.artifacts import ArtifactInfo, UploadSession, UploadSpec
 from palimpsest.errors import InvalidArgument, Reason
-from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
 from palimpsest.telemetry.metrics import ARTIFACT_BYTES
@@ -24,7 +23,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     """The contract's ArtifactService over the store."""
 
     def __init__(self, resources: Resources) -> None:
-        self._jobs = resources.jobs
+        self._resources = resources
         self._store = resources.artifacts
 
     async def WriteArtifact(
@@ -32,7 +31,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
         request_iterator: AsyncIterator[artifacts_pb2.WriteArtifactRequest],
         context: grpc.aio.ServicerContext,
     ) -> artifacts_pb2.Artifact:
-        """Write one upload, or the next part of it; whatever ends the stream, the bytes received are kept."""
+        """Receive one upload, or its next part. However the stream ends, received bytes are kept."""
         first = await anext(request_iterator, None)
         part = first.WhichOneof("part") if first is not None else None
         if first is None or part != "open":
@@ -69,7 +68,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def QueryWriteStatus(
         self, request: artifacts_pb2.QueryWriteStatusRequest, context: grpc.aio.ServicerContext
     ) -> artifacts_pb2.QueryWriteStatusResponse:
-        """Return the progress of an upload."""
+        """Return how many bytes of an upload are stored."""
         status = await asyncio.to_thread(self._store.uploads.status, request.upload_id, call().principal)
         return artifacts_pb2.QueryWriteStatusResponse(
             committed_size=status.committed_size,
@@ -80,7 +79,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def ReadArtifact(
         self, request: artifacts_pb2.ReadArtifactRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[artifacts_pb2.ReadArtifactResponse]:
-        """Stream an artefact; a chunk is read only once the client has taken the one before it."""
+        """Stream an artefact; the next chunk is read only once the last has been sent."""
         chunks = await asyncio.to_thread(self._store.chunks, request.digest, request.offset, request.limit)
         next_chunk: Callable[[], bytes] = partial(next, chunks, b"")
         offset = request.offset
@@ -95,7 +94,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def GetArtifact(
         self, request: artifacts_pb2.GetArtifactRequest, context: grpc.aio.ServicerContext
     ) -> artifacts_pb2.Artifact:
-        """Look up one artefact, with the owners of references to it."""
+        """Look one artefact up, with its references."""
         info = await asyncio.to_thread(self._store.stat, request.digest)
         owners = await asyncio.to_thread(self._store.references.owners, request.digest)
         return info.message(owners)
@@ -118,25 +117,19 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def DeleteArtifact(
         self, request: artifacts_pb2.DeleteArtifactRequest, context: grpc.aio.ServicerContext
     ) -> artifacts_pb2.DeleteArtifactResponse:
-        """Delete an artefact that nothing refers to."""
+        """Delete an artefact without references."""
         await asyncio.to_thread(self._store.delete, request.digest)
         return artifacts_pb2.DeleteArtifactResponse()
 
     async def CollectGarbage(
         self, request: artifacts_pb2.CollectGarbageRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
-        """Queue a garbage collection."""
-        spec = JobSpec(
-            kind="artifacts.collect_garbage",
-            request=request,
-            request_id=request.request_id,
-            principal=call().principal,
-        )
-        return (await self._jobs.submit(spec)).operation()
+        """Queue a collection."""
+        return await self._resources.submit("artifacts.collect_garbage", request)
 
 
 async def _in_thread(function: Callable[..., T], *args: object) -> T:
-    """Run blocking work in a thread. A cancelled call still waits for the thread, which has files open."""
+    """Run blocking work in a thread; a cancelled call ends only when the thread has closed its files."""
     work = asyncio.ensure_future(asyncio.to_thread(function, *args))
     try:
         return await asyncio.shield(work)

@@ -7,10 +7,8 @@ from google.longrunning import operations_pb2
 
 from palimpsest.api.models.v1 import models_pb2, models_pb2_grpc
 from palimpsest.errors import InvalidArgument, Reason
-from palimpsest.jobs import JobSpec
 from palimpsest.models import check_source, unregister
 from palimpsest.progress import NullProgress
-from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
 
 
@@ -31,13 +29,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
             raise InvalidArgument.field(Reason.INVALID_REQUEST, "relation", message)
         if request.parent:
             await asyncio.to_thread(self._models.get, request.parent)
-        spec = JobSpec(
-            kind="models.register",
-            request=request,
-            request_id=request.request_id,
-            principal=call().principal,
-        )
-        return (await self._resources.jobs.submit(spec)).operation()
+        return await self._resources.submit("models.register", request)
 
     async def GetModel(
         self, request: models_pb2.GetModelRequest, context: grpc.aio.ServicerContext
@@ -76,11 +68,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         """Queue a comparison; the same pair of contents is compared once."""
         base = await asyncio.to_thread(self._models.get, request.base)
         donor = await asyncio.to_thread(self._models.get, request.donor)
-        spec = JobSpec(
-            kind="models.check_pair",
-            request=request,
-            action={"method": "models.check_pair/1", "base": base.fingerprint, "donor": donor.fingerprint},
-            request_id=request.request_id,
-            principal=call().principal,
+        action = {"method": "models.check_pair/1", "base": base.fingerprint, "donor": donor.fingerprint}
+        return await self._resources.submit(
+            "models.check_pair", request, action=action, ignore=("base", "donor")
         )
-        return (await self._resources.jobs.submit(spec)).operation()

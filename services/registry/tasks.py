@@ -33,7 +33,7 @@ def register_model(request: RegisterModelRequest, job: JobContext) -> Model:
 
 @handler("models.check_pair", request=CheckPairRequest, response=PairReport)
 def check_pair(request: CheckPairRequest, job: JobContext) -> PairReport:
-    """Compare two registered models, if both are still what was registered."""
+    """Compare two registered models, if the files of both are still those that were registered."""
     base, donor = (job.resources.models.get(name) for name in (request.base, request.donor))
     for record in (base, donor):
         verify(record, job.resources.settings, job.progress)
@@ -42,6 +42,6 @@ def check_pair(request: CheckPairRequest, job: JobContext) -> PairReport:
 
 @handler("artifacts.collect_garbage", request=CollectGarbageRequest, response=CollectGarbageResponse)
 def collect_garbage(request: CollectGarbageRequest, job: JobContext) -> CollectGarbageResponse:
-    """Delete old artefacts that nothing refers to."""
+    """Delete artefacts without references."""
     collected = job.resources.artifacts.collect(request.grace_seconds or None, request.dry_run, job.progress)
     return CollectGarbageResponse(**asdict(collected))

@@ -1,45 +1,64 @@
-"""How long work talks to whoever watches it: progress out, cancellation in, checkpoints. Costs no import."""
+"""What long work reports and receives: progress and partial results out, cancellation in, checkpoints.
+
+Importing this module imports nothing else.
+"""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 
 class Drain(Exception):
-    """The worker is shutting down: leave a checkpoint and let this go through; the job is queued again."""
+    """The worker is shutting down: leave a checkpoint and let this exception pass; the job is queued again."""
 
 
 class LeaseLost(Exception):
-    """Another worker has, or may have, the job now: stop; nothing more this run does will be kept."""
+    """Another worker has, or may have, the job now: stop. Nothing more that this attempt does is kept."""
 
 
 class Progress(Protocol):
-    """What domain code is handed. Call ``step`` or ``check`` at least every few seconds."""
+    """How domain code reports. Call ``step`` or ``check`` at least every few seconds."""
 
     def step(self, done: int, total: int, stage: str = "") -> None:
         """Report ``done`` of ``total`` units (total 0: unknown), then check. An empty stage keeps the last one.
 
-        A new stage reaches whoever watches at once, the rest with the next heartbeat.
+        A new stage reaches watchers at once, everything else with the next heartbeat.
         """
         ...
 
     def check(self) -> None:
         """Return if the work should go on.
 
-        Once this has raised, the run's result is not kept even if the exception is swallowed.
+        Once this has raised, the result is not kept, even if the exception is swallowed.
 
         Raises
         ------
         palimpsest.errors.Cancelled
-            Someone cancelled the job.
+            The job was cancelled.
         Drain
             The worker is shutting down; ``checkpoint`` may still be called on the way out.
         LeaseLost
-            The job is no longer this run's.
+            The job is no longer this attempt's.
         """
         ...
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Keep JSON-able state (small: bulk goes to artefacts, published first) for a later attempt."""
+        """Keep JSON-able state for a later attempt. Keep it small: publish the bulk as artefacts first."""
+        ...
+
+    def partial(self, message: "Message") -> None:
+        """Publish a partial result, which watchers of the job receive at once and in order.
+
+        At most 64 KiB each; the record keeps the last 1000, at most 1 MiB of them. A few a second at most. A later
+        attempt may publish again what an earlier one has published: each carries its attempt's number.
+
+        Raises
+        ------
+        palimpsest.errors.InvalidArgument
+            JOB_TOO_LARGE: the message takes more than 64 KiB.
+        """
         ...
 
     def resume(self) -> dict[str, Any] | None:
@@ -47,15 +66,22 @@ class Progress(Protocol):
         ...
 
     def publish(self, digest: str) -> None:
-        """Refer the job to an artefact, so that garbage collection keeps it as long as the job's record."""
+        """Let the job refer to an artefact, so that garbage collection keeps it as long as the job's record."""
         ...
 
 
 class NullProgress:
-    """Progress for direct calls and tests: nobody watches, nothing is cancelled, checkpoints are remembered."""
+    """Progress for direct calls and tests: it cancels nothing and remembers checkpoints and partial results.
+
+    Attributes
+    ----------
+    partials
+        What ``partial`` was called with, in order.
+    """
 
     def __init__(self, resume: Mapping[str, Any] | None = None) -> None:
         self._checkpoint = dict(resume) if resume is not None else None
+        self.partials: list[Message] = []
 
     def step(self, done: int, total: int, stage: str = "") -> None:
         """Do nothing."""
@@ -66,6 +92,10 @@ class NullProgress:
     def checkpoint(self, state: Mapping[str, Any]) -> None:
         """Remember state for resume()."""
         self._checkpoint = dict(state)
+
+    def partial(self, message: "Message") -> None:
+        """Remember the message."""
+        self.partials.append(message)
 
     def resume(self) -> dict[str, Any] | None:
         """Return the last checkpoint."""

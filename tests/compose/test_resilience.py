@@ -1,8 +1,6 @@
 """Containers that are killed and cut off in the middle of a job: the job completes all the same."""
 
 import json
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +8,10 @@ import pytest
 
 from palimpsest import Client
 from palimpsest.client import Job
+from tests.compose.containers import PROJECT, container, docker, worker_of
 from tests.integration.conftest import Served
 from tests.waiting import until
 
-PROJECT = os.environ.get("PALIMPSEST_TEST_PROJECT", "")
 LINES = 300
 pytestmark = [
     pytest.mark.chaos,
@@ -22,24 +20,13 @@ pytestmark = [
 ]
 
 
-def docker(*words: str) -> str:
-    return subprocess.run(["docker", *words], check=True, capture_output=True, text=True).stdout.strip()
-
-
-def container(service: str) -> str:
-    labels = ("com.docker.compose.project", PROJECT), ("com.docker.compose.service", service)
-    filters = [word for name, value in labels for word in ("--filter", f"label={name}={value}")]
-    return docker("ps", "-aq", *filters).splitlines()[0]
-
-
-def killed() -> None:
-    worker = container("worker-cpu")
+def killed(worker: str) -> None:
     docker("kill", worker)
     docker("start", worker)
 
 
-def cut_off() -> None:
-    worker, network = container("worker-cpu"), f"{PROJECT}_palimpsest"
+def cut_off(worker: str) -> None:
+    network = f"{PROJECT}_palimpsest"
     before = docker("inspect", "-f", "{{.State.Pid}}", worker)
     docker("network", "disconnect", network, worker)
     try:
@@ -64,8 +51,8 @@ def long_job(stack: Served, tiny_model: Path, request: pytest.FixtureRequest) ->
 
 
 @pytest.mark.parametrize("disaster", [killed, cut_off])
-def test_the_job_completes(stack: Served, long_job: Job, disaster: Callable[[], None]):
-    disaster()
+def test_the_job_completes(stack: Served, long_job: Job, disaster: Callable[[str], None]):
+    disaster(container(worker_of(long_job)))
     with Client(stack.target, token=stack.token) as client:
         job = client.job(long_job.name)
         result = job.result(timeout=240)

@@ -1,7 +1,7 @@
 """The files under deploy/ parse, and name only things that exist."""
 
-import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import yaml
 from helm_python.chart import Chart
-from pydantic_settings import BaseSettings
 
-from palimpsest.settings import Settings
+from palimpsest.rpc.auth import hash_token
+from palimpsest.rpc.channel import parse_targets
+from palimpsest.settings import ALL_SETTINGS, Settings, variable
+from services.__main__ import room_names
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
@@ -22,14 +24,8 @@ CODE = "\n".join(p.read_text() for base in ("shared", "services") for p in (ROOT
 
 
 def known_settings() -> set[str]:
-    """Every environment variable that some process reads: everybody's, and each room's own."""
-    found = {f"PALIMPSEST_{field.upper()}" for field in Settings.model_fields}
-    for path in (ROOT / "services").glob("*/settings.py"):
-        module = importlib.import_module(f"services.{path.parent.name}.settings")
-        for own in vars(module).values():
-            if isinstance(own, type) and issubclass(own, BaseSettings) and own.__module__ == module.__name__:
-                found |= {f"{own.model_config['env_prefix']}{field.upper()}" for field in own.model_fields}
-    return found
+    """Every environment variable that some process reads."""
+    return {variable(group, field) for group in ALL_SETTINGS for field in group.model_fields}
 
 
 def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -41,10 +37,7 @@ def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
 def test_the_chart_renders_what_a_cluster_needs(values):
     manifests = rendered(values)
     kinds = {(m["kind"], m["metadata"]["name"]) for m in manifests}
-    assert {
-        ("Deployment", f"x-{n}")
-        for n in ("registry", "decoding", "codec", "datastore", "worker-cpu", "worker-gpu")
-    } <= kinds
+    assert {("Deployment", f"x-{n}") for n in (*room_names(), "worker-cpu", "worker-gpu")} <= kinds
     assert (("ScaledObject", "x-worker-gpu") in kinds) is not bool(values)
     for deployment in (m for m in manifests if m["kind"] == "Deployment"):
         pod = deployment["spec"]["template"]["spec"]
@@ -101,10 +94,83 @@ def test_rules_and_dashboard_ask_for_metrics_that_exist():
 
 def test_compose_names_every_room_and_only_known_settings():
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    rooms = {p.parent.name for p in (ROOT / "services").glob("*/__init__.py")}
-    assert rooms | {"redis", "worker-cpu", "worker-gpu"} <= set(compose["services"])
-    for name, service in compose["services"].items():
-        assert name in {"prometheus", "grafana"} or service["read_only"] is True
-        for variable in service.get("environment", {}):
-            if variable.startswith("PALIMPSEST_"):
-                assert variable in known_settings(), variable
+    assert {*room_names()} | {"redis", "worker-cpu", "worker-gpu"} <= set(compose["services"])
+    for room, service in compose["services"].items():
+        assert room in {"prometheus", "grafana"} or service["read_only"] is True
+        for name in service.get("environment", {}):
+            assert not name.startswith("PALIMPSEST_") or name in known_settings(), name
+
+
+def environments(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Environment of each Deployment's container by the Deployment's name."""
+    found = {}
+    for manifest in (m for m in manifests if m["kind"] == "Deployment"):
+        (container,) = manifest["spec"]["template"]["spec"]["containers"]
+        found[manifest["metadata"]["name"]] = {v["name"]: v.get("value") for v in container["env"]}
+    return found
+
+
+def test_in_compose_the_gpu_worker_owns_the_jobs_that_need_a_model_and_the_cpu_worker_stands_by(monkeypatch):
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    monkeypatch.delenv("PALIMPSEST_JOB_QUEUES", raising=False)
+    workers = {}
+    for name in ("worker-cpu", "worker-gpu"):
+        environment = services[name]["environment"]
+        queues = {
+            field: environment.get(f"PALIMPSEST_{field.upper()}", "")
+            for field in ("worker_queues", "worker_standby_queues")
+        }
+        workers[name] = Settings(**{k: re.sub(r"^\$\{\w+-(.*)\}$", r"\1", v) for k, v in queues.items()})
+    for needs in ("model", "train"):
+        queue = Settings().queue_for(needs)
+        assert queue in workers["worker-gpu"].own_queues
+        assert queue in workers["worker-cpu"].standby_queues
+        assert queue not in workers["worker-cpu"].own_queues
+    assert workers["worker-cpu"].own_queues == (Settings().queue_for("cpu"),)
+    assert services["worker-gpu"]["build"]["args"]["VARIANT"] == "cuda"
+
+
+def test_in_the_chart_each_queue_has_a_worker_that_scales_by_it():
+    manifests = rendered({})
+    served = {
+        queue
+        for e in environments(manifests).values()
+        for queue in (e.get("PALIMPSEST_WORKER_QUEUES") or "").split(",")
+    }
+    assert set(Settings().queues) <= served
+    queries = {
+        m["metadata"]["name"]: m["spec"]["triggers"][0]["metadata"]["query"]
+        for m in manifests
+        if m["kind"] == "ScaledObject"
+    }
+    assert 'queue=~"gpu"' in queries["x-worker-gpu"]
+    assert 'queue=~"cpu"' in queries["x-worker-cpu"]
+    both = rendered({"workers": {"cpu": {"queues": "cpu,gpu"}, "gpu": None}})
+    assert ("Deployment", "x-worker-gpu") not in {(m["kind"], m["metadata"]["name"]) for m in both}
+    (scaler,) = (m for m in both if m["kind"] == "ScaledObject")
+    assert 'queue=~"cpu|gpu"' in scaler["spec"]["triggers"][0]["metadata"]["query"]
+
+
+def test_in_the_chart_workers_alone_hold_the_service_token_and_all_know_every_room():
+    for name, environment in environments(rendered({})).items():
+        assert ("PALIMPSEST_SERVICE_TOKEN" in environment) == name.startswith("x-worker-")
+        peers = parse_targets(environment["PALIMPSEST_PEERS"])
+        assert peers == {
+            "": "x-registry:7600",
+            **{room: f"x-{room}:7600" for room in ("codec", "datastore", "decoding")},
+        }
+
+
+def test_secrets_made_before_there_was_a_service_token_get_one(tmp_path: Path):
+    def made() -> dict[str, list[str]]:
+        command = ["bash", str(ROOT / "deploy" / "secrets.sh")]
+        environment = {**os.environ, "PALIMPSEST_SECRETS": str(tmp_path)}
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        return {t["name"]: t["scopes"] for t in json.loads((tmp_path / "tokens.json").read_text())["tokens"]}
+
+    (tmp_path / "tokens.json").write_text('{"tokens": [{"name": "ann", "sha256": "x", "scopes": ["*"]}]}\n')
+    assert made() == {"ann": ["*"], "jobs": ["impersonate"]}
+    assert made() == {"ann": ["*"], "jobs": ["impersonate"]}
+    tokens = json.loads((tmp_path / "tokens.json").read_text())["tokens"]
+    digest = next(t["sha256"] for t in tokens if t["name"] == "jobs")
+    assert digest == hash_token((tmp_path / "service_token").read_text())

@@ -7,7 +7,6 @@ from google.longrunning import operations_pb2
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.api.datastore.v1 import datastore_pb2_grpc
-from palimpsest.jobs import JobSpec
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
 from services.datastore.ngrams.stores import NgramStores
@@ -23,18 +22,10 @@ class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
         self, request: pb.BuildNgramStoreRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
         """Queue the counting of a text's n-grams."""
-        principal = call().principal
-        await asyncio.to_thread(self._ngrams.check, principal, request)
-        # Without an action digest: the store of an earlier job may have been deleted, so the handler looks it up.
-        spec = JobSpec(
-            kind="datastore.build_ngram_store",
-            request=request,
-            queue="cpu",
-            inputs=[request.text_artifact] if request.text_artifact else [],
-            request_id=request.request_id,
-            principal=principal,
-        )
-        return (await self._resources.jobs.submit(spec)).operation()
+        await asyncio.to_thread(self._ngrams.check, call().principal, request)
+        # Without an action: a store that a job made may have been deleted since, so the handler checks itself.
+        inputs = [request.text_artifact] if request.text_artifact else []
+        return await self._resources.submit("datastore.build_ngram_store", request, inputs=inputs)
 
     async def GetNgramStore(
         self, request: pb.GetNgramStoreRequest, context: grpc.aio.ServicerContext

@@ -2,15 +2,14 @@
 
 import asyncio
 import hashlib
-import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
+import structlog
 
 from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
@@ -20,18 +19,16 @@ from palimpsest.client.aio.artifacts import AsyncArtifacts
 from palimpsest.client.aio.codec import AsyncCodec
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.loads import AsyncReceiving
-from palimpsest.client.loading import TEXT, ChunkLoaded, Event, Opened, RecomputeChunk
+from palimpsest.client.loading import RECOMPUTE, ChunkLoaded, Event, Opened, RecomputeChunk
 from palimpsest.engine import ChunkOrigin, ExternalPrefix, Hosted, PrefixReady, Request
 from palimpsest.errors import FailedPrecondition, PalimpsestError, Reason, Unavailable
 from palimpsest.lm.blocks import BLOCK
+from palimpsest.lru import LruCache
 
 if TYPE_CHECKING:
     from palimpsest.kv import CalibrationProfile
 
-K = TypeVar("K")
-V = TypeVar("V")
-
-log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 CACHED = "held"
 
@@ -50,8 +47,8 @@ class ContextLoader:
 
     def __init__(self, artifacts: ArtifactStore) -> None:
         self._artifacts = artifacts
-        self._ids: _Kept[str, np.ndarray] = _Kept()
-        self._losses: _Kept[bytes, dict[int, float]] = _Kept()
+        self._ids: LruCache[str, np.ndarray] = LruCache(_REMEMBERED)
+        self._losses: LruCache[bytes, dict[int, float]] = LruCache(_REMEMBERED)
         self._under_way = 0
 
     async def open(
@@ -97,7 +94,7 @@ class ContextLoader:
                 held_chunks=held,
                 profile=await asyncio.to_thread(self._profile, stored.profile),
             )
-        load = ContextLoad(receiving, self._losses.keep(salt, {}), began)
+        load = ContextLoad(receiving, self._losses.setdefault(salt, {}), began)
         try:
             if receiving is not None:
                 self._under_way += 1
@@ -107,8 +104,8 @@ class ContextLoader:
                     _check_model(opened.context, hosted.record.fingerprint)
                     stored, ids = opened.context, opened.token_ids
                     salt = salt_of(stored, message.context_load)
-                    load.losses = self._losses.keep(salt, {})
-                ids = self._ids.keep(stored.prefix_digest, opened.token_ids)
+                    load.losses = self._losses.setdefault(salt, {})
+                ids = self._ids.setdefault(stored.prefix_digest, opened.token_ids)
             assert ids is not None
             load.attach(stored, request, ids, salt, held)
         except BaseException:
@@ -214,7 +211,7 @@ class ContextLoad:
         chunks: list[pb.ContextLoaded.Chunk] = []
         lost = 0.0
         for index, (chunk, how) in enumerate(zip(stored.chunks, ready.how, strict=True)):
-            free = {ChunkOrigin.RECOMPUTED: (TEXT, 0), ChunkOrigin.CACHED: (CACHED, 0)}
+            free = {ChunkOrigin.RECOMPUTED: (RECOMPUTE, 0), ChunkOrigin.CACHED: (CACHED, 0)}
             level, size = free.get(how) or self._loaded[index]
             if how is ChunkOrigin.LOADED:
                 self.losses[index] = by_level[level]
@@ -249,11 +246,11 @@ class ContextLoad:
                     await self._take(event)
         except PalimpsestError as error:
             if self._opened.done():
-                log.warning("the load of a context broke off; recomputing the rest: %s", error)
+                _log.warning("the load of a context broke off; recomputing the rest", error=str(error))
             else:
                 self._opened.set_exception(error)
         except Exception as error:
-            log.exception("the load of a context failed; recomputing the rest")
+            _log.exception("the load of a context failed; recomputing the rest")
             if not self._opened.done():
                 self._opened.set_exception(error)
         if not self._opened.done():
@@ -311,15 +308,3 @@ def _held_chunks(stored: codec_pb2.Context, tokens: int) -> int:
             break
         held += 1
     return held
-
-
-class _Kept(OrderedDict[K, V]):
-    """The entries used last."""
-
-    def keep(self, key: K, value: V) -> V:
-        """Return the entry of a key, which becomes ``value`` if there is none."""
-        value = self.setdefault(key, value)
-        self.move_to_end(key)
-        while len(self) > _REMEMBERED:
-            self.popitem(last=False)
-        return value

@@ -1,7 +1,6 @@
 """Generation that quotes: the candidate block from the datastore room, its keys, and word of deletions."""
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -9,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import structlog
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as store
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
@@ -23,7 +23,7 @@ from palimpsest.engine import Failed, Hosted, Request
 from palimpsest.errors import PalimpsestError, Reason, Unavailable
 from services.decoding.outbox import Outbox
 
-log = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 NestSettings = pb.NestSettings
 PASSAGES = 8
@@ -218,7 +218,7 @@ class Quotation:
             try:
                 await self._room.put_keys(self._blocks(corpus, block, list(some)), timeout=KEPT_WITHIN)
             except PalimpsestError as error:
-                log.info("keys of %s were computed and not stored: %s", corpus, error)
+                _log.info("token keys were computed and not stored", corpus=corpus, error=str(error))
 
     async def _blocks(
         self, corpus: str, block: Candidates, pairs: Sequence[tuple[int, Keys]]
@@ -259,7 +259,7 @@ class Quotation:
             self._revocations.suspend(corpus)
         if not isinstance(lost, PalimpsestError):
             if lost is not None:
-                log.error("listening for deletions failed", exc_info=lost)
+                _log.error("listening for deletions failed", exc_info=lost)
             lost = Unavailable(
                 Reason.DATASTORE_LOST, "The datastore tells of deletions no more; send the request again."
             )

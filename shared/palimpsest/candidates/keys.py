@@ -16,7 +16,7 @@ import torch
 
 from palimpsest.candidates.block import Candidates
 from palimpsest.engine.limits import check_ids
-from palimpsest.engine.tasks import Pieces
+from palimpsest.engine.tasks import TaskSteps
 from palimpsest.lm.blocks import BLOCK
 from palimpsest.lm.forward import Cache, SequenceInput
 from palimpsest.lm.model import LanguageModel
@@ -61,7 +61,7 @@ def key_pieces(
     model: LanguageModel,
     passages: Sequence[tuple[Sequence[int], Sequence[int]]],
     rows: Callable[[], int] = lambda: ROWS,
-) -> Pieces[list[Keys]]:
+) -> TaskSteps[list[Keys]]:
     """Compute the keys of passages, giving control back after each forward pass.
 
     Parameters

@@ -13,7 +13,7 @@ from palimpsest.candidates.calibration import R, States
 from palimpsest.candidates.mixture import Store, search
 from palimpsest.engine.limits import check_ids
 from palimpsest.engine.scoring import CHUNK
-from palimpsest.engine.tasks import Pieces
+from palimpsest.engine.tasks import TaskSteps
 from palimpsest.lm.blocks import BLOCK
 from palimpsest.lm.forward import SequenceInput
 from palimpsest.lm.model import LanguageModel
@@ -45,7 +45,9 @@ class Sample:
     seen: np.ndarray
 
 
-def state_pieces(model: LanguageModel, samples: Sequence[Sample], neighbours: int = max(R)) -> Pieces[States]:
+def state_pieces(
+    model: LanguageModel, samples: Sequence[Sample], neighbours: int = max(R)
+) -> TaskSteps[States]:
     """Collect states, giving control back after each chunk of 64 tokens.
 
     Parameters

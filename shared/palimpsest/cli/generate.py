@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from palimpsest.api.decoding.v1 import decoding_pb2
-from palimpsest.cli.kv.options import Deadline, LossBudget, load_settings, named
-from palimpsest.cli.output import cells
+from palimpsest.cli.kv.options import Deadline, LossBudget, load_settings
+from palimpsest.cli.names import context_name
+from palimpsest.cli.output import load_view as cells
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.quantities import show_seconds
 from palimpsest.cli.output.quotes import (
@@ -80,7 +81,7 @@ def generate(
     messages.append({"role": "user", "content": prompt})
     asked: dict[str, Any] = {"chat": messages} if chat or system else {"prompt": prompt}
     if context:
-        asked["context"] = named(context)
+        asked["context"] = context_name(context)
         asked["context_load"] = load_settings(deadline=deadline, loss_budget=loss_budget)
     if corpus:
         asked["nest"] = nest_settings(corpus, mode, passages)

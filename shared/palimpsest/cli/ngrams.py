@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from palimpsest.api.datastore.v1 import datastore_pb2
-from palimpsest.cli.corpus.commands import Wait, named
+from palimpsest.cli.corpus.commands import Wait
 from palimpsest.cli.models import labels_of
+from palimpsest.cli.names import corpus_name
 from palimpsest.cli.output import printing as output
-from palimpsest.cli.output.pages import all_pages
+from palimpsest.cli.output.paging import all_pages
 from palimpsest.cli.output.progress import follow, transfer
 from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command
@@ -52,7 +53,7 @@ def build(
                 digest = client.artifacts.upload(file, media_type=kind, progress=progress).digest
         job = client.datastore.build_ngram_store(
             store_id=name.removeprefix("ngramStores/"),
-            corpus=named(corpus) if corpus else None,
+            corpus=corpus_name(corpus) if corpus else None,
             text_artifact=digest,
             model=owner,
             labels=labels_of(label),

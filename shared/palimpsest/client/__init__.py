@@ -19,6 +19,7 @@ from palimpsest.client.loading import (
     Opened,
     RecomputeChunk,
 )
+from palimpsest.client.partials import PartialResult
 from palimpsest.rpc.channel import Tls
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Job",
     "LoadedContext",
     "Opened",
+    "PartialResult",
     "Receiving",
     "RecomputeChunk",
     "Stream",

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import palimpsest
 from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.settings import Settings
 
@@ -38,7 +37,7 @@ def services_root() -> Path:
     FailedPrecondition
         Only the client is installed, from a wheel.
     """
-    root = Path(palimpsest.__path__[0]).parent.parent
+    root = Path(__file__).resolve().parents[3]
     if not (root / "services" / "__main__.py").is_file():
         raise FailedPrecondition(
             Reason.SERVICES_MISSING,

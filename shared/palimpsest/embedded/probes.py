@@ -6,8 +6,8 @@ import socket
 import ssl
 from pathlib import Path
 
-from palimpsest.client.health import serving
 from palimpsest.errors import FailedPrecondition, Reason
+from palimpsest.rpc.health import serving
 from palimpsest.settings import Settings
 
 
@@ -50,12 +50,12 @@ def worker_consumes(redis_url: str) -> bool:
 
 
 def free_address(listen: str, *, exact: bool) -> str:
-    """Return listen if nobody listens there, else the same host with a free port.
+    """Return listen if the address is free, else the same host with a free port.
 
     Raises
     ------
     FailedPrecondition
-        The address is taken and exact says that no other will do.
+        The address is taken and exact forbids another.
     """
     if listen.startswith("unix:"):
         return listen
@@ -80,12 +80,6 @@ def _bound(host: str, port: int) -> socket.socket:
         bound.close()
         raise
     return bound
-
-
-def client_target(listen: str) -> str:
-    """Return the address a client on this machine uses for a server that listens on listen."""
-    host, _, port = listen.rpartition(":")
-    return {"0.0.0.0": f"127.0.0.1:{port}", "[::]": f"[::1]:{port}"}.get(host, listen)
 
 
 def tail(log: Path, lines: int = 12) -> str:

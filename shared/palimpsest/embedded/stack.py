@@ -9,10 +9,11 @@ from typing import Self
 
 from palimpsest.embedded.children import Child, PythonChild, Restarts, ValkeyChild
 from palimpsest.embedded.environment import services_root, settings_environment
-from palimpsest.embedded.probes import answers, client_target, free_address, tail, worker_consumes
+from palimpsest.embedded.probes import answers, free_address, tail, worker_consumes
 from palimpsest.embedded.state import Owner, StackLock, StackState
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.errors import PalimpsestError, Reason, Unavailable
+from palimpsest.rpc.channel import client_target
 from palimpsest.settings import Settings
 
 _TICK = 0.1

@@ -1,4 +1,4 @@
-"""One sequence in the batch: its cache, its text, its end."""
+"""The plain sequence: one token after another, its text, its end."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,7 @@ from palimpsest.lm.sampling import Choice, choose
 
 
 class SequenceState:
-    """A sequence past its prompt.
-
-    Each step reads what :meth:`feed` gives and hands :meth:`take` the outputs. This one reads its last token; others
-    override both, and may read more than they keep: they crop the cache to what they took. A sequence never reads more
-    tokens than it may still generate, as that is all the memory it was promised.
+    """A sequence that reads its last token in each step; implements :class:`palimpsest.engine.requests.Sequence`.
 
     Parameters
     ----------
@@ -44,19 +40,16 @@ class SequenceState:
         self._end: tuple[Finish, str] | None = None
 
     def feed(self) -> Sequence[SequenceInput]:
-        """What to read in the next step."""
+        """Return the last token."""
         return [SequenceInput(self.cache, [self.next_id])]
 
     def take(self, outputs: Sequence[Output], step: Step) -> list[Event]:
-        """Go on by what the model said of the tokens read last; returns what there is to tell.
-
-        The first output is that of the prompt's last token.
-        """
+        """Append the next token; returns the new events."""
         self.push(self.choose(outputs[0], 0))
         return self.events()
 
     def release(self) -> None:
-        """Give the memory back; the sequence has ended or is given up."""
+        """Give the memory back."""
         self.cache.release()
 
     def choose(self, output: Output, row: int) -> Choice:
@@ -87,7 +80,7 @@ class SequenceState:
             self.done, self._end = True, (reason, stop or "")
 
     def events(self) -> list[Event]:
-        """What there is to tell since the last call."""
+        """Return the events since the last call."""
         events: list[Event] = []
         if self._new or (self.done and self._unsent):
             self._text.append(self._new)

@@ -8,7 +8,7 @@ import torch
 
 from palimpsest.errors import InvalidArgument, Reason, Unimplemented
 from palimpsest.kv import LOSSLESS, CalibrationProfile, Identity, KeyValues, Rotary, encode, read_header
-from palimpsest.kv.container import Kind
+from palimpsest.kv.header import Kind
 
 POSITIONS = 1 << 15
 """Where a chunk may begin, as far as its position is looked for; cosines repeat themselves further on."""

@@ -23,7 +23,7 @@ import torch
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason, ResourceExhausted
 from palimpsest.integrations.coding import Coding, most_bytes
 from palimpsest.kv import Identity, decode, read_header
-from palimpsest.kv.container import damaged
+from palimpsest.kv.header import damaged
 
 NAME = "palimpsest"
 

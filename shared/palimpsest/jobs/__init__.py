@@ -2,8 +2,8 @@
 
 ::
 
-    server: submit(JobSpec) -> record, hint ---> worker: claim, heartbeat, handler, finish
-    Reconciler: re-hints what was lost, ends leases, time limits and retention
+    server: Resources.submit(kind, request, needs=...) -> record, hint ---> worker: claim, heartbeat, handler, finish
+    Reconciler: repeats lost hints, ends leases, time limits and retention
     client: Operations and JobsService over the same record
 """
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from palimpsest.jobs.async_store import AsyncJobStore
     from palimpsest.jobs.handlers import JobContext, WorkerResources, handler
     from palimpsest.jobs.reconciler import Reconciler
-    from palimpsest.jobs.record import JobRecord, JobSpec
+    from palimpsest.jobs.record import JobRecord
     from palimpsest.jobs.store import JobStore
+    from palimpsest.jobs.submission import JobSpec
 
 __all__ = [
     "AsyncJobStore",
@@ -33,7 +34,7 @@ _HOMES = {
     "AsyncJobStore": "async_store",
     "JobContext": "handlers",
     "JobRecord": "record",
-    "JobSpec": "record",
+    "JobSpec": "submission",
     "JobStore": "store",
     "Reconciler": "reconciler",
     "WorkerResources": "handlers",

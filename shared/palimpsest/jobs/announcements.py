@@ -1,4 +1,4 @@
-"""Who waits for which job: one subscription for a whole process, however many watchers there are."""
+"""Waiting for changes of jobs: one subscription for a whole process, however many watchers there are."""
 
 import asyncio
 import contextlib
@@ -16,14 +16,14 @@ _RECONNECT_SECONDS = 1.0
 class Announcements:
     """Wakes listeners when the channel names their job.
 
-    Announcements are lost while the connection is down; every listener is woken when it is back.
+    Announcements are lost while the connection is down; when it is back, every listener is woken.
 
     Parameters
     ----------
     client
-        asyncio client whose pool gives the subscribing connection.
+        asyncio client; one connection of its pool subscribes.
     channel
-        Where transitions publish the ids of changed records.
+        The channel on which transitions publish the ids of changed records.
     """
 
     def __init__(self, client: redis.asyncio.Redis, channel: str) -> None:
@@ -34,7 +34,7 @@ class Announcements:
 
     @contextlib.contextmanager
     def listen(self, job_id: str) -> Iterator[asyncio.Event]:
-        """Give an event that is set whenever the job changes, and possibly when it did not."""
+        """Yield an event that is set whenever the job changes, and sometimes when it did not."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._receive(), name="job announcements")
         event = asyncio.Event()
@@ -47,7 +47,7 @@ class Announcements:
                 del self._listeners[job_id]
 
     async def close(self) -> None:
-        """Unsubscribe; listeners are left to their slow timer."""
+        """Unsubscribe; listeners fall back on their slow timer."""
         while self._task is not None and not self._task.done():
             self._task.cancel()  # more than once: redis-py on Python 3.11 may swallow a cancellation
             await asyncio.wait([self._task], timeout=0.2)
@@ -59,7 +59,7 @@ class Announcements:
                     await subscription.subscribe(self._channel)
                     async for message in subscription.listen():
                         if message["type"] == "subscribe":
-                            self._wake_all()  # whatever was missed before this moment
+                            self._wake_all()  # changes before this moment were missed
                         elif message["type"] == "message":
                             self._wake(message["data"])
             except (redis.exceptions.RedisError, OSError) as error:

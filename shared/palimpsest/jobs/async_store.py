@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 import redis.asyncio
 
-from palimpsest.jobs import calls
+from palimpsest.jobs import transitions
 from palimpsest.jobs.announcements import Announcements
-from palimpsest.jobs.calls import Call, Sweep
 from palimpsest.jobs.hints import Hints
 from palimpsest.jobs.listing import Page, parse_query
-from palimpsest.jobs.record import JobRecord, JobSpec
+from palimpsest.jobs.record import JobRecord, Partial
+from palimpsest.jobs.replies import Call, Sweep, not_found, script
 from palimpsest.jobs.store import AOF_TIMEOUT_MS
+from palimpsest.jobs.submission import JobSpec
 from palimpsest.redis import aof_missing, not_durable, translated
 from palimpsest.settings import Settings
 
@@ -26,10 +27,10 @@ _SLOW_TIMER = 5.0
 
 @contextlib.contextmanager
 def _awaited() -> Iterator[None]:
-    """Translate Redis's errors, and raise a cancellation that was lost on the way.
+    """Translate Redis's errors, and raise a cancellation that redis-py swallowed.
 
-    redis-py sends through ``asyncio.wait_for``, which before Python 3.12 swallows a cancellation that comes as
-    the sending ends; a watcher whose caller has left would go on for ever.
+    redis-py sends through ``asyncio.wait_for``, which before Python 3.12 swallows a cancellation that arrives as
+    the sending ends. A watcher whose caller has left would then never end.
     """
     with translated():
         yield
@@ -79,40 +80,57 @@ class AsyncJobStore:
 
     async def submit(self, spec: JobSpec) -> JobRecord:
         """Record a job durably and wake a worker; see ``JobStore.submit``."""
-        return self._wake(await self._run(calls.submit(spec, self.settings)))
+        return self._wake(await self._run(transitions.submit(spec, self.settings)))
 
     async def get(self, job_id: str) -> JobRecord:
         """Return the record, or raise NotFound."""
         with _awaited():
             fields: Any = await self.redis.hgetall(f"{self.prefix}job:{job_id}")  # type: ignore[misc]
         if not fields:
-            raise calls.not_found(job_id)
+            raise not_found(job_id)
         return JobRecord.parse(fields)
 
-    async def list(self, filter_text: str = "", page_size: int = 0, page_token: str = "") -> Page:
-        """Return one page, newest first; see ``listing.parse_query``."""
-        return await self._run(calls.list_page(parse_query(filter_text, page_size, page_token)))
+    async def list(
+        self, filter_text: str = "", page_size: int = 0, page_token: str = "", principal: str | None = None
+    ) -> Page:
+        """Return one page, newest first, of one principal's jobs or (None) of all; see ``listing.parse_query``."""
+        return await self._run(
+            transitions.list_page(parse_query(filter_text, page_size, page_token, principal))
+        )
 
     async def cancel(self, job_id: str) -> JobRecord:
         """End a queued job at once, ask a running one to stop; NotFound if there is no such job."""
-        return await self._run(calls.cancel(job_id))
+        return await self._run(transitions.cancel(job_id))
 
     async def delete(self, job_id: str) -> None:
         """Forget a finished job; FailedPrecondition if it is not finished, NotFound if there is none."""
-        await self._run(calls.delete(job_id))
+        await self._run(transitions.delete(job_id))
 
     async def retry(self, job_id: str, request_id: str = "", principal: str = "") -> JobRecord:
         """Queue a FAILED or CANCELLED job again; FailedPrecondition for any other."""
-        return self._wake(await self._run(calls.retry(job_id, request_id, principal, self.settings)))
+        return self._wake(await self._run(transitions.retry(job_id, request_id, principal, self.settings)))
 
     async def sweep(self, *, lapse: bool = True) -> Sweep:
         """Do what is due; see ``Reconciler``."""
-        return await self._run(calls.sweep(lapse=lapse))
+        return await self._run(transitions.sweep(lapse=lapse))
 
-    async def watch(self, job_id: str, since: int = 0) -> AsyncIterator[JobRecord]:
-        """Yield the record each time its revision passes ``since``, then whenever it changes, to the end.
+    async def partials(self, job_id: str, since: int = 0) -> "list[Partial]":
+        """Return the partial results after a sequence number, oldest first; see ``JobMetadata.partials``."""
+        return await self._run(transitions.partials(job_id, since))
 
-        Changes close together may come as one. Ends after the terminal state.
+    async def served(self, queue: str) -> bool:
+        """Return whether a live worker takes jobs from a queue."""
+        keys = [f"{self.prefix}queue:{queue}:{role}" for role in ("own", "standby")]
+        with _awaited():
+            return bool(await self.redis.exists(*keys))
+
+    async def watch(
+        self, job_id: str, since: int = 0, since_partial: int | None = None
+    ) -> AsyncIterator[JobRecord]:
+        """Yield the record once its revision is later than ``since``, and again whenever it changes, to the end.
+
+        Changes close together may come as one. Ends after the terminal state. A record with partial results after
+        number ``since_partial`` is yielded whatever its revision.
 
         Raises
         ------
@@ -123,8 +141,10 @@ class AsyncJobStore:
             while True:
                 changed.clear()  # before reading: what changes after the read sets it again
                 record = await self.get(job_id)
-                if record.revision > since:
+                unseen = since_partial is not None and record.partials > since_partial
+                if record.revision > since or unseen:
                     since = record.revision
+                    since_partial = record.partials if unseen else since_partial
                     yield record
                 if record.terminal:
                     return
@@ -165,13 +185,13 @@ class AsyncJobStore:
 
     async def _plainly(self, call: Call[Any], args: tuple[str, str, str]) -> Any:
         if call.grows not in self._scripts:
-            self._scripts[call.grows] = self.redis.register_script(calls.script(call.grows))
+            self._scripts[call.grows] = self.redis.register_script(script(call.grows))
         return await self._scripts[call.grows](keys=args[:1], args=args[1:])
 
     async def _durably(self, call: Call[Any], args: tuple[str, str, str]) -> Any:
         """Run the script and wait until the append-only file has it, on one connection as WAITAOF demands."""
         async with self.redis.pipeline(transaction=False) as pipe:
-            pipe.eval(calls.script(call.grows), 1, *args)  # type: ignore[arg-type]
+            pipe.eval(script(call.grows), 1, *args)  # type: ignore[arg-type]
             pipe.execute_command("WAITAOF", 1, 0, AOF_TIMEOUT_MS)
             reply, acknowledged = await pipe.execute(raise_on_error=False)
         if isinstance(reply, Exception):

@@ -1,4 +1,4 @@
-"""The Celery application: one task, two queues, and settings chosen for losing nothing."""
+"""The Celery application: one task, the queues of PALIMPSEST_JOB_QUEUES, and settings chosen to lose no message."""
 
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -10,10 +10,9 @@ from palimpsest.errors import Reason, Unavailable
 from palimpsest.settings import Settings
 
 TASK = "palimpsest.run"
-"""The only task; its body is ``{"job_id": ..., "v": 1}``: a hint that the job may be ready."""
+"""The only task. Its body is ``{"job_id": ..., "v": 1}``: a hint that the job may be ready."""
 
 MESSAGE_VERSION = 1
-QUEUES = ("cpu", "gpu")
 
 
 def broker_url(redis_url: str) -> str:
@@ -42,10 +41,11 @@ def create_app(settings: Settings, *, imports: Sequence[str] = ()) -> Celery:
     Parameters
     ----------
     settings
-        Redis address and prefix, worker concurrency.
+        Redis address and prefix, queues, worker concurrency.
     imports
         Modules a worker's children load, where the task is defined.
     """
+    every = (*settings.queues, *settings.own_queues, *settings.standby_queues)
     app = Celery("palimpsest", set_as_current=False)
     app.conf.update(
         broker_url=broker_url(settings.redis_url),
@@ -57,28 +57,27 @@ def create_app(settings: Settings, *, imports: Sequence[str] = ()) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         # Late acknowledgement, and again if the child died: a killed child's message comes back within seconds.
-        # A poison job is stopped by the record's attempts, as Celery's own retries do not count crashes.
+        # The record's attempts stop a job that kills its workers; Celery's own retries do not count crashes.
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_acks_on_failure_or_timeout=True,
-        # No hoarding of messages behind a long job.
+        # Reserve no messages behind a long job.
         worker_prefetch_multiplier=1,
         # One job per process: one owner of a CUDA context. Spawn, as neither CUDA nor gRPC survives a fork; the
         # other pools ignore time limits and lose tasks at shutdown.
         worker_pool="prefork",
         worker_pool_start_method="spawn",
         worker_concurrency=settings.worker_concurrency,
-        # A spawned child that is still importing torch after the default 4 s would be taken for dead, for ever.
+        # A spawned child still imports torch after the default 4 s, and would be taken for dead again and again.
         worker_proc_alive_timeout=120,
         # A fresh process now and then, against fragmented GPU memory.
         worker_max_tasks_per_child=50,
         # True would terminate running tasks when Redis restarts and drop their messages; 6.0 changes the default.
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        # SIGTERM stops fetching at once and waits; meanwhile the runs are told to drain through their heartbeat,
-        # and services.worker ends the process if they do not. Celery's soft shutdown would sleep its whole time
-        # before it tells anyone.
+        # SIGTERM stops fetching at once and waits. Meanwhile the heartbeats tell the attempts to drain, and
+        # services.worker ends the process if they do not. Celery's soft shutdown would sleep for its whole time first.
         worker_soft_shutdown_timeout=0,
-        # Time limits are the record's (execution_timeout), enforced by the sweep and the run's heartbeat.
+        # Time limits are the record's (execution_timeout), enforced by the sweep and the attempt's heartbeat.
         task_time_limit=None,
         task_soft_time_limit=None,
         broker_connection_retry_on_startup=True,
@@ -93,12 +92,12 @@ def create_app(settings: Settings, *, imports: Sequence[str] = ()) -> Celery:
         },
         broker_transport_options={
             "global_keyprefix": f"{settings.redis_prefix}celery:",
-            # The lease protects a run, not the message, so a duplicate is refused and this is only a second
-            # net; swept every 5 s, as the default sweep takes up to 100 s longer.
+            # The lease protects an attempt and refuses duplicates of its message, so this is only a second safety
+            # net. It is swept every 5 s, as the default sweep takes up to 100 s longer.
             "visibility_timeout": 600,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
-            # Notice a Redis that is gone without having said so.
+            # Notice a Redis that vanished without closing the connection.
             "health_check_interval": 10,
             "socket_connect_timeout": 5,
             "socket_timeout": 10,
@@ -107,8 +106,8 @@ def create_app(settings: Settings, *, imports: Sequence[str] = ()) -> Celery:
         # The record's index, not messages, holds delays: no ETA tasks. Events feed exporters.
         worker_send_task_events=True,
         task_send_sent_event=True,
-        task_default_queue=QUEUES[0],
-        task_queues=[Queue(name) for name in QUEUES],
+        task_default_queue=settings.queue_for("cpu"),
+        task_queues=[Queue(name) for name in dict.fromkeys(every)],
         task_create_missing_queues=True,
         # structlog is set up by services.worker.
         worker_hijack_root_logger=False,

@@ -1,4 +1,4 @@
-"""The code behind each kind of job: a decorator that registers it, and what it is handed when it runs."""
+"""The code behind each kind of job: a decorator that registers it, and the context it runs with."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ ResponseT = TypeVar("ResponseT", bound=Message)
 
 
 class WorkerResources:
-    """What every job of a worker may use; connections and folders are opened on first use.
+    """What every job of a worker may use. Connections and folders are opened on first use.
 
     Parameters
     ----------
     settings
         The worker's settings.
     client
-        Blocking Redis client.
+        Blocking Redis client; available as ``redis``, as in ``Resources`` of a server.
     """
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
@@ -51,13 +51,29 @@ class WorkerResources:
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """One run of one job, for its handler."""
+    """One attempt at one job, for its handler.
+
+    Attributes
+    ----------
+    job_id, attempt
+        The job, and which of its attempts this is, from 1.
+    principal
+        The caller the job works for. Whatever the job reads or writes is that caller's; to call other rooms on the
+        caller's behalf, use ``palimpsest.client.peers.client_for(principal, resources.settings)``.
+    progress
+        Takes progress, checkpoints and partial results, and interrupts the work.
+    resources
+        Settings and stores.
+    inputs
+        Digests of the artefacts the submission named, each once, in its order.
+    """
 
     job_id: str
     principal: str
     attempt: int
     progress: Progress
     resources: WorkerResources
+    inputs: tuple[str, ...] = ()
 
 
 class Handler(NamedTuple):
@@ -79,15 +95,15 @@ def handler(
 ]:
     """Register a function as the code for jobs of a kind.
 
-    It may run more than once for one job, after a crash from the last checkpoint; only one result counts.
-    A PalimpsestError it raises becomes the job's error as it is; any other exception becomes INTERNAL.
+    It may run more than once for one job: after a crash it resumes from the last checkpoint. Only one result counts.
+    A PalimpsestError it raises becomes the job's error unchanged; any other exception becomes INTERNAL.
 
     Parameters
     ----------
     kind
         ``"room.verb"``; a worker looks for it in ``services/<room>/tasks.py`` first.
     request, response
-        What it takes and returns.
+        The message types it takes and returns.
     """
 
     def register(
@@ -100,5 +116,5 @@ def handler(
 
 
 def registered(kind: str) -> Handler | None:
-    """Return the code for a kind, if a module that has it was imported."""
+    """Return the code for a kind, if the module that has it was imported."""
     return _HANDLERS.get(kind)

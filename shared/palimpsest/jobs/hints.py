@@ -1,4 +1,4 @@
-"""Waking workers: Celery messages sent from one thread, so that no event loop waits for the broker."""
+"""Hints that wake workers: Celery messages sent from one thread, so that an event loop never waits for the broker."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +17,10 @@ _MOST_WAITING = 1000
 
 
 class Hints:
-    """Call it with a job id and a queue; it returns at once.
+    """Sends hints: call it with a job id and a queue; it returns at once.
 
-    A hint that cannot be sent, or comes while a thousand others wait for a broker that does not answer, is
-    dropped: the job is recorded, and the reconciler hints again.
+    A hint that cannot be sent is dropped, and so is one that comes while a thousand others wait for a broker that does
+    not answer. The job is recorded, and the reconciler sends another hint.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -30,23 +30,25 @@ class Hints:
         self._waiting = 0
 
     def __call__(self, job_id: str, queue: str) -> None:
-        """Send the hint soon, or never."""
+        """Send the hint soon, or drop it."""
         with self._lock:
             if self._waiting >= _MOST_WAITING:
                 return
             self._waiting += 1
         try:
             self._thread.submit(self._send, job_id, queue)
-        except RuntimeError:  # closed; another server, or a later one, hints again
+        except RuntimeError:  # closed; another server, or a later one, sends the hint again
             self._waiting = 0
 
     def close(self) -> None:
-        """Drop what waits and let the message under way finish."""
+        """Drop the hints that wait, and let the one being sent finish."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     @cached_property
     def _app(self) -> "Celery":
-        from palimpsest.jobs.celery_app import create_app  # 0.3 s: paid by the thread, on the first job
+        from palimpsest.jobs.celery_app import (
+            create_app,  # importing takes 0.3 s: in this thread, for the first job
+        )
 
         return create_app(self._settings)
 
@@ -57,8 +59,8 @@ class Hints:
             self._app.send_task(
                 TASK, kwargs={"job_id": job_id, "v": MESSAGE_VERSION}, queue=queue, ignore_result=True
             )
-        except Exception as error:  # kombu raises its transports' own types; none may end the thread's work
-            _log.warning("hint not sent; the reconciler will repeat it", job=job_id, error=str(error))
+        except Exception as error:  # kombu raises its transports' own types, and none may end the thread
+            _log.warning("hint not sent; the reconciler repeats it", job=job_id, error=str(error))
         finally:
             with self._lock:
                 self._waiting -= 1

@@ -1,11 +1,11 @@
-"""Lists of jobs: filters, pages, and page tokens that only fit the query they came from."""
+"""Lists of jobs: filters, pages, and page tokens that are valid for their own query only."""
 
 import base64
 import binascii
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from palimpsest.errors import InvalidArgument, Reason
@@ -21,12 +21,13 @@ _TERM = re.compile(r'\s*(\w+)\s*=\s*"?([\w.]+)"?\s*', re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which jobs, how many, and older than which (0: from the newest)."""
+    """Which jobs, how many, older than which (0: from the newest), and whose (None: everybody's)."""
 
     state: str = ""
     kind: str = ""
     page_size: int = DEFAULT_PAGE
     before: int = 0
+    principal: str | None = None
 
 
 class Page(NamedTuple):
@@ -36,8 +37,10 @@ class Page(NamedTuple):
     next_page_token: str
 
 
-def parse_query(filter_text: str = "", page_size: int = 0, page_token: str = "") -> Query:
-    """Read what a List request asks for.
+def parse_query(
+    filter_text: str = "", page_size: int = 0, page_token: str = "", principal: str | None = None
+) -> Query:
+    """Return the query in a List request.
 
     Parameters
     ----------
@@ -46,12 +49,14 @@ def parse_query(filter_text: str = "", page_size: int = 0, page_token: str = "")
     page_size
         0 for 100; more than 1000 is taken as 1000.
     page_token
-        From the page before, of the same filter.
+        From the page before, of the same filter and principal.
+    principal
+        List this principal's jobs only; None: everybody's.
 
     Raises
     ------
     InvalidArgument
-        The filter is not of that form, the size is negative, or the token is not from this query.
+        The filter is not of that form, the size is negative, or the token belongs to another query.
     """
     if page_size < 0:
         raise InvalidArgument.field(Reason.INVALID_REQUEST, "page_size", "must not be negative.")
@@ -70,10 +75,9 @@ def parse_query(filter_text: str = "", page_size: int = 0, page_token: str = "")
         raise InvalidArgument.field(
             Reason.INVALID_REQUEST, "filter", f"state must be one of {', '.join(_STATES)}."
         )
-    query = Query(state, terms.get("kind", ""), min(page_size or DEFAULT_PAGE, LARGEST_PAGE))
-    if not page_token:
-        return query
-    return Query(query.state, query.kind, query.page_size, _decode_token(query, page_token))
+    size = min(page_size or DEFAULT_PAGE, LARGEST_PAGE)
+    query = Query(state, terms.get("kind", ""), size, principal=principal)
+    return replace(query, before=_decode_token(query, page_token)) if page_token else query
 
 
 def encode_token(query: Query, last_seq: int) -> str:
@@ -96,4 +100,4 @@ def _decode_token(query: Query, token: str) -> int:
 
 
 def _fingerprint(query: Query) -> str:
-    return hashlib.sha256(f"jobs\0{query.state}\0{query.kind}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"jobs\0{query.state}\0{query.kind}\0{query.principal}".encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Protobuf messages inside a job record: JSON with the type's name, and digests that do not depend on encoding."""
+"""Protobuf messages in a job record: JSON beside the type's name, and digests that do not depend on the encoding."""
 
 import hashlib
 import importlib
@@ -11,28 +11,28 @@ from google.protobuf.message import Message
 from palimpsest.errors import InvalidArgument, Reason
 
 LARGEST = 1 << 20
-"""Bytes of JSON a record takes as request, response or checkpoint; anything larger is an artefact."""
+"""Most bytes of JSON a record takes as request, response or checkpoint; anything larger belongs in an artefact."""
 
 
 def to_json(message: Message) -> str:
-    """Return a message as JSON, small enough for a record.
+    """Return a message as JSON.
 
     Raises
     ------
     InvalidArgument
-        It is not.
+        JOB_TOO_LARGE: it does not fit a record.
     """
     text = json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
     return checked(text, message.DESCRIPTOR.full_name)
 
 
 def checked(text: str, what: str) -> str:
-    """Return text if it is small enough for a record.
+    """Return text if it fits a record.
 
     Raises
     ------
     InvalidArgument
-        It is not.
+        JOB_TOO_LARGE: it does not; ``what`` names it in the message.
     """
     size = len(text.encode())
     if size > LARGEST:
@@ -45,12 +45,12 @@ def checked(text: str, what: str) -> str:
 
 
 def from_json(type_name: str, text: str) -> Message:
-    """Return the message that to_json wrote."""
+    """Return the message in JSON that to_json wrote."""
     return json_format.Parse(text, message_class(type_name)(), ignore_unknown_fields=True)
 
 
 def message_class(type_name: str) -> type[Message]:
-    """Return the class of a message, importing the module that protos/ compiles it to where necessary.
+    """Return the class of a message, importing its generated module where necessary.
 
     ``palimpsest.api.codec.v1.Bitstream`` is in ``palimpsest.api.codec.v1.codec_pb2``: one file per package.
     """
@@ -64,7 +64,7 @@ def message_class(type_name: str) -> type[Message]:
 
 
 def request_digest(kind: str, message: Message) -> str:
-    """Return a digest of what is asked, the same in every process and version of protobuf."""
+    """Return a digest of a kind and a request, the same in every process and version of protobuf."""
     value = json_format.MessageToDict(message, preserving_proto_field_name=True)
     return canonical_digest({"kind": kind, "request": value})
 
@@ -75,7 +75,7 @@ def canonical_digest(value: Mapping[str, object]) -> str:
     Raises
     ------
     InvalidArgument
-        The value is not JSON: NaN, infinity or something that is no plain data.
+        The value is not JSON: it contains NaN, infinity or an object.
     """
     try:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -1,4 +1,4 @@
-"""The reconciler: finds what was lost and sets it going again. Any number may run at once."""
+"""The reconciler: finds jobs whose hint or worker was lost, and queues them again. Any number may run at once."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ _log = structlog.get_logger(__name__)
 class Reconciler:
     """Sweeps the job store: announces waiting jobs again, ends lapsed leases, time limits and retention.
 
-    Every sweep is one script that takes what is due off its index, so two reconcilers never do a thing twice.
+    Every sweep is one script that removes what is due from its index, so two reconcilers never do the same thing twice.
 
     Parameters
     ----------
@@ -35,17 +35,17 @@ class Reconciler:
             try:
                 more = await self.sweep()
             except PalimpsestError as error:
-                # Workers could not renew their leases either; give them the time to, once Redis is back.
+                # Workers could not renew their leases either; give them time to, once Redis is back.
                 self._lapse_from = time.monotonic() + self._interval + self._jobs.settings.lease_seconds
                 _log.warning("sweep failed", error=str(error))
                 more = False
-            except Exception:  # a bug must not end the one loop that repairs
+            except Exception:  # a bug must not end the only loop that repairs
                 _log.exception("sweep failed")
                 more = False
             await asyncio.sleep(0 if more else self._interval)
 
     async def sweep(self) -> bool:
-        """Sweep once; say whether there may be more to do at once.
+        """Sweep once; return whether there may be more to do at once.
 
         Raises
         ------

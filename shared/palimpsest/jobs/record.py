@@ -1,18 +1,21 @@
-"""The job record: what a caller asks for, what is remembered of it, and the Operation it is shown as."""
+"""The job record: what a submission holds, what the store keeps of it, and the Operation it is shown as."""
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from google.longrunning import operations_pb2
+from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from palimpsest.api.jobs.v1 import jobs_pb2
 from palimpsest.errors import FailedPrecondition, PalimpsestError, Reason, Violation, from_code
 from palimpsest.jobs.payload import from_json
+from palimpsest.status import to_status
 
 if TYPE_CHECKING:
     # the generated class is not visible to type checkers through the re-export
@@ -27,51 +30,45 @@ STATES = ("QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED")
 TERMINAL = frozenset(STATES[2:])
 
 
-@dataclass(frozen=True, slots=True)
-class JobSpec:
-    """Work to be queued.
+class Partial(NamedTuple):
+    """One partial result, as the store keeps it.
 
     Attributes
     ----------
-    kind
-        Which handler runs it, ``"room.verb"``.
-    request
-        Handed to the handler as it is.
-    queue
-        ``"cpu"`` or ``"gpu"``.
-    inputs
-        Digests of artefacts the job needs; kept while the job's record is.
-    action
-        Everything that decides the result (parameters, input digests, model fingerprint, format version), as
-        JSON-able data: equal actions are done once. None: every submission runs.
-    request_id, principal
-        The same id from the same principal for the same kind is the same submission.
-    max_attempts
-        Claims before a job whose worker dies is given up; None for the server's setting.
-    execution_timeout
-        Longest run of one attempt in seconds; None for no limit.
-    skip_cache
-        Run even if an equal action was done; the new result replaces the old one for later callers.
-    delay
-        Seconds before the first attempt.
+    sequence
+        1 for the job's first, then one more for each.
+    type_name, value
+        Full name of the message's type, and its serialised bytes.
+    attempt
+        The attempt that published it.
+    create_ms
+        Milliseconds since 1970 by Redis's clock.
     """
 
-    kind: str
-    request: Message
-    queue: str = "cpu"
-    inputs: Sequence[str] = ()
-    action: Mapping[str, object] | None = None
-    request_id: str = ""
-    principal: str = ""
-    max_attempts: int | None = None
-    execution_timeout: float | None = None
-    skip_cache: bool = False
-    delay: float = 0.0
+    sequence: int
+    type_name: str
+    value: bytes
+    attempt: int
+    create_ms: int
+
+    @classmethod
+    def parse(cls, sequence: int, entry: bytes | str) -> "Partial":
+        """Read an entry of the job's list."""
+        fields = json.loads(entry)
+        value = base64.b64decode(fields["value"])
+        return cls(sequence, fields["type"], value, int(fields["attempt"]), int(fields["ms"]))
+
+    def message(self) -> jobs_pb2.PartialResult:
+        """Return it as callers see it; the server need not know the type."""
+        packed = Any(type_url=f"type.googleapis.com/{self.type_name}", value=self.value)
+        return jobs_pb2.PartialResult(
+            sequence=self.sequence, value=packed, attempt=self.attempt, create_time=_timestamp(self.create_ms)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """One reading of a job's record. Times are milliseconds since 1970 by Redis's clock; 0 is never."""
+    """One reading of a job's record. Times are milliseconds since 1970 by Redis's clock; 0 means never."""
 
     id: str
     kind: str
@@ -87,6 +84,7 @@ class JobRecord:
     response: str = field(default="", repr=False)
     error_json: str = field(default="", repr=False)
     action: str = ""
+    inputs: tuple[str, ...] = ()
     attempt: int = 0
     max_attempts: int = 0
     owner: str = ""
@@ -98,6 +96,7 @@ class JobRecord:
     fraction: float = 0.0
     checkpoint: str = field(default="", repr=False)
     artifacts: tuple[str, ...] = ()
+    partials: int = 0
     lease_ms: int = 0
     create_ms: int = 0
     start_ms: int = 0
@@ -107,7 +106,7 @@ class JobRecord:
 
     @classmethod
     def parse(cls, flat: Sequence[bytes | str] | Mapping[bytes, bytes]) -> "JobRecord":
-        """Read the fields of the Redis hash; unknown ones are ignored, missing ones have their default.
+        """Read the fields of the Redis hash; unknown fields are ignored, missing ones have their default.
 
         Raises
         ------
@@ -137,6 +136,7 @@ class JobRecord:
             response=fields.get("response", ""),
             error_json=fields.get("error", ""),
             action=fields.get("action", ""),
+            inputs=tuple(fields.get("inputs", "").split()),
             attempt=number("attempt"),
             max_attempts=number("max_attempts"),
             owner=fields.get("owner", ""),
@@ -148,6 +148,7 @@ class JobRecord:
             fraction=float(fields.get("fraction") or 0.0),
             checkpoint=fields.get("checkpoint", ""),
             artifacts=tuple(fields.get("artifacts", "").split()),
+            partials=number("partials"),
             lease_ms=number("lease_ms"),
             create_ms=number("create_ms"),
             start_ms=number("start_ms"),
@@ -163,7 +164,7 @@ class JobRecord:
 
     @property
     def terminal(self) -> bool:
-        """Nothing but a retry changes the record any more."""
+        """Whether the job has ended; only a retry changes the record after that."""
         return self.state in TERMINAL
 
     @property
@@ -180,7 +181,7 @@ class JobRecord:
         return from_json(self.response_type, self.response)
 
     def metadata(self) -> jobs_pb2.JobMetadata:
-        """Return the JobMetadata every Operation carries."""
+        """Return the JobMetadata that every Operation carries."""
         return jobs_pb2.JobMetadata(
             state=f"JOB_STATE_{self.state}",
             kind=self.kind,
@@ -203,15 +204,19 @@ class JobRecord:
             artifacts=self.artifacts,
         )
 
-    def operation(self) -> Operation:
-        """Return the record as callers see it: metadata always, response or error once it is done."""
+    def operation(self, metadata: jobs_pb2.JobMetadata | None = None) -> Operation:
+        """Return the record as callers see it: metadata always, a response or an error once it is done.
+
+        Parameters
+        ----------
+        metadata
+            This record's, with what the caller adds to it; None: as it is.
+        """
         operation = Operation(name=self.name, done=self.terminal)
-        operation.metadata.Pack(self.metadata())
+        operation.metadata.Pack(self.metadata() if metadata is None else metadata)
         if self.state == "SUCCEEDED":
             operation.response.Pack(self.response_message())
         elif self.terminal and self.error is not None:
-            from palimpsest.status import to_status  # rpc's scaffold imports this package
-
             operation.error.CopyFrom(to_status(self.error))
         return operation
 
@@ -222,7 +227,7 @@ class JobRecord:
 
 
 def newer(job_id: str) -> FailedPrecondition:
-    """Build the refusal of a record that a newer version wrote."""
+    """Build the error for a record that a newer version wrote."""
     return FailedPrecondition(
         Reason.JOB_RECORD_NEWER,
         f"The record of job {job_id} was written by a newer version; ask an upgraded server.",
@@ -231,7 +236,7 @@ def newer(job_id: str) -> FailedPrecondition:
 
 
 def error_to_json(error: PalimpsestError) -> str:
-    """Write an error the way the record keeps it; everything a caller gets to see, and no stack trace."""
+    """Return an error as the record keeps it: everything a caller gets to see, without a stack trace."""
     return json.dumps(
         {
             "code": int(error.code),
@@ -246,7 +251,7 @@ def error_to_json(error: PalimpsestError) -> str:
 
 
 def error_from_json(text: str) -> PalimpsestError:
-    """Read what error_to_json, or a transition, wrote."""
+    """Return the error that error_to_json, or a transition, wrote."""
     value = json.loads(text)
     return from_code(
         value["code"],

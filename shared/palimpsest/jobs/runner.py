@@ -1,4 +1,4 @@
-"""What a worker does with a hint: claim the job, run its handler, record how it ended."""
+"""What a worker does with a hint: claim the job, run its handler, record the outcome."""
 
 import json
 import os
@@ -18,10 +18,10 @@ from palimpsest.errors import (
     PalimpsestError,
     Reason,
 )
+from palimpsest.jobs.attempt import Attempt
 from palimpsest.jobs.handlers import Handler, JobContext, WorkerResources
 from palimpsest.jobs.payload import to_json
 from palimpsest.jobs.record import JobRecord
-from palimpsest.jobs.running import Run
 from palimpsest.jobs.store import JobStore
 from palimpsest.progress import Drain, LeaseLost
 from palimpsest.telemetry import extract, span
@@ -35,28 +35,43 @@ class Runner:
     Parameters
     ----------
     store
-        Where the records are. Give its client retries: a Redis restart must not lose a result.
+        The store of the records. Give its client retries: a Redis restart must not lose a result.
     resources
-        Handed to every handler.
+        Passed to every handler.
     find
         Returns the handler of a kind, importing it if need be; None if this worker has none.
     worker
-        The worker's name: shown in the record, and what a drain is addressed to.
+        The worker's name: shown in the record, and the address of a drain.
+    is_fatal
+        Returns whether a job's error leaves this process unusable; it then ends once the error is recorded. None: no
+        error does.
+    exit_process
+        Ends this process at once.
     """
 
     def __init__(
-        self, store: JobStore, resources: WorkerResources, find: Callable[[str], Handler | None], worker: str
+        self,
+        store: JobStore,
+        resources: WorkerResources,
+        find: Callable[[str], Handler | None],
+        worker: str,
+        *,
+        is_fatal: Callable[[BaseException], bool] | None = None,
+        exit_process: Callable[[int], None] = os._exit,
     ) -> None:
         self._store = store
         self._resources = resources
         self._find = find
         self._worker = worker
+        self._is_fatal = is_fatal
+        self._exit = exit_process
 
     def run(self, job_id: str) -> None:
-        """Run the job if it is to be had: hints are repeated, late or out of date, and that is no error."""
+        """Claim and run the job. A hint may be duplicate or stale: if the job cannot be claimed, return."""
+        standby = self._resources.settings.standby_queues
         try:
-            record = self._store.claim(job_id, uuid.uuid4().hex, self._worker)
-        except FailedPrecondition as error:  # a newer version's record: for a newer worker
+            record = self._store.claim(job_id, uuid.uuid4().hex, self._worker, standby)
+        except FailedPrecondition as error:  # a newer version's record; leave it to a newer worker
             _log.warning("job refused", job=job_id, error=str(error))
             return
         if record is None:
@@ -64,39 +79,41 @@ class Runner:
             return
         with structlog.contextvars.bound_contextvars(job=job_id, kind=record.kind, attempt=record.attempt):
             _log.info("job started")
-            poisoned = False
-            with Run(self._store, record) as run:
+            fatal = False
+            with Attempt(self._store, record) as attempt:
                 try:
                     with extract(json.loads(record.trace)), _span(record):
-                        response = self._handle(record, run)
+                        response = self._handle(record, attempt)
                 except LeaseLost:
                     kept, ended = False, "LOST"
                 except Drain:
-                    kept, ended = self._store.release(run.claim), "RELEASED"
+                    kept, ended = self._store.release(attempt.claim), "RELEASED"
                 except SystemExit:  # the worker stops its children: the job is not to blame
-                    self._store.release(run.claim)
+                    self._store.release(attempt.claim)
                     raise
                 except Exception as error:
-                    kept, ended = self._store.fail(run.claim, _as_error(error)), type(error).__name__
-                    poisoned = _is_cuda_fault(error)
+                    kept, ended = self._store.fail(attempt.claim, _as_error(error)), type(error).__name__
+                    fatal = self._is_fatal is not None and self._is_fatal(error)
                 else:
                     kept = self._store.succeed(
-                        run.claim, response.DESCRIPTOR.full_name, to_json(response), run.progress()
+                        attempt.claim, response.DESCRIPTOR.full_name, to_json(response), attempt.progress()
                     )
                     ended = "SUCCEEDED"
             if kept:
                 _log.info("job ended", how=ended)
             else:
-                _log.warning("run discarded: the job is another run's now, or was ended meanwhile", how=ended)
-            if poisoned:
-                os._exit(1)  # nothing in this process can use the device again; the worker starts another
+                _log.warning(
+                    "attempt discarded: another holds the job now, or it was ended meanwhile", how=ended
+                )
+            if fatal:
+                self._exit(1)  # this process cannot use the device again; the worker starts another
 
-    def _handle(self, record: JobRecord, run: Run) -> Message:
+    def _handle(self, record: JobRecord, attempt: Attempt) -> Message:
         code = self._find(record.kind)
         if code is None:
             raise FailedPrecondition(
                 Reason.JOB_KIND_UNKNOWN,
-                f"This worker has no code for {record.kind}: its version or its image is another one.",
+                f"This worker has no code for {record.kind}; its version or its image differs from the server's.",
             )
         request = record.request_message()
         if not isinstance(request, code.request):
@@ -104,16 +121,18 @@ class Runner:
                 Reason.INVALID_REQUEST,
                 f"{record.kind} takes {code.request.DESCRIPTOR.full_name}, not {record.request_type}.",
             )
-        context = JobContext(record.id, record.principal, record.attempt, run, self._resources)
+        context = JobContext(
+            record.id, record.principal, record.attempt, attempt, self._resources, record.inputs
+        )
         try:
             response = code.run(request, context)
         except Exception:
-            # Work that was told to stop may trip over its own unwinding; the reason for that is what counts.
-            if run.raised is not None:
-                raise run.raised from None
+            # Interrupted work may fail while it unwinds; the interrupt is the reason that counts.
+            if attempt.raised is not None:
+                raise attempt.raised from None
             raise
-        if run.raised is not None:  # swallowed: what came out may have holes
-            raise run.raised
+        if attempt.raised is not None:  # the handler swallowed it, and its response may be incomplete
+            raise attempt.raised
         if not isinstance(response, code.response):
             raise TypeError(
                 f"{record.kind} returned {type(response)}, not {code.response.DESCRIPTOR.full_name}"
@@ -135,7 +154,3 @@ def _as_error(error: Exception) -> PalimpsestError:
     return Internal(
         Reason.BUG, "The job failed unexpectedly; the worker's log has the details under the job's id."
     )
-
-
-def _is_cuda_fault(error: Exception) -> bool:
-    return "CUDA error" in str(error)

@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import redis
+from google.protobuf.message import Message
 
 from palimpsest.errors import PalimpsestError
-from palimpsest.jobs import calls
-from palimpsest.jobs.calls import Beat, Call, Claim, Stats, Sweep
+from palimpsest.jobs import transitions
 from palimpsest.jobs.listing import Page, parse_query
-from palimpsest.jobs.record import JobRecord, JobSpec
+from palimpsest.jobs.record import JobRecord, Partial
+from palimpsest.jobs.replies import Beat, Call, Claim, Stats, Sweep, not_found, script
+from palimpsest.jobs.submission import JobSpec
 from palimpsest.redis import aof_missing, not_durable, translated
 from palimpsest.settings import Settings
 
@@ -21,8 +23,8 @@ AOF_TIMEOUT_MS = 5000
 class JobStore:
     """Job records in Redis or Valkey 7.0 or newer.
 
-    Every method raises Unavailable (JOB_STORE_UNAVAILABLE) where Redis does not answer, and those that
-    add to it ResourceExhausted (JOB_STORE_FULL) where it is full, with nothing half-written.
+    Every method raises Unavailable (JOB_STORE_UNAVAILABLE) if Redis does not answer. Methods that add to the store
+    raise ResourceExhausted (JOB_STORE_FULL) if it is full, and then nothing has been written.
 
     Parameters
     ----------
@@ -64,75 +66,104 @@ class JobStore:
         NotFound
             An input is being deleted.
         """
-        return self._wake(self._run(calls.submit(spec, self.settings)))
+        return self._wake(self._run(transitions.submit(spec, self.settings)))
 
     def get(self, job_id: str) -> JobRecord:
         """Return the record, or raise NotFound."""
         with translated():
             fields: Any = self.redis.hgetall(f"{self.prefix}job:{job_id}")
         if not fields:
-            raise calls.not_found(job_id)
+            raise not_found(job_id)
         return JobRecord.parse(fields)
 
-    def list(self, filter_text: str = "", page_size: int = 0, page_token: str = "") -> Page:
-        """Return one page, newest first; see ``listing.parse_query``."""
-        return self._run(calls.list_page(parse_query(filter_text, page_size, page_token)))
+    def list(
+        self, filter_text: str = "", page_size: int = 0, page_token: str = "", principal: str | None = None
+    ) -> Page:
+        """Return one page, newest first, of one principal's jobs or (None) of all; see ``listing.parse_query``."""
+        return self._run(transitions.list_page(parse_query(filter_text, page_size, page_token, principal)))
 
     def cancel(self, job_id: str) -> JobRecord:
         """End a queued job at once, ask a running one to stop; NotFound if there is no such job."""
-        return self._run(calls.cancel(job_id))
+        return self._run(transitions.cancel(job_id))
 
     def delete(self, job_id: str) -> None:
         """Forget a finished job; FailedPrecondition if it is not finished, NotFound if there is none."""
-        self._run(calls.delete(job_id))
+        self._run(transitions.delete(job_id))
 
     def retry(self, job_id: str, request_id: str = "", principal: str = "") -> JobRecord:
         """Queue a FAILED or CANCELLED job again; FailedPrecondition for any other."""
-        return self._wake(self._run(calls.retry(job_id, request_id, principal, self.settings)))
+        return self._wake(self._run(transitions.retry(job_id, request_id, principal, self.settings)))
 
-    def claim(self, job_id: str, owner: str, worker: str) -> JobRecord | None:
-        """Take a queued job for one run named by a unique owner; None if it is not to be had."""
-        return self._run(calls.claim(job_id, owner, worker, self.settings))
+    def claim(self, job_id: str, owner: str, worker: str, standby: Sequence[str] = ()) -> JobRecord | None:
+        """Take a queued job for one attempt named by a unique owner; None if it cannot be claimed."""
+        return self._run(transitions.claim(job_id, owner, worker, self.settings, standby))
 
     def heartbeat(self, run: Claim, progress: Mapping[str, object] | None = None) -> Beat:
-        """Renew a run's lease, store its progress, learn what is wished of it."""
-        return self._run(calls.heartbeat(run, progress, self.settings))
+        """Renew an attempt's lease, store its progress, and learn of a cancellation or a drain."""
+        return self._run(transitions.heartbeat(run, progress, self.settings))
 
     def checkpoint(self, run: Claim, state: Mapping[str, object]) -> bool:
-        """Store a checkpoint; False if the run is lost."""
-        return self._run(calls.checkpoint(run, state))
+        """Store a checkpoint; False if the lease is lost."""
+        return self._run(transitions.checkpoint(run, state))
 
     def publish(self, run: Claim, digest: str) -> bool:
-        """Refer the job to an artefact; False if the run is lost; NotFound if it is being deleted."""
-        return self._run(calls.publish(run, digest))
+        """Let the job refer to an artefact; False if the lease is lost; NotFound if it is being deleted."""
+        return self._run(transitions.publish(run, digest))
+
+    def add_partial(self, run: Claim, message: Message, number: int) -> bool:
+        """Append an attempt's partial result of a number; False if the lease is lost."""
+        return self._run(transitions.add_partial(run, message, number))
+
+    def partials(self, job_id: str, since: int = 0) -> "list[Partial]":
+        """Return the partial results after a sequence number, oldest first; see ``JobMetadata.partials``."""
+        return self._run(transitions.partials(job_id, since))
 
     def succeed(self, run: Claim, response_type: str, response: str, progress: Mapping[str, object]) -> bool:
-        """End a run with its result; False if the run is lost."""
-        return self._run(calls.succeed(run, response_type, response, progress))
+        """End an attempt with its result; False if the lease is lost."""
+        return self._run(transitions.succeed(run, response_type, response, progress))
 
     def fail(self, run: Claim, error: PalimpsestError) -> bool:
-        """End a run with an error (JOB_CANCELLED: as cancelled); False if the run is lost."""
-        return self._run(calls.fail(run, error))
+        """End an attempt with an error (JOB_CANCELLED: as cancelled); False if the lease is lost."""
+        return self._run(transitions.fail(run, error))
 
     def release(self, run: Claim) -> bool:
-        """Put the job back into the queue without counting the attempt; False if the run is lost."""
-        return self._run(calls.release(run))
+        """Return the job to its queue without counting the attempt; False if the lease is lost."""
+        return self._run(transitions.release(run))
 
     def sweep(self, *, lapse: bool = True) -> Sweep:
         """Do what is due; see ``Reconciler``."""
-        return self._run(calls.sweep(lapse=lapse))
+        return self._run(transitions.sweep(lapse=lapse))
 
     def stats(self, queues: Sequence[str]) -> Stats:
-        """Count what waits, runs and has ended."""
-        return self._run(calls.stats(queues))
+        """Count the jobs that wait, run and have ended."""
+        return self._run(transitions.stats(queues))
 
-    def beat(self, worker: str, seconds: float) -> None:
-        """Note that a worker takes part; the note fades after seconds unless renewed."""
+    def beat(self, worker: str, seconds: float, own: Sequence[str] = (), standby: Sequence[str] = ()) -> None:
+        """Note that a worker is alive and which queues it serves; the notes expire after seconds unless renewed.
+
+        Parameters
+        ----------
+        worker
+            Its name, ``"host:process:random"``.
+        seconds
+            How long the notes last.
+        own, standby
+            Queues the worker serves as its own, and those it serves now because no worker has them as its own.
+        """
+        keys = [f"worker:{worker}", *(f"queue:{queue}:own" for queue in own)]
+        keys += [f"queue:{queue}:standby" for queue in standby]
+        with translated(), self.redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.set(self.prefix + key, worker, ex=max(1, round(seconds)))
+            pipe.execute()
+
+    def owned(self, queues: Sequence[str]) -> "set[str]":
+        """Return the queues that a live worker serves as its own."""
         with translated():
-            self.redis.set(f"{self.prefix}worker:{worker}", "1", ex=max(1, round(seconds)))
+            return {queue for queue in queues if self.redis.exists(f"{self.prefix}queue:{queue}:own")}
 
     def workers(self, host: str = "") -> "list[str]":
-        """Return the names of workers that take part, of one host or of all."""
+        """Return the names of live workers, of one host or of all."""
         prefix = f"{self.prefix}worker:"
         pattern = prefix + (f"{host}:*" if host else "*")
         with translated():
@@ -141,7 +172,7 @@ class JobStore:
             )
 
     def drain(self, worker: str) -> None:
-        """Tell a worker's runs, with their next heartbeat, to leave; it is given no more."""
+        """Let a worker's attempts leave with their next heartbeat; it can claim no more jobs."""
         with translated():
             self.redis.set(f"{self.prefix}drain:{worker}", "1", ex=3600)
 
@@ -161,12 +192,12 @@ class JobStore:
 
     def _plainly(self, call: Call[Any], args: tuple[str, str, str]) -> Any:
         if call.grows not in self._scripts:
-            self._scripts[call.grows] = self.redis.register_script(calls.script(call.grows))
+            self._scripts[call.grows] = self.redis.register_script(script(call.grows))
         return self._scripts[call.grows](keys=args[:1], args=args[1:])
 
     def _durably(self, call: Call[Any], args: tuple[str, str, str]) -> Any:
         """Run the script and wait until the append-only file has it, on one connection as WAITAOF demands."""
-        text = calls.script(call.grows)
+        text = script(call.grows)
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.eval(text, 1, *args)
             pipe.execute_command("WAITAOF", 1, 0, AOF_TIMEOUT_MS)

@@ -1,9 +1,10 @@
 -- Every change a job record can go through. One file, run with EVALSHA; ARGV[1] names the transition.
 --
 -- KEYS[1]   prefix of every key below
--- ARGV[1]   transition: submit claim heartbeat checkpoint publish finish release cancel delete retry sweep list stats
+-- ARGV[1]   transition: submit claim heartbeat checkpoint publish partial partials finish release cancel delete retry
+--           sweep list stats
 -- ARGV[2]   its arguments as a JSON object
--- Reply     an array: a word saying how it went ("ok" or why not), then what the transition returns.
+-- Reply     an array: first a word ("ok", or the reason of a refusal), then what the transition returns.
 --
 -- Keys
 --   job:<id>                     HASH  the record: the truth about a job. Fields:
@@ -12,7 +13,8 @@
 --       request_type request     protobuf type name; the request as JSON
 --       response_type response   the same of the result; set by SUCCEEDED
 --       error                    {code, reason, message, ...} as JSON; set by FAILED and CANCELLED
---       principal action         who asked; digest of the work, empty if never deduplicated
+--       principal action         the caller it works for; digest of the work, empty if never deduplicated
+--       inputs                   digests of artefacts the submission named, separated by spaces
 --       trace                    W3C trace headers of the call that submitted it, as JSON
 --       state                    QUEUED RUNNING SUCCEEDED FAILED CANCELLED
 --       revision update_ms       + 1 with every change, and when that was
@@ -26,20 +28,28 @@
 --       stage done total fraction  progress
 --       checkpoint               JSON a later attempt resumes from
 --       artifacts                digests published by the job, separated by spaces
+--       partials partial_bytes   sequence number of the last partial result; bytes of those kept
+--       partial_last             owner and number of the last one, so that a repeated call adds nothing
 --       create_ms start_ms end_ms expire_ms
 --   jobs:seq                     STRING  counter behind seq
---   jobs:index                   ZSET  id by seq: all jobs; and the parts of it that lists ask for:
+--   jobs:index                   ZSET  id by seq: all jobs; and the subsets that lists ask for:
 --   jobs:index:<STATE>, jobs:index:kind:<kind>, jobs:index:kind:<kind>:<STATE>
---   jobs:index:queue:<queue>:<STATE>, jobs:index:principal:<principal>:<STATE>  only counted
+--   jobs:index:principal:<length>:<principal> and its three subsets of the same form: one caller's jobs
+--   jobs:index:queue:<queue>:<STATE>  only counted
+--   partials:<id>                LIST  partial results of a job, oldest first: JSON {type, value (base64), attempt, ms}
 --   jobs:leases                  ZSET  RUNNING id by lease_ms
 --   jobs:timeouts                ZSET  RUNNING id by the end of its longest run
 --   jobs:hints                   ZSET  QUEUED id by when its next wake-up message is due
 --   jobs:expiry                  ZSET  finished id by expire_ms
 --   jobs:dead                    ZSET  id by end_ms: dead letters, every attempt's worker died
---   jobs:counters                HASH  since ever: "attempts <kind>", "lapsed", "ended <kind> <outcome>"
+--   jobs:counters                HASH  all-time: "attempts <kind>", "lapsed", "ended <kind> <outcome>"
 --   jobs:events                  pub/sub channel: the id of each record that changed
 --   idem:<digest>                STRING  "<request digest> <job id>" of a request_id already used; expires
---   action:<digest>              STRING  the job that does, or did, this work
+--   action:<digest>              STRING  the job that did this work last, whoever asked: its result is shared
+--   action:<digest>:<principal>  STRING  this caller's job that does, or did, this work
+--   worker:<worker>              STRING  set while that worker is alive; expires
+--   queue:<queue>:own            STRING  set while a worker is alive that serves the queue as its own; expires
+--   queue:<queue>:standby        STRING  set while a worker is alive that serves it in their absence; expires
 --   drain:<worker>               STRING  set while that worker shuts down
 --   refs:<artefact>              SET  owners of an artefact; here "job/<id>"
 --   owned:job/<id>               SET  artefacts this job refers to
@@ -52,14 +62,17 @@ local SCHEMA = 1
 local HINT_INTERVAL = 10000 -- a QUEUED job is announced again after this long without being claimed
 local HINT_BACKLOG = 64     -- with this many messages waiting, workers are awake: more would only pile up
 local LIST_BYTES = 2097152  -- a page ends here, so that it fits a gRPC message
+local PARTIALS = 1000       -- partial results kept for one job; the oldest go first
+local PARTIAL_BYTES = 1048576 -- bytes of them
 
 local P = KEYS[1]
 local a = cjson.decode(ARGV[2])
 local time = redis.call('TIME')
 local NOW = a.now or (time[1] * 1000 + math.floor(time[2] / 1000))
 local NUMBERS = { 'v', 'seq', 'revision', 'attempt', 'max_attempts', 'lease_ms', 'not_before_ms', 'timeout_ms',
-  'retention_ms' }
-local WORDS = { 'id', 'kind', 'queue', 'principal', 'state', 'owner', 'ended_by', 'cancel', 'action', 'artifacts' }
+  'retention_ms', 'partials', 'partial_bytes' }
+local WORDS = { 'id', 'kind', 'queue', 'principal', 'state', 'owner', 'ended_by', 'cancel', 'action', 'artifacts',
+  'partial_last' }
 local TERMINAL = { SUCCEEDED = true, FAILED = true, CANCELLED = true }
 
 -- The fields transitions decide on, without the payloads; nil if there is no record.
@@ -83,11 +96,21 @@ local function record(id)
   return { 'ok', redis.call('HGETALL', P .. 'job:' .. id) }
 end
 
+-- Index of one caller's jobs. The length keeps the names apart, whatever characters they have.
+local function index_of(principal)
+  return P .. 'jobs:index:principal:' .. #principal .. ':' .. principal
+end
+
+-- Keys of the indexes a job is in whatever its state, and of those it is in because of its state.
 local function indexes(job)
-  local kind = P .. 'jobs:index:kind:' .. job.kind
-  return { P .. 'jobs:index', kind }, { P .. 'jobs:index:' .. job.state, kind .. ':' .. job.state,
-    P .. 'jobs:index:queue:' .. job.queue .. ':' .. job.state,
-    P .. 'jobs:index:principal:' .. job.principal .. ':' .. job.state }
+  local lasting, by_state = {}, { P .. 'jobs:index:queue:' .. job.queue .. ':' .. job.state }
+  for _, base in ipairs({ P .. 'jobs:index', index_of(job.principal) }) do
+    for _, key in ipairs({ base, base .. ':kind:' .. job.kind }) do
+      lasting[#lasting + 1] = key
+      by_state[#by_state + 1] = key .. ':' .. job.state
+    end
+  end
+  return lasting, by_state
 end
 
 local function count(what)
@@ -149,7 +172,7 @@ local function conclude_exhausted(job)
   redis.call('ZADD', P .. 'jobs:dead', NOW, job.id)
 end
 
--- The worker fell silent: another may try, if tries are left.
+-- The worker fell silent: another may try, if attempts are left.
 local function lapse(job)
   count('lapsed')
   if job.cancel == '1' then
@@ -173,6 +196,18 @@ local function refer(digest, id)
   redis.call('SADD', P .. 'owned:job/' .. id, digest)
 end
 
+-- Key of the job that does an action for one caller.
+local function own_work(job)
+  return P .. 'action:' .. job.action .. ':' .. job.principal
+end
+
+-- The job a key names, if this version may read it.
+local function named(key)
+  local id = redis.call('GET', key)
+  local job = id and peek(id)
+  if job and job.v <= SCHEMA then return job end
+end
+
 local function forget(job)
   leave_worker(job)
   for _, key in ipairs({ 'hints', 'expiry', 'dead' }) do redis.call('ZREM', P .. 'jobs:' .. key, job.id) end
@@ -183,9 +218,11 @@ local function forget(job)
   for _, digest in ipairs(redis.call('SMEMBERS', P .. 'owned:' .. owner)) do
     redis.call('SREM', P .. 'refs:' .. digest, owner)
   end
-  redis.call('DEL', P .. 'owned:' .. owner, job.key)
-  if job.action ~= '' and redis.call('GET', P .. 'action:' .. job.action) == job.id then
-    redis.call('DEL', P .. 'action:' .. job.action)
+  redis.call('DEL', P .. 'owned:' .. owner, P .. 'partials:' .. job.id, job.key)
+  if job.action ~= '' then
+    for _, key in ipairs({ P .. 'action:' .. job.action, own_work(job) }) do
+      if redis.call('GET', key) == job.id then redis.call('DEL', key) end
+    end
   end
   redis.call('PUBLISH', P .. 'jobs:events', job.id)
 end
@@ -205,14 +242,51 @@ local function remember(id)
   end
 end
 
+-- Whether a worker is alive that serves a queue in one of these roles.
+local function served(queue, ...)
+  for _, role in ipairs({ ... }) do
+    if redis.call('EXISTS', P .. 'queue:' .. queue .. ':' .. role) == 1 then return true end
+  end
+  return false
+end
+
 -- Why no more jobs may wait: "full" for everybody, "quota" for this caller; nil if they may.
 local function refusal(principal)
   if redis.call('ZCARD', P .. 'jobs:index:QUEUED') >= a.queue_limit then return 'full' end
-  local mine = P .. 'jobs:index:principal:' .. principal .. ':QUEUED'
-  if a.quota > 0 and redis.call('ZCARD', mine) >= a.quota then return 'quota' end
+  if a.quota > 0 and redis.call('ZCARD', index_of(principal) .. ':QUEUED') >= a.quota then return 'quota' end
 end
 
 local T = {}
+
+-- What every new record has, whether it will be queued or has its result already.
+local function create(state)
+  local job = { key = P .. 'job:' .. a.id, id = a.id, kind = a.kind, queue = a.queue, principal = a.principal,
+    action = a.action, state = state, revision = 0, retention_ms = a.retention_ms,
+    seq = redis.call('INCR', P .. 'jobs:seq'), not_before_ms = a.delay_ms > 0 and NOW + a.delay_ms or 0 }
+  for _, digest in ipairs(a.inputs) do refer(digest, a.id) end
+  for _, group in ipairs({ indexes(job) }) do
+    for _, key in ipairs(group) do redis.call('ZADD', key, job.seq, job.id) end
+  end
+  if a.action ~= '' then redis.call('SET', own_work(job), a.id) end
+  remember(a.id)
+  return job, { v = SCHEMA, id = a.id, seq = job.seq, kind = a.kind, queue = a.queue, principal = a.principal,
+    trace = a.trace, request_type = a.request_type, request = a.request, response_type = '', action = a.action,
+    inputs = table.concat(a.inputs, ' '), attempt = 0, max_attempts = a.max_attempts,
+    not_before_ms = job.not_before_ms, timeout_ms = a.timeout_ms, retention_ms = a.retention_ms, create_ms = NOW }
+end
+
+-- A record of this caller's own that has the result of another's job, with its artefacts and partial results.
+local function share(source)
+  local job, fields = create('SUCCEEDED')
+  local copied = { 'response_type', 'response', 'artifacts', 'stage', 'done', 'total', 'fraction', 'worker',
+    'partials', 'partial_bytes' }
+  for i, value in ipairs(redis.call('HMGET', source.key, unpack(copied))) do
+    if value then fields[copied[i]] = value end
+  end
+  for _, digest in ipairs(redis.call('SMEMBERS', P .. 'owned:job/' .. source.id)) do refer(digest, job.id) end
+  redis.call('COPY', P .. 'partials:' .. source.id, P .. 'partials:' .. job.id)
+  conclude(job, 'SUCCEEDED', fields, 'shared')
+end
 
 -- ok record | reused id | full | quota | collecting digest
 function T.submit()
@@ -220,32 +294,27 @@ function T.submit()
   if differs then return { 'reused', id } end
   if id then return record(id) end
   if redis.call('EXISTS', P .. 'job:' .. a.id) == 1 then return record(a.id) end -- the answer was lost, not the job
+  local source
   if a.action ~= '' and not a.skip_cache then
-    local twin = redis.call('GET', P .. 'action:' .. a.action)
-    local job = twin and peek(twin)
-    if job and job.v <= SCHEMA and (job.state == 'SUCCEEDED' or (not TERMINAL[job.state] and job.cancel ~= '1')) then
-      remember(twin)
-      return record(twin)
+    local own = named(own_work(a))
+    if own and (own.state == 'SUCCEEDED' or (not TERMINAL[own.state] and own.cancel ~= '1')) then
+      remember(own.id)
+      return record(own.id)
     end
+    source = named(P .. 'action:' .. a.action)
+    if source and source.state ~= 'SUCCEEDED' then source = nil end
   end
-  local refused = refusal(a.principal)
+  local refused = not source and refusal(a.principal)
   if refused then return { refused } end
   for _, digest in ipairs(a.inputs) do
     if redis.call('SISMEMBER', P .. 'collecting', digest) == 1 then return { 'collecting', digest } end
   end
-  local job = { key = P .. 'job:' .. a.id, id = a.id, kind = a.kind, queue = a.queue, principal = a.principal,
-    state = 'QUEUED', revision = 0,
-    seq = redis.call('INCR', P .. 'jobs:seq'), not_before_ms = a.delay_ms > 0 and NOW + a.delay_ms or 0 }
-  for _, digest in ipairs(a.inputs) do refer(digest, a.id) end
-  for _, group in ipairs({ indexes(job) }) do
-    for _, key in ipairs(group) do redis.call('ZADD', key, job.seq, job.id) end
+  if source then
+    share(source)
+  else
+    local job, fields = create('QUEUED')
+    enqueue(job, fields, NOW + HINT_INTERVAL)
   end
-  enqueue(job, { v = SCHEMA, id = a.id, seq = job.seq, kind = a.kind, queue = a.queue, principal = a.principal,
-    trace = a.trace, request_type = a.request_type, request = a.request, response_type = '', action = a.action, attempt = 0,
-    max_attempts = a.max_attempts, not_before_ms = job.not_before_ms, timeout_ms = a.timeout_ms,
-    retention_ms = a.retention_ms, create_ms = NOW }, NOW + HINT_INTERVAL)
-  if a.action ~= '' then redis.call('SET', P .. 'action:' .. a.action, a.id) end
-  remember(a.id)
   return record(a.id)
 end
 
@@ -257,6 +326,10 @@ function T.claim()
   if redis.call('EXISTS', P .. 'drain:' .. a.worker) == 1 then
     if job.state == 'QUEUED' then redis.call('ZADD', P .. 'jobs:hints', 'XX', NOW, a.id) end
     return { 'refused', 'DRAINING' }
+  end
+  if job.state == 'QUEUED' and a.standby[job.queue] and served(job.queue, 'own') then
+    redis.call('ZADD', P .. 'jobs:hints', 'XX', NOW, a.id)
+    return { 'refused', 'STANDBY' }
   end
   -- Lapsed leases are the sweep's to judge; a claim only does it where no sweep seems to run.
   if job.state == 'RUNNING' and job.lease_ms + a.lease_ms <= NOW then lapse(job) end
@@ -300,12 +373,42 @@ function T.publish()
   return { 'ok' }
 end
 
+-- ok | lost
+function T.partial()
+  local job = held()
+  if not job then return { 'lost' } end
+  local mark = a.owner .. ' ' .. string.format('%.0f', a.number)
+  if job.partial_last == mark then return { 'ok' } end -- the answer was lost, not the partial result
+  local key = P .. 'partials:' .. job.id
+  local entry = cjson.encode({ type = a.type, value = a.value, attempt = job.attempt, ms = NOW })
+  local count, bytes = redis.call('RPUSH', key, entry), job.partial_bytes + #entry
+  while count > PARTIALS or bytes > PARTIAL_BYTES do
+    bytes, count = bytes - #redis.call('LPOP', key), count - 1
+  end
+  change(job, { partials = job.partials + 1, partial_bytes = bytes, partial_last = mark })
+  return { 'ok' }
+end
+
+-- ok first, then the kept partial results after sequence number a.since, of which the first has number first | missing
+function T.partials()
+  local job = load(a.id)
+  if not job then return { 'missing' } end
+  local key = P .. 'partials:' .. a.id
+  local before = job.partials - redis.call('LLEN', key) -- those no longer kept
+  local skipped = math.max(0, a.since - before)
+  local reply = redis.call('LRANGE', key, skipped, -1)
+  table.insert(reply, 1, before + skipped + 1)
+  table.insert(reply, 1, 'ok')
+  return reply
+end
+
 -- ok record | lost
 function T.finish()
   local job, other = held()
   if job then
     a.fields.ended_by = a.owner
     conclude(job, a.state, a.fields)
+    if a.state == 'SUCCEEDED' and job.action ~= '' then redis.call('SET', P .. 'action:' .. job.action, job.id) end
   elseif not (other and other.state == a.state and other.ended_by == a.owner) then -- or the answer was lost
     return { 'lost' }
   end
@@ -359,8 +462,9 @@ function T.retry()
   redis.call('ZREM', P .. 'jobs:dead', job.id)
   redis.call('HDEL', job.key, 'error', 'cancel', 'ended_by', 'end_ms', 'expire_ms', 'start_ms', 'stage', 'done',
     'total', 'fraction')
-  enqueue(job, { attempt = 0, not_before_ms = 0 }, NOW + HINT_INTERVAL)
-  if job.action ~= '' then redis.call('SET', P .. 'action:' .. job.action, job.id, 'NX') end
+  redis.call('DEL', P .. 'partials:' .. job.id) -- their numbering goes on, so that who watches misses nothing new
+  enqueue(job, { attempt = 0, not_before_ms = 0, partial_bytes = 0 }, NOW + HINT_INTERVAL)
+  if job.action ~= '' then redis.call('SET', own_work(job), job.id, 'NX') end
   remember(job.id)
   return record(job.id)
 end
@@ -407,9 +511,9 @@ function T.sweep()
   return reply
 end
 
--- ok more, then records, newest first, older than seq a.before (0: from the newest)
+-- ok more, then records, newest first, older than seq a.before (0: from the newest); of one caller if a.principal is set
 function T.list()
-  local key = P .. 'jobs:index'
+  local key = a.principal and index_of(a.principal) or P .. 'jobs:index'
   if a.kind ~= '' then key = key .. ':kind:' .. a.kind end
   if a.state ~= '' then key = key .. ':' .. a.state end
   local top = a.before > 0 and '(' .. string.format('%.0f', a.before) or '+inf'
@@ -427,7 +531,7 @@ function T.list()
   return reply
 end
 
--- ok counters, then for each of a.queues: queued, running, milliseconds the oldest queued has waited
+-- ok counters, then for each of a.queues: queued, running, milliseconds the oldest queued has waited, served (0 or 1)
 function T.stats()
   local reply = { 'ok', redis.call('HGETALL', P .. 'jobs:counters') }
   for _, queue in ipairs(a.queues) do
@@ -437,6 +541,7 @@ function T.stats()
     reply[#reply + 1] = redis.call('ZCARD', key .. ':QUEUED')
     reply[#reply + 1] = redis.call('ZCARD', key .. ':RUNNING')
     reply[#reply + 1] = NOW - since
+    reply[#reply + 1] = served(queue, 'own', 'standby') and 1 or 0
   end
   return reply
 end

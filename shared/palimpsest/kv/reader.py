@@ -14,18 +14,11 @@ from palimpsest.kv.container import (
     DECODED_LIMIT,
     EXPANSION_LIMIT,
     FOOTER_SIZE,
-    ChunkMeta,
-    Entry,
-    Header,
-    Identity,
-    Kind,
-    Section,
     check_footer,
-    check_identity,
-    damaged,
     header_size,
     read_header,
 )
+from palimpsest.kv.header import ChunkMeta, Entry, Header, Identity, Kind, Section, check_identity, damaged
 from palimpsest.kv.layout import DTYPES, Geometry, KeyValues
 from palimpsest.kv.profile import CalibrationProfile
 from palimpsest.kv.sinks import decode_sinks, sink_bytes

@@ -4,7 +4,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from palimpsest.kv.controller import CAUTION, LATE, Controller, Decision, Load, Option, Receipt
+from palimpsest.kv.controller import CAUTION, LATE, Controller
+from palimpsest.kv.plan import Decision, Load, Option, Receipt
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 """Stores that are artefacts, opened by digest: mapped where they lie, or from a copy on this machine's disk."""
 
 import os
-import threading
 import time
 import uuid
-from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palimpsest.errors import DataLoss
+from palimpsest.lru import LruCache
 from palimpsest.ngrams.store import NgramStore
 
 if TYPE_CHECKING:
@@ -119,17 +118,10 @@ class StoreCache:
 
     def __init__(self, artifacts: "ArtifactStore", folder: Path, cache_bytes: int = CACHE_BYTES) -> None:
         self._artifacts, self._folder, self._cache_bytes = artifacts, folder, cache_bytes
-        self._lock = threading.Lock()
-        self._held: OrderedDict[str, NgramStore] = OrderedDict()
+        self._held: LruCache[str, NgramStore] = LruCache(_HELD)
 
     def get(self, digest: str) -> NgramStore:
         """Return the store of a digest; raises what ``open_store`` raises."""
-        with self._lock:
-            if digest not in self._held:
-                self._held[digest] = open_store(
-                    self._artifacts, digest, self._folder, cache_bytes=self._cache_bytes
-                )
-                while len(self._held) > _HELD:
-                    self._held.popitem(last=False)
-            self._held.move_to_end(digest)
-            return self._held[digest]
+        return self._held.get_or_make(
+            digest, lambda: open_store(self._artifacts, digest, self._folder, cache_bytes=self._cache_bytes)
+        )

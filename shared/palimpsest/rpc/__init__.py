@@ -1,6 +1,6 @@
-"""The gRPC house every room stands in: server scaffold, interceptors, channels, error translation.
+"""What every server and client shares: server scaffold, interceptors, channels, calls between rooms.
 
-Importing this package imports neither a room nor a server; take what is needed from its modules.
+Importing this package imports neither a room nor a server; import what you need from its modules.
 """
 
 from palimpsest.rpc.calls import CallInfo, call

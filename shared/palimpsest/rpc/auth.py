@@ -1,9 +1,16 @@
-"""Who calls: bearer tokens kept as hashes, each with a name and the scopes it reaches."""
+"""Who calls: bearer tokens stored as hashes, each with a name and scopes, and calls on behalf of another caller.
+
+A job calls other rooms for the caller it works for. It sends the installation's service token and, in the metadata
+:data:`~palimpsest.rpc.channel.ON_BEHALF_OF`, the name of that caller. Such a call is the named caller's in every
+respect: ownership, quotas, and the scopes of that caller's own tokens, so that a job reaches exactly what its caller
+could reach. The right to do this is the scope ``impersonate``, which a token must name: no wildcard grants it.
+"""
 
 import hashlib
 import hmac
 import json
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -14,10 +21,16 @@ from google.protobuf import descriptor_pool
 
 from palimpsest.api.options.v1 import options_pb2
 from palimpsest.errors import PermissionDenied, Reason, Unauthenticated
+from palimpsest.rpc.channel import ON_BEHALF_OF
 
 _ACCESS: Any = options_pb2.access  # generated stubs and bundled ones disagree on the type of extensions
 _OPEN = ("/grpc.health.v1.Health/",)
-"""Asked by probes, which hold no token."""
+"""Called by probes, which have no token."""
+
+IMPERSONATE = "impersonate"
+"""Scope of a token that may act for another caller."""
+ADMIN_JOBS = "admin.jobs"
+"""Scope of a token that reaches every caller's jobs."""
 
 _FOREIGN_SCOPES = {
     "/google.longrunning.Operations/GetOperation": "jobs.read",
@@ -26,7 +39,7 @@ _FOREIGN_SCOPES = {
     "/google.longrunning.Operations/CancelOperation": "jobs.write",
     "/google.longrunning.Operations/DeleteOperation": "jobs.write",
 }
-"""Methods of services that are not ours to annotate."""
+"""Methods of services whose protos we cannot annotate."""
 
 
 @cache
@@ -52,18 +65,50 @@ def hash_token(token: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose call it is.
+
+    Attributes
+    ----------
+    principal
+        Owner of everything the call makes or reaches.
+    scopes
+        Patterns of the scopes the principal has.
+    actor
+        Name of the token that made the call on the principal's behalf; empty where the principal called itself.
+    """
+
+    principal: str
+    scopes: tuple[str, ...]
+    actor: str = ""
+
+    def has(self, scope: str) -> bool:
+        """Return whether one of the scopes grants this one."""
+        return any(fnmatchcase(scope, granted) for granted in self.scopes)
+
+
+LOCAL = Caller("local", ("*",))
+"""The caller where no token is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Token:
     name: str
     sha256: str
     scopes: tuple[str, ...]
     expires: float | None
 
+    @property
+    def expired(self) -> bool:
+        return self.expires is not None and self.expires < time.time()
+
 
 class Authenticator:
-    """Checks callers against a tokens file, read again when it changes: revoking needs no restart.
+    """Checks callers against a tokens file, which is read again when it changes: revoking needs no restart.
 
     The file is JSON: ``{"tokens": [{"name": "alice", "sha256": "...", "scopes": ["decoding.*"],
-    "expires": 1790000000}]}``. Scopes may end in ``*``; ``expires`` is in Unix seconds and optional.
+    "expires": 1790000000}]}``. Scopes may end in ``*``; ``expires`` is in Unix seconds and optional. Several tokens may
+    have one name, so that a token can be replaced before the old one expires.
 
     Parameters
     ----------
@@ -90,37 +135,75 @@ class Authenticator:
         )
         self._version = version
 
-    def principal(self, method: str, authorization: str | None) -> str:
-        """Return the caller's name.
+    def caller(self, method: str, metadata: Mapping[str, str | bytes]) -> Caller:
+        """Return whose call it is.
+
+        Parameters
+        ----------
+        method
+            Full name, such as ``/palimpsest.api.decoding.v1.DecodingService/Generate``.
+        metadata
+            Of the call: ``authorization`` and ON_BEHALF_OF.
 
         Raises
         ------
         Unauthenticated
-            No token, an unknown, revoked or expired one.
+            The token is missing, unknown, revoked or expired.
         PermissionDenied
-            The token lacks the method's scope.
+            IMPERSONATION_REFUSED: the token may not act for another caller, or there is no such caller.
+            SCOPE_MISSING: the caller has no token with the method's scope.
         """
+        claimed = metadata.get(ON_BEHALF_OF)
+        behalf = claimed.decode(errors="replace") if isinstance(claimed, bytes) else claimed
         if self._file is None or method.startswith(_OPEN):
-            return "local"
+            if behalf not in (None, LOCAL.principal):
+                raise _refused(behalf, "a server without a tokens file knows one caller, 'local'")
+            return LOCAL
         self._reload()
-        if not authorization or not authorization.startswith("Bearer "):
+        token = self._token(metadata.get("authorization"))
+        if behalf is None:
+            caller = Caller(token.name, token.scopes)
+        elif IMPERSONATE not in token.scopes:
+            raise _refused(behalf, f"the token of {token.name!r} lacks the scope {IMPERSONATE}")
+        else:
+            theirs = [each for each in self._tokens if each.name == behalf and not each.expired]
+            if not theirs:
+                raise _refused(behalf, "no valid token has that name")
+            scopes = _union(each.scopes for each in theirs)
+            caller = Caller(behalf, scopes, actor=token.name)
+        scope = access_of(method).scope
+        if scope and not caller.has(scope):
+            raise PermissionDenied(
+                Reason.SCOPE_MISSING,
+                f"The token of {caller.principal!r} lacks the scope {scope}.",
+                metadata={"scope": scope},
+            )
+        return caller
+
+    def _token(self, authorization: str | bytes | None) -> _Token:
+        if not isinstance(authorization, str) or not authorization.startswith("Bearer "):
             raise Unauthenticated(
                 Reason.TOKEN_MISSING, "This server asks for a token: pass token= or set PALIMPSEST_TOKEN."
             )
         digest = hash_token(authorization.removeprefix("Bearer "))
         found = None
-        for token in self._tokens:  # every one, always: the time taken says nothing about which matched
+        for token in self._tokens:  # all of them, always: the time taken must not reveal which one matched
             if hmac.compare_digest(token.sha256, digest):
                 found = token
-        if found is None or (found.expires is not None and found.expires < time.time()):
+        if found is None or found.expired:
             raise Unauthenticated(
                 Reason.TOKEN_INVALID, "The token is unknown, revoked or expired; ask for a new one."
             )
-        scope = access_of(method).scope
-        if scope and not any(fnmatchcase(scope, granted) for granted in found.scopes):
-            raise PermissionDenied(
-                Reason.SCOPE_MISSING,
-                f"The token of {found.name!r} lacks the scope {scope}.",
-                metadata={"scope": scope},
-            )
-        return found.name
+        return found
+
+
+def _union(scopes: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(scope for each in scopes for scope in each))
+
+
+def _refused(principal: str, why: str) -> PermissionDenied:
+    return PermissionDenied(
+        Reason.IMPERSONATION_REFUSED,
+        f"The call may not be made on behalf of {principal!r}: {why}.",
+        metadata={"principal": principal},
+    )

@@ -1,4 +1,4 @@
-"""What a handler may ask about the call it serves."""
+"""What a handler can find out about the call it serves."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -13,19 +13,22 @@ class CallInfo:
     method
         Full name, such as ``/palimpsest.api.decoding.v1.DecodingService/Generate``.
     principal
-        Name the token belongs to; ``"local"`` where no token is asked for.
+        Owner of what the call makes or reaches; ``"local"`` where no token is asked for.
     request_id
         The caller's ``x-request-id``, or one made here; in every log line and error of the call.
+    admin_jobs
+        Whether the caller reaches the jobs of every principal.
     """
 
     method: str
     principal: str
     request_id: str
+    admin_jobs: bool = False
 
 
 current: ContextVar[CallInfo] = ContextVar("palimpsest_call")
 
 
 def call() -> CallInfo:
-    """Return the call being served; outside one, a nameless local call."""
+    """Return the call being served; outside of one, a local call without a name."""
     return current.get(CallInfo("", "local", ""))

@@ -1,4 +1,4 @@
-"""Client channels: retries, keepalive and credentials, the same for every caller."""
+"""Client channels: addresses, retries, keepalive and credentials, the same for every caller."""
 
 import json
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import grpc
 _RETRY = {
     "methodConfig": [
         {
-            # Every method. The policy has to sit inside methodConfig: elsewhere gRPC ignores it without a
-            # word. Only where the server did not do the work; mutations carry a request_id.
+            # Every method. The policy must be inside methodConfig: elsewhere gRPC ignores it silently. Retries happen
+            # only where the server did not do the work; mutations carry a request_id.
             "name": [{}],
             "retryPolicy": {
                 "maxAttempts": 4,
@@ -24,6 +24,10 @@ _RETRY = {
         }
     ]
 }
+
+
+ON_BEHALF_OF = "x-palimpsest-on-behalf-of-bin"
+"""Call metadata: the principal, in UTF-8, that a service token makes the call for; see ``rpc/auth.py``."""
 
 
 def channel_options() -> list[tuple[str, object]]:
@@ -41,10 +45,10 @@ def channel_options() -> list[tuple[str, object]]:
 
 
 def parse_targets(text: str) -> dict[str, str]:
-    """Read where the rooms are: ``host:port``, and ``room=host:port`` for each room that is elsewhere.
+    """Return the addresses of the rooms in text: ``host:port``, and ``room=host:port`` for each room elsewhere.
 
     ``"127.0.0.1:7600,decoding=127.0.0.1:7601"`` gives ``{"": "127.0.0.1:7600", "decoding": "127.0.0.1:7601"}``;
-    the key ``""`` is every other room's.
+    the key ``""`` holds the address of every other room.
 
     Raises
     ------
@@ -69,16 +73,22 @@ def parse_targets(text: str) -> dict[str, str]:
     return targets
 
 
+def client_target(listen: str) -> str:
+    """Return the address a client on this machine uses for a server that listens on listen."""
+    host, _, port = listen.rpartition(":")
+    return {"0.0.0.0": f"127.0.0.1:{port}", "[::]": f"[::1]:{port}"}.get(host, listen)
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Files a client proves the server, and itself, with.
+    """Files with which a client verifies the server and identifies itself.
 
     Attributes
     ----------
     ca
-        PEM file of authorities to trust; None: the system's.
+        PEM file of the authorities to trust; None: the system's.
     certificate, key
-        PEM files of the client's own certificate, for servers that ask for one.
+        PEM files of the client's own certificate, for servers that require one.
     """
 
     ca: Path | None = None
@@ -91,7 +101,7 @@ class Tls:
         Raises
         ------
         OSError
-            One cannot be read.
+            A file cannot be read.
         """
         return grpc.ssl_channel_credentials(
             self.ca.read_bytes() if self.ca else None,
@@ -113,8 +123,8 @@ def _credentials(target: str, token: str | None, tls: Tls | None) -> grpc.Channe
     if tls is not None:
         base = tls.credentials()
     elif token is not None:
-        # Call credentials refuse plain text; local ones admit it on loopback and unix sockets only, so a
-        # token never leaves the machine in the clear.
+        # Call credentials refuse plain text. Local credentials allow it on loopback and unix sockets only, so a token
+        # never leaves the machine unencrypted.
         kind = (
             grpc.LocalConnectionType.UDS if target.startswith("unix:") else grpc.LocalConnectionType.LOCAL_TCP
         )

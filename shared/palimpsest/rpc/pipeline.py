@@ -4,8 +4,8 @@ In order: authenticate, give it a request id, hold it to the limits and its dead
 request, run the handler, translate what it raises. One interceptor runs the stages as plain code, so that a
 traceback shows them and a call pays for one wrapper only.
 
-Handlers get parsed, valid messages and raise :mod:`palimpsest.errors`. Requests reach this module as bytes:
-left to gRPC, a message that does not parse would be answered INTERNAL, as if the server were at fault.
+Handlers receive parsed, valid messages and raise :mod:`palimpsest.errors`. Requests reach this module as bytes: gRPC
+itself would answer INTERNAL to a message that does not parse, as if the server were at fault.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from palimpsest.errors import (
 )
 from palimpsest.rpc import calls
 from palimpsest.rpc.audit import AuditLog
-from palimpsest.rpc.auth import Authenticator, access_of
+from palimpsest.rpc.auth import ADMIN_JOBS, Authenticator, access_of
 from palimpsest.rpc.quotas import Quotas
 from palimpsest.rpc.validation import validate
 from palimpsest.settings import Settings
@@ -44,7 +44,7 @@ from palimpsest.telemetry.metrics import RPC_RUNNING, RPC_SECONDS
 _log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _UNLIMITED = ("/grpc.health.v1.Health/",)
-"""Answered even by a full or draining server: a probe that fails then would kill it."""
+"""Answered even by a full or draining server: a failed probe would restart it."""
 
 Handler = Callable[[Any, grpc.aio.ServicerContext], Any]
 
@@ -79,7 +79,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler | None:
-        """Wrap the method's handler; a method nobody serves stays gRPC's to refuse."""
+        """Wrap the method's handler; gRPC itself refuses a method that no servicer has."""
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return None
@@ -106,7 +106,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
                 return await outcome
             async with contextlib.aclosing(
                 outcome
-            ):  # a caller that leaves must not leave the handler waiting
+            ):  # when the caller leaves, the handler must not go on waiting
                 async for message in outcome:
                     await context.write(message)
 
@@ -136,7 +136,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         request_id = given if isinstance(given, str) and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
         limited = not method.startswith(_UNLIMITED)
-        principal, code, first = "", "UNKNOWN", b""
+        principal, actor, code, first = "", "", "UNKNOWN", b""
         token = None
 
         def received(body: bytes) -> None:
@@ -145,8 +145,10 @@ class Pipeline(grpc.aio.ServerInterceptor):
             self._quotas.bytes(principal, len(body))
 
         try:
-            principal = self._authenticator.principal(method, metadata.get("authorization"))
-            token = calls.current.set(calls.CallInfo(method, principal, request_id))
+            caller = self._authenticator.caller(method, metadata)
+            principal, actor = caller.principal, caller.actor
+            info = calls.CallInfo(method, principal, request_id, admin_jobs=caller.has(ADMIN_JOBS))
+            token = calls.current.set(info)
             structlog.contextvars.bind_contextvars(request_id=request_id)
             if limited:
                 self._admit()
@@ -180,13 +182,32 @@ class Pipeline(grpc.aio.ServerInterceptor):
             self._evicted.discard(task)
             if token is not None:
                 calls.current.reset(token)
-            who = {"method": method, "principal": principal, "request_id": request_id, "code": code}
-            if limited:
-                seconds = time.monotonic() - started
-                _log.info("rpc", **who, seconds=round(seconds, 4))
-                RPC_SECONDS.labels(*method.lstrip("/").split("/"), code).observe(seconds)
-            if self._audit and access_of(method).mutating:
-                self._audit.record(**who, request=first)
+            seconds = time.monotonic() - started if limited else None
+            self._record(method, principal, actor, request_id, code, first, seconds)
+
+    def _record(
+        self,
+        method: str,
+        principal: str,
+        actor: str,
+        request_id: str,
+        code: str,
+        first: bytes,
+        seconds: float | None,
+    ) -> None:
+        """Log, measure and audit a call that has ended; probes (``seconds`` None) are not logged."""
+        who = {
+            "method": method,
+            "principal": principal,
+            "actor": actor,
+            "request_id": request_id,
+            "code": code,
+        }
+        if seconds is not None:
+            _log.info("rpc", **who, seconds=round(seconds, 4))
+            RPC_SECONDS.labels(*method.lstrip("/").split("/"), code).observe(seconds)
+        if self._audit and access_of(method).mutating:
+            self._audit.record(**who, request=first)
 
     def _admit(self) -> None:
         if self._draining:
@@ -223,7 +244,9 @@ class Pipeline(grpc.aio.ServerInterceptor):
             return DeadlineExceeded(
                 Reason.DEADLINE_EXCEEDED, "The call took longer than its deadline; pass a longer one."
             )
-        if isinstance(error, NotImplementedError):  # what generated servicers raise for a method left out
+        if isinstance(
+            error, NotImplementedError
+        ):  # generated servicers raise it for a method that is left out
             return Unimplemented(Reason.UNIMPLEMENTED, f"This server does not have {method}.")
         _log.error("bug", method=method, request_id=request_id, exc_info=error)
         return Internal(
@@ -233,7 +256,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         )
 
     async def drain(self, grace: float) -> None:
-        """Refuse new calls, give running ones grace seconds, then end what is left with UNAVAILABLE."""
+        """Refuse new calls, give running ones grace seconds, then end the rest with UNAVAILABLE."""
         self._draining = True
         if self._running:
             await asyncio.wait(self._running, timeout=grace)

@@ -1,4 +1,4 @@
-"""How much each caller may ask for: requests and bytes a minute, by name."""
+"""Quotas of each caller: requests and bytes a minute."""
 
 import time
 from collections.abc import Callable
@@ -47,7 +47,7 @@ class Quotas:
         self._take("requests", principal, 1)
 
     def bytes(self, principal: str, amount: int) -> None:
-        """Count received bytes; one message may overdraw the allowance, the next then waits it out.
+        """Count received bytes. One message may overdraw the allowance; the next is refused until that is made up.
 
         Raises
         ------

@@ -1,14 +1,20 @@
-"""What every room is handed when it starts: settings, Redis, jobs, artefacts, models."""
+"""What every room receives when it starts: settings, Redis, jobs, artefacts, models, and one way to queue work."""
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from google.longrunning import operations_pb2
+from google.protobuf.message import Message
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from palimpsest.artifacts import ArtifactStore
 from palimpsest.errors import Reason, Unavailable
 from palimpsest.jobs import AsyncJobStore
+from palimpsest.jobs.submission import job_spec
 from palimpsest.models import ModelCatalogue
+from palimpsest.rpc.calls import call
 from palimpsest.settings import Settings
 
 
@@ -16,20 +22,19 @@ from palimpsest.settings import Settings
 class Resources:
     """Shared by all rooms of one server process.
 
-    ``redis`` and ``jobs`` are asyncio; ``artifacts``, ``models`` and ``blocking_redis``, which rooms build catalogues
-    of their own over, block, so servers call them through ``asyncio.to_thread``.
+    ``jobs`` is asyncio. ``redis`` (for catalogues of a room's own), ``artifacts`` and ``models`` block, as they do in a
+    worker's ``WorkerResources``, so servers call them through ``asyncio.to_thread``.
     """
 
     settings: Settings
-    redis: AsyncRedis
-    blocking_redis: Redis
+    redis: Redis
     jobs: AsyncJobStore
     artifacts: ArtifactStore
     models: ModelCatalogue
 
     @classmethod
     def open(cls, settings: Settings) -> "Resources":
-        """Connect lazily: nothing is asked of Redis before the first use.
+        """Build the resources. Connections are made on first use.
 
         Raises
         ------
@@ -41,18 +46,53 @@ class Resources:
                 Reason.JOB_STORE_UNAVAILABLE,
                 "PALIMPSEST_REDIS_URL is not set; `palimpsest up` starts an embedded Valkey and sets it.",
             )
-        asynchronous = AsyncRedis.from_url(settings.redis_url, socket_connect_timeout=5)
         blocking = Redis.from_url(settings.redis_url, socket_connect_timeout=5)
         return cls(
             settings=settings,
-            redis=asynchronous,
-            blocking_redis=blocking,
-            jobs=AsyncJobStore(asynchronous, settings),
+            redis=blocking,
+            jobs=AsyncJobStore(AsyncRedis.from_url(settings.redis_url, socket_connect_timeout=5), settings),
             artifacts=ArtifactStore.from_settings(settings, blocking),
             models=ModelCatalogue(blocking, settings.redis_prefix),
         )
 
+    async def submit(
+        self,
+        kind: str,
+        request: Message,
+        *,
+        needs: str = "cpu",
+        inputs: Sequence[str] = (),
+        action: Mapping[str, object] | None = None,
+        ignore: Sequence[str] = (),
+    ) -> operations_pb2.Operation:
+        """Queue a job for the call being served, and return its operation.
+
+        The parameters are those of :func:`palimpsest.jobs.submission.job_spec`, which says what makes two submissions
+        equal.
+
+        Raises
+        ------
+        NotFound
+            ARTIFACT_NOT_FOUND: an input is being deleted.
+        InvalidArgument
+            REQUEST_ID_REUSED, JOB_TOO_LARGE.
+        ResourceExhausted
+            JOB_QUEUE_FULL, QUOTA_EXCEEDED, JOB_STORE_FULL.
+        """
+        spec = job_spec(
+            kind,
+            request,
+            self.settings,
+            principal=call().principal,
+            needs=needs,
+            inputs=inputs,
+            action=action,
+            ignore=ignore,
+        )
+        return (await self.jobs.submit(spec)).operation()
+
     async def close(self) -> None:
         """Close the connections."""
         await self.jobs.close()
-        await self.redis.aclose()
+        await self.jobs.redis.aclose()
+        await asyncio.to_thread(self.redis.close)

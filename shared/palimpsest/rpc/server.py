@@ -10,9 +10,9 @@ import structlog
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 
-from palimpsest.jobs.operations import JobsServicer, OperationsServicer
 from palimpsest.rpc.audit import AuditLog
 from palimpsest.rpc.auth import Authenticator
+from palimpsest.rpc.operations import JobsServicer, OperationsServicer
 from palimpsest.rpc.pipeline import Pipeline
 from palimpsest.rpc.resources import Resources
 from palimpsest.rpc.tls import require_safe_listener, server_credentials
@@ -28,11 +28,11 @@ class Room(Protocol):
     name: str
 
     async def start(self, resources: Resources) -> list[Any]:
-        """Return the servicers to mount; long warm-ups go on in the background."""
+        """Return the servicers to mount; long warm-ups continue in the background."""
         ...
 
     async def stop(self) -> None:
-        """Release what start took, after the last call has ended."""
+        """Release what start acquired, after the last call has ended."""
         ...
 
 
@@ -42,9 +42,9 @@ class Server:
     Parameters
     ----------
     settings
-        Address, limits, where Redis and the artefacts are.
+        Address, limits, addresses of Redis and the artefact store.
     rooms
-        Mounted in order; the services of jobs and health are always there.
+        Mounted in order; the services of jobs and health are always mounted.
     """
 
     def __init__(self, settings: Settings, rooms: list[Room]) -> None:

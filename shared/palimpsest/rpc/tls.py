@@ -1,4 +1,4 @@
-"""Listening safely: no plain text off loopback, and certificates that rotate without a restart."""
+"""Safe listeners: TLS off loopback, and certificates that rotate without a restart."""
 
 import contextlib
 import ipaddress
@@ -15,14 +15,14 @@ _log = structlog.get_logger(__name__)
 
 
 class CertificateFiles:
-    """The server's certificate and key, and the authority of its clients, as files that may be replaced.
+    """The server's certificate and key, and its clients' authority, in files that may be replaced at any time.
 
     Parameters
     ----------
     certificate, key
         PEM files; the certificate may be a chain.
     client_ca
-        PEM file of the authorities whose certificates clients must bring (mutual TLS); None: none asked for.
+        PEM file of the authorities whose certificates clients must present (mutual TLS); None: no certificate required.
 
     Raises
     ------
@@ -38,7 +38,7 @@ class CertificateFiles:
         self._configuration = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Return credentials that look at the files on every handshake."""
+        """Return credentials that check the files on every handshake."""
         return grpc.dynamic_ssl_server_credentials(
             self._configuration,
             self._fetch,  # type: ignore[arg-type]  # None is documented to keep the configuration in use
@@ -64,8 +64,8 @@ class CertificateFiles:
         )
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        # Called by gRPC on its own threads, for each handshake. None keeps what there is, which is also the
-        # answer while a rotation is half done: the next handshake looks again.
+        # gRPC calls this on its own threads, for each handshake. None keeps the configuration in use, which is also the
+        # answer while a rotation is half done: the next handshake checks again.
         with self._lock:
             try:
                 version = self._stat()
@@ -81,12 +81,12 @@ class CertificateFiles:
 
 
 def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """Return the server's TLS credentials; None if it is to speak in plain text.
+    """Return the server's TLS credentials; None for a plaintext server.
 
     Raises
     ------
     FailedPrecondition
-        Only half of certificate and key is set, or a file cannot be used.
+        Only one of certificate and key is set, or a file cannot be used.
     """
     if settings.tls_certificate is None and settings.tls_key is None and settings.tls_client_ca is None:
         return None
@@ -98,7 +98,7 @@ def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
 
 
 def require_safe_listener(settings: Settings) -> None:
-    """Refuse a plaintext listener that other machines can reach, unless it was asked for by name."""
+    """Refuse a plaintext listener that other machines can reach, unless ``insecure`` allows it explicitly."""
     host = settings.listen.rpartition(":")[0].strip("[]")
     local = settings.listen.startswith("unix:") or host == "localhost"
     with contextlib.suppress(ValueError):

@@ -1,4 +1,4 @@
-"""Checking requests against the limits written beside their fields in the .proto files."""
+"""Validation of requests against the limits beside their fields in the .proto files."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from palimpsest.api.options.v1 import options_pb2
 from palimpsest.errors import InvalidArgument, Reason, Violation
 
 Check = Callable[[Message, str], Iterator[Violation]]
-"""Takes a message and the dotted path to it; gives what is wrong."""
+"""Takes a message and the dotted path to it; yields the violations."""
 
 _LIMITS: Any = options_pb2.limits  # generated stubs and bundled ones disagree on the type of extensions
 _NUMBERS = frozenset({FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT}) | frozenset(

@@ -1,7 +1,7 @@
 """Quoting with exact sources: speed, perplexity, facts, exactness, the datastore, and what each part is worth.
 
-``python -m tests.benchmarks.nest`` takes about half an hour on two cores. The parts run alone too: ``nest_decoding``,
-``nest_scoring`` and ``nest_store``. PALIMPSEST_BENCH_KEYS names a folder where token keys are kept between runs.
+``python -m tests.benchmarks.nest`` takes about half an hour on two cores. ``nest.decoding``, ``nest.scoring`` and
+``nest.store`` run alone too. PALIMPSEST_BENCH_KEYS names a folder where token keys are kept between runs.
 """
 
 from dataclasses import replace

@@ -16,7 +16,7 @@ from palimpsest.candidates.keys import normalised
 from palimpsest.candidates.mixture import Mixed, Store, search
 from palimpsest.decoding.quoting.request import NestRequest
 from palimpsest.decoding.quoting.scoring import NestScores, submit_nest_score
-from palimpsest.engine.tasks import Pieces
+from palimpsest.engine.tasks import TaskSteps
 from palimpsest.lm import Output, SequenceInput
 from palimpsest.lm.blocks import BLOCK
 from tests.benchmarks.figures import Figures
@@ -135,7 +135,7 @@ def rounding(bench: Bench, figures: Figures, text: Manual) -> None:
     )
 
 
-def _states(bench: Bench, block: Candidates, ids: list[int]) -> Pieces[tuple[torch.Tensor, Output]]:
+def _states(bench: Bench, block: Candidates, ids: list[int]) -> TaskSteps[tuple[torch.Tensor, Output]]:
     """On the engine's thread: the states before all tokens of a block, float32, and what is said of a text."""
     rows = []
     for number in range(len(block.passages)):

@@ -16,11 +16,11 @@ import pytest
 from palimpsest.api.artifacts.v1 import artifacts_pb2 as pb
 from palimpsest.api.artifacts.v1.artifacts_pb2_grpc import ArtifactServiceStub
 from palimpsest.artifacts import CHUNK_BYTES, ArtifactStore
-from palimpsest.client.health import serving
 from palimpsest.embedded.environment import settings_environment
 from palimpsest.embedded.probes import free_address
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.errors import Code, Reason, ResourceExhausted
+from palimpsest.rpc.health import serving
 from palimpsest.settings import Settings
 from palimpsest.status import from_rpc_error
 from tests.chaos.jobs.test_jobs import TRIALS

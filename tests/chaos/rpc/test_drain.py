@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from palimpsest import AsyncClient, errors
-from palimpsest.client.health import serving
 from palimpsest.embedded.probes import free_address
 from palimpsest.embedded.valkey import ValkeyServer
+from palimpsest.rpc.health import serving
 from tests.waiting import until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]

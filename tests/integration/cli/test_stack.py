@@ -12,12 +12,12 @@ import trustme
 from palimpsest import AsyncClient, Client, Tls
 from palimpsest.cli.demo.command import Row, Step, run
 from palimpsest.cli.output import printing as output
-from palimpsest.client.health import serving
 from palimpsest.embedded.local import ensure_running, stop_running
 from palimpsest.embedded.probes import processes_of
 from palimpsest.embedded.stack import Stack
 from palimpsest.embedded.state import is_locked, running
 from palimpsest.errors import FailedPrecondition, Unavailable
+from palimpsest.rpc.health import serving
 from palimpsest.settings import Settings
 from tests.waiting import until
 

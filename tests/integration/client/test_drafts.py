@@ -102,7 +102,9 @@ async def test_what_was_tuned_is_what_the_next_request_goes_by(twin, ask, model)
     texts = await twin.call(client.artifacts.upload, (SENTENCE * 8 + TEXT).encode(), media_type="text/plain")
     tune = {"model": model, "ngrams": store.name, "texts": texts.digest}
     job = await twin.call(client.decoding.tune_drafts, **tune, prefixes=2, k=2)
+    tried = [partial.value async for partial in twin.each(job.partials(timeout=120))]
     tuned = await twin.call(job.result, timeout=120)
+    assert tried == list(tuned.trials)
     assert tuned.prefixes == 2
     assert tuned.ngrams_artifact == store.artifact
     best = min(tuned.trials, key=lambda trial: trial.perplexity)

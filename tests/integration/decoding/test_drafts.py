@@ -5,7 +5,6 @@ import json
 import re
 import socket
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -52,38 +51,6 @@ def resources(
     data["model"]["merges"].pop()
     other.joinpath("tokenizer.json").write_text(json.dumps(data))
     return worker_resources(settings, tiny=tiny_model, other=other)
-
-
-@pytest.fixture(scope="module")
-async def datastore(resources: WorkerResources) -> AsyncIterator[Server]:
-    server = Server(resources.settings, [RegistryRoom(), DatastoreRoom()])
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture(scope="module")
-async def server(resources: WorkerResources, datastore: Server) -> AsyncIterator[Server]:
-    """The decoding room, on a server of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PALIMPSEST_DATASTORE_TARGET", f"127.0.0.1:{datastore.port}")
-        server = Server(resources.settings, [DecodingRoom()])
-        await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(f"127.0.0.1:{server.port}") as client:
-        yield client
-
-
-@pytest.fixture
-async def library(datastore: Server) -> AsyncIterator[AsyncClient]:
-    """The datastore's client."""
-    async with AsyncClient(f"127.0.0.1:{datastore.port}") as client:
-        yield client
 
 
 @pytest.fixture

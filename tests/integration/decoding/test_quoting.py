@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,38 +44,6 @@ def resources(
     )
     other = write_tiny_model(tmp_path_factory.mktemp("other-llama"), seed=1)
     return worker_resources(settings, tiny=tiny_model, other=other)
-
-
-@pytest.fixture(scope="module")
-async def datastore(resources: WorkerResources) -> AsyncIterator[Server]:
-    server = Server(resources.settings, [RegistryRoom(), DatastoreRoom()])
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture(scope="module")
-async def server(resources: WorkerResources, datastore: Server) -> AsyncIterator[Server]:
-    """The decoding room, on a server of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PALIMPSEST_DATASTORE_TARGET", f"127.0.0.1:{datastore.port}")
-        server = Server(resources.settings, [DecodingRoom()])
-        await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(f"127.0.0.1:{server.port}") as client:
-        yield client
-
-
-@pytest.fixture
-async def library(datastore: Server) -> AsyncIterator[AsyncClient]:
-    """The datastore's client."""
-    async with AsyncClient(f"127.0.0.1:{datastore.port}") as client:
-        yield client
 
 
 @pytest.fixture
@@ -275,10 +243,9 @@ async def test_an_empty_corpus_leaves_the_model_to_itself(client, library):
 async def test_a_lost_datastore_ends_the_text_or_leaves_it_to_the_model(resources, degrade):
     library = Server(resources.settings, [RegistryRoom(), DatastoreRoom()])
     await library.start()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PALIMPSEST_DATASTORE_TARGET", f"127.0.0.1:{library.port}")
-        decoding = Server(resources.settings, [DecodingRoom()])
-        await decoding.start()
+    peers = {"peers": f"datastore=127.0.0.1:{library.port}"}
+    decoding = Server(resources.settings.model_copy(update=peers), [DecodingRoom()])
+    await decoding.start()
     try:
         async with AsyncClient(f"127.0.0.1:{library.port}") as shelves:
             made = await shelves.datastore.create_corpus(

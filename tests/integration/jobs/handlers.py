@@ -100,6 +100,17 @@ def bug(request: Struct, job: JobContext) -> Struct:
     raise ZeroDivisionError("secret detail")
 
 
+@handler("test.partials", request=Struct, response=Struct)
+def partials(request: Struct, job: JobContext) -> Struct:
+    """Publish so many numbers, each as soon as the test has opened its gate."""
+    for number in range(int(request["count"])):
+        while not (Path(request["folder"]) / f"{job.job_id}.{number}").exists():
+            job.progress.step(number, 0)
+            time.sleep(0.02)
+        job.progress.partial(_result(number=number))
+    return _result(count=request["count"])
+
+
 @handler("test.swallow", request=Struct, response=Struct)
 def swallow(request: Struct, job: JobContext) -> Struct:
     """Catch everything, as code that keeps going after a bad line does."""

@@ -25,7 +25,9 @@ ROOT = Path(__file__).parents[3]
 class Worker:
     """``python -m services.worker``, or a module that disturbs it, in a process group of its own."""
 
-    def __init__(self, settings: Settings, log: Path, module: str = "services.worker") -> None:
+    def __init__(
+        self, settings: Settings, log: Path, module: str = "services.worker", **changes: str
+    ) -> None:
         environment = {
             **os.environ,
             "PALIMPSEST_ARTIFACT_URL": settings.artifact_url,
@@ -36,6 +38,7 @@ class Worker:
             "PALIMPSEST_CANCEL_GRACE_SECONDS": str(settings.cancel_grace_seconds),
             "PALIMPSEST_DRAIN_SECONDS": str(settings.drain_seconds),
             "PALIMPSEST_HANDLER_MODULES": "tests.integration.jobs.handlers",
+            **changes,
         }
         self.log = log
         with log.open("ab") as output:
@@ -83,14 +86,15 @@ class Bench:
         self._thread = threading.Thread(target=self._reconcile, daemon=True)
         self._thread.start()
 
-    def worker(self, module: str = "services.worker") -> Worker:
-        worker = Worker(self.settings, self.folder / f"worker-{len(self.workers)}.log", module)
+    def worker(self, module: str = "services.worker", **changes: str) -> Worker:
+        worker = Worker(self.settings, self.folder / f"worker-{len(self.workers)}.log", module, **changes)
         self.workers.append(worker)
         until(worker.ready, 60)
         return worker
 
     def submit(self, verb: str, /, **fields: object) -> str:
-        spec_fields = {key: fields.pop(key) for key in ("max_attempts", "execution_timeout") if key in fields}
+        names = ("max_attempts", "execution_timeout", "queue", "principal")
+        spec_fields = {key: fields.pop(key) for key in names if key in fields}
         request = Struct()
         request.update({"folder": str(self.folder), **fields})
         return self.store.submit(JobSpec(kind=f"test.{verb}", request=request, **spec_fields)).id  # type: ignore[arg-type]

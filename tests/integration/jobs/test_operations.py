@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from palimpsest.api.jobs.v1 import jobs_pb2, jobs_pb2_grpc
 from palimpsest.errors import Code, Reason
 from palimpsest.jobs import AsyncJobStore, JobSpec, JobStore
-from palimpsest.jobs.calls import Claim
-from palimpsest.jobs.operations import JobsServicer
+from palimpsest.jobs.replies import Claim
+from palimpsest.rpc.operations import JobsServicer
 from palimpsest.rpc.server import Server
 from palimpsest.settings import Settings
 from palimpsest.status import from_rpc_error, from_status

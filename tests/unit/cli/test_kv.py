@@ -8,8 +8,9 @@ import typer
 from rich.console import Console
 
 from palimpsest.api.codec.v1 import codec_pb2
-from palimpsest.cli.kv.options import load_settings, named
-from palimpsest.cli.output import cells
+from palimpsest.cli.kv.options import load_settings
+from palimpsest.cli.names import context_name
+from palimpsest.cli.output import load_view as cells
 from palimpsest.cli.output.quantities import rate, seconds, show_rate, show_seconds
 from palimpsest.client.loading import Abandoned, ChunkLoaded, Decision, Opened, RecomputeChunk
 
@@ -55,15 +56,15 @@ def test_settings_from_options():
     assert settings.recompute[0].tokens / settings.recompute[0].seconds == 500
     with pytest.raises(typer.BadParameter):
         load_settings(mode="best")
-    assert named("x") == named("contexts/x") == "contexts/x"
+    assert context_name("x") == context_name("contexts/x") == "contexts/x"
 
 
 def test_levels_have_letters_of_their_own():
-    levels = ["lossless", "near-lossless", "high", "balanced", "compact", "smallest", "text", "held"]
+    levels = ["lossless", "near-lossless", "high", "balanced", "compact", "smallest", "recompute", "held"]
     assert len({cells.letter(level) for level in levels}) == len(levels)
-    assert cells.row(["high", "", "text"]).plain == "h·t"
-    assert cells.legend(["high", "", "text", "high", "novel"]).plain.split() == (
-        ["h", "high", "x", "2", "t", "text", "x", "1", "n", "novel", "x", "1"]
+    assert cells.row(["high", "", "recompute"]).plain == "h·r"
+    assert cells.legend(["high", "", "recompute", "high", "novel"]).plain.split() == (
+        ["h", "high", "x", "2", "r", "recompute", "x", "1", "n", "novel", "x", "1"]
     )
 
 

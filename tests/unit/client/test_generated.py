@@ -10,7 +10,7 @@ import pytest
 from palimpsest.client import AsyncClient, Client
 from palimpsest.client.aio import rooms as aio_rooms
 from palimpsest.client.blocking import rooms as blocking_rooms
-from palimpsest.client.blocking.connection import Room
+from palimpsest.client.blocking.rpc import Room
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from palimpsest.embedded.environment import services_root, settings_environment
-from palimpsest.embedded.probes import client_target, free_address, tail
+from palimpsest.embedded.probes import free_address, tail
 from palimpsest.embedded.state import StackLock, StackState, is_locked, running
 from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.settings import Settings
@@ -107,8 +107,6 @@ def test_addresses(tmp_path):
         assert refused.value.reason == Reason.ADDRESS_IN_USE
     assert free_address(address, exact=True) == address
     assert free_address("unix:/x.sock", exact=True) == "unix:/x.sock"
-    assert client_target("0.0.0.0:7") == "127.0.0.1:7"
-    assert client_target("127.0.0.1:7") == "127.0.0.1:7"
 
 
 def test_the_end_of_a_log(tmp_path):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from google.protobuf.wrappers_pb2 import StringValue
 
 from palimpsest.jobs import JobSpec
-from palimpsest.jobs.calls import Claim
 from palimpsest.jobs.record import JobRecord
+from palimpsest.jobs.replies import Claim
 
 
 @dataclass

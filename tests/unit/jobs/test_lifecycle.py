@@ -20,11 +20,12 @@ from hypothesis.stateful import (
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.errors import FailedPrecondition, NotFound, Reason
 from palimpsest.jobs import JobStore
-from palimpsest.jobs.calls import Claim
 from palimpsest.jobs.record import STATES, TERMINAL, JobRecord
+from palimpsest.jobs.replies import Claim
 from palimpsest.settings import Settings
 from tests.unit.jobs.harness import Clock, echo
 
+PRINCIPALS = ["ann", "bob"]
 DIGESTS = ["sha256:" + letter * 64 for letter in "abc"]
 
 
@@ -54,14 +55,27 @@ class Lifecycle(RuleBasedStateMachine):
         skip=st.booleans(),
         inputs=st.lists(st.sampled_from(DIGESTS), max_size=2),
         timeout=st.sampled_from([None, 20.0]),
+        principal=st.sampled_from(PRINCIPALS),
     )
     def submit(
-        self, request_id: str, action: Any, skip: bool, inputs: list[str], timeout: float | None
+        self,
+        request_id: str,
+        action: Any,
+        skip: bool,
+        inputs: list[str],
+        timeout: float | None,
+        principal: str,
     ) -> Any:
         spec = echo(
-            request_id=request_id, action=action, skip_cache=skip, inputs=inputs, execution_timeout=timeout
+            request_id=request_id,
+            action=action,
+            skip_cache=skip,
+            inputs=inputs,
+            execution_timeout=timeout,
+            principal=principal,
         )
         record = self.store.submit(spec)
+        assert record.principal == principal, "a job was shared with another caller"
         if record.id in self.seen:
             return multiple()
         return record.id
@@ -205,6 +219,9 @@ class Lifecycle(RuleBasedStateMachine):
             for state in STATES:
                 pipe.zrange(f"{prefix}jobs:index:{state}", 0, -1)
                 pipe.zrange(f"{prefix}jobs:index:kind:test.echo:{state}", 0, -1)
+            for principal in PRINCIPALS:
+                pipe.zrange(f"{prefix}jobs:index:principal:3:{principal}", 0, -1)
+                pipe.zrange(f"{prefix}jobs:index:principal:3:{principal}:QUEUED", 0, -1)
             for digest in DIGESTS:
                 pipe.smembers(f"{prefix}refs:{digest}")
             for job in now:
@@ -219,14 +236,20 @@ class Lifecycle(RuleBasedStateMachine):
         for n, state in enumerate(STATES):
             expected = {job.encode() for job, record in now.items() if record.state == state}
             assert set(rest[2 * n]) == set(rest[2 * n + 1]) == expected
+        for n, principal in enumerate(PRINCIPALS):
+            theirs = {
+                job.encode(): record.state for job, record in now.items() if record.principal == principal
+            }
+            assert set(rest[10 + 2 * n]) == set(theirs)
+            assert set(rest[11 + 2 * n]) == {job for job, state in theirs.items() if state == "QUEUED"}
         references = {
             (owner.decode(), digest)
-            for digest, owners in zip(DIGESTS, rest[10:13], strict=True)
+            for digest, owners in zip(DIGESTS, rest[14:17], strict=True)
             for owner in owners
         }
         owned = {
             (f"job/{job}", digest.decode())
-            for job, digests in zip(now, rest[13:], strict=True)
+            for job, digests in zip(now, rest[17:], strict=True)
             for digest in digests
         }
         assert references == owned

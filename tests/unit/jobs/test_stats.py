@@ -9,8 +9,8 @@ from prometheus_client.exposition import generate_latest
 
 from palimpsest.errors import ResourceExhausted
 from palimpsest.jobs import JobStore
-from palimpsest.jobs.calls import QueueStats
 from palimpsest.jobs.metrics import JobCollector
+from palimpsest.jobs.replies import QueueStats
 from palimpsest.settings import Settings
 from tests.unit.jobs.harness import Clock, echo, run_of
 

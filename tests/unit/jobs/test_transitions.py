@@ -14,7 +14,7 @@ from palimpsest.errors import (
     Unavailable,
 )
 from palimpsest.jobs import JobStore
-from palimpsest.jobs.calls import Claim
+from palimpsest.jobs.replies import Claim
 from palimpsest.settings import Settings
 from tests.unit.jobs.harness import Clock, echo, run_of
 

@@ -1,6 +1,6 @@
 import pytest
 
-from palimpsest.rpc.channel import parse_targets
+from palimpsest.rpc.channel import client_target, parse_targets
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,16 @@ def test_targets(text, targets):
 def test_what_names_no_server_is_refused(text):
     with pytest.raises(ValueError, match=r"server|expected"):
         parse_targets(text)
+
+
+@pytest.mark.parametrize(
+    ("listen", "target"),
+    [
+        ("0.0.0.0:7", "127.0.0.1:7"),
+        ("[::]:7", "[::1]:7"),
+        ("127.0.0.1:7", "127.0.0.1:7"),
+        ("unix:/x", "unix:/x"),
+    ],
+)
+def test_the_address_on_this_machine_of_what_a_server_listens_on(listen, target):
+    assert client_target(listen) == target

@@ -42,9 +42,11 @@ spec:
         {{- else }}
         - {name: PALIMPSEST_INSECURE, value: "true"}
         {{- end }}
-        {{- if eq .name "decoding" }}
-        - {name: PALIMPSEST_CODEC_TARGET, value: "{{ .root.Release.Name }}-codec:7600"}
-        - {name: PALIMPSEST_DATASTORE_TARGET, value: "{{ .root.Release.Name }}-datastore:7600"}
+        - name: PALIMPSEST_PEERS
+          value: "{{ .root.Release.Name }}-registry:7600{{ range $room, $_ := .root.Values.rooms }}{{ if ne $room "registry" }},{{ $room }}={{ $.root.Release.Name }}-{{ $room }}:7600{{ end }}{{ end }}"
+        {{- if .worker }}
+        - name: PALIMPSEST_SERVICE_TOKEN
+          valueFrom: {secretKeyRef: {name: {{ .root.Values.secret }}, key: service_token, optional: true}}
         {{- end }}
         {{- with .root.Values.artifactUrl }}
         - {name: PALIMPSEST_ARTIFACT_URL, value: {{ . | quote }}}

@@ -9,9 +9,10 @@ import typer
 from palimpsest.api.datastore.v1 import datastore_pb2
 from palimpsest.cli.corpus import continuation as corpus_continue
 from palimpsest.cli.models import labels_of
+from palimpsest.cli.names import corpus_name
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import Exit
-from palimpsest.cli.output.pages import all_pages
+from palimpsest.cli.output.paging import all_pages
 from palimpsest.cli.output.progress import follow
 from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command
@@ -26,11 +27,6 @@ DEFERRED_ABOVE = 64
 
 Name = Annotated[str, typer.Argument(metavar="CORPUS", help="corpora/ID, or the ID alone.")]
 Wait = Annotated[bool, typer.Option(help="Wait for the job; otherwise print it and return.")]
-
-
-def named(name: str) -> str:
-    """Return the full name of a corpus."""
-    return name if name.startswith("corpora/") else f"corpora/{name}"
 
 
 @command(app)
@@ -69,7 +65,7 @@ def add(
     with session.client() as client:
         documents = (_document(file) for file in files)
         defer = build and len(files) > DEFERRED_ABOVE
-        with client.datastore.add(named(name), documents, defer_vectors=defer) as answers:
+        with client.datastore.add(corpus_name(name), documents, defer_vectors=defer) as answers:
             for answer in answers:
                 error = refusal(answer)
                 refused += error is not None
@@ -83,7 +79,7 @@ def add(
                         f"{answer.document}: {what}, version {answer.version}, {answer.token_count} tokens"
                     )
         if build:
-            follow(client.datastore.build_index(corpus=named(name)), f"Building {named(name)}")
+            follow(client.datastore.build_index(corpus=corpus_name(name)), f"Building {corpus_name(name)}")
     if refused:
         raise typer.Exit(Exit.REFUSED)
 
@@ -105,43 +101,43 @@ def _document(file: Path) -> NewDocument:
 def build(session: Session, name: Name, wait: Wait = True) -> None:
     """Seal added documents into segments, as a job."""
     with session.client() as client:
-        job = client.datastore.build_index(corpus=named(name))
+        job = client.datastore.build_index(corpus=corpus_name(name))
         if not wait:
             session.show(client.jobs.get(job.name))
             return
-        _show(session, follow(job, f"Building {named(name)}"))
+        _show(session, follow(job, f"Building {corpus_name(name)}"))
 
 
 @command(app)
 def warm(session: Session, name: Name, wait: Wait = True) -> None:
     """Compute the token keys of every passage, as a job, so the first quotes need not wait for them."""
     with session.client() as client:
-        job = client.datastore.warm_keys(corpus=named(name))
-        session.show(follow(job, f"Warming {named(name)}") if wait else client.jobs.get(job.name))
+        job = client.datastore.warm_keys(corpus=corpus_name(name))
+        session.show(follow(job, f"Warming {corpus_name(name)}") if wait else client.jobs.get(job.name))
 
 
 @command(app)
 def calibrate(session: Session, name: Name, wait: Wait = True) -> None:
     """Choose how quoting weighs the corpus against its model, as a job. Later sessions use the result."""
     with session.client() as client:
-        job = client.datastore.calibrate(corpus=named(name))
-        session.show(follow(job, f"Calibrating {named(name)}") if wait else client.jobs.get(job.name))
+        job = client.datastore.calibrate(corpus=corpus_name(name))
+        session.show(follow(job, f"Calibrating {corpus_name(name)}") if wait else client.jobs.get(job.name))
 
 
 @command(app)
 def compact(session: Session, name: Name, wait: Wait = True) -> None:
     """Merge small segments and drop deleted documents from them, as a job."""
     with session.client() as client:
-        job = client.datastore.compact(corpus=named(name))
-        session.show(follow(job, f"Compacting {named(name)}") if wait else client.jobs.get(job.name))
+        job = client.datastore.compact(corpus=corpus_name(name))
+        session.show(follow(job, f"Compacting {corpus_name(name)}") if wait else client.jobs.get(job.name))
 
 
 @command(app)
 def purge(session: Session, name: Name, wait: Wait = True) -> None:
     """Remove every byte of deleted documents from disk, as a job, and print the receipt."""
     with session.client() as client:
-        job = client.datastore.purge(corpus=named(name))
-        session.show(follow(job, f"Purging {named(name)}") if wait else client.jobs.get(job.name))
+        job = client.datastore.purge(corpus=corpus_name(name))
+        session.show(follow(job, f"Purging {corpus_name(name)}") if wait else client.jobs.get(job.name))
 
 
 @command(app)
@@ -158,7 +154,7 @@ def search(
     if mode not in ("hybrid", "dense", "sparse"):
         raise typer.BadParameter(f"{mode!r} is not a mode; use hybrid, dense or sparse", param_hint="--mode")
     with session.client() as client:
-        found = client.datastore.search(corpora=[named(name)], query=query, limit=limit, mode=mode)
+        found = client.datastore.search(corpora=[corpus_name(name)], query=query, limit=limit, mode=mode)
     if session.json:
         output.print_json(found)
         return
@@ -194,11 +190,11 @@ def delete(
         )
     with session.client() as client:
         if not documents:
-            client.datastore.delete_corpus(name=named(name))
+            client.datastore.delete_corpus(name=corpus_name(name))
             if session.json:
-                output.print_json({"deleted": named(name)})
+                output.print_json({"deleted": corpus_name(name)})
             return
-        receipt = client.datastore.delete_documents(corpus=named(name), documents=documents)
+        receipt = client.datastore.delete_documents(corpus=corpus_name(name), documents=documents)
     if session.json:
         output.print_json(receipt)
     else:
@@ -225,7 +221,7 @@ def ls(
     """List corpora, or the documents of one corpus."""
     with session.client() as client:
         if name:
-            _list_documents(session, client, named(name))
+            _list_documents(session, client, corpus_name(name))
             return
         corpora = all_corpora(client)
     if session.json:
@@ -269,9 +265,9 @@ def stat(
     """Show a corpus, or one of its documents."""
     with session.client() as client:
         if document:
-            session.show(client.datastore.stat_document(corpus=named(name), document=document))
+            session.show(client.datastore.stat_document(corpus=corpus_name(name), document=document))
             return
-        found = client.datastore.get_corpus(name=named(name))
+        found = client.datastore.get_corpus(name=corpus_name(name))
     _show(session, found)
 
 

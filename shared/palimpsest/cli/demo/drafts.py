@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from palimpsest.cli.demo.quotes import CORPUS
-from palimpsest.cli.demo.tour import MODEL, Context, Row
+from palimpsest.cli.demo.steps import MODEL, Context, Row
 from palimpsest.cli.output import drafts as draft_view
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.progress import follow

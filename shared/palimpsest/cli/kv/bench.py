@@ -7,7 +7,8 @@ import typer
 
 from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.cli.kv.load import watched
-from palimpsest.cli.kv.options import Deadline, LossBudget, Name, Recompute, load_settings, named
+from palimpsest.cli.kv.options import Deadline, LossBudget, Name, Recompute, load_settings
+from palimpsest.cli.names import context_name
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.quantities import show_rate, show_seconds
 from palimpsest.cli.session import Session, command
@@ -35,7 +36,7 @@ def bench(
         plots.check(plot)
     settings = load_settings(deadline=deadline, loss_budget=loss_budget, recompute=recompute)
     with session.client() as client:
-        context = client.codec.get_context(name=named(name))
+        context = client.codec.get_context(name=context_name(name))
         estimates = []
         for bandwidth in BANDWIDTHS:
             settings.bandwidth = bandwidth

@@ -10,10 +10,11 @@ from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.cli.kv import bench as kv_bench
 from palimpsest.cli.kv import load as kv_load
 from palimpsest.cli.kv import profile as kv_profile
-from palimpsest.cli.kv.options import Name, named
+from palimpsest.cli.kv.options import Name
 from palimpsest.cli.models import labels_of
+from palimpsest.cli.names import context_name
 from palimpsest.cli.output import printing as output
-from palimpsest.cli.output.pages import all_pages
+from palimpsest.cli.output.paging import all_pages
 from palimpsest.cli.output.progress import follow, transfer
 from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command
@@ -145,7 +146,7 @@ def ls(
 def stat(session: Session, name: Name) -> None:
     """Show a context: its levels, what they take and what they cost."""
     with session.client() as client:
-        context = client.codec.get_context(name=named(name))
+        context = client.codec.get_context(name=context_name(name))
     _show(session, context)
 
 
@@ -174,9 +175,9 @@ def rm(session: Session, names: Annotated[list[str], typer.Argument(metavar="NAM
     """Forget contexts; their bytes go with the next garbage collection."""
     with session.client() as client:
         for name in names:
-            client.codec.delete_context(name=named(name))
+            client.codec.delete_context(name=context_name(name))
     if session.json:
-        output.print_json({"deleted": [named(name) for name in names]})
+        output.print_json({"deleted": [context_name(name) for name in names]})
 
 
 def bits_per_value(context: codec_pb2.Context, size: int) -> float:

@@ -25,11 +25,6 @@ Recompute = Annotated[
 ]
 
 
-def named(name: str) -> str:
-    """Return the full name of a context."""
-    return name if name.startswith("contexts/") else f"contexts/{name}"
-
-
 def load_settings(
     *,
     deadline: str = "",

@@ -37,7 +37,7 @@ def follow(job: Job[T], what: str) -> T:
         task = bar.add_task(what, total=1.0, stage="waiting")
         for seen in job:
             counted = f" {seen.done}/{seen.total}" if seen.total else ""
-            bar.update(task, completed=seen.fraction, stage=f"{seen.stage}{counted}")
+            bar.update(task, completed=seen.fraction, stage=f"{seen.waiting_reason or seen.stage}{counted}")
     return job.result()
 
 

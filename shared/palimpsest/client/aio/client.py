@@ -1,5 +1,6 @@
 """The client: one connection, the rooms as attributes."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -7,10 +8,10 @@ from google.longrunning import operations_pb2
 
 from palimpsest.client.aio.artifacts import AsyncArtifacts
 from palimpsest.client.aio.codec import AsyncCodec
+from palimpsest.client.aio.concurrency import off_loop
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.datastore import AsyncDatastore
 from palimpsest.client.aio.decoding import AsyncDecoding
-from palimpsest.client.aio.flavour import off_loop
 from palimpsest.client.aio.job_room import AsyncJobs
 from palimpsest.client.aio.jobs import Anything, AsyncJob
 from palimpsest.client.aio.rooms import AsyncModelsRoom
@@ -37,6 +38,8 @@ class AsyncClient:
     timeout
         Deadline of calls that answer once, in seconds; by default ``PALIMPSEST_DEFAULT_DEADLINE`` or 30.
         Every method takes ``timeout=`` for itself too; streams have no deadline otherwise.
+    metadata
+        gRPC metadata sent with every call.
 
     Attributes
     ----------
@@ -51,12 +54,13 @@ class AsyncClient:
         token: str | None = None,
         tls: Tls | bool = False,
         timeout: float | None = None,
+        metadata: Sequence[tuple[str, str | bytes]] = (),
     ) -> None:
         self.target = target
         files = Tls() if tls is True else tls or None
         deadline = timeout if timeout is not None else Settings().default_deadline
         self._connections = {
-            room: AsyncConnection(open_aio_channel(where, token=token, tls=files), deadline)
+            room: AsyncConnection(open_aio_channel(where, token=token, tls=files), deadline, metadata)
             for room, where in parse_targets(target).items()
         }
         self._connection = self._connections[""]

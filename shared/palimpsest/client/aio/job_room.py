@@ -1,4 +1,4 @@
-"""The jobs room: every job of the server, whoever started it."""
+"""The jobs room: the caller's jobs, whichever client started them."""
 
 from google.longrunning import operations_pb2
 
@@ -20,19 +20,19 @@ class AsyncJobs(AsyncJobsRoom):
     """The standard operations verbs, by job name (``operations/{id}``)."""
 
     async def get(self, name: str) -> operations_pb2.Operation:
-        """Return a job's operation as it stands.
+        """Return a job's operation as it is now.
 
         Raises
         ------
         NotFound
-            No such job, or its retention has passed.
+            No such job, its retention has passed, or it is another caller's.
         """
         return await self._connection.unary(_GET, operations_pb2.GetOperationRequest(name=name))
 
     async def list(
         self, *, filter: str = "", page_size: int = 0, page_token: str = ""
     ) -> operations_pb2.ListOperationsResponse:
-        """Return one page of jobs, newest first; pass next_page_token on for the next.
+        """Return one page of the caller's jobs, newest first; pass on next_page_token for the next page.
 
         Parameters
         ----------
@@ -47,11 +47,11 @@ class AsyncJobs(AsyncJobsRoom):
         return await self._connection.unary(_LIST, request)
 
     async def cancel(self, name: str) -> None:
-        """Ask for a job's cancellation; one that has ended stays as it is."""
+        """Request a job's cancellation; a job that has ended is not changed."""
         await self._connection.unary(_CANCEL, operations_pb2.CancelOperationRequest(name=name))
 
     async def delete(self, name: str) -> None:
-        """Forget a finished job and release the artefacts it holds on to.
+        """Delete a finished job and release its artefacts.
 
         Raises
         ------
@@ -61,7 +61,7 @@ class AsyncJobs(AsyncJobsRoom):
         await self._connection.unary(_DELETE, operations_pb2.DeleteOperationRequest(name=name))
 
     async def wait(self, name: str, timeout: float | None = None) -> operations_pb2.Operation:
-        """Return the operation once the job has ended, well or not.
+        """Return the operation once the job has ended, with a result or with an error.
 
         Raises
         ------

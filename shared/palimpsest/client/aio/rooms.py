@@ -11,8 +11,8 @@ from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.api.datastore.v1 import datastore_pb2
 from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.api.models.v1 import models_pb2
-from palimpsest.client.aio.connection import AsyncRoom, rpc
 from palimpsest.client.aio.jobs import AsyncJob
+from palimpsest.client.aio.rpc import AsyncRoom, rpc
 from palimpsest.client.aio.streams import AsyncStream
 
 
@@ -1060,12 +1060,12 @@ class AsyncDecodingRoom(AsyncRoom):
         prefixes: int | None = None,
         request_id: str | None = None,
         skip_cache: bool | None = None,
-        ngrams_artifact: str | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[decoding_pb2.TuneDraftsResponse]:
         """Finds the share of the n-grams and the temperature that make the best superposed drafts of a model with an
         n-gram store, as a job: a grid, judged by the model's own perplexity of the drafts. The result is what
-        Generate uses from then on for this model and store where a request leaves them open. NOT_FOUND: no such
+        Generate uses from then on for this model and store where a request leaves them open. Each
+        TuneDraftsResponse.Trial is also a partial result of the job, in the order of the response. NOT_FOUND: no such
         model, store or artefact. FAILED_PRECONDITION: the store was built with another tokenizer.
         INVALID_ARGUMENT: the texts are too short for a single prefix.
 
@@ -1079,8 +1079,6 @@ class AsyncDecodingRoom(AsyncRoom):
             Prefixes of 15 tokens, spread over the texts; 0 for 24.
         skip_cache
             Run again even if identical work has a finished result.
-        ngrams_artifact
-            Of the store's file; filled in by the server.
         """
         ...
 
@@ -1098,8 +1096,12 @@ class AsyncDecodingRoom(AsyncRoom):
 
 class AsyncJobsRoom(AsyncRoom):
     """Jobs: queued work. Every method that may take more than about ten seconds returns a
-    google.longrunning.Operation; its metadata is a JobMetadata, its response the type the method names.
-    Poll or wait with google.longrunning.Operations, which every server mounts, or watch it here.
+    google.longrunning.Operation. Its metadata is a JobMetadata, its response the type the method names.
+    Poll or wait with google.longrunning.Operations, which every server mounts, or watch the job here.
+
+    A job belongs to the caller who submitted it. To everybody else it does not exist: Get, Wait, Watch,
+    Cancel, Delete and Retry answer NOT_FOUND, and List leaves it out. A token with the scope "admin.jobs"
+    reaches every job.
     """
 
     @rpc("palimpsest.api.jobs.v1.JobsService.WatchOperation")
@@ -1108,12 +1110,17 @@ class AsyncJobsRoom(AsyncRoom):
         *,
         name: str,
         since_revision: int | None = None,
+        since_partial: int | None = None,
         timeout: float | None = None,
     ) -> AsyncStream[operations_pb2.Operation]:
-        """Streams the operation each time its record changes, starting with the present state unless
-        since_revision names it already, and ends after the terminal state. Reconnect with the last
-        revision seen: no change is missed, though changes close together may arrive as one.
-        NOT_FOUND: no such job, or its retention has passed.
+        """Streams the operation: its present state, then again each time its record changes. Ends after the
+        terminal state.
+
+        Reconnect with the last revision and the last partial result seen: no change and no partial result is
+        missed or repeated. Changes close together may arrive as one.
+
+        Errors:
+        - NOT_FOUND: no such job, its retention has passed, or it is another caller's.
 
         Parameters
         ----------
@@ -1121,6 +1128,9 @@ class AsyncJobsRoom(AsyncRoom):
             "operations/{job_id}".
         since_revision
             Only changes after this revision (JobMetadata.revision) are sent; 0 sends the present state first.
+        since_partial
+            Also send partial results, in JobMetadata.partials: those after this sequence number, 0 for all. Unset:
+            none are sent.
         """
         ...
 
@@ -1133,7 +1143,11 @@ class AsyncJobsRoom(AsyncRoom):
         timeout: float | None = None,
     ) -> operations_pb2.Operation:
         """Queues a FAILED or CANCELLED job again, with its attempts counted from zero and its last checkpoint
-        kept. The job keeps its name. FAILED_PRECONDITION: the job is queued, running or has succeeded.
+        kept. The job keeps its name; its partial results are dropped.
+
+        Errors:
+        - FAILED_PRECONDITION: the job is queued, is running or has succeeded.
+        - NOT_FOUND: no such job, its retention has passed, or it is another caller's.
 
         Parameters
         ----------

@@ -2,6 +2,7 @@
 
 # Made from client/aio/client.py by deploy/client.py; edit that.
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -9,10 +10,10 @@ from google.longrunning import operations_pb2
 
 from palimpsest.client.blocking.artifacts import Artifacts
 from palimpsest.client.blocking.codec import Codec
+from palimpsest.client.blocking.concurrency import off_loop
 from palimpsest.client.blocking.connection import Connection
 from palimpsest.client.blocking.datastore import Datastore
 from palimpsest.client.blocking.decoding import Decoding
-from palimpsest.client.blocking.flavour import off_loop
 from palimpsest.client.blocking.job_room import Jobs
 from palimpsest.client.blocking.jobs import Anything, Job
 from palimpsest.client.blocking.rooms import ModelsRoom
@@ -39,6 +40,8 @@ class Client:
     timeout
         Deadline of calls that answer once, in seconds; by default ``PALIMPSEST_DEFAULT_DEADLINE`` or 30.
         Every method takes ``timeout=`` for itself too; streams have no deadline otherwise.
+    metadata
+        gRPC metadata sent with every call.
 
     Attributes
     ----------
@@ -53,12 +56,13 @@ class Client:
         token: str | None = None,
         tls: Tls | bool = False,
         timeout: float | None = None,
+        metadata: Sequence[tuple[str, str | bytes]] = (),
     ) -> None:
         self.target = target
         files = Tls() if tls is True else tls or None
         deadline = timeout if timeout is not None else Settings().default_deadline
         self._connections = {
-            room: Connection(open_channel(where, token=token, tls=files), deadline)
+            room: Connection(open_channel(where, token=token, tls=files), deadline, metadata)
             for room, where in parse_targets(target).items()
         }
         self._connection = self._connections[""]

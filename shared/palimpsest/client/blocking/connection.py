@@ -2,22 +2,16 @@
 
 # Made from client/aio/connection.py by deploy/client.py; edit that.
 
-from collections.abc import Callable, Iterable
-from functools import wraps
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import grpc
-from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 
-from palimpsest.client.blocking.jobs import Job
 from palimpsest.client.blocking.streams import Stream
 from palimpsest.client.methods import Method
-from palimpsest.client.requests import build
 from palimpsest.status import from_rpc_error
 from palimpsest.telemetry.tracing import inject, span
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def trace_headers() -> tuple[tuple[str, str], ...]:
@@ -32,12 +26,20 @@ class Connection:
     ----------
     deadline
         Seconds, for calls that answer once; streams have none unless the caller gives one.
+    metadata
+        Sent with every call.
     """
 
-    def __init__(self, channel: grpc.Channel, deadline: float) -> None:
+    def __init__(
+        self, channel: grpc.Channel, deadline: float, metadata: Sequence[tuple[str, str | bytes]] = ()
+    ) -> None:
         self.channel = channel
         self.deadline = deadline
+        self._metadata = tuple(metadata)
         self._callables: dict[str, Any] = {}
+
+    def _headers(self) -> tuple[tuple[str, str | bytes], ...]:
+        return (*self._metadata, *trace_headers())
 
     def _callable(self, method: Method) -> Any:
         if method.path not in self._callables:
@@ -56,7 +58,7 @@ class Connection:
         limit = timeout if timeout is not None else method.seconds or self.deadline
         try:
             with span(method.path, kind="CLIENT"):
-                return self._callable(method)(request, timeout=limit, metadata=trace_headers())
+                return self._callable(method)(request, timeout=limit, metadata=self._headers())
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 
@@ -65,57 +67,12 @@ class Connection:
     ) -> Stream[Any]:
         """Call a method that answers with a stream, to one request or to a stream of them."""
         with span(method.path, kind="CLIENT"):  # of the opening: the stream's life is the server's span
-            return Stream(self._callable(method)(request, timeout=timeout, metadata=trace_headers()))
+            return Stream(self._callable(method)(request, timeout=timeout, metadata=self._headers()))
 
     def send(self, method: Method, requests: Iterable[Message], timeout: float | None = None) -> Any:
         """Call a method that takes a stream and answers once."""
         try:
             with span(method.path, kind="CLIENT"):
-                return self._callable(method)(requests, timeout=timeout, metadata=trace_headers())
+                return self._callable(method)(requests, timeout=timeout, metadata=self._headers())
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
-
-
-class Room:
-    """Base of the rooms: the methods of one area of the contract."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-
-def rpc(full_name: str) -> Callable[[F], F]:
-    """Turn a declared method, whose signature serves readers and type checkers, into the call itself."""
-    method = Method.named(full_name)
-
-    def decorate(declared: F) -> F:
-        where = f"{declared.__name__}()"
-
-        def send(self: Room, requests: Iterable[Message], *, timeout: float | None = None) -> Any:
-            return self._connection.send(method, requests, timeout)
-
-        def converse(self: Room, requests: Iterable[Message], *, timeout: float | None = None) -> Any:
-            return self._connection.stream(method, requests, timeout)
-
-        def stream(self: Room, *, timeout: float | None = None, **fields: object) -> Any:
-            return self._connection.stream(method, build(method.request, fields, where), timeout)
-
-        def start(self: Room, *, timeout: float | None = None, **fields: object) -> Any:
-            request = build(method.request, fields, where)
-            operation: operations_pb2.Operation = self._connection.unary(method, request, timeout)
-            return Job(self._connection, operation)
-
-        def unary(self: Room, *, timeout: float | None = None, **fields: object) -> Any:
-            return self._connection.unary(method, build(method.request, fields, where), timeout)
-
-        chosen: Callable[..., Any]
-        if method.sends_stream and method.receives_stream:
-            chosen = converse
-        elif method.sends_stream:
-            chosen = send
-        elif method.receives_stream:
-            chosen = stream
-        else:
-            chosen = start if method.result is not None else unary
-        return cast(F, wraps(declared)(chosen))
-
-    return decorate

@@ -1,22 +1,21 @@
-"""Jobs as objects: wait for the result, watch the progress, cancel, come back later."""
+"""Jobs as objects: wait for the result, follow progress and partial results, cancel, come back later."""
 
 # Made from client/aio/jobs.py by deploy/client.py; edit that.
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from google.longrunning import operations_pb2
 
 from palimpsest.api.jobs.v1 import jobs_pb2
-from palimpsest.client.blocking.flavour import pause
+from palimpsest.client.blocking.concurrency import pause
+from palimpsest.client.blocking.connection import Connection
 from palimpsest.client.methods import Method, unpack
+from palimpsest.client.partials import PartialResult, partial_of
 from palimpsest.client.patience import Patience
 from palimpsest.errors import DeadlineExceeded, PalimpsestError, Reason
 from palimpsest.status import from_status
-
-if TYPE_CHECKING:
-    from palimpsest.client.blocking.connection import Connection
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -28,12 +27,12 @@ _CANCEL = Method.named("google.longrunning.Operations.CancelOperation")
 class Job(Generic[T_co]):
     """A handle on queued work; T is the type of its result.
 
-    The work belongs to the server: dropping the handle stops nothing, and ``client.job(name)`` makes a new
-    one, in any process. Iterating gives a ``JobMetadata`` now and after every change until the end. Waiting
-    and iterating go on through a restart of the server and miss no change.
+    The work belongs to the server: dropping the handle stops nothing, and ``client.job(name)`` makes a new one, in any
+    process. Iterating yields a ``JobMetadata`` now and after every change until the end, with the partial results that
+    are new. Waiting and iterating continue through a restart of the server and miss no change.
     """
 
-    def __init__(self, connection: "Connection", operation: operations_pb2.Operation) -> None:
+    def __init__(self, connection: Connection, operation: operations_pb2.Operation) -> None:
         self._connection = connection
         self._operation = operation
 
@@ -46,7 +45,7 @@ class Job(Generic[T_co]):
         return self._operation.name
 
     def progress(self) -> jobs_pb2.JobMetadata:
-        """Ask the server how far the job is.
+        """Return the job's metadata as the server has it now.
 
         Raises
         ------
@@ -56,11 +55,11 @@ class Job(Generic[T_co]):
         return metadata_of(self._refresh())
 
     def done(self) -> bool:
-        """Ask the server whether the job has ended, well or not."""
+        """Return whether the job has ended, with a result or with an error."""
         return (self._refresh()).done
 
     def cancel(self) -> None:
-        """Ask for cancellation and return at once; the job ends CANCELLED at its next check point."""
+        """Request cancellation and return at once; the job ends CANCELLED when it next checks for it."""
         self._connection.unary(_CANCEL, operations_pb2.CancelOperationRequest(name=self.name))
 
     def wait(self, timeout: float | None = None) -> operations_pb2.Operation:
@@ -92,28 +91,56 @@ class Job(Generic[T_co]):
         return cast(T_co, unpack(operation.response))
 
     def __iter__(self) -> Iterator[jobs_pb2.JobMetadata]:
-        for operation in self._changes(None):
+        for operation in self._changes(None, 0):
             yield metadata_of(operation)
+
+    def partials(self, *, since: int = 0, timeout: float | None = None) -> Iterator[PartialResult]:
+        """Yield the partial results as they are published, in order and each once, until the job has ended.
+
+        Ends when the job does, however it does; ``result()`` tells how.
+
+        Parameters
+        ----------
+        since
+            Sequence number of the last one seen; 0 for all that the server still has.
+        timeout
+            Seconds within which the job has to end; None for no limit.
+
+        Raises
+        ------
+        DeadlineExceeded
+            The job did not end within timeout seconds; it goes on.
+        """
+        for operation in self._changes(timeout, since):
+            for partial in metadata_of(operation).partials:
+                yield partial_of(partial)
 
     def _refresh(self) -> operations_pb2.Operation:
         request = operations_pb2.GetOperationRequest(name=self.name)
         self._operation = self._connection.unary(_GET, request)
         return self._operation
 
-    def _changes(self, timeout: float | None) -> Iterator[operations_pb2.Operation]:
+    def _changes(
+        self, timeout: float | None, since_partial: int | None = None
+    ) -> Iterator[operations_pb2.Operation]:
         end = None if timeout is None else time.monotonic() + timeout
         revision = 0
         patience = Patience()
         while True:
             left = None if end is None else max(end - time.monotonic(), 0.001)
-            request = jobs_pb2.WatchOperationRequest(name=self.name, since_revision=revision)
+            request = jobs_pb2.WatchOperationRequest(
+                name=self.name, since_revision=revision, since_partial=since_partial
+            )
             delay = 0.1
             try:
                 with self._connection.stream(_WATCH, request, left) as stream:
                     for operation in stream:
                         patience.progressed()
                         self._operation = operation
-                        revision = metadata_of(operation).revision
+                        seen = metadata_of(operation)
+                        revision = seen.revision
+                        if seen.partials:
+                            since_partial = seen.partials[-1].sequence
                         yield operation
                         if operation.done:
                             return
@@ -131,13 +158,13 @@ class Job(Generic[T_co]):
         return DeadlineExceeded(
             Reason.DEADLINE_EXCEEDED,
             f"{self.name} has not ended within {timeout:g} s (last seen {state}, {seen.fraction:.0%} done). "
-            "It goes on: wait again, or cancel it.",
+            f"{seen.waiting_reason or 'It goes on: wait again, or cancel it.'}",
             metadata={"name": self.name, "state": state},
         )
 
 
 def metadata_of(operation: operations_pb2.Operation) -> jobs_pb2.JobMetadata:
-    """Return the typed metadata of a job's operation; empty for a handle that never asked."""
+    """Return the typed metadata of a job's operation; empty for a handle that has not called the server yet."""
     metadata = jobs_pb2.JobMetadata()
     operation.metadata.Unpack(metadata)
     return metadata

@@ -9,7 +9,7 @@ from palimpsest.decoding.drafts.search import rows_best
 from palimpsest.decoding.drafts.settings import DraftSettings, DraftStrategy
 from palimpsest.decoding.drafts.verifying import PIECE
 from palimpsest.engine.costs import REPEATS, StepCost, probe_decode
-from palimpsest.engine.tasks import Pieces
+from palimpsest.engine.tasks import TaskSteps
 from palimpsest.lm.model import LanguageModel
 
 TRIE = 0.65
@@ -95,7 +95,7 @@ def cheapest(
     return (DraftStrategy.SUPERPOSED if wins else exact), expected
 
 
-def probe_costs(model: LanguageModel, steps: StepCost) -> Pieces[DraftCosts]:
+def probe_costs(model: LanguageModel, steps: StepCost) -> TaskSteps[DraftCosts]:
     """Measure what has not been measured yet, a step at a time."""
     if not steps.decode_probed:
         yield from probe_decode(model, steps)

@@ -13,7 +13,7 @@ from palimpsest.candidates.settings import Mode
 from palimpsest.decoding.quoting.request import NestRequest
 from palimpsest.engine.requests import Request
 from palimpsest.engine.scoring import CHUNK
-from palimpsest.engine.tasks import Pieces
+from palimpsest.engine.tasks import TaskSteps
 from palimpsest.lm.blocks import BLOCK
 from palimpsest.lm.forward import SequenceInput
 from palimpsest.lm.model import LanguageModel
@@ -50,7 +50,7 @@ class NestScores:
 
 def score_pieces(
     model: LanguageModel, ids: Sequence[int], nest: NestRequest, skip: int = 0
-) -> Pieces[NestScores]:
+) -> TaskSteps[NestScores]:
     """Score a text in one pass, giving control back after each chunk of 64 tokens.
 
     The text is given, not generated, so nothing is taken out of the store on the way.

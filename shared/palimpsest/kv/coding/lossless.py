@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from palimpsest.kv.coding.quantiser import choose_classes, count_symbols, symbol_checksum
-from palimpsest.kv.coding.rans import ALPHABET, TOTAL, Tables, decode, encode, frequencies_from_counts, jit
-from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
+from palimpsest.kv.coding.rans import decode, encode, jit
+from palimpsest.kv.coding.tables import ALPHABET, TOTAL, Tables, frequencies_from_counts
+from palimpsest.kv.header import ChunkMeta, Kind, Section, checksum_seed, damaged
 from palimpsest.kv.layout import KeyValues
 
 GROUP = 5
@@ -73,11 +74,14 @@ def encode_group(kv: KeyValues, component: int, first: int, layers: int) -> Sect
         ]
     )
     kind = (Kind.KEYS, Kind.VALUES)[component]
-    before = _before(place(kind, first, layers), top, shift, packed)
+    before = _before(checksum_seed(kind, first, layers), top, shift, packed)
     crc = symbol_checksum(symbols, escapes.astype(np.int32), before)
     if len(payload) > _HEAD.size + rows.nbytes:
         plain = rows.astype(rows.dtype.newbyteorder("<")).tobytes()
-        payload, crc = _HEAD.pack(0, 0, 0, 0, 0) + plain, zlib.crc32(plain, place(kind, first, layers))
+        payload, crc = (
+            _HEAD.pack(0, 0, 0, 0, 0) + plain,
+            zlib.crc32(plain, checksum_seed(kind, first, layers)),
+        )
     return Section(kind, first, layers, payload, crc)
 
 
@@ -98,7 +102,7 @@ def decode_group(section: Section, meta: ChunkMeta, out: KeyValues) -> None:
         raise damaged("A section is cut short; fetch the chunk again.")
     top, shift, tables, side, count = _HEAD.unpack_from(view)
     size = meta.tokens * width
-    before = place(section.kind, section.first_layer, section.layers)
+    before = checksum_seed(section.kind, section.first_layer, section.layers)
     if not tables:
         plain = view[_HEAD.size :]
         if len(plain) != size * form.integer.itemsize or zlib.crc32(plain, before) != section.symbols:
@@ -135,9 +139,9 @@ def decode_group(section: Section, meta: ChunkMeta, out: KeyValues) -> None:
     _place(bits.astype(f"<u{form.integer.itemsize}").view(f"<i{form.integer.itemsize}"), target)
 
 
-def _before(place: int, top: int, shift: int, packed: np.ndarray) -> int:
+def _before(checksum_seed: int, top: int, shift: int, packed: np.ndarray) -> int:
     """Begin a section's checksum with all that its symbols do not say."""
-    return zlib.crc32(np.ascontiguousarray(packed).data, zlib.crc32(bytes([top, shift]), place))
+    return zlib.crc32(np.ascontiguousarray(packed).data, zlib.crc32(bytes([top, shift]), checksum_seed))
 
 
 def _place(numbers: np.ndarray, target: torch.Tensor) -> None:

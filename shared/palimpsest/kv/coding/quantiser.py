@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from palimpsest.errors import InvalidArgument, Reason
-from palimpsest.kv.coding.rans import ALPHABET, Tables, decode, encode, jit
-from palimpsest.kv.container import Buffer, damaged
+from palimpsest.kv.coding.rans import decode, encode, jit
+from palimpsest.kv.coding.tables import ALPHABET, Tables
+from palimpsest.kv.header import Buffer, damaged
 
 ZERO = 128
 """The symbol of the cell around zero; symbol ``s`` is cell ``s - ZERO``."""

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from palimpsest.kv.coding.rans import LANES, PROBABILITY_BITS, STATE_FLOOR, Tables
-from palimpsest.kv.container import damaged
+from palimpsest.kv.coding.rans import LANES, STATE_FLOOR
+from palimpsest.kv.coding.tables import PROBABILITY_BITS, Tables
+from palimpsest.kv.header import damaged
 
 triton: Any = None
 tl: Any = None

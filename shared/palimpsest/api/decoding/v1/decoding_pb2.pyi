@@ -609,7 +609,7 @@ class GenerateBatchResponse(_message.Message):
     def __init__(self, output: _Optional[_Union[_artifacts_pb2.Artifact, _Mapping]] = ..., succeeded: _Optional[int] = ..., failed: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., generated_tokens: _Optional[int] = ...) -> None: ...
 
 class TuneDraftsRequest(_message.Message):
-    __slots__ = ("model", "ngrams", "texts", "k", "prefixes", "request_id", "skip_cache", "ngrams_artifact")
+    __slots__ = ("model", "ngrams", "texts", "k", "prefixes", "request_id", "skip_cache")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     NGRAMS_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
@@ -617,7 +617,6 @@ class TuneDraftsRequest(_message.Message):
     PREFIXES_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     SKIP_CACHE_FIELD_NUMBER: _ClassVar[int]
-    NGRAMS_ARTIFACT_FIELD_NUMBER: _ClassVar[int]
     model: str
     ngrams: str
     texts: str
@@ -625,8 +624,7 @@ class TuneDraftsRequest(_message.Message):
     prefixes: int
     request_id: str
     skip_cache: bool
-    ngrams_artifact: str
-    def __init__(self, model: _Optional[str] = ..., ngrams: _Optional[str] = ..., texts: _Optional[str] = ..., k: _Optional[int] = ..., prefixes: _Optional[int] = ..., request_id: _Optional[str] = ..., skip_cache: bool = ..., ngrams_artifact: _Optional[str] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., ngrams: _Optional[str] = ..., texts: _Optional[str] = ..., k: _Optional[int] = ..., prefixes: _Optional[int] = ..., request_id: _Optional[str] = ..., skip_cache: bool = ...) -> None: ...
 
 class TuneDraftsResponse(_message.Message):
     __slots__ = ("alpha", "temperature", "perplexity", "trials", "model_fingerprint", "ngrams_artifact", "prefixes")

@@ -110,7 +110,8 @@ class DecodingServiceServicer(object):
     def TuneDrafts(self, request, context):
         """Finds the share of the n-grams and the temperature that make the best superposed drafts of a model with an
         n-gram store, as a job: a grid, judged by the model's own perplexity of the drafts. The result is what
-        Generate uses from then on for this model and store where a request leaves them open. NOT_FOUND: no such
+        Generate uses from then on for this model and store where a request leaves them open. Each
+        TuneDraftsResponse.Trial is also a partial result of the job, in the order of the response. NOT_FOUND: no such
         model, store or artefact. FAILED_PRECONDITION: the store was built with another tokenizer.
         INVALID_ARGUMENT: the texts are too short for a single prefix.
         """

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
+from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from palimpsest.api.options.v1 import options_pb2 as palimpsest_dot_api_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!palimpsest/api/jobs/v1/jobs.proto\x12\x16palimpsest.api.jobs.v1\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'palimpsest/api/options/v1/options.proto\"t\n\x15WatchOperationRequest\x12\x34\n\x04name\x18\x01 \x01(\tB&\x8a\xe7\x18\"\x08\x01\"\x1eoperations/[A-Za-z0-9_-]{1,64}\x12%\n\x0esince_revision\x18\x02 \x01(\x03\x42\r\x8a\xe7\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\"v\n\x0fRetryJobRequest\x12\x34\n\x04name\x18\x01 \x01(\tB&\x8a\xe7\x18\"\x08\x01\"\x1eoperations/[A-Za-z0-9_-]{1,64}\x12-\n\nrequest_id\x18\x02 \x01(\tB\x19\x8a\xe7\x18\x15\x18\x80\x01\"\x10[A-Za-z0-9._:-]+\"\x97\x04\n\x0bJobMetadata\x12/\n\x05state\x18\x01 \x01(\x0e\x32 .palimpsest.api.jobs.v1.JobState\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\r\n\x05stage\x18\x04 \x01(\t\x12\x10\n\x08\x66raction\x18\x05 \x01(\x01\x12\x0c\n\x04\x64one\x18\x06 \x01(\x03\x12\r\n\x05total\x18\x07 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\x05\x12\x14\n\x0cmax_attempts\x18\t \x01(\x05\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06worker\x18\x0f \x01(\t\x12\x15\n\raction_digest\x18\x10 \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\x11 \x01(\x08\x12\x10\n\x08revision\x18\x12 \x01(\x03\x12\x11\n\tartifacts\x18\x13 \x03(\t*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\xe8\x01\n\x0bJobsService\x12q\n\x0eWatchOperation\x12-.palimpsest.api.jobs.v1.WatchOperationRequest\x1a\x1d.google.longrunning.Operation\"\x0f\x92\xe7\x18\x0b\n\tjobs.read0\x01\x12\x66\n\x08RetryJob\x12\'.palimpsest.api.jobs.v1.RetryJobRequest\x1a\x1d.google.longrunning.Operation\"\x12\x92\xe7\x18\x0e\n\njobs.write\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!palimpsest/api/jobs/v1/jobs.proto\x12\x16palimpsest.api.jobs.v1\x1a#google/longrunning/operations.proto\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'palimpsest/api/options/v1/options.proto\"\xb1\x01\n\x15WatchOperationRequest\x12\x34\n\x04name\x18\x01 \x01(\tB&\x8a\xe7\x18\"\x08\x01\"\x1eoperations/[A-Za-z0-9_-]{1,64}\x12%\n\x0esince_revision\x18\x02 \x01(\x03\x42\r\x8a\xe7\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12)\n\rsince_partial\x18\x03 \x01(\x03\x42\r\x8a\xe7\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x42\x10\n\x0e_since_partial\"v\n\x0fRetryJobRequest\x12\x34\n\x04name\x18\x01 \x01(\tB&\x8a\xe7\x18\"\x08\x01\"\x1eoperations/[A-Za-z0-9_-]{1,64}\x12-\n\nrequest_id\x18\x02 \x01(\tB\x19\x8a\xe7\x18\x15\x18\x80\x01\"\x10[A-Za-z0-9._:-]+\"\xe8\x04\n\x0bJobMetadata\x12/\n\x05state\x18\x01 \x01(\x0e\x32 .palimpsest.api.jobs.v1.JobState\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\r\n\x05stage\x18\x04 \x01(\t\x12\x10\n\x08\x66raction\x18\x05 \x01(\x01\x12\x0c\n\x04\x64one\x18\x06 \x01(\x03\x12\r\n\x05total\x18\x07 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\x05\x12\x14\n\x0cmax_attempts\x18\t \x01(\x05\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06worker\x18\x0f \x01(\t\x12\x15\n\raction_digest\x18\x10 \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\x11 \x01(\x08\x12\x10\n\x08revision\x18\x12 \x01(\x03\x12\x11\n\tartifacts\x18\x13 \x03(\t\x12\x16\n\x0ewaiting_reason\x18\x14 \x01(\t\x12\x37\n\x08partials\x18\x15 \x03(\x0b\x32%.palimpsest.api.jobs.v1.PartialResult\"\x88\x01\n\rPartialResult\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05\x32\xe8\x01\n\x0bJobsService\x12q\n\x0eWatchOperation\x12-.palimpsest.api.jobs.v1.WatchOperationRequest\x1a\x1d.google.longrunning.Operation\"\x0f\x92\xe7\x18\x0b\n\tjobs.read0\x01\x12\x66\n\x08RetryJob\x12\'.palimpsest.api.jobs.v1.RetryJobRequest\x1a\x1d.google.longrunning.Operation\"\x12\x92\xe7\x18\x0e\n\njobs.write\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHOPERATIONREQUEST'].fields_by_name['name']._serialized_options = b'\212\347\030\"\010\001\"\036operations/[A-Za-z0-9_-]{1,64}'
   _globals['_WATCHOPERATIONREQUEST'].fields_by_name['since_revision']._loaded_options = None
   _globals['_WATCHOPERATIONREQUEST'].fields_by_name['since_revision']._serialized_options = b'\212\347\030\t)\000\000\000\000\000\000\000\000'
+  _globals['_WATCHOPERATIONREQUEST'].fields_by_name['since_partial']._loaded_options = None
+  _globals['_WATCHOPERATIONREQUEST'].fields_by_name['since_partial']._serialized_options = b'\212\347\030\t)\000\000\000\000\000\000\000\000'
   _globals['_RETRYJOBREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_RETRYJOBREQUEST'].fields_by_name['name']._serialized_options = b'\212\347\030\"\010\001\"\036operations/[A-Za-z0-9_-]{1,64}'
   _globals['_RETRYJOBREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -46,14 +49,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBSSERVICE'].methods_by_name['WatchOperation']._serialized_options = b'\222\347\030\013\n\tjobs.read'
   _globals['_JOBSSERVICE'].methods_by_name['RetryJob']._loaded_options = None
   _globals['_JOBSSERVICE'].methods_by_name['RetryJob']._serialized_options = b'\222\347\030\016\n\njobs.write\020\001'
-  _globals['_JOBSTATE']._serialized_start=949
-  _globals['_JOBSTATE']._serialized_end=1103
-  _globals['_WATCHOPERATIONREQUEST']._serialized_start=172
-  _globals['_WATCHOPERATIONREQUEST']._serialized_end=288
-  _globals['_RETRYJOBREQUEST']._serialized_start=290
-  _globals['_RETRYJOBREQUEST']._serialized_end=408
-  _globals['_JOBMETADATA']._serialized_start=411
-  _globals['_JOBMETADATA']._serialized_end=946
-  _globals['_JOBSSERVICE']._serialized_start=1106
-  _globals['_JOBSSERVICE']._serialized_end=1338
+  _globals['_JOBSTATE']._serialized_start=1258
+  _globals['_JOBSTATE']._serialized_end=1412
+  _globals['_WATCHOPERATIONREQUEST']._serialized_start=200
+  _globals['_WATCHOPERATIONREQUEST']._serialized_end=377
+  _globals['_RETRYJOBREQUEST']._serialized_start=379
+  _globals['_RETRYJOBREQUEST']._serialized_end=497
+  _globals['_JOBMETADATA']._serialized_start=500
+  _globals['_JOBMETADATA']._serialized_end=1116
+  _globals['_PARTIALRESULT']._serialized_start=1119
+  _globals['_PARTIALRESULT']._serialized_end=1255
+  _globals['_JOBSSERVICE']._serialized_start=1415
+  _globals['_JOBSSERVICE']._serialized_end=1647
 # @@protoc_insertion_point(module_scope)

@@ -1,6 +1,7 @@
 import datetime
 
 from google.longrunning import operations_pb2 as _operations_pb2
+from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from palimpsest.api.options.v1 import options_pb2 as _options_pb2
 from google.protobuf.internal import containers as _containers
@@ -28,12 +29,14 @@ JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
 
 class WatchOperationRequest(_message.Message):
-    __slots__ = ("name", "since_revision")
+    __slots__ = ("name", "since_revision", "since_partial")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SINCE_REVISION_FIELD_NUMBER: _ClassVar[int]
+    SINCE_PARTIAL_FIELD_NUMBER: _ClassVar[int]
     name: str
     since_revision: int
-    def __init__(self, name: _Optional[str] = ..., since_revision: _Optional[int] = ...) -> None: ...
+    since_partial: int
+    def __init__(self, name: _Optional[str] = ..., since_revision: _Optional[int] = ..., since_partial: _Optional[int] = ...) -> None: ...
 
 class RetryJobRequest(_message.Message):
     __slots__ = ("name", "request_id")
@@ -44,7 +47,7 @@ class RetryJobRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class JobMetadata(_message.Message):
-    __slots__ = ("state", "kind", "queue", "stage", "fraction", "done", "total", "attempt", "max_attempts", "create_time", "start_time", "update_time", "end_time", "expire_time", "worker", "action_digest", "cancel_requested", "revision", "artifacts")
+    __slots__ = ("state", "kind", "queue", "stage", "fraction", "done", "total", "attempt", "max_attempts", "create_time", "start_time", "update_time", "end_time", "expire_time", "worker", "action_digest", "cancel_requested", "revision", "artifacts", "waiting_reason", "partials")
     STATE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +67,8 @@ class JobMetadata(_message.Message):
     CANCEL_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     ARTIFACTS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_REASON_FIELD_NUMBER: _ClassVar[int]
+    PARTIALS_FIELD_NUMBER: _ClassVar[int]
     state: JobState
     kind: str
     queue: str
@@ -83,4 +88,18 @@ class JobMetadata(_message.Message):
     cancel_requested: bool
     revision: int
     artifacts: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, state: _Optional[_Union[JobState, str]] = ..., kind: _Optional[str] = ..., queue: _Optional[str] = ..., stage: _Optional[str] = ..., fraction: _Optional[float] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., attempt: _Optional[int] = ..., max_attempts: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., worker: _Optional[str] = ..., action_digest: _Optional[str] = ..., cancel_requested: bool = ..., revision: _Optional[int] = ..., artifacts: _Optional[_Iterable[str]] = ...) -> None: ...
+    waiting_reason: str
+    partials: _containers.RepeatedCompositeFieldContainer[PartialResult]
+    def __init__(self, state: _Optional[_Union[JobState, str]] = ..., kind: _Optional[str] = ..., queue: _Optional[str] = ..., stage: _Optional[str] = ..., fraction: _Optional[float] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., attempt: _Optional[int] = ..., max_attempts: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., worker: _Optional[str] = ..., action_digest: _Optional[str] = ..., cancel_requested: bool = ..., revision: _Optional[int] = ..., artifacts: _Optional[_Iterable[str]] = ..., waiting_reason: _Optional[str] = ..., partials: _Optional[_Iterable[_Union[PartialResult, _Mapping]]] = ...) -> None: ...
+
+class PartialResult(_message.Message):
+    __slots__ = ("sequence", "value", "attempt", "create_time")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    value: _any_pb2.Any
+    attempt: int
+    create_time: _timestamp_pb2.Timestamp
+    def __init__(self, sequence: _Optional[int] = ..., value: _Optional[_Union[_any_pb2.Any, _Mapping]] = ..., attempt: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

@@ -51,10 +51,14 @@ class JobsServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def WatchOperation(self, request, context):
-        """Streams the operation each time its record changes, starting with the present state unless
-        since_revision names it already, and ends after the terminal state. Reconnect with the last
-        revision seen: no change is missed, though changes close together may arrive as one.
-        NOT_FOUND: no such job, or its retention has passed.
+        """Streams the operation: its present state, then again each time its record changes. Ends after the
+        terminal state.
+
+        Reconnect with the last revision and the last partial result seen: no change and no partial result is
+        missed or repeated. Changes close together may arrive as one.
+
+        Errors:
+        - NOT_FOUND: no such job, its retention has passed, or it is another caller's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,7 +66,11 @@ class JobsServiceServicer(object):
 
     def RetryJob(self, request, context):
         """Queues a FAILED or CANCELLED job again, with its attempts counted from zero and its last checkpoint
-        kept. The job keeps its name. FAILED_PRECONDITION: the job is queued, running or has succeeded.
+        kept. The job keeps its name; its partial results are dropped.
+
+        Errors:
+        - FAILED_PRECONDITION: the job is queued, is running or has succeeded.
+        - NOT_FOUND: no such job, its retention has passed, or it is another caller's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

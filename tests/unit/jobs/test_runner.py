@@ -1,0 +1,35 @@
+"""A broken device ends the worker's process, once the job's error is recorded; other errors do not."""
+
+import pytest
+import redis
+from google.protobuf.wrappers_pb2 import StringValue
+
+from palimpsest.jobs import JobContext, JobStore, WorkerResources
+from palimpsest.jobs.handlers import Handler
+from palimpsest.jobs.runner import Runner
+from palimpsest.lm.faults import is_fatal
+from tests.unit.jobs.harness import echo
+
+
+@pytest.mark.parametrize(
+    ("message", "exits"),
+    [
+        ("CUDA error: device-side assert triggered", [("FAILED", 1)]),
+        ("CUDA out of memory. Tried to allocate 20.00 GiB.", []),
+    ],
+)
+def test_only_a_broken_device_ends_the_process(store: JobStore, client: redis.Redis, message, exits):
+    def fail(request: StringValue, job: JobContext) -> StringValue:
+        raise RuntimeError(message)
+
+    job_id, ended = store.submit(echo()).id, []
+    Runner(
+        store,
+        WorkerResources(store.settings, client),
+        lambda _kind: Handler(fail, StringValue, StringValue),
+        "here:1:a",
+        is_fatal=is_fatal,
+        exit_process=lambda code: ended.append((store.get(job_id).state, code)),
+    ).run(job_id)
+    assert ended == exits
+    assert store.get(job_id).state == "FAILED"

@@ -1,4 +1,4 @@
-"""Calibrating a model: sample texts to caches, caches to a profile, and what each of its levels costs, measured."""
+"""Calibrates a model: caches of sample texts to a profile, and the measured loss of each of its levels."""
 
 import hashlib
 import json
@@ -27,9 +27,9 @@ from palimpsest.settings import Settings
 from services.codec.coding import rotary_of
 
 HELD_OUT = 4
-"""Texts kept out of the calibration, on which its levels are measured."""
+"""Texts held out of the calibration, to measure its levels on."""
 FEWEST = 4
-"""Texts below which there is nothing to learn from."""
+"""Fewest texts to learn from."""
 CHUNK = 512
 
 

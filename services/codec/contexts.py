@@ -62,7 +62,7 @@ _FIELDS = ("content", "summary", "manifest", "model", "prefixes")
 
 
 class Match(NamedTuple):
-    """A stored context that a text begins like: its id, how many of its chunks, and their tokens."""
+    """A stored context that shares a prefix with a text: its id, how many of its chunks, and their tokens."""
 
     context_id: str
     chunks: int
@@ -149,7 +149,7 @@ class ContextCatalogue:
         return self._whole(self._entries.get(id_of(name)))
 
     def token_bytes(self, context: pb.Context) -> bytes:
-        """Return a context's token ids, little-endian 32-bit numbers."""
+        """Return a context's token ids, little-endian 32-bit integers."""
         return self._artifacts.read_bytes(context.tokens_artifact)
 
     def list(self, page_size: int = 0, page_token: str = "", model: str = "") -> tuple[list[pb.Context], str]:
@@ -253,7 +253,7 @@ def _owner(context_id: str, content: str) -> str:
 
 def _exists(context_id: str) -> AlreadyExists:
     message = (
-        f"contexts/{context_id} is another context already: other tokens, model or coding. Use another id, or "
+        f"contexts/{context_id} exists with other tokens, another model or coding. Use another id, or "
         "delete that one."
     )
     return AlreadyExists(Reason.CONTEXT_EXISTS, message, metadata={"context": context_id})
@@ -261,5 +261,5 @@ def _exists(context_id: str) -> AlreadyExists:
 
 def _not_found(context_id: str) -> NotFound:
     name = f"contexts/{context_id}"
-    message = f"There is no {name}. `palimpsest kv ls` shows those there are; create it first."
+    message = f"There is no {name}. `palimpsest kv ls` lists contexts; create it first."
     return NotFound(Reason.CONTEXT_NOT_FOUND, message, metadata={"context": name})

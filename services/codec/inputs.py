@@ -1,4 +1,4 @@
-"""What requests bring as text: token ids of a text, and text artefacts."""
+"""Text artefacts."""
 
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,6 @@ def read_text(artifacts: "ArtifactStore", digest: str) -> str:
     except UnicodeDecodeError as error:
         raise InvalidArgument(
             Reason.INVALID_REQUEST,
-            f"{digest} is no UTF-8 text (byte {error.start}); upload the text itself.",
+            f"{digest} is not UTF-8 text (byte {error.start}); upload the text itself.",
             metadata={"offset": error.start},
         ) from None

@@ -1,4 +1,4 @@
-"""Calibration profiles by model: which one new contexts are coded with, and the few that are in memory.
+"""Calibration profiles by model: the one for new contexts, and the few that are in memory.
 
 Keys, under the installation's prefix: ``kv-profiles``, HASH of model fingerprint -> Profile as JSON. The profile itself
 is an artefact whose digest is the profile's id.
@@ -62,9 +62,7 @@ class ProfileCatalogue:
         """
         found = self.find(fingerprint)
         if found is None:
-            message = (
-                f"{model!r} has no calibration profile; Calibrate makes one. Until then use codec 'generic'."
-            )
+            message = f"{model!r} has no calibration profile. Call Calibrate, or use codec 'generic'."
             raise NotFound(Reason.KV_PROFILE_MISSING, message, metadata={"model": model})
         return found
 

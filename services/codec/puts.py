@@ -1,4 +1,4 @@
-"""What callers bring: whole caches to store, single chunks to encode or decode."""
+"""Caches that callers send: whole ones to store, single chunks to encode or decode."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from services.codec.writing import ContextWriter
 
 @dataclass
 class Put:
-    """A cache about to be stored; ``existing`` is set if it is there already."""
+    """A cache about to be stored; ``existing`` is set if it is stored already."""
 
     writer: ContextWriter
     context_id: str
@@ -130,7 +130,7 @@ class StreamDecoder:
         self._reader: ChunkReader | None = None
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes; raises what ``ChunkReader`` raises."""
+        """Decode the next bytes; raises the errors of ``ChunkReader``."""
         if self._reader is None:
             self._head += data
             if len(self._head) < 32 or len(self._head) < header_size(self._head):
@@ -143,12 +143,12 @@ class StreamDecoder:
             pass
 
     def finish(self) -> KeyValues:
-        """The cache, once everything has come.
+        """Return the cache, once every byte has been fed.
 
         Raises
         ------
         DataLoss
-            Something is missing, or too much.
+            Bytes are missing, or there are too many.
         """
         return (self._reader or ChunkReader()).finish()
 
@@ -158,6 +158,6 @@ class StreamDecoder:
         except NotFound:
             raise FailedPrecondition(
                 Reason.KV_PROFILE_MISSING,
-                "The chunk needs a calibration profile that is not here; upload it as an artefact, or encode again.",
+                "The chunk's calibration profile is not on this server; upload it as an artefact, or encode again.",
                 metadata={"profile": digest},
             ) from None

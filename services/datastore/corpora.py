@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,6 @@ from services.datastore.tokens import ByteTokenizer
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
-    from palimpsest.api.datastore.v1 import datastore_pb2 as pb
     from palimpsest.models import ModelCatalogue, ModelRecord
 
 _PASSAGE_TOKENS, _LEFT_CONTEXT = 128, 32
@@ -46,33 +45,56 @@ class Corpora:
         self._encoders: dict[str, Encoder] = {}
         self._lock = threading.Lock()
 
-    def create(self, tenant: str, request: "pb.CreateCorpusRequest") -> OpenCorpus:
-        """Create the corpus of a request.
+    def create(
+        self,
+        tenant: str,
+        corpus_id: str,
+        model: str,
+        *,
+        encoder: str = "",
+        passage_tokens: int = 0,
+        left_context: int = 0,
+        labels: Mapping[str, str] | None = None,
+    ) -> OpenCorpus:
+        """Create a corpus.
+
+        Parameters
+        ----------
+        tenant
+            Whose it is.
+        corpus_id, model
+            Its id, and the id of its model.
+        encoder
+            Name of the encoder of its vectors; empty: the sample encoder.
+        passage_tokens, left_context
+            Tokens of a passage, and of the context encoded before it; 0: the defaults. -1 as ``left_context``: none.
+        labels
+            Of the corpus.
 
         Raises
         ------
         NotFound, AlreadyExists, InvalidArgument, FailedPrecondition
             See the CreateCorpus RPC.
         """
-        record = self._models.get(request.model)
-        name = request.encoder or DEFAULT
-        encoder = self._encoder(name)
+        record = self._models.get(model)
+        name = encoder or DEFAULT
+        dim = self._encoder(name).dim
         self.tokenizer_of(record)
-        left = {0: _LEFT_CONTEXT, -1: 0}.get(request.left_context, request.left_context)
+        left = {0: _LEFT_CONTEXT, -1: 0}.get(left_context, left_context)
         spec = CorpusSpec(
-            corpus=request.corpus_id,
+            corpus=corpus_id,
             model=record.model_id,
             model_fingerprint=record.fingerprint,
             tokenizer_fingerprint=record.tokenizer_fingerprint,
             vocabulary=record.vocab_size,
             encoder=name,
             encoder_fingerprint=encoder_fingerprint(name),
-            dim=encoder.dim,
+            dim=dim,
             key_size=record.geometry.hidden_size,
-            passage_tokens=request.passage_tokens or _PASSAGE_TOKENS,
+            passage_tokens=passage_tokens or _PASSAGE_TOKENS,
             left_context=left,
             created=time.time(),
-            labels=dict(request.labels),
+            labels=dict(labels or {}),
         )
         return self.catalogue.create(tenant, spec)
 
@@ -142,8 +164,10 @@ class Corpora:
                 )
         return search(corpora, query, [vectors[c.spec.encoder] for c in corpora], k, mode, min_epochs)
 
-    def context_ids(self, corpora: Sequence[Corpus], request: "pb.ContinueTextRequest") -> np.ndarray:
-        """Token ids of the text to continue, int64 [n].
+    def context_ids(
+        self, corpora: Sequence[Corpus], text: str, ids: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """Token ids of the text to continue, int64 [n]; ``ids`` take the place of the text.
 
         Raises
         ------
@@ -158,12 +182,12 @@ class Corpora:
         for corpus in corpora:
             if corpus.spec.model_fingerprint != first.model_fingerprint:
                 raise mismatch(corpus.spec, first.model_fingerprint)
-        if request.WhichOneof("context") == "tokens":
-            return np.asarray(request.tokens.ids, np.int64)
-        if not request.text:
+        if ids is not None:
+            return np.asarray(ids, np.int64)
+        if not text:
             message = "There is no text to continue. Set text, or tokens."
             raise InvalidArgument.field(Reason.PROMPT_EMPTY, "text", message)
-        return self.tokenizer(first).encode(request.text.encode()).ids.astype(np.int64)
+        return self.tokenizer(first).encode(text.encode()).ids.astype(np.int64)
 
 
 def _qdrant(url: str) -> "QdrantClient | None":

@@ -48,7 +48,8 @@ class SearchCalls(CorpusCalls):
 
         def work() -> pb.ContinueTextResponse:
             corpora = [each.corpus for each in opened.values()]
-            ids = self._corpora.context_ids(corpora, request)
+            tokens = list(request.tokens.ids) if request.WhichOneof("context") == "tokens" else None
+            ids = self._corpora.context_ids(corpora, request.text, tokens)
             epochs = convert.min_epochs(dict(request.min_epochs), opened)
             return convert.continuations_message(continue_text(corpora, ids, query, epochs))
 

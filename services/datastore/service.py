@@ -58,7 +58,16 @@ class DatastoreServicer(DocumentCalls, SearchCalls, WatchCalls, NgramCalls):
         self, request: pb.CreateCorpusRequest, context: grpc.aio.ServicerContext
     ) -> pb.Corpus:
         """Create a corpus."""
-        opened = await asyncio.to_thread(self._corpora.create, call().principal, request)
+        opened = await asyncio.to_thread(
+            self._corpora.create,
+            call().principal,
+            request.corpus_id,
+            request.model,
+            encoder=request.encoder,
+            passage_tokens=request.passage_tokens,
+            left_context=request.left_context,
+            labels=dict(request.labels),
+        )
         return await asyncio.to_thread(convert.corpus_message, opened)
 
     async def GetCorpus(self, request: pb.GetCorpusRequest, context: grpc.aio.ServicerContext) -> pb.Corpus:

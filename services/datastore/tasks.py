@@ -101,11 +101,12 @@ def calibrate(request: pb.CalibrateRequest, job: JobContext) -> pb.Corpus:
 @handler("datastore.build_ngram_store", request=pb.BuildNgramStoreRequest, response=pb.NgramStore)
 def build_ngram_store(request: pb.BuildNgramStoreRequest, job: JobContext) -> pb.NgramStore:
     """Count a text's n-grams into a store and catalogue it. Each attempt starts from scratch."""
+    from services.datastore.ngrams.spec import spec_of
     from services.datastore.ngrams.stores import NgramStores
 
     own = job.resources
     stores = NgramStores(own.settings, own.redis, own.artifacts, own.models, _corpora(own))
-    return stores.build(job.principal, request, f"{job.job_id}-{job.attempt}", job.progress)
+    return stores.build(job.principal, spec_of(request), f"{job.job_id}-{job.attempt}", job.progress)
 
 
 def _compute_keys(

@@ -1,4 +1,4 @@
-"""How much of a load may be on its way, and what the receipts say about the link."""
+"""Bounds how much of a load is on its way, and measures the link from the receipts."""
 
 from palimpsest.kv.plan import Receipt
 

@@ -9,6 +9,7 @@ from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.api.datastore.v1 import datastore_pb2_grpc
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
+from services.datastore.ngrams.spec import spec_of
 from services.datastore.ngrams.stores import NgramStores
 
 
@@ -22,7 +23,7 @@ class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
         self, request: pb.BuildNgramStoreRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
         """Queue the counting of a text's n-grams."""
-        await asyncio.to_thread(self._ngrams.check, call().principal, request)
+        await asyncio.to_thread(self._ngrams.check, call().principal, spec_of(request))
         # Without an action: a store that a job made may have been deleted since, so the handler checks itself.
         inputs = [request.text_artifact] if request.text_artifact else []
         return await self._resources.submit("datastore.build_ngram_store", request, inputs=inputs)
@@ -53,4 +54,7 @@ class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
         self, request: pb.InspectNgramsRequest, context: grpc.aio.ServicerContext
     ) -> pb.InspectNgramsResponse:
         """Report what a store knows about a text."""
-        return await asyncio.to_thread(self._ngrams.inspect, call().principal, request)
+        ids = list(request.tokens.ids) if request.WhichOneof("context") == "tokens" else None
+        return await asyncio.to_thread(
+            self._ngrams.inspect, call().principal, request.name, request.text, ids, request.limit
+        )

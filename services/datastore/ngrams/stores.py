@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +17,7 @@ from services.datastore.convert import timestamp
 from services.datastore.corpora import Corpora
 from services.datastore.ngrams.catalogue import NgramCatalogue, content_of
 from services.datastore.ngrams.inspection import inspected_message
+from services.datastore.ngrams.spec import StoreSpec
 from services.datastore.ngrams.texts import ArtifactText, CorpusText, TextSource
 from services.datastore.tokens import ByteTokenizer
 
@@ -69,31 +71,29 @@ class NgramStores:
 
         return StoreCache(self._artifacts, self._folder / "ngrams")
 
-    def check(self, tenant: str, request: pb.BuildNgramStoreRequest) -> None:
-        """Raise the errors of a request that its job would raise.
+    def check(self, tenant: str, spec: StoreSpec) -> None:
+        """Raise the errors that the job of this store would raise.
 
         Raises
         ------
         InvalidArgument, NotFound, AlreadyExists, FailedPrecondition, DataLoss
             See the BuildNgramStore RPC.
         """
-        build = self._resolve(tenant, request)
-        existing = self.catalogue.find(tenant, _name(request), build.content)
-        if existing is None and not self._has_text(request, tenant):
+        build = self._resolve(tenant, spec)
+        existing = self.catalogue.find(tenant, spec.name, build.content)
+        if existing is None and not self._has_text(spec, tenant):
             raise FailedPrecondition(
                 Reason.NGRAMS_EMPTY,
                 f"{build.source} has no text to count n-grams in. Add documents, or upload a text.",
             )
 
-    def build(
-        self, tenant: str, request: pb.BuildNgramStoreRequest, work: str, progress: Progress
-    ) -> pb.NgramStore:
+    def build(self, tenant: str, spec: StoreSpec, work: str, progress: Progress) -> pb.NgramStore:
         """Build a store and catalogue it, or return the existing one.
 
         Parameters
         ----------
-        tenant, request
-            The caller and its request.
+        tenant, spec
+            Whose the store will be; what it is made of.
         work
             Name of a working folder that no other attempt uses.
         progress
@@ -108,56 +108,69 @@ class NgramStores:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             for _ in range(_ATTEMPTS):
-                build = self._resolve(tenant, request)
-                existing = self.catalogue.find(tenant, _name(request), build.content)
+                build = self._resolve(tenant, spec)
+                existing = self.catalogue.find(tenant, spec.name, build.content)
                 if existing is not None:
                     return existing
-                store = self._write(request, build, folder / "store", progress)
-                if self._nothing_deleted(tenant, request, build.text):
+                store = self._write(spec, build, folder / "store", progress)
+                if self._nothing_deleted(tenant, spec, build.text):
                     return self.catalogue.put(tenant, store, build.content)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         raise Aborted(
             Reason.NGRAMS_STALE,
-            f"Documents of {request.corpus} were deleted during each of {_ATTEMPTS} attempts to build the store, which "
+            f"Documents of {spec.corpus} were deleted during each of {_ATTEMPTS} attempts to build the store, which "
             "must not contain them. Build it again once deletions have stopped.",
         )
 
-    def inspect(self, tenant: str, request: pb.InspectNgramsRequest) -> pb.InspectNgramsResponse:
+    def inspect(
+        self, tenant: str, name: str, text: str, ids: Sequence[int] | None = None, limit: int = 0
+    ) -> pb.InspectNgramsResponse:
         """Report what a store knows about a text.
+
+        Parameters
+        ----------
+        tenant
+            Whose store it is.
+        name
+            ``ngramStores/{id}``.
+        text
+            The text; empty if token ids are given.
+        ids
+            Token ids in place of the text.
+        limit
+            Most continuations to return; 0: 5.
 
         Raises
         ------
         InvalidArgument, NotFound, FailedPrecondition, DataLoss
             See the InspectNgrams RPC.
         """
-        known = self.catalogue.get(tenant, request.name)
+        known = self.catalogue.get(tenant, name)
         store = self._cache.get(known.artifact)
         store.require(known.tokenizer_fingerprint)
-        has_ids = request.WhichOneof("context") == "tokens"
         try:
             tokenizer = self._tokenizer(known)
         except (NotFound, FailedPrecondition):
-            if request.text:
+            if text:
                 raise
             tokenizer = None  # a request with token ids needs no tokenizer
-        if has_ids or tokenizer is None:
-            ids = list(request.tokens.ids)
-        else:
-            ids = tokenizer.encode(request.text.encode()).ids.tolist()
-        wrong = next((i for i in ids if i >= store.vocab_size), None)
+        read: list[int] = list(ids or ())
+        if ids is None and tokenizer is not None:
+            read = tokenizer.encode(text.encode()).ids.tolist()
+        wrong = next((i for i in read if i >= store.vocab_size), None)
         if wrong is not None:
             message = (
                 f"{wrong} is not a token id: the vocabulary has {store.vocab_size} tokens, numbered from 0."
             )
             raise InvalidArgument.field(Reason.TOKEN_ID_OUT_OF_RANGE, "tokens.ids", message, token=wrong)
         token_bytes = tokenizer.token_bytes if tokenizer is not None else []
-        return inspected_message(store, ids, token_bytes, request.limit or _LIMIT)
+        return inspected_message(store, read, token_bytes, limit or _LIMIT)
 
-    def _resolve(self, tenant: str, request: pb.BuildNgramStoreRequest) -> _Build:
-        record = self._models.get(request.model) if request.model else None
-        if request.corpus:
-            source = request.corpus
+    def _resolve(self, tenant: str, spec: StoreSpec) -> _Build:
+        record = self._models.get(spec.model) if spec.model else None
+        if spec.corpus:
+            source = spec.corpus
             corpus = self._corpora.open(tenant, source).corpus
             self._corpora.tokenizer(corpus.spec)
             record = record or self._models.get(corpus.spec.model)
@@ -172,8 +185,8 @@ class NgramStores:
                     },
                 )
             text: TextSource = CorpusText(corpus)
-        elif request.text_artifact:
-            source = request.text_artifact
+        elif spec.text_artifact:
+            source = spec.text_artifact
             if record is None:
                 message = "An uploaded text needs a model. Set model to one whose tokenizer the store is for."
                 raise InvalidArgument.field(Reason.INVALID_REQUEST, "model", message)
@@ -188,28 +201,25 @@ class NgramStores:
             vocabulary=record.vocab_size,
             source=source,
             version=text.version,
-            labels=dict(request.labels),
+            labels=dict(spec.labels),
         )
         return _Build(text, record, source, content)
 
-    def _has_text(self, request: pb.BuildNgramStoreRequest, tenant: str) -> bool:
-        if request.text_artifact:
-            return self._artifacts.stat(request.text_artifact).size_bytes > 0
-        view = self._corpora.open(tenant, request.corpus).corpus.view()
+    def _has_text(self, spec: StoreSpec, tenant: str) -> bool:
+        if spec.text_artifact:
+            return self._artifacts.stat(spec.text_artifact).size_bytes > 0
+        view = self._corpora.open(tenant, spec.corpus).corpus.view()
         return any(True for part in view.parts for _ in part.live_documents())
 
-    def _nothing_deleted(self, tenant: str, request: pb.BuildNgramStoreRequest, text: TextSource) -> bool:
+    def _nothing_deleted(self, tenant: str, spec: StoreSpec, text: TextSource) -> bool:
         """Whether every document that was counted is still live."""
         if not isinstance(text, CorpusText):
             return True
         return (
-            self._corpora.open(tenant, request.corpus).corpus.view().tombstone_version
-            == text.tombstone_version
+            self._corpora.open(tenant, spec.corpus).corpus.view().tombstone_version == text.tombstone_version
         )
 
-    def _write(
-        self, request: pb.BuildNgramStoreRequest, build: _Build, path: Path, progress: Progress
-    ) -> pb.NgramStore:
+    def _write(self, spec: StoreSpec, build: _Build, path: Path, progress: Progress) -> pb.NgramStore:
         """Count the n-grams into a file, and store the file as an artefact."""
         from palimpsest.ngrams import ORDERS, build_store
         from palimpsest.ngrams.opening import MEDIA_TYPE
@@ -225,7 +235,7 @@ class NgramStores:
         info = self._artifacts.put_file(path, MEDIA_TYPE)
         progress.publish(info.digest)
         return pb.NgramStore(
-            name=_name(request),
+            name=spec.name,
             artifact=info.digest,
             size_bytes=info.size_bytes,
             tokenizer_fingerprint=record.tokenizer_fingerprint,
@@ -234,11 +244,11 @@ class NgramStores:
             document_count=layout.documents,
             bytes_per_token=info.size_bytes / layout.tokens,
             orders=ORDERS,
-            corpus=request.corpus or None,
-            text_artifact=request.text_artifact or None,
+            corpus=spec.corpus or None,
+            text_artifact=spec.text_artifact or None,
             corpus_epoch=build.text.epoch,
             create_time=timestamp(time.time()),
-            labels=request.labels,
+            labels=spec.labels,
         )
 
     def _tokenizer(self, store: pb.NgramStore) -> ByteTokenizer:
@@ -251,7 +261,3 @@ class NgramStores:
                 metadata={"found": record.tokenizer_fingerprint, "expected": store.tokenizer_fingerprint},
             )
         return self._corpora.tokenizer_of(record)
-
-
-def _name(request: pb.BuildNgramStoreRequest) -> str:
-    return f"ngramStores/{request.store_id}"

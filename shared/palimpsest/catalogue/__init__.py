@@ -13,7 +13,7 @@ A room that keeps a list of something (contexts, models, requests) describes how
                     write=lambda request: [request.to_json()],
                     read=lambda fields: Request.from_json(fields[0]),
                 ),
-                missing=lambda request_id: NotFound(Reason.REQUEST_NOT_FOUND, f"There is no {request_id}."),
+                missing=lambda request_id: NotFound(Reason.MODEL_NOT_FOUND, f"There is no {request_id}."),
             )
 
 Stored form

@@ -6,8 +6,9 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import Reason, ResourceExhausted
 from palimpsest.models import ModelCatalogue, ModelRecord, verify
@@ -17,6 +18,7 @@ from palimpsest.settings import Settings
 if TYPE_CHECKING:
     from palimpsest.engine.engine import Engine
     from palimpsest.jobs import JobContext
+    from palimpsest.lm import TokenBytes
     from palimpsest.lm.model import LanguageModel
 
 
@@ -27,6 +29,18 @@ class Hosted:
     record: ModelRecord
     engine: "Engine[LanguageModel]"
     users: int = 0
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self.engine.model.tokenizer
+
+    @cached_property
+    def token_bytes(self) -> "TokenBytes":
+        """Returns the bytes of a token."""
+        from palimpsest.lm import TokenBytes
+
+        return TokenBytes(self.tokenizer)
 
 
 class EngineHost:

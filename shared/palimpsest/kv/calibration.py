@@ -94,7 +94,7 @@ def calibrate(
     classic
         Whether to calibrate the paper's own scheme too.
     progress
-        Told about each cache.
+        Called for each cache.
 
     Returns
     -------

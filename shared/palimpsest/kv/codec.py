@@ -49,15 +49,15 @@ def encode(
     Parameters
     ----------
     kv
-        The chunk; its ``start`` says where in the context it lies.
+        The chunk; its ``start`` is its position in the context.
     levels
         ``"lossless"``, or names of the codec's levels.
     codec
-        ``"transform"``, ``"classic"`` (both need a profile) or ``"generic"`` (needs none).
+        ``"transform"``, ``"classic"`` (both need a profile) or ``"generic"``.
     profile
         From ``calibrate``.
     rotary
-        For ``"generic"``: how the model turns its keys; None: they are coded as they are.
+        For ``"generic"``: how the model rotates its keys; None: they are coded as they are.
     identity
         What the chunk belongs to; a reader can insist on it.
     threads
@@ -71,7 +71,7 @@ def encode(
     Raises
     ------
     InvalidArgument
-        An unknown level or codec, or numbers that are not finite (only lossless carries those).
+        An unknown level or codec, or elements that are not finite (only lossless carries those).
     FailedPrecondition
         The profile is missing, or belongs to another geometry.
     """
@@ -217,7 +217,7 @@ def decode(
     InvalidArgument, Unimplemented
         Not a chunk, or a newer one.
     DataLoss
-        A single bit is not as it was written.
+        The bytes are not those that were written.
     FailedPrecondition
         Another profile or identity.
     ResourceExhausted

@@ -58,7 +58,7 @@ def pack(meta: ChunkMeta, sections: Sequence[Section]) -> bytes:
     Raises
     ------
     InvalidArgument
-        A section is longer than the directory can say.
+        KV_TOO_LARGE: a section is longer than the directory can record.
     """
     if max(len(s.payload) for s in sections) >= 1 << 32:
         raise InvalidArgument(

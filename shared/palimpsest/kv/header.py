@@ -1,4 +1,4 @@
-"""What a chunk says about itself: its metadata, and the directory of its sections."""
+"""A chunk's header: its metadata, and the directory of its sections."""
 
 import struct
 import zlib
@@ -24,7 +24,7 @@ class Kind(IntEnum):
 
 
 class Identity(BaseModel):
-    """What a chunk belongs to. Empty fields are unknown and match nothing but empty ones."""
+    """What a chunk belongs to. Empty fields are unknown, and match only empty ones."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -65,7 +65,7 @@ class ChunkMeta(Requirements):
 
     @property
     def values(self) -> int:
-        """Numbers in the decoded chunk."""
+        """Elements of the decoded chunk."""
         return self.tokens * self.layers * self.kv_heads * (self.key_dim + self.value_dim)
 
     @property
@@ -87,8 +87,8 @@ class Section:
     payload
         Its bytes.
     symbols
-        CRC-32 of the section's place, its quantised symbols and whatever else it decodes to: integers, so that the
-        check holds on any device.
+        CRC-32 over the section's kind and layers, its quantised symbols and whatever else it decodes to. These are
+        integers, so the check holds on any device.
     error, worst
         Root mean square and largest error when it was encoded, in the codec's own weighting (of coefficients for
         ``transform``, of keys and values themselves otherwise); 0 where nothing is lost.
@@ -158,7 +158,7 @@ def damaged(message: str, offset: int = 0) -> DataLoss:
 
 
 def checksum_seed(kind: Kind, first_layer: int, layers: int) -> int:
-    """Return what a section's symbol checksum starts from, so that it fits no other place in the chunk."""
+    """Return the start value of a section's symbol checksum, which ties it to its kind and layers."""
     return zlib.crc32(struct.pack("<BHH", kind, first_layer, layers))
 
 
@@ -168,7 +168,7 @@ def check_identity(found: Identity, expected: Identity) -> None:
     Raises
     ------
     FailedPrecondition
-        It belongs to something else; the metadata says what.
+        KV_IDENTITY_MISMATCH: it belongs to another one; the metadata names it.
     """
     for name in Identity.model_fields:
         if getattr(found, name) != getattr(expected, name):

@@ -162,7 +162,7 @@ class CalibrationProfile:
         Raises
         ------
         InvalidArgument
-            The bytes are no profile, or one whose parts do not fit each other.
+            KV_PROFILE_INVALID: the bytes are not a profile, or its parts do not fit each other.
         """
         try:
             length = int.from_bytes(data[:8], "little")
@@ -174,7 +174,7 @@ class CalibrationProfile:
         except (SafetensorError, ValueError, TypeError, LookupError, ArithmeticError) as wrong:
             raise InvalidArgument(
                 Reason.KV_PROFILE_INVALID,
-                f"These bytes are no calibration profile ({wrong}); calibrate again.",
+                f"These bytes are not a calibration profile ({wrong}); calibrate again.",
             ) from None
         return profile
 

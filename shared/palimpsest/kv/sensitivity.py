@@ -2,8 +2,8 @@
 
 For small errors ``e`` in a context's keys and values the divergence of the next-token distribution is ``e' F e / 2``
 with ``F`` the expected outer product of the gradient of the log-probability of a token drawn from the model itself.
-Averaged over positions, one matrix for each layer, it says along which directions bits are worth spending: it holds
-attention, the output projection and everything after it, for any architecture.
+Averaged over positions, one matrix for each layer, it gives the directions along which bits are worth spending. It
+covers attention, the output projection and everything after it, for any architecture.
 """
 
 from collections.abc import Sequence

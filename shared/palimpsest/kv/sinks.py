@@ -1,7 +1,7 @@
 """The first tokens of a context, kept apart: 8 bits a value with a scale for each token and head.
 
-Attention rests on them whatever they say (attention sinks), and they look like no other token: through the transform
-they would cost quality out of proportion, and 8 bits are as good as exact.
+Attention concentrates on them whatever their text (attention sinks), and their distribution is unlike that of other
+tokens: the transform would lose too much quality on them, and 8 bits are as good as exact.
 """
 
 import math

@@ -116,10 +116,10 @@ def group_of(profile: CalibrationProfile, first: int, layers: int) -> int:
     Raises
     ------
     DataLoss
-        They are none.
+        KV_DAMAGED: they are not a group of the profile.
     """
     if (first, layers) not in profile.groups:
-        raise damaged("A section covers layers that are no group of the profile.")
+        raise damaged("A section covers layers that are not a group of the profile.")
     return profile.groups.index((first, layers))
 
 

@@ -8,7 +8,7 @@ from palimpsest.lru import LruCache
 from palimpsest.models.record import ModelRecord
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 T = TypeVar("T")
 

@@ -11,10 +11,11 @@ import time
 from palimpsest.kv import LEVELS, CalibrationProfile, KeyValues, encode
 from palimpsest.kv.controller import Controller
 from palimpsest.kv.plan import Chunk, Load, Option
-from palimpsest.kv.simulation import Outcome, Trace, paper_rule, play, play_fixed, play_in_order, shared_rule
+from palimpsest.kv.simulation import Outcome, Trace, play, play_fixed, play_in_order
 from tests.benchmarks.codec.models import PIECE, PREFIX
 from tests.benchmarks.codec.quality import Mean
 from tests.benchmarks.figures import Figures
+from tests.kv_references import paper_rule, shared_rule
 
 SEEDS = range(10_000, 10_200)
 SHARES = (0.25, 0.5, 0.75)

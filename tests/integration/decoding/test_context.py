@@ -86,7 +86,7 @@ def held_up(engine: Engine) -> Iterator[None]:
 
 def arriving(engine: Engine) -> bool:
     """Whether a chunk waits for the engine to take it in."""
-    return any(h.request.prefix is not None and h.request.prefix._arrivals for h in list(engine._inbox))
+    return any(h.request.prefix is not None and h.request.prefix._arrived for h in list(engine._inbox))
 
 
 def at_rest(engine: Engine) -> bool:
@@ -208,14 +208,15 @@ async def test_rotten_chunks_are_recomputed(client, server, resources):
 async def test_a_client_that_leaves_in_the_middle_of_a_load_frees_its_memory(client, server, resources):
     made = make(resources, "left", ["lossless"], chunk_tokens=16)
     engine = await engine_of(server, client)
-    desk = next(room for room in server.rooms if isinstance(room, DecodingRoom))._servicer._context_loader()
+    room = next(room for room in server.rooms if isinstance(room, DecodingRoom))
+    contexts = room._servicer._planner()._contexts
     with held_up(engine):
         call = asyncio.ensure_future(
             generate(client, prompt=" then", context=made.name, context_load=FETCH_ALL)
         )
-        await until_async(lambda: _true(arriving(engine) and desk._under_way == 1))
+        await until_async(lambda: _true(arriving(engine) and contexts._running_loads == 1))
         call.cancel()
-        await until_async(lambda: _true(desk._under_way == 0))
+        await until_async(lambda: _true(contexts._running_loads == 0))
     await until_async(lambda: _true(at_rest(engine)))
 
 

@@ -293,7 +293,7 @@ async def test_a_stored_text_is_likelier_where_it_may_be_quoted(client, corpus):
     assert scored["LM"].perplexity == plain.perplexity
     assert scored["NEST"].perplexity < scored["KNN_LM"].perplexity < plain.perplexity
     assert [t.id for t in scored["NEST"].tokens] == [t.id for t in plain.tokens]
-    with pytest.raises(InvalidArgument, match="scored in"):
+    with pytest.raises(InvalidArgument, match="Score supports"):
         await client.decoding.score(model="tiny", text=text, nest={"corpora": [corpus], "mode": "LOSSLESS"})
     with pytest.raises(InvalidArgument, match="top"):
         await client.decoding.score(model="tiny", text=text, top=2, nest={"corpora": [corpus]})

@@ -83,7 +83,7 @@ def test_a_watch_follows_a_load():
     console.print(watch)
     shown = console.export_text()
     assert "contexts/x  20 tokens, 2 chunks" in shown
-    assert "th" in shown
+    assert "rh" in shown
     assert "2.0 KiB in" in shown
     assert "8 Mbit/s" in shown
     assert "(late)" in shown

@@ -22,6 +22,7 @@ TESTS = {
     "PALIMPSEST_TEST_FILES": "read by tests/integration",
     "PALIMPSEST_TEST_PROJECT": "read by tests/compose",
     "PALIMPSEST_TEST_SERVER": "read by tests/integration",
+    "PALIMPSEST_TEST_TOKENS": "callers of tests/compose, set by deploy/test-compose.sh",
     "PALIMPSEST_TEST_TOKEN": "read by tests/integration",
 }
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from palimpsest.errors import DataLoss, InvalidArgument
 from palimpsest.kv.coding import rans
 from palimpsest.kv.coding import tables as rans_tables
-from palimpsest.kv.coding.quantiser import choose_classes, count_symbols, ideal_bits
+from palimpsest.kv.coding.quantiser import choose_classes, count_symbols
+from tests.kv_references import ideal_bits
 
 
 def tables_of(seed: int, classes: int) -> rans_tables.Tables:

@@ -40,7 +40,7 @@ def test_waiting_is_for_those_who_take_part():
     assert not told.wait(mark, 0)
     waiting = threading.Thread(target=lambda: told.wait(mark, 60))
     waiting.start()
-    told.heeded(reader, mark)
+    told.applied(reader, mark)
     waiting.join(10)
     assert not waiting.is_alive()
     later = told.revoke("c", "f")

@@ -168,13 +168,13 @@ class ArtifactsRoom(Room):
 
 
 class CodecRoom(Room):
-    """Codec: a context's keys and values, computed once, stored as small bitstreams, streamed to whoever
-    needs them.
+    """Codec: the KV cache of a long context, computed once, stored as small bitstreams, and streamed to
+    clients that need it.
 
-    A context is a text under a model. Its cache is cut into chunks of consecutive tokens; each chunk is
-    stored at several levels, from "near-lossless" to "smallest" (and "lossless" if asked for), beside its
-    token ids, from which it can always be recomputed. Loading chooses, chunk by chunk, a level or the
-    text.
+    A context is a text under a model. Its cache is cut into chunks of consecutive tokens. Each chunk is
+    stored at several levels, from "near-lossless" to "smallest" (and "lossless" if asked for). The token
+    ids are stored with them, so that any chunk can be recomputed. Loading chooses, for each chunk, a
+    level or "recompute".
     """
 
     @rpc("palimpsest.api.codec.v1.CodecService.CreateContext")
@@ -191,10 +191,18 @@ class CodecRoom(Room):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Job[codec_pb2.Context]:
-        """Prefills a text and stores its cache at every level, as a job. The context appears whole or not at
-        all. The same text, model and settings under the same name are stored once. NOT_FOUND: no such model
-        or text artefact. ALREADY_EXISTS: the name is taken by another content. INVALID_ARGUMENT: no text, or
-        longer than the model's context. UNIMPLEMENTED: a model whose layers do not keep all positions.
+        """Prefills a text and stores its cache at every level, as a job.
+
+        The context appears as a whole or not at all. Sending the same text, model and settings under the
+        same id again returns the stored context.
+
+        Errors, from the call or the job:
+        * NOT_FOUND: the model or the text artefact does not exist.
+        * ALREADY_EXISTS: the id belongs to another context. Use another id, or delete that context.
+        * INVALID_ARGUMENT: there is no text, or it is longer than the model's context length.
+        * FAILED_PRECONDITION: the codec needs a calibration profile and the model has none. Call
+          Calibrate, or use "generic".
+        * UNIMPLEMENTED: some layer of the model does not keep every position.
 
         Parameters
         ----------
@@ -215,11 +223,17 @@ class CodecRoom(Room):
         *,
         timeout: float | None = None,
     ) -> codec_pb2.Context:
-        """Stores a cache that the caller has computed. The first message is the spec; the others carry the
-        numbers, chunk by chunk: a chunk's keys, then its values, each [layers, kv_heads, tokens, dim] in
-        row-major order, little-endian. Nothing is stored if the stream ends early. INVALID_ARGUMENT: shape,
-        type, fewer or more bytes than the spec says, or numbers that are not finite. FAILED_PRECONDITION:
-        the shape is not the model's. ALREADY_EXISTS: as CreateContext.
+        """Stores a cache that the caller has computed.
+
+        Send the spec first, then the elements of the cache, chunk by chunk: a chunk's keys, then its
+        values, each [layers, kv_heads, tokens, dim] in row-major order, little-endian. Nothing is stored
+        if the stream ends early.
+
+        Errors:
+        * INVALID_ARGUMENT: shape, element type or number of bytes differ from the spec, or an element is
+          not finite.
+        * FAILED_PRECONDITION: the shape is not that of the model.
+        * ALREADY_EXISTS: see CreateContext.
         """
         ...
 
@@ -230,7 +244,11 @@ class CodecRoom(Room):
         name: str,
         timeout: float | None = None,
     ) -> codec_pb2.Context:
-        """One context, with its chunks."""
+        """Returns one context with its chunks.
+
+        Errors:
+        * NOT_FOUND: there is no such context.
+        """
         ...
 
     @rpc("palimpsest.api.codec.v1.CodecService.ListContexts")
@@ -242,7 +260,7 @@ class CodecRoom(Room):
         model: str | None = None,
         timeout: float | None = None,
     ) -> codec_pb2.ListContextsResponse:
-        """Oldest first, without their chunks.
+        """Lists contexts without their chunks, oldest first.
 
         Parameters
         ----------
@@ -260,7 +278,12 @@ class CodecRoom(Room):
         name: str,
         timeout: float | None = None,
     ) -> codec_pb2.DeleteContextResponse:
-        """Forgets a context. Loads that have begun go on; its bytes go with the next garbage collection."""
+        """Deletes a context. Loads that have begun go on. Its bytes are removed by the next garbage
+        collection.
+
+        Errors:
+        * NOT_FOUND: there is no such context.
+        """
         ...
 
     @rpc("palimpsest.api.codec.v1.CodecService.LookUpContext")
@@ -272,8 +295,10 @@ class CodecRoom(Room):
         tokens: codec_pb2.Tokens | Mapping[str, object] | Sequence[int] | None = None,
         timeout: float | None = None,
     ) -> codec_pb2.LookUpContextResponse:
-        """The stored context that shares the longest prefix with a text: whole chunks, or a context's end. Load
-        it with chunks set to the number found. A response without a name: nothing is stored for this text.
+        """Finds the stored context that shares the longest prefix with a text, in whole chunks.
+
+        Load it with chunks set to the number found. A response without a name means that nothing is stored
+        for this text.
         """
         ...
 
@@ -284,14 +309,24 @@ class CodecRoom(Room):
         *,
         timeout: float | None = None,
     ) -> Stream[codec_pb2.LoadContextResponse]:
-        """Streams a context, adaptively. The caller opens with begin and then reports what it received,
-        recomputed or found damaged; the server answers with opened, the token ids, and then, decision by
-        decision, chunks at some level (from the back of the context) and orders to recompute chunks from
-        their ids (from the front), until the two meet, and ended. At most window_bytes are on the way
-        unreported: a caller that stops reading stops the stream, and one that goes away ends it. NOT_FOUND:
-        no such context. FAILED_PRECONDITION: it belongs to another model than model_fingerprint.
-        INVALID_ARGUMENT: an unknown level, or a deadline that is not positive. A stored chunk that is
-        damaged is sent at another level or given to the caller to recompute, never sent wrong.
+        """Streams a context, choosing the level of each chunk by the speed of the link and of the receiver.
+
+        The caller sends begin, and then reports what it has received, recomputed or found damaged. The
+        server sends opened and the token ids, then chunks from the back of the context and orders to
+        recompute chunks from the front, until the two meet, and finally ended. Each chunk and each order
+        comes with the decision behind it.
+
+        At most window_bytes are on the way without a receipt. A caller that stops reading stops the
+        stream, and one that disconnects ends it. A stored chunk that is damaged is sent at another level
+        or given to the caller to recompute; damaged data is never used.
+
+        Errors:
+        * NOT_FOUND: there is no such context.
+        * FAILED_PRECONDITION: the context belongs to another model than model_fingerprint.
+        * INVALID_ARGUMENT: a level is unknown, or MODE_QUALITY has no deadline.
+        * OUT_OF_RANGE: the context does not have the chunks asked for.
+        * DEADLINE_EXCEEDED: the receiver reported nothing for too long. Load the context again.
+        * DATA_LOSS: a chunk cannot be read at any level, and the receiver cannot recompute.
         """
         ...
 
@@ -303,12 +338,13 @@ class CodecRoom(Room):
         settings: codec_pb2.LoadSettings | Mapping[str, object],
         timeout: float | None = None,
     ) -> codec_pb2.EstimateResponse:
-        """What a load would do on a link of steady bandwidth, and what the fixed ways would do. Loads nothing.
+        """Simulates a load on a link of steady bandwidth, and loads at each fixed level for comparison. Loads
+        nothing.
 
         Parameters
         ----------
         settings
-            settings.bandwidth is needed: it is the link's.
+            settings.bandwidth is required: the bandwidth of the link.
         """
         ...
 
@@ -319,8 +355,10 @@ class CodecRoom(Room):
         *,
         timeout: float | None = None,
     ) -> Stream[codec_pb2.EncodeCacheResponse]:
-        """Encodes a cache and keeps nothing. The first message is the spec, the others carry keys, then values,
-        as in PutContext for a single chunk. The answer is one coded chunk for each level, one after another.
+        """Encodes a cache without storing it.
+
+        Send the spec first, then keys and values as in PutContext, for a single chunk. The response is one
+        coded chunk for each level, one after another.
         """
         ...
 
@@ -331,10 +369,16 @@ class CodecRoom(Room):
         *,
         timeout: float | None = None,
     ) -> Stream[codec_pb2.DecodeCacheResponse]:
-        """Decodes a chunk and keeps nothing: its bytes in order, answered by its shape and then its numbers, as
-        EncodeCache takes them. DATA_LOSS: the chunk is damaged or cut short; metadata has the offset.
-        FAILED_PRECONDITION: its calibration profile is not here. UNIMPLEMENTED: a newer format.
-        RESOURCE_EXHAUSTED: it would decode to more than is allowed.
+        """Decodes a chunk without storing it.
+
+        Send the bytes of the chunk in order. The response is its shape, then its elements in the order of
+        EncodeCache.
+
+        Errors:
+        * DATA_LOSS: the chunk is damaged or cut short. The metadata has the offset.
+        * FAILED_PRECONDITION: the chunk's calibration profile is not on this server.
+        * UNIMPLEMENTED: a newer version of the format wrote it.
+        * RESOURCE_EXHAUSTED: it would decode to more bytes than the server allows.
         """
         ...
 
@@ -351,14 +395,22 @@ class CodecRoom(Room):
         skip_cache: bool | None = None,
         timeout: float | None = None,
     ) -> Job[codec_pb2.Profile]:
-        """Learns, as a job, how a model's caches are best coded: fewer bytes than the calibration-free codec at the
-        same quality. Contexts created afterwards use it; those there are keep theirs.
+        """Learns how to code a model's caches in fewer bytes at the same quality, as a job.
+
+        Contexts created afterwards use the new profile; existing contexts keep theirs.
+
+        Errors, from the call or the job:
+        * NOT_FOUND: the model or the artefact with texts does not exist.
+        * INVALID_ARGUMENT: the texts are too short.
+        * FAILED_PRECONDITION: the model's files have changed since it was registered.
+        * UNIMPLEMENTED: some layer of the model does not keep every position.
 
         Parameters
         ----------
         texts
-            Digest of an artefact with sample texts like those to be stored: JSONL with a "text" in each line, or
-            plain text. Empty: the Python reference manual and standard library, which every installation has.
+            Digest of an artefact with sample texts like those to be stored: JSONL with a "text" in each line,
+            or plain text. Empty: the Python reference manual and standard library, which every installation
+            has.
         documents
             Texts to use, and tokens of each; 0 for 32 and 1024.
         group
@@ -375,8 +427,10 @@ class CodecRoom(Room):
         model: str,
         timeout: float | None = None,
     ) -> codec_pb2.Profile:
-        """The calibration profile a model's new contexts are coded with. NOT_FOUND: it has none; they use
-        "generic".
+        """Returns the calibration profile that new contexts of a model are coded with.
+
+        Errors:
+        * NOT_FOUND: the model has none, and its contexts use "generic".
         """
         ...
 
@@ -939,56 +993,116 @@ class DecodingRoom(Room):
         context: str | None = None,
         context_load: codec_pb2.LoadSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
-        drafts: decoding_pb2.DraftSettings | Mapping[str, object] | None = None,
         timeout: float | None = None,
     ) -> Stream[decoding_pb2.GenerateResponse]:
-        """Streams generated text. One GenerateStarted comes first; then, for each of the n sequences,
-        GenerateDelta events as text becomes certain (never half a character, never text a stop string may
-        still take back) and one SequenceFinished. Cancel the call, or close the channel, to stop: the
-        sequences leave the batch before the next step. NOT_FOUND: no such model. INVALID_ARGUMENT: empty
-        prompt, or prompt plus max_tokens longer than the model's context (nothing is ever cut off silently;
-        ErrorInfo.metadata gives both lengths). RESOURCE_EXHAUSTED: the queue or the cache memory is full;
-        wait as RetryInfo says and send again. With a context, its stored cache is streamed in while what has
-        to be recomputed is recomputed, and ContextLoaded says what became of every chunk; a chunk that is
-        missing or damaged is recomputed from its text. NOT_FOUND: no such context. FAILED_PRECONDITION: it
-        belongs to another model. The caller's token needs codec.read as well. With nest, the text may quote
-        passages of corpora: QuotedSpan events say which of its bytes are whose, and SpanRevoked that a quoted
-        document has been deleted since. NOT_FOUND: no such corpus. FAILED_PRECONDITION: a corpus was made for
-        another model. The caller's token needs datastore.read as well. With drafts, there are several
-        continuations of one prompt: DraftDelta events show how they come along, and may rewrite what they showed;
-        one DraftFinished for each, best first, and DraftsFinished end the stream. There are fewer than k where
-        some would have said the same. NOT_FOUND: no such n-gram store. FAILED_PRECONDITION: it was built with
-        another tokenizer. The caller's token needs datastore.read for n-gram stores.
+        """Streams generated text.
+
+        One GenerateStarted comes first. For each of the n sequences, GenerateDelta events follow as text becomes
+        certain, and one SequenceFinished ends it. A delta never holds half a character, nor text that a stop string
+        may still remove. To stop early, cancel the call or close the channel: the sequences leave the batch before
+        its next step.
+
+        With context: the stored KV cache is streamed in while the engine recomputes the chunks that are cheaper to
+        compute than to load. ContextLoaded reports what happened to each chunk. A missing or damaged chunk is
+        recomputed from its text. The caller's token also needs codec.read.
+
+        With nest: the text may quote passages of corpora. A QuotedSpan event reports which bytes come from which
+        document; SpanRevoked reports that a quoted document has been deleted since. The caller's token also needs
+        datastore.read.
+
+        Errors:
+          INVALID_ARGUMENT: the prompt is empty, or the prompt plus max_tokens exceeds the model's context length.
+            Nothing is truncated silently; ErrorInfo.metadata gives both lengths.
+          NOT_FOUND: no such model, context or corpus.
+          FAILED_PRECONDITION: the context or a corpus belongs to another model.
+          RESOURCE_EXHAUSTED: the queue or the cache memory is full. Wait as long as RetryInfo says and retry.
 
         Parameters
         ----------
         prompt
-            Raw text; tokenized with the model's tokenizer, which adds its opening special tokens if it has
-            any.
+            Raw text, tokenized with the model's tokenizer, which adds its leading special tokens if it has any.
         n
-            Independent sequences; 0 for 1. The prompt is prefilled once.
+            Number of independent sequences; 0 for 1. The prompt is prefilled once.
         max_tokens
-            Most tokens to generate per sequence; 0 for 256.
+            Maximum number of tokens in a sequence; 0 for 256.
         stop
             Generation ends before the first of these to appear in the text; the stop string is not part of the
             output. Matching is on whole characters.
         logprobs
-            Per token, the log-probabilities of this many most probable tokens, beside the chosen one's own;
-            -1 reports none, 0 only the chosen token's.
+            Report, for each token, its log-probability and those of this many most probable alternatives. 0: the chosen
+            token's only; -1 or unset: none.
         ignore_eos
-            Go on past the end-of-sequence token.
+            Continue past the end-of-sequence token.
         context
-            A stored context, contexts/{id}, that the prompt continues. The prompt's own tokens follow the
-            context's, without opening special tokens.
+            A stored context, contexts/{id}, that the prompt continues. The prompt's tokens follow the context's,
+            without leading special tokens.
         context_load
-            How the context is loaded. What the engine knows better itself (recompute, decode_tokens_per_second,
-            sharers) is filled in where it is unset.
+            How the context is loaded. The engine fills in what it measures itself (recompute, decode_tokens_per_second,
+            sharers) where the request leaves it unset.
         nest
-            Passages of corpora that the text may quote, span by span, with their sources. With drafts, what the
-            passages go on with is judged beside the drafts, and takes their place where it is better; the best
-            quotation has the last place at least, where k is more than 1.
-        drafts
-            Several drafts in place of one text (or n). max_tokens is at most 256 then, and 0 is 10.
+            Corpora whose passages the text may quote, span by span, with their sources.
+        """
+        ...
+
+    @rpc("palimpsest.api.decoding.v1.DecodingService.Draft")
+    def draft(
+        self,
+        *,
+        model: str,
+        prompt: str | None = None,
+        chat: decoding_pb2.ChatMessages
+        | Mapping[str, object]
+        | Sequence[decoding_pb2.ChatMessage | Mapping[str, object]]
+        | None = None,
+        tokens: decoding_pb2.TokenIds | Mapping[str, object] | Sequence[int] | None = None,
+        k: int | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] | None = None,
+        ignore_eos: bool | None = None,
+        sampling: decoding_pb2.SamplingConfig | Mapping[str, object] | None = None,
+        settings: decoding_pb2.DraftSettings | Mapping[str, object] | None = None,
+        nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
+        timeout: float | None = None,
+    ) -> Stream[decoding_pb2.DraftResponse]:
+        """Streams several short continuations of one prompt at low latency, for autocompletion or for a user to choose
+        from.
+
+        DraftsPlanned comes first, then GenerateStarted. DraftDelta events show the drafts while they grow; a later
+        delta may rewrite what an earlier one showed. One DraftFinished for each draft, best first, and one
+        DraftsFinished end the stream. There are fewer than k drafts where some would have had the same text.
+
+        With settings.ngrams: an n-gram store weighs in where drafts are superposed. The caller's token also needs
+        datastore.read.
+
+        With nest: continuations quoted from corpora compete with the model's own drafts, and a draft that was quoted
+        names its sources. The caller's token also needs datastore.read.
+
+        Errors:
+          INVALID_ARGUMENT: a setting is out of range or does not apply to the strategy; the prompt is empty, or the
+            prompt plus max_tokens exceeds the model's context length.
+          NOT_FOUND: no such model, n-gram store or corpus.
+          FAILED_PRECONDITION: the store was built with another tokenizer, a corpus belongs to another model, or the
+            model's cache cannot be cropped, which the strategy needs.
+          RESOURCE_EXHAUSTED: as for Generate.
+
+        Parameters
+        ----------
+        k
+            Number of drafts; 0 for 3.
+        max_tokens
+            Maximum number of tokens in a draft; 0 for 10.
+        stop
+            A draft ends before the first of these to appear in it, as in GenerateRequest.
+        ignore_eos
+            Continue past the end-of-sequence token.
+        sampling
+            How NUCLEUS draws its samples. AUTO considers NUCLEUS instead of BEAM where temperature is set. With
+            settings.reset_every, a superposed reset draws its draft where temperature is set.
+        settings
+            How the drafts are made.
+        nest
+            Corpora whose passages compete with the model's drafts. A quoted continuation replaces a draft where the
+            model gives it a higher probability; if k is more than 1, the best quotation takes at least the last place.
         """
         ...
 
@@ -1004,17 +1118,17 @@ class DecodingRoom(Room):
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
         timeout: float | None = None,
     ) -> decoding_pb2.ScoreResponse:
-        """Log-probability of every token of a given text under a model, from one pass.
+        """Returns the log-probability of every token of a given text under a model, from one forward pass.
 
         Parameters
         ----------
         skip_tokens
-            Score only what follows this many leading tokens; 0 scores everything after the first token.
+            Score only the tokens after this many leading tokens; 0 scores everything after the first token.
         top
             Also the log-probabilities of this many most probable tokens at each position.
         nest
-            Score under the mixture with corpora: MODE_LM, MODE_KNN_LM or MODE_NEST. query is what passages are
-            searched with; empty: the first skip_tokens tokens, or the first 64 where that is 0.
+            Score under the mixture with corpora: MODE_LM, MODE_KNN_LM or MODE_NEST. Where query is empty, the retrieval
+            query is the first skip_tokens tokens, or the first 64 if skip_tokens is 0.
         """
         ...
 
@@ -1033,19 +1147,21 @@ class DecodingRoom(Room):
         skip_cache: bool | None = None,
         timeout: float | None = None,
     ) -> Job[decoding_pb2.GenerateBatchResponse]:
-        """Generates for every line of a JSONL artefact, as a job. A line is an object with "prompt" or
-        "messages", and optionally "id" and any of max_tokens, temperature, top_k, top_p, min_p, seed, n,
-        stop, logprobs, which override the request's defaults. The result artefact has one line per input
-        line, in order: either {"id", "index", "outputs": [{"text", "finish_reason", "prompt_tokens",
-        "generated_tokens", ...}]} or {"id", "index", "error": {"code", "reason", "message"}}; a bad line
-        reports its error and the rest run.
+        """Generates for every line of a JSONL artefact, as a job.
+
+        A line is an object with "prompt" or "messages", and optionally "id" and any of max_tokens, temperature, top_k,
+        top_p, min_p, seed, n, stop, logprobs, which override the request's defaults.
+
+        The result artefact has one line for each input line, in order: either {"id", "index", "outputs": [{"text",
+        "finish_reason", "prompt_tokens", "generated_tokens", ...}]} or {"id", "index", "error": {"code", "reason",
+        "message"}}. A line that is invalid, or that fails, reports its error in its place; the other lines still run.
 
         Parameters
         ----------
         input
             Digest of a JSONL artefact.
         sampling
-            Defaults for lines that do not say otherwise.
+            Defaults for lines that set nothing else.
         skip_cache
             Run again even if identical work has a finished result.
         """
@@ -1064,21 +1180,27 @@ class DecodingRoom(Room):
         skip_cache: bool | None = None,
         timeout: float | None = None,
     ) -> Job[decoding_pb2.TuneDraftsResponse]:
-        """Finds the share of the n-grams and the temperature that make the best superposed drafts of a model with an
-        n-gram store, as a job: a grid, judged by the model's own perplexity of the drafts. The result is what
-        Generate uses from then on for this model and store where a request leaves them open. Each
-        TuneDraftsResponse.Trial is also a partial result of the job, in the order of the response. NOT_FOUND: no such
-        model, store or artefact. FAILED_PRECONDITION: the store was built with another tokenizer.
-        INVALID_ARGUMENT: the texts are too short for a single prefix.
+        """Finds the n-gram weight and the temperature that give the best superposed drafts for a model and an n-gram
+        store, as a job.
+
+        It tries a grid and picks the point whose drafts have the lowest perplexity under the model. Afterwards Draft
+        uses the result for this model and store wherever a request leaves alpha and temperature unset. Each
+        TuneDraftsResponse.Trial is also a partial result of the job, in the order of the response.
+
+        Errors:
+          NOT_FOUND: no such model, store or artefact.
+          FAILED_PRECONDITION: the store was built with another tokenizer.
+          INVALID_ARGUMENT: the text is too short for a single prefix.
 
         Parameters
         ----------
         texts
-            Digest of a text artefact, UTF-8: what drafts are made for. None of what the store was built of.
+            Digest of a UTF-8 text artefact, representative of the prompts that drafts are for. It must not be part of
+            the text that the store was built from.
         k
-            Drafts for each prefix; 0 for 3.
+            Number of drafts for each prefix; 0 for 3.
         prefixes
-            Prefixes of 15 tokens, spread over the texts; 0 for 24.
+            Number of prefixes of 15 tokens, spread evenly over the text; 0 for 24.
         skip_cache
             Run again even if identical work has a finished result.
         """
@@ -1090,8 +1212,8 @@ class DecodingRoom(Room):
         *,
         timeout: float | None = None,
     ) -> decoding_pb2.GetEngineInfoResponse:
-        """The engine's limits and load: models in memory, streams running and waiting, cache use, dtype and
-        kernels.
+        """Returns the engine's limits and load: models in memory, sequences running and waiting, cache use, dtype and
+        forward pass.
         """
         ...
 
@@ -1162,7 +1284,7 @@ class JobsRoom(Room):
 
 
 class ModelsRoom(Room):
-    """Models: what can be loaded, how each is fingerprinted, and what it was made from."""
+    """Models: which can be loaded, what identifies each, and which model each was made from."""
 
     @rpc("palimpsest.api.models.v1.ModelService.RegisterModel")
     def register_model(
@@ -1176,17 +1298,25 @@ class ModelsRoom(Room):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Job[models_pb2.Model]:
-        """Registers a model from a folder, a GGUF file or a hub id, as a job: the source is checked, a GGUF file is
-        converted once to safetensors, weights, tokenizer and config are fingerprinted, and the record appears.
-        Nothing is registered unless all of that succeeds. Registering the same id with the same content
-        succeeds and changes nothing; with other content it is ALREADY_EXISTS.
-        Job errors: INVALID_ARGUMENT (pickled weights, a GGUF cut short, no config), NOT_FOUND (no such source),
-        PERMISSION_DENIED (a path outside the server's model roots).
+        """Registers a model from a folder, a GGUF file or a hub id, as a job.
+
+        The job checks the source, converts a GGUF file to safetensors once, and fingerprints weights,
+        tokenizer and config. The record is added last, so nothing is registered unless everything
+        succeeded. Registering the same content under the same id again succeeds and changes nothing.
+
+        Errors, from the call or the job:
+        * INVALID_ARGUMENT: the source has pickled weights, an incomplete GGUF file or no config, or is not
+          a causal LM.
+        * NOT_FOUND: the source or the parent does not exist.
+        * PERMISSION_DENIED: the path is outside the server's model roots.
+        * ALREADY_EXISTS: the id belongs to a model with other content. Use another id, or delete that
+          model.
 
         Parameters
         ----------
         source
-            A folder or .gguf file on the server's file system, or "hub:<owner>/<name>[@revision]", or "sample".
+            A folder or .gguf file on the server's file system, or "hub:<owner>/<name>[@revision]", or
+            "sample".
         parent
             The model this one was made from, and how.
         """
@@ -1199,7 +1329,11 @@ class ModelsRoom(Room):
         model_id: str,
         timeout: float | None = None,
     ) -> models_pb2.Model:
-        """Call GetModel."""
+        """Returns one model.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
+        """
         ...
 
     @rpc("palimpsest.api.models.v1.ModelService.ListModels")
@@ -1210,12 +1344,12 @@ class ModelsRoom(Room):
         page_token: str | None = None,
         timeout: float | None = None,
     ) -> models_pb2.ListModelsResponse:
-        """Oldest first.
+        """Lists models, oldest first.
 
         Parameters
         ----------
         page_size
-            0 for 100; more than 1000 is taken as 1000.
+            Most models of a page; 0 for 100, at most 1000.
         """
         ...
 
@@ -1226,9 +1360,12 @@ class ModelsRoom(Room):
         model_id: str,
         timeout: float | None = None,
     ) -> models_pb2.DeleteModelResponse:
-        """Forgets the record, and deletes the weights if the server made that copy itself (a GGUF conversion); a
-        folder that was registered in place is left alone.
-        FAILED_PRECONDITION: another model names this one as its parent; delete that one first.
+        """Deletes a model's record, and its weights if the server made that copy itself by converting a GGUF
+        file. A folder that was registered in place is left alone.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
+        * FAILED_PRECONDITION: the model is the parent of another. Delete that one first.
         """
         ...
 
@@ -1239,7 +1376,11 @@ class ModelsRoom(Room):
         model_id: str,
         timeout: float | None = None,
     ) -> models_pb2.GetLineageResponse:
-        """The chain of parents up to the root, nearest first, and the direct children."""
+        """Returns a model's ancestors, nearest first, and its direct children.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
+        """
         ...
 
     @rpc("palimpsest.api.models.v1.ModelService.CheckPair")
@@ -1251,7 +1392,12 @@ class ModelsRoom(Room):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Job[models_pb2.PairReport]:
-        """Compares two models tensor by tensor, as a job: may weights of one be put into the other, and what moved?
-        Reads one pair of tensors at a time; time grows with the number of parameters.
+        """Compares two models tensor by tensor, as a job: whether weights of one fit into the other, and
+        which differ.
+
+        The job reads one pair of tensors at a time. Its duration grows with the number of parameters.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
         """
         ...

@@ -110,7 +110,7 @@ def decode(stream: bytes | memoryview, tokens: int, classes: np.ndarray, tables:
     states = np.frombuffer(stream, dtype="<u4", count=LANES).astype(np.uint32)
     words = np.frombuffer(stream, dtype="<u2", offset=_STATE_BYTES).astype(np.uint16, copy=False)
     if (states < STATE_FLOOR).any():
-        raise DataLoss(Reason.KV_DAMAGED, "An entropy-coded section has a state no encoder writes.")
+        raise DataLoss(Reason.KV_DAMAGED, "Corrupt entropy-coded section: invalid rANS state.")
     # A row takes at most one word for each column: the pad lets the compiled loop check once a row.
     padded = np.concatenate([words, np.zeros(len(classes), dtype=np.uint16)])
     out = np.empty((tokens, len(classes)), dtype=np.uint8)
@@ -118,7 +118,8 @@ def decode(stream: bytes | memoryview, tokens: int, classes: np.ndarray, tables:
     taken = int(run(padded, len(words), states, classes, tables.symbols, tables.ranges, out))
     if taken != len(words) or (states != STATE_FLOOR).any():
         raise DataLoss(
-            Reason.KV_DAMAGED, "An entropy-coded section does not end where it should; fetch it again."
+            Reason.KV_DAMAGED,
+            "Corrupt entropy-coded section: it does not end in the initial state; fetch it again.",
         )
     return out
 

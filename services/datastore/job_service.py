@@ -54,7 +54,7 @@ class JobCalls(CorpusCalls):
         return await self._submit("datastore.purge", await self._open(request.corpus), request)
 
     async def _submit(self, kind: str, opened: OpenCorpus, request: Any) -> operations_pb2.Operation:
-        """Queue a job; one for the same state of the same corpus is the same job."""
+        """Queue a job; requests for the same state of the same corpus share one job."""
         view = await asyncio.to_thread(opened.corpus.view)
         action = {"tenant": call().principal, "created": opened.corpus.spec.created, "epoch": view.epoch}
         return await self._resources.submit(

@@ -41,7 +41,7 @@ class _Record(NamedTuple):
 
 
 class NgramCatalogue:
-    """N-gram stores by tenant and id; blocks, and may be called from any thread.
+    """N-gram stores by tenant and id. Methods block, and may be called from any thread.
 
     Every method raises Unavailable (JOB_STORE_UNAVAILABLE) if Redis does not answer.
     """
@@ -50,39 +50,39 @@ class NgramCatalogue:
         self._redis, self._prefix, self._artifacts = client, prefix, artifacts
 
     def put(self, tenant: str, store: pb.NgramStore, content: str) -> pb.NgramStore:
-        """Add a store whose artefact is there; if it is known already with the same content, return that.
+        """Add a store whose artefact is stored; return the existing store if its content is the same.
 
         Parameters
         ----------
         tenant
-            Whose it is.
+            Owner of the store.
         store
-            Complete.
+            The complete message.
         content
-            Digest of everything that decides what the store is; see ``content_of``.
+            Digest of everything that determines the store; see ``content_of``.
 
         Raises
         ------
         AlreadyExists
-            NGRAM_STORE_EXISTS: the id is taken by another content.
+            NGRAM_STORE_EXISTS: a store with other content has this id.
         """
         record = _Record(store, content, f"ngram-store/{tenant}/{id_of(store.name)}/{uuid.uuid4().hex}")
         self._artifacts.references.add(record.owner, [store.artifact])
-        there = self._of(tenant).put(id_of(store.name), record)
-        if there is None:
+        existing = self._of(tenant).put(id_of(store.name), record)
+        if existing is None:
             return store
         self._artifacts.references.remove_owner(record.owner)
-        if there.content != content:
+        if existing.content != content:
             raise exists(store.name)
-        return there.store
+        return existing.store
 
     def find(self, tenant: str, name: str, content: str) -> pb.NgramStore | None:
-        """Return a store that is there already with this content; None if the id is free.
+        """Return the existing store with this content; None if the id is free.
 
         Raises
         ------
         AlreadyExists
-            NGRAM_STORE_EXISTS: the id is taken by another content.
+            NGRAM_STORE_EXISTS: a store with other content has this id.
         """
         found = self._of(tenant).find(id_of(name))
         if found is not None and found.content != content:
@@ -95,17 +95,17 @@ class NgramCatalogue:
         Raises
         ------
         NotFound
-            NGRAM_STORE_NOT_FOUND: there is none, or it is another tenant's.
+            NGRAM_STORE_NOT_FOUND: it does not exist, or belongs to another tenant.
         """
         return self._of(tenant).get(id_of(name)).store
 
     def list(self, tenant: str, page_size: int = 0, page_token: str = "") -> tuple[list[pb.NgramStore], str]:
-        """One page of a tenant's stores by name, and the token of the next; empty after the last."""
+        """One page of a tenant's stores by name, and the token of the next page; empty after the last."""
         records, token = self._of(tenant).list(page_size, page_token)
         return [record.store for record in records], token
 
     def delete(self, tenant: str, name: str) -> None:
-        """Forget a store; its artefact is free for collection unless something else needs it.
+        """Delete a store; its artefact can be garbage-collected unless something else refers to it.
 
         Raises
         ------
@@ -127,7 +127,7 @@ class NgramCatalogue:
 
 
 def content_of(**facts: object) -> str:
-    """Digest of what a store is: the text, how it is cut, the tokenizer."""
+    """Digest of everything that determines a store: the text, its division into documents, and the tokenizer."""
     return hashlib.sha256(json.dumps({"format": 1, **facts}, sort_keys=True).encode()).hexdigest()
 
 
@@ -147,5 +147,5 @@ def exists(name: str) -> AlreadyExists:
 
 def _not_found(store_id: str) -> NotFound:
     name = f"ngramStores/{store_id}"
-    message = f"There is no {name}. `palimpsest ngrams list` shows those there are; build it first."
+    message = f"{name} does not exist. List your stores with `palimpsest ngrams list`, or build it."
     return NotFound(Reason.NGRAM_STORE_NOT_FOUND, message, metadata={"store": name})

@@ -4,12 +4,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= deploy/constraints.txt
+WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 AUDIT := $(VENV)/audit
 
-.PHONY: help install demo test test-compose lint types proto audit sbom clean
+.PHONY: help install demo test test-compose check lint types contracts drift house proto audit sbom clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make
@@ -30,11 +31,15 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 demo: install  ## the tour: real model, real services, real jobs
 	$(BIN)/palimpsest demo
 
-test: install  ## the whole test suite
-	$(BIN)/python -m pytest
+# Bytecode is kept whatever the environment says: the suite starts more than a hundred processes that import the same.
+test: install  ## the whole test suite, in two processes; WORKERS=4 for more
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS)
 
 bench-%: install  ## bench-decode and friends: print a table, write .bench/<name>.json
 	$(BIN)/python -m tests.benchmarks.$*
+
+check: install  ## what to run before a commit: lint, types, contracts, drift and house, side by side, in under a minute
+	$(MAKE) --no-print-directory -j2 --output-sync=target types lint contracts drift house
 
 lint: install  ## ruff: lint and format check
 	$(BIN)/ruff check .
@@ -42,6 +47,16 @@ lint: install  ## ruff: lint and format check
 
 types: install  ## basedpyright over shared/ and services/
 	$(BIN)/basedpyright
+
+contracts: install  ## import-linter: who may import whom
+	$(BIN)/lint-imports --no-cache
+
+drift: install  ## generated code is what the protos and the asyncio client give
+	PROTO_VENV=$(VENV)/proto PYTHON=$(BIN)/python deploy/proto.sh --check
+	$(BIN)/python deploy/client.py --check
+
+house: install  ## circles, sizes, words, settings, rooms: the rules of the house that no tool has
+	$(BIN)/python -m pytest -q tests/unit/house --ignore=tests/unit/house/test_tools.py
 
 proto: install  ## generate the API and the client's typed rooms from protos/
 	PROTO_VENV=$(VENV)/proto PYTHON=$(BIN)/python deploy/proto.sh

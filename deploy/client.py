@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "shared"))
 
 from palimpsest.api.options.v1 import options_pb2  # noqa: E402
 
-HANDWRITTEN = {"flavour.py", "__init__.py"}
+HANDWRITTEN = {"concurrency.py", "__init__.py"}
 WIDTH = 110
 
 # asyncio source -> blocking twin, whole words, in this order.
@@ -56,7 +56,7 @@ def comments(proto: Path) -> dict[str, str]:
     for raw in proto.read_text().splitlines():
         line = raw.strip()
         if line.startswith("//"):
-            pending.append(line[2:].strip())
+            pending.append(line[2:].removeprefix(" ").rstrip())
             continue
         block = re.match(r"(?:service|message|enum|oneof) (\w+)|rpc (\w+)", line)
         field = re.match(r"(?:repeated |optional )?[\w.<>, ]+? (\w+) = \d+", line)

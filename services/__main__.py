@@ -5,12 +5,16 @@ import asyncio
 import importlib
 import pkgutil
 
+import structlog
+
 import services
 from palimpsest.errors import PalimpsestError
 from palimpsest.rpc.server import Room, Server
 from palimpsest.settings import Settings
 from palimpsest.telemetry import configure_tracing
 from palimpsest.telemetry.logs import configure_logging
+
+_log = structlog.get_logger("services")  # run as a program, __name__ is another
 
 
 def room_names() -> list[str]:
@@ -35,7 +39,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         asyncio.run(Server(settings, [load(name) for name in chosen]).run())
     except PalimpsestError as error:
-        raise SystemExit(str(error)) from error
+        _log.error("not serving", reason=error.reason, error=str(error))
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

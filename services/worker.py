@@ -39,12 +39,19 @@ from palimpsest.settings import Settings
 from palimpsest.telemetry import configure_tracing
 from palimpsest.telemetry.logs import configure_logging
 
-_log = structlog.get_logger(__name__)
-_NAME = "PALIMPSEST_WORKER_NAME"
+_log = structlog.get_logger("services.worker")  # run as a program, __name__ is another
+_NAME = "_PALIMPSEST_WORKER_NAME"
+"""Variable through which the worker's children learn its name; no setting."""
 _BEAT_LASTS = 15.0
 """Seconds without a beat after which a worker counts as dead."""
 _SLOWEST_EXIT = 3.0
 """Seconds Celery may take to stop once its runs have ended."""
+
+
+@signals.setup_logging.connect(weak=False)
+def _log_as_we_do(**_details: object) -> None:
+    """Keep Celery, in the worker and in its children, from installing handlers of its own."""
+    configure_logging(Settings())
 
 
 @shared_task(name=TASK)
@@ -57,7 +64,6 @@ def run(job_id: str, v: int) -> None:
 @functools.cache
 def _runner() -> Runner:
     settings = Settings()
-    configure_logging(settings)
     configure_tracing("worker")
     # A minute of retries: a finished job waits for Redis to return rather than lose its result.
     patience = Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.0), retries=40)
@@ -73,7 +79,7 @@ def find_handler(kind: str) -> Handler | None:
     """Return the code for a kind of job, importing as little as necessary: some rooms import torch."""
     room = kind.partition(".")[0]
     modules = [f"services.{room}.tasks"]
-    modules += [name for name in os.environ.get("PALIMPSEST_HANDLER_MODULES", "").split(",") if name]
+    modules += [name.strip() for name in Settings().handler_modules.split(",") if name.strip()]
     modules += [
         f"services.{module.name}.tasks" for module in pkgutil.iter_modules(services.__path__) if module.ispkg
     ]

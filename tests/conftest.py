@@ -4,18 +4,44 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pytest
 
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.settings import Settings
+from tests import promises
 
 # Two threads of matrix products under load wait for each other more than they work.
 os.environ.setdefault("PALIMPSEST_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.parallel import Scheduling
+
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order the tests where several processes share them."""
+    if hasattr(config, "workerinput"):
+        from tests.parallel import longest_first
+
+        longest_first(items)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how long the promises with a bound took to be kept."""
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    if lines := promises.summary(reports):
+        terminalreporter.section("promises with a bound")
+        for line in lines:
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")

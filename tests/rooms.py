@@ -1,14 +1,19 @@
-"""What tests of single rooms start with: settings of their own on the shared Valkey, and a worker's resources."""
+"""What tests of single rooms start with: settings of their own on the shared Valkey, a worker's resources, servers."""
 
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import redis
 
+from palimpsest import AsyncClient
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.jobs import WorkerResources
 from palimpsest.models import register
 from palimpsest.progress import NullProgress
+from palimpsest.rpc.server import Room, Server
 from palimpsest.settings import Settings
 
 
@@ -34,3 +39,22 @@ def worker_resources(settings: Settings, **models: Path) -> WorkerResources:
     for name, path in models.items():
         register(name, str(path), resources.models, settings, NullProgress())
     return resources
+
+
+@asynccontextmanager
+async def serving(settings: Settings, *rooms: Room, **environment: str) -> AsyncIterator[Server]:
+    """A server of these rooms in this process, started with these environment variables."""
+    server = Server(settings, list(rooms))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+def client_of(server: Server) -> AsyncClient:
+    """A client without a token."""
+    return AsyncClient(f"127.0.0.1:{server.port}")

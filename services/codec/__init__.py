@@ -1,4 +1,4 @@
-"""Codec carries: a context's keys and values, computed once, stored small, streamed to whoever needs them."""
+"""The codec room: a context's keys and values, computed once, stored small, streamed to clients that need them."""
 
 import asyncio
 import importlib
@@ -21,7 +21,7 @@ class CodecRoom:
         return [self._servicer]
 
     async def stop(self) -> None:
-        """Wait for what was begun."""
+        """Wait for calls that are running."""
         await self._warming
         await asyncio.to_thread(self._servicer.close)
 

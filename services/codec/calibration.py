@@ -1,4 +1,4 @@
-"""Calibrating a model: sample texts to caches, caches to a profile, and what each of its levels costs, measured."""
+"""Calibrates a model: caches of sample texts to a profile, and the measured loss of each of its levels."""
 
 import hashlib
 import json
@@ -14,21 +14,22 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.kv import CalibrationProfile, KeyValues, calibrate, decode, encode, from_cache, to_cache
 from palimpsest.kv.sensitivity import measure
-from palimpsest.lm.hardware import physical_cores
-from palimpsest.models import ModelRecord
+from palimpsest.lm.loading import load
+from palimpsest.models import ModelRecord, verify
 from palimpsest.progress import Progress
+from palimpsest.settings import Settings
 from services.codec.coding import rotary_of
 
 HELD_OUT = 4
-"""Texts kept out of the calibration, on which its levels are measured."""
+"""Texts held out of the calibration, to measure its levels on."""
 FEWEST = 4
-"""Texts below which there is nothing to learn from."""
+"""Fewest texts to learn from."""
 CHUNK = 512
 
 
@@ -59,7 +60,7 @@ class Samples:
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
     def cut(self, tokenizer: Any) -> list[list[int]]:
-        """Stretches of equal length from all over the texts.
+        """Token ids of excerpts of equal length from all over the texts.
 
         Raises
         ------
@@ -68,22 +69,22 @@ class Samples:
         """
         sources = _sources(self.texts) if self.texts else list(_sample_texts())
         wanted = self.documents + HELD_OUT
-        pieces: list[list[int]] = []
+        excerpts: list[list[int]] = []
         for at, source in enumerate(sources):
             # An even share of each text, so that one long one does not crowd out the others.
-            share = -(-(wanted - len(pieces)) // (len(sources) - at))
+            share = -(-(wanted - len(excerpts)) // (len(sources) - at))
             ids = tokenizer(source, add_special_tokens=False)["input_ids"]
             starts = range(0, len(ids) - self.tokens + 1, self.tokens)
             step = max(1, len(starts) // max(1, share))
-            pieces += [ids[start : start + self.tokens] for start in starts[::step][:share]]
-        if len(pieces) < FEWEST + HELD_OUT:
+            excerpts += [ids[start : start + self.tokens] for start in starts[::step][:share]]
+        if len(excerpts) < FEWEST + HELD_OUT:
             raise InvalidArgument(
                 Reason.KV_CALIBRATION,
-                f"The texts give {len(pieces)} stretches of {self.tokens} tokens, and calibration needs at least "
+                f"The texts give {len(excerpts)} excerpts of {self.tokens} tokens, and calibration needs at least "
                 f"{FEWEST + HELD_OUT}: send more text, or lower document_tokens.",
-                metadata={"stretches": len(pieces)},
+                metadata={"excerpts": len(excerpts)},
             )
-        return pieces[:wanted]
+        return excerpts[:wanted]
 
 
 def _sources(texts: str) -> list[str]:
@@ -117,33 +118,42 @@ def _sample_texts() -> Iterator[str]:
 
 
 def calibrate_model(
-    record: ModelRecord, samples: Samples, progress: Progress, threads: int = 0
+    record: ModelRecord, samples: Samples, settings: Settings, progress: Progress
 ) -> tuple[CalibrationProfile, pb.Profile]:
-    """Learn a model's profile and measure it; caches wait on disk, one at a time in memory.
+    """Learn a model's profile and measure its levels.
+
+    The model runs in float32 on the installation's device. Caches are kept on disk, one at a time in memory.
+
+    Parameters
+    ----------
+    record
+        The model; its files are checked first.
+    samples
+        What to learn from.
+    settings
+        Of the installation: device, threads, where fingerprints are remembered.
+    progress
+        Called with each stage.
 
     Returns
     -------
     tuple
-        The profile, and the facts about it; its artefact is for the caller to store and fill in.
+        The profile, and the record of it. The caller stores the artefact and fills in its digest and size.
 
     Raises
     ------
+    FailedPrecondition
+        MODEL_CHANGED.
     InvalidArgument
         KV_CALIBRATION: too little text.
     Unimplemented
         KV_LAYER_UNSUPPORTED.
     """
-    torch.set_num_threads(threads or physical_cores())
-    tokenizer = AutoTokenizer.from_pretrained(record.path, local_files_only=True)
-    pieces = samples.cut(tokenizer)
-    apart = set(range(0, len(pieces), len(pieces) // HELD_OUT)[:HELD_OUT])
-    held = [piece for at, piece in enumerate(pieces) if at in apart]
-    texts = [piece for at, piece in enumerate(pieces) if at not in apart]
+    verify(record, settings, progress)
     progress.step(0, 0, "loading the model")
-    model = AutoModelForCausalLM.from_pretrained(
-        record.path, dtype=torch.float32, local_files_only=True, use_safetensors=True
-    )
-    model = model.eval().requires_grad_(False)
+    loaded = load(record, settings.device, "float32", trainable=True, threads=settings.threads)
+    texts, held = _held_out(samples.cut(loaded.tokenizer))
+    model = loaded.module.requires_grad_(False)  # gradients of the cache alone
     rotary = rotary_of(record)
     sensitivity = measure(
         model, texts[::3], rotary=rotary, continuation=samples.tokens // 4, progress=progress
@@ -173,6 +183,15 @@ def calibrate_model(
     return profile, facts
 
 
+def _held_out(excerpts: list[list[int]]) -> tuple[list[list[int]], list[list[int]]]:
+    """Divide excerpts into those to learn from and those to measure on, which come from all over the texts."""
+    apart = set(range(0, len(excerpts), len(excerpts) // HELD_OUT)[:HELD_OUT])
+    return (
+        [excerpt for at, excerpt in enumerate(excerpts) if at not in apart],
+        [excerpt for at, excerpt in enumerate(excerpts) if at in apart],
+    )
+
+
 class _Caches:
     """Caches on disk, read again for each pass over them."""
 
@@ -191,8 +210,19 @@ class _Caches:
 
 @torch.no_grad()
 def _prefill(model: PreTrainedModel, ids: Sequence[int]) -> KeyValues:
-    kv = from_cache(model(torch.tensor([list(ids)]), use_cache=True, logits_to_keep=1).past_key_values)
-    return KeyValues(kv.keys.bfloat16(), kv.values.bfloat16())
+    batch = torch.tensor([list(ids)], device=model.device)  # [1, tokens]
+    kv = from_cache(model(batch, use_cache=True, logits_to_keep=1).past_key_values)
+    return KeyValues(kv.keys.bfloat16().cpu(), kv.values.bfloat16().cpu())
+
+
+@dataclass
+class _Sums:
+    """One level's figures, summed over texts."""
+
+    loss: float = 0.0
+    top1: float = 0.0
+    bits: float = 0.0
+    tokens_per_second: float = 0.0
 
 
 @torch.no_grad()
@@ -200,36 +230,38 @@ def _measured(
     model: PreTrainedModel, profile: CalibrationProfile, held: Sequence[Sequence[int]], progress: Progress
 ) -> list[pb.Profile.Level]:
     """What each level costs on texts the profile has not seen: the last quarter's predictions after the rest."""
-    totals = {name: [0.0] * 4 for name in profile.levels}
+    sums = {name: _Sums() for name in profile.levels}
     for done, ids in enumerate(held):
         progress.step(done, len(held), "measuring levels")
         cut = 3 * len(ids) // 4
-        rest = torch.tensor([list(ids[cut:])])
-        kv = _prefill(model, ids[:cut])
-        exact = _predictions(model, kv, rest)
-        for name, total in totals.items():
+        kv, rest = _prefill(model, ids[:cut]), ids[cut:]
+        exact = _predictions(model, kv, rest)  # [tokens, vocabulary]
+        for name, level in sums.items():
             coded = [encode(c, levels=[name], profile=profile)[name] for c in kv.chunks(CHUNK)]
-            decode(coded[0], profile=profile)
+            decode(coded[0], profile=profile)  # warm up
             start = time.perf_counter()
             back = KeyValues.join([decode(data, profile=profile) for data in coded])
             seconds = time.perf_counter() - start
-            found = _predictions(model, back, rest)
-            total[0] += float((exact.exp() * (exact - found)).sum(-1).mean())
-            total[1] += float((exact.argmax(-1) == found.argmax(-1)).float().mean())
-            total[2] += 8 * sum(map(len, coded)) / (cut * kv.geometry.values_per_token)
-            total[3] += cut / seconds
+            found = _predictions(model, back, rest)  # [tokens, vocabulary]
+            level.loss += float((exact.exp() * (exact - found)).sum(-1).mean())  # KL divergence, nats
+            level.top1 += float((exact.argmax(-1) == found.argmax(-1)).float().mean())
+            level.bits += 8 * sum(map(len, coded)) / (cut * kv.geometry.values_per_token)
+            level.tokens_per_second += cut / seconds
     return [
         pb.Profile.Level(
             level=name,
-            loss=max(0.0, total[0] / len(held)),
-            top1=total[1] / len(held),
-            bits_per_value=total[2] / len(held),
-            decode_tokens_per_second=total[3] / len(held),
+            loss=max(0.0, level.loss / len(held)),
+            top1=level.top1 / len(held),
+            bits_per_value=level.bits / len(held),
+            decode_tokens_per_second=level.tokens_per_second / len(held),
         )
-        for name, total in totals.items()
+        for name, level in sums.items()
     ]
 
 
-def _predictions(model: PreTrainedModel, kv: KeyValues, ids: torch.Tensor) -> torch.Tensor:
-    cache = to_cache(KeyValues(kv.keys.float(), kv.values.float()), model.config)
-    return model(ids, past_key_values=cache).logits[0].log_softmax(-1)
+def _predictions(model: PreTrainedModel, kv: KeyValues, ids: Sequence[int]) -> torch.Tensor:
+    """Log-probabilities of what follows each of some tokens after a cache, float32 ``[tokens, vocabulary]``."""
+    device = model.device
+    cache = to_cache(KeyValues(kv.keys.float().to(device), kv.values.float().to(device)), model.config)
+    batch = torch.tensor([list(ids)], device=device)  # [1, tokens]
+    return model(batch, past_key_values=cache).logits[0].log_softmax(-1)

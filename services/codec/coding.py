@@ -1,4 +1,4 @@
-"""How a context is coded: what a request leaves open, decided and written down."""
+"""How a context is coded: the caller's choices, with everything left open decided."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,6 @@ from services.codec.contexts import content_of
 from services.codec.profiles import ProfileCatalogue
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
-
     from palimpsest.kv import CalibrationProfile, Rotary
 
 DEFAULT_CHUNK = 512
@@ -24,12 +22,12 @@ PLAIN_LOSSES = {
     "compact": 0.05,
     "smallest": 0.1,
 }
-"""What the codecs without calibrated steps cost, in nats a token, on the models they were tried on: rough."""
+"""Rough loss of the codecs without calibrated steps, in nats a token, on the models they were tried on."""
 
 
 @dataclass(frozen=True)
 class ChosenCoding:
-    """A coding with nothing left open.
+    """A coding with every choice made.
 
     Attributes
     ----------
@@ -111,18 +109,11 @@ def choose_coding(asked: pb.Coding, record: ModelRecord | None, profiles: Profil
     )
 
 
-def text_config(record: ModelRecord) -> "PreTrainedConfig":
-    """The config of a model's text part."""
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(record.path, local_files_only=True).get_text_config()
-
-
 def rotary_of(record: ModelRecord) -> "Rotary":
-    """How a model turns its keys, from its config."""
+    """How a model rotates its keys."""
     from palimpsest.kv import Rotary
 
-    return Rotary.of(text_config(record))
+    return Rotary(record.geometry.rotary, record.geometry.rotary_theta)
 
 
 def profile_of(coding: ChosenCoding, profiles: ProfileCatalogue) -> "CalibrationProfile | None":
@@ -139,7 +130,7 @@ def checked_ids(ids: Sequence[int], record: ModelRecord) -> list[int]:
         PROMPT_EMPTY, PROMPT_TOO_LONG or TOKEN_ID_OUT_OF_RANGE.
     """
     if not ids:
-        raise InvalidArgument(Reason.PROMPT_EMPTY, "The context has no token; send some text or token ids.")
+        raise InvalidArgument(Reason.PROMPT_EMPTY, "The context is empty; send some text or token ids.")
     if 0 < record.context_length < len(ids):
         raise InvalidArgument(
             Reason.PROMPT_TOO_LONG,

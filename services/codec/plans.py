@@ -1,19 +1,19 @@
-"""From a stored context and what a caller says of itself to what the controller plans with."""
+"""Turns a stored context and a caller's load settings into what the controller plans with."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.errors import InvalidArgument, OutOfRange, Reason
-from palimpsest.kv.controller import Chunk, Decision, Load, Option
+from palimpsest.kv.plan import Chunk, Decision, Load, Option
 from palimpsest.kv.simulation import Trace, play, play_fixed
 
-TEXT = "text"
+RECOMPUTE = "recompute"
 LOSS_BUDGET = 0.015
 DECODE_SPEED = 5_000.0
-"""Tokens a second decoded, where neither the receiver nor the calibration says: slow, so that plans err to be late."""
+"""Tokens decoded a second if neither the receiver nor the calibration gives a speed. Low: plans are to be cautious."""
 NO_DEADLINE = 60.0
-"""Seconds that stand in for a deadline where nothing else gives a scale."""
+"""Deadline, in seconds, of a load that has none and whose receiver cannot recompute."""
 
 
 def plan(
@@ -39,44 +39,21 @@ def plan(
     Raises
     ------
     InvalidArgument
-        An unknown level, or QUALITY without a deadline.
+        KV_LEVEL_UNKNOWN; KV_PLAN_INVALID: MODE_QUALITY without a deadline.
     OutOfRange
-        Chunks that the context has not.
+        KV_RANGE: the context does not have these chunks.
     """
-    last = last or len(context.chunks)
-    if not 0 <= first < last <= len(context.chunks):
-        raise OutOfRange(
-            Reason.KV_RANGE,
-            f"{context.name} has {len(context.chunks)} chunks; {first} to {last} are none of them.",
-            metadata={"chunks": len(context.chunks)},
-        )
-    levels = _levels(context, settings)
-    losses = {level.level: level.loss for level in context.levels}
-    if settings.mode == pb.LoadSettings.MODE_QUALITY and not settings.deadline_seconds:
+    chunks = _chunks(context, settings, speeds, first, last or len(context.chunks))
+    deadline = settings.deadline_seconds
+    quality = settings.mode == pb.LoadSettings.MODE_QUALITY or (
+        settings.mode == pb.LoadSettings.MODE_UNSPECIFIED and deadline > 0
+    )
+    if quality and not deadline:
         raise InvalidArgument.field(
             Reason.KV_PLAN_INVALID,
             "settings.deadline_seconds",
             "MODE_QUALITY needs a deadline; give one, or use MODE_DELAY with a loss_budget.",
         )
-    curve = Curve(settings.recompute)
-    chunks = []
-    for chunk in context.chunks[first:last]:
-        sizes = {e.level: e.size_bytes for e in chunk.encodings}
-        options = tuple(
-            Option(
-                level,
-                sizes[level],
-                losses[level],
-                chunk.tokens / (settings.decode_tokens_per_second or speeds.get(level, 0) or DECODE_SPEED),
-            )
-            for level in levels
-        )
-        seconds = curve.seconds(chunk.start + chunk.tokens) - curve.seconds(chunk.start)
-        chunks.append(Chunk(chunk.tokens, seconds, options))
-    deadline = settings.deadline_seconds
-    quality = settings.mode == pb.LoadSettings.MODE_QUALITY or (
-        settings.mode == pb.LoadSettings.MODE_UNSPECIFIED and deadline > 0
-    )
     return Load(
         tuple(chunks),
         deadline or sum(chunk.recompute for chunk in chunks) or NO_DEADLINE,
@@ -89,6 +66,34 @@ def plan(
     )
 
 
+def _chunks(
+    context: pb.Context, settings: pb.LoadSettings, speeds: dict[str, float], first: int, last: int
+) -> list[Chunk]:
+    """The chunks ``first .. last - 1``, with what it takes to recompute each and to fetch it at each level."""
+    stored = len(context.chunks)
+    if not 0 <= first < last <= stored:
+        raise OutOfRange(
+            Reason.KV_RANGE,
+            f"Chunks {first} to {last - 1} are out of range: {context.name} has {stored}, counted from 0.",
+            metadata={"chunks": stored},
+        )
+    levels = _levels(context, settings)
+    losses = {level.level: level.loss for level in context.levels}
+    curve = Curve(settings.recompute)
+    speed = {
+        level: settings.decode_tokens_per_second or speeds.get(level, 0) or DECODE_SPEED for level in levels
+    }
+    chunks: list[Chunk] = []
+    for chunk in context.chunks[first:last]:
+        sizes = {encoding.level: encoding.size_bytes for encoding in chunk.encodings}
+        options = tuple(
+            Option(level, sizes[level], losses[level], chunk.tokens / speed[level]) for level in levels
+        )
+        seconds = curve.seconds(chunk.start + chunk.tokens) - curve.seconds(chunk.start)
+        chunks.append(Chunk(chunk.tokens, seconds, options))
+    return chunks
+
+
 def _levels(context: pb.Context, settings: pb.LoadSettings) -> list[str]:
     stored = [level.level for level in context.levels]
     unknown = [level for level in settings.levels if level not in stored]
@@ -96,7 +101,7 @@ def _levels(context: pb.Context, settings: pb.LoadSettings) -> list[str]:
         raise InvalidArgument.field(
             Reason.KV_LEVEL_UNKNOWN,
             "settings.levels",
-            f"{context.name} is not stored at {unknown[0]!r}; it is at {', '.join(stored)}.",
+            f"{context.name} is not stored at level {unknown[0]!r}; its levels are {', '.join(stored)}.",
         )
     return [level for level in stored if level in settings.levels] if settings.levels else stored
 
@@ -116,7 +121,7 @@ class Curve:
             raise InvalidArgument.field(
                 Reason.KV_PLAN_INVALID,
                 "settings.recompute",
-                "Points of the recompute curve come in order of tokens, and their seconds do not fall.",
+                "Give the points of the recompute curve in order of tokens, with seconds that do not decrease.",
             )
 
     def seconds(self, tokens: int) -> float:
@@ -131,7 +136,7 @@ class Curve:
 def decision_message(
     decision: Decision, chunk: int, level: str, offset: int, elapsed: float
 ) -> pb.LoadContextResponse.Decision:
-    """Show a decision about one chunk; ``offset`` is the context's number of the load's first chunk."""
+    """Convert a decision about one chunk; ``offset`` is the index in the context of the load's first chunk."""
     return pb.LoadContextResponse.Decision(
         chunk=offset + chunk,
         level=level,
@@ -145,7 +150,7 @@ def decision_message(
 
 
 def estimate(context: pb.Context, settings: pb.LoadSettings, speeds: dict[str, float]) -> pb.EstimateResponse:
-    """Play a load on a link of steady bandwidth, and the fixed ways beside it.
+    """Simulate a load on a link of steady bandwidth, and loads at each fixed level for comparison.
 
     Raises
     ------
@@ -171,11 +176,11 @@ def estimate(context: pb.Context, settings: pb.LoadSettings, speeds: dict[str, f
         fixed = play_fixed(load, trace, lambda _number, _bandwidth, at=at: at)
         way(option.level, fixed.finish, fixed.loss, fixed.fetched)
     if load.recompute:
-        way(TEXT, sum(chunk.recompute for chunk in load.chunks) * load.sharers, 0.0, 0)
+        way(RECOMPUTE, sum(chunk.recompute for chunk in load.chunks) * load.sharers, 0.0, 0)
     front, back = 0, len(load.chunks)
     for at, decision in enumerate(outcome.decisions):
         following = outcome.decisions[at + 1] if at + 1 < len(outcome.decisions) else None
-        # Each decision speaks of both lanes and was acted on in one: the next one shows which has moved on.
+        # Each decision covers both lanes and only one acted on it: the next decision shows which one moved on.
         fetched = decision.fetch == back - 1 and (
             decision.recompute is None
             or (following is not None and following.fetch is not None and following.fetch < back - 1)
@@ -183,6 +188,6 @@ def estimate(context: pb.Context, settings: pb.LoadSettings, speeds: dict[str, f
         chunk = back - 1 if fetched else front
         back, front = (back - 1, front) if fetched else (back, front + 1)
         response.decisions.append(
-            decision_message(decision, chunk, decision.level if fetched else TEXT, 0, 0.0)
+            decision_message(decision, chunk, decision.level if fetched else RECOMPUTE, 0, 0.0)
         )
     return response

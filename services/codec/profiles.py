@@ -1,11 +1,9 @@
-"""Calibration profiles by model: which one new contexts are coded with, and the few that are in memory.
+"""Calibration profiles by model: the one for new contexts, and the few that are in memory.
 
 Keys, under the installation's prefix: ``kv-profiles``, HASH of model fingerprint -> Profile as JSON. The profile itself
 is an artefact whose digest is the profile's id.
 """
 
-import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, cast
 
 import redis
@@ -14,6 +12,7 @@ from google.protobuf import json_format
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.artifacts import ArtifactStore
 from palimpsest.errors import NotFound, Reason
+from palimpsest.lru import LruCache
 from palimpsest.redis import translated
 
 if TYPE_CHECKING:
@@ -29,8 +28,7 @@ class ProfileCatalogue:
 
     def __init__(self, client: redis.Redis, prefix: str, artifacts: ArtifactStore) -> None:
         self._redis, self._key, self._artifacts = client, f"{prefix}kv-profiles", artifacts
-        self._lock = threading.Lock()
-        self._loaded: OrderedDict[str, CalibrationProfile] = OrderedDict()
+        self._loaded: LruCache[str, CalibrationProfile] = LruCache(_HELD)
 
     def put(self, profile: pb.Profile) -> None:
         """Make a profile, whose artefact is stored, the one for new contexts of its model."""
@@ -64,9 +62,7 @@ class ProfileCatalogue:
         """
         found = self.find(fingerprint)
         if found is None:
-            message = (
-                f"{model!r} has no calibration profile; Calibrate makes one. Until then use codec 'generic'."
-            )
+            message = f"{model!r} has no calibration profile. Call Calibrate, or use codec 'generic'."
             raise NotFound(Reason.KV_PROFILE_MISSING, message, metadata={"model": model})
         return found
 
@@ -80,10 +76,6 @@ class ProfileCatalogue:
         """
         from palimpsest.kv import CalibrationProfile
 
-        with self._lock:
-            if digest not in self._loaded:
-                self._loaded[digest] = CalibrationProfile.from_bytes(self._artifacts.read_bytes(digest))
-                while len(self._loaded) > _HELD:
-                    self._loaded.popitem(last=False)
-            self._loaded.move_to_end(digest)
-            return self._loaded[digest]
+        return self._loaded.get_or_make(
+            digest, lambda: CalibrationProfile.from_bytes(self._artifacts.read_bytes(digest))
+        )

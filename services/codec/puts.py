@@ -1,4 +1,4 @@
-"""What callers bring: whole caches to store, single chunks to encode or decode."""
+"""Caches that callers send: whole ones to store, single chunks to encode or decode."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from palimpsest.errors import FailedPrecondition, InvalidArgument, NotFound, Rea
 from palimpsest.kv import CalibrationProfile, ChunkReader, Identity, KeyValues, Rotary, encode
 from palimpsest.kv.container import DECODED_LIMIT, header_size, read_header
 from palimpsest.models import ModelRecord
-from services.codec.coding import choose_coding, profile_of, rotary_of, text_config
+from services.codec.coding import choose_coding, profile_of, rotary_of
 from services.codec.contexts import ContextCatalogue, prefix_digests
 from services.codec.profiles import ProfileCatalogue
 from services.codec.streams import geometry_of
@@ -17,7 +17,7 @@ from services.codec.writing import ContextWriter
 
 @dataclass
 class Put:
-    """A cache about to be stored; ``existing`` is set if it is there already."""
+    """A cache about to be stored; ``existing`` is set if it is stored already."""
 
     writer: ContextWriter
     context_id: str
@@ -26,14 +26,29 @@ class Put:
 
 
 def open_put(
-    spec: pb.PutContextRequest.Spec,
+    shape: pb.CacheShape,
+    coding: pb.Coding,
+    context_id: str,
     ids: list[int],
     record: ModelRecord,
     artifacts: ArtifactStore,
     contexts: ContextCatalogue,
     profiles: ProfileCatalogue,
 ) -> Put:
-    """Check a put's spec against the model, and make ready for its chunks.
+    """Check a cache about to be stored against its model, and prepare to take its chunks.
+
+    Parameters
+    ----------
+    shape, coding
+        Of the cache; how it is to be coded.
+    context_id
+        Empty: an id made from the content.
+    ids
+        Its token ids.
+    record
+        Its model.
+    artifacts, contexts, profiles
+        Of the installation.
 
     Raises
     ------
@@ -44,41 +59,38 @@ def open_put(
     AlreadyExists
         CONTEXT_EXISTS.
     """
-    shape = spec.shape
     if shape.tokens != len(ids) or shape.start:
         raise InvalidArgument.field(
             Reason.KV_SHAPE,
             "spec.shape",
-            f"The shape has {shape.tokens} tokens from position {shape.start}, and {len(ids)} ids were sent; a context "
-            "begins at 0 and has one id for each token.",
+            f"The shape has {shape.tokens} tokens from position {shape.start}, but {len(ids)} token ids were sent; a "
+            "context begins at position 0 and has one id for each token.",
         )
     _check_model(shape, record)
-    coding = choose_coding(spec.coding, record, profiles)
+    chosen = choose_coding(coding, record, profiles)
     prefix = prefix_digests(ids, [len(ids)])[0]
-    content = coding.content(record.fingerprint, prefix, shape.dtype)
-    context_id = spec.context_id or f"ctx-{content[:16]}"
-    writer = ContextWriter(artifacts, record, ids, coding, profile_of(coding, profiles), rotary_of(record))
+    content = chosen.content(record.fingerprint, prefix, shape.dtype)
+    context_id = context_id or f"ctx-{content[:16]}"
+    writer = ContextWriter(artifacts, record, ids, chosen, profile_of(chosen, profiles), rotary_of(record))
     return Put(writer, context_id, content, contexts.find(context_id, content))
 
 
 def _check_model(shape: pb.CacheShape, record: ModelRecord) -> None:
-    config = text_config(record)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    expected = (config.num_hidden_layers, heads, dim, dim)
+    model = record.geometry
+    expected = (model.layers, model.kv_heads, model.head_dim, model.head_dim)
     g = geometry_of(shape)
     found = (g.layers, g.kv_heads, g.key_dim, g.value_dim)
     if found != expected:
         raise FailedPrecondition(
             Reason.KV_IDENTITY_MISMATCH,
-            f"{record.model_id} has (layers, kv_heads, key_dim, value_dim) {expected}, the cache {found}: it is of "
-            "another model.",
+            f"{record.model_id} has (layers, kv_heads, key_dim, value_dim) {expected}, but the cache {found}: "
+            "it belongs to another model.",
             metadata={"found": found, "expected": expected},
         )
 
 
 def encode_once(
-    kv: KeyValues, spec: pb.EncodeCacheRequest.Spec, record: ModelRecord | None, profiles: ProfileCatalogue
+    kv: KeyValues, asked: pb.Coding, record: ModelRecord | None, profiles: ProfileCatalogue
 ) -> dict[str, bytes]:
     """Encode a chunk that is not kept.
 
@@ -87,7 +99,7 @@ def encode_once(
     InvalidArgument, FailedPrecondition
         As ``palimpsest.kv.encode``.
     """
-    coding = choose_coding(spec.coding, record, profiles)
+    coding = choose_coding(asked, record, profiles)
     identity = Identity()
     if record is not None:
         identity = Identity(model=record.fingerprint, tokenizer=record.tokenizer_fingerprint)
@@ -118,7 +130,7 @@ class StreamDecoder:
         self._reader: ChunkReader | None = None
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes; raises what ``ChunkReader`` raises."""
+        """Decode the next bytes; raises the errors of ``ChunkReader``."""
         if self._reader is None:
             self._head += data
             if len(self._head) < 32 or len(self._head) < header_size(self._head):
@@ -131,12 +143,12 @@ class StreamDecoder:
             pass
 
     def finish(self) -> KeyValues:
-        """The cache, once everything has come.
+        """Return the cache, once every byte has been fed.
 
         Raises
         ------
         DataLoss
-            Something is missing, or too much.
+            Bytes are missing, or there are too many.
         """
         return (self._reader or ChunkReader()).finish()
 
@@ -146,6 +158,6 @@ class StreamDecoder:
         except NotFound:
             raise FailedPrecondition(
                 Reason.KV_PROFILE_MISSING,
-                "The chunk needs a calibration profile that is not here; upload it as an artefact, or encode again.",
+                "The chunk's calibration profile is not on this server; upload it as an artefact, or encode again.",
                 metadata={"profile": digest},
             ) from None

@@ -12,12 +12,14 @@ from google.longrunning import operations_pb2
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.api.codec.v1 import codec_pb2_grpc
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from palimpsest.lm import encode_text
+from palimpsest.models.tokenizers import TokenizerCache, load_tokenizer
 from palimpsest.rpc.resources import Resources
+from palimpsest.settings import CodecSettings
 from services.codec.coding import checked_ids, choose_coding
 from services.codec.contexts import ContextCatalogue
-from services.codec.inputs import TokenizerCache
+from services.codec.convert import data_of, first_part, report
 from services.codec.profiles import ProfileCatalogue
-from services.codec.settings import CodecSettings
 
 if TYPE_CHECKING:
     from services.codec.loads import LoadSession
@@ -33,9 +35,9 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         prefix, store, client = resources.settings.redis_prefix, resources.artifacts, resources.redis
         self._contexts = ContextCatalogue(client, prefix, store)
         self._profiles = ProfileCatalogue(client, prefix, store)
-        self._tokenizers = TokenizerCache()
+        self._tokenizers = TokenizerCache(load_tokenizer)
         # Coding a chunk takes tenths of seconds of a core: not in the threads that others wait for.
-        self._threads = ThreadPoolExecutor(self._settings.calls, thread_name_prefix="codec")
+        self._threads = ThreadPoolExecutor(self._settings.max_concurrent_calls, thread_name_prefix="codec")
 
     def close(self) -> None:
         """Let running work end, and stop the threads."""
@@ -66,9 +68,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self, request_iterator: AsyncIterator[pb.PutContextRequest], context: grpc.aio.ServicerContext
     ) -> pb.Context:
         """Encode and store a caller's cache, a chunk at a time."""
-        first = await anext(request_iterator, None)
-        if first is None or first.WhichOneof("part") != "spec":
-            raise _out_of_order("spec")
+        first = await first_part(request_iterator, "spec")
         spec = first.spec
         record = await asyncio.to_thread(self._resources.models.get, spec.model)
         ids = checked_ids(spec.tokens.ids, record)
@@ -76,11 +76,20 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         from services.codec.streams import chunks_of
 
         put = await self._in_thread(
-            lambda: open_put(spec, ids, record, self._resources.artifacts, self._contexts, self._profiles)
+            lambda: open_put(
+                spec.shape,
+                spec.coding,
+                spec.context_id,
+                ids,
+                record,
+                self._resources.artifacts,
+                self._contexts,
+                self._profiles,
+            )
         )
         if put.existing is not None:
             return put.existing
-        parts = _data(request_iterator)
+        parts = data_of(request_iterator)
         size, limit = put.writer.coding.chunk_tokens, self._settings.chunk_bytes
         async for kv in chunks_of(parts, spec.shape, size, limit):
             await self._in_thread(put.writer.add, kv)
@@ -118,7 +127,9 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         if request.WhichOneof("input") == "tokens":
             ids = list(request.tokens.ids)
         elif request.text:
-            ids = await self._in_thread(self._tokenizers.encode, record, request.text)
+            ids = await self._in_thread(
+                lambda: encode_text(self._tokenizers.get(record), request.text, "text")
+            )
         else:
             raise InvalidArgument.field(Reason.PROMPT_EMPTY, "text", "Send a text or token ids to look up.")
         match = await asyncio.to_thread(self._contexts.look_up, record.fingerprint, ids)
@@ -136,9 +147,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self, request_iterator: AsyncIterator[pb.LoadContextRequest], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.LoadContextResponse]:
         """Stream a context while its receiver reports."""
-        first = await anext(request_iterator, None)
-        if first is None or first.WhichOneof("part") != "begin":
-            raise _out_of_order("begin")
+        first = await first_part(request_iterator, "begin")
         from services.codec.loads import LoadSession
         from services.codec.plans import plan
 
@@ -192,17 +201,15 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self, request_iterator: AsyncIterator[pb.EncodeCacheRequest], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.EncodeCacheResponse]:
         """Encode a caller's cache."""
-        first = await anext(request_iterator, None)
-        if first is None or first.WhichOneof("part") != "spec":
-            raise _out_of_order("spec")
+        first = await first_part(request_iterator, "spec")
         spec = first.spec
         record = await asyncio.to_thread(self._resources.models.get, spec.model) if spec.model else None
         from services.codec.puts import encode_once
         from services.codec.streams import FRAME, chunks_of
 
-        parts, shape = _data(request_iterator), spec.shape
+        parts, shape = data_of(request_iterator), spec.shape
         async for kv in chunks_of(parts, shape, shape.tokens, self._settings.chunk_bytes):
-            coded = await self._in_thread(encode_once, kv, spec, record, self._profiles)
+            coded = await self._in_thread(encode_once, kv, spec.coding, record, self._profiles)
             for level, data in coded.items():
                 for at in range(0, len(data), FRAME):
                     yield pb.EncodeCacheResponse(
@@ -262,25 +269,9 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
 
-async def _data(
-    messages: AsyncIterator[pb.PutContextRequest] | AsyncIterator[pb.EncodeCacheRequest],
-) -> AsyncIterator[bytes]:
-    async for message in messages:
-        if message.WhichOneof("part") != "data":
-            raise _out_of_order("spec")
-        yield message.data
-
-
 async def _report(messages: AsyncIterator[pb.LoadContextRequest], session: "LoadSession") -> None:
     try:
         async for message in messages:
-            session.take(message)
+            report(message, session)
     finally:
         session.close()
-
-
-def _out_of_order(first: str) -> InvalidArgument:
-    return InvalidArgument(
-        Reason.INVALID_REQUEST,
-        f"The first message is {first}, and there is only one; data or reports follow.",
-    )

@@ -1,4 +1,4 @@
-"""Numbers in frames: caches that callers send, checked against their spec while they arrive."""
+"""Caches that callers send in frames, checked against their spec while they arrive."""
 
 from collections.abc import AsyncIterator
 
@@ -11,7 +11,7 @@ FRAME = 256 << 10
 
 
 class CacheBuffer:
-    """Collects one chunk's numbers; see ``palimpsest.kv.raw``.
+    """Collects one chunk's elements; see ``palimpsest.kv.raw``.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class CacheBuffer:
         return self._size - len(self._data)
 
     def take(self, data: bytes) -> bytes:
-        """Take what belongs to this chunk; returns the rest."""
+        """Add the bytes that belong to this chunk; returns the rest."""
         count = min(len(data), self.missing)
         self._data += data[:count]
         return data[count:]
@@ -76,7 +76,7 @@ async def chunks_of(
     Raises
     ------
     InvalidArgument
-        KV_SHAPE: there are fewer or more bytes than the shape says.
+        KV_SHAPE: there are fewer or more bytes than the shape takes.
     ResourceExhausted
         KV_TOO_LARGE.
     """
@@ -96,7 +96,9 @@ async def chunks_of(
             rest = buffer.take(part)
         yield buffer.keys_values()
     if rest or await anext(parts, None) is not None:
-        raise InvalidArgument(Reason.KV_SHAPE, "There are more bytes than the shape says; nothing is stored.")
+        raise InvalidArgument(
+            Reason.KV_SHAPE, "There are more bytes than the shape takes; nothing is stored."
+        )
 
 
 def geometry_of(shape: pb.CacheShape) -> Geometry:

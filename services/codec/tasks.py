@@ -18,27 +18,25 @@ from services.codec.profiles import PROFILE_TYPE, ProfileCatalogue
 if TYPE_CHECKING:
     import torch
 
+    from palimpsest.engine import Engine
+    from services.codec.writing import ContextWriter
+
 SECONDS_PER_CHECKPOINT = 10.0
 
 
-class _Stretch(NamedTuple):
-    """A prefilled chunk, waiting to be encoded."""
+class _Prefilled(NamedTuple):
+    """A prefilled chunk, waiting to be encoded; the engine goes on once ``encoded`` is set."""
 
     start: int
     keys: "torch.Tensor"
     values: "torch.Tensor"
-    through: "Future[None]"
+    encoded: "Future[None]"
 
 
 @handler("codec.create_context", request=pb.CreateContextRequest, response=pb.Context)
 def create_context(request: pb.CreateContextRequest, job: JobContext) -> pb.Context:
-    """Prefill, encode chunk by chunk, commit.
-
-    Chunks that an earlier attempt has stored are not encoded again; they are prefilled again, as what follows
-    needs their exact keys and values.
-    """
-    from palimpsest.kv import KeyValues
-    from services.codec.writing import ContextWriter, shape_of
+    """Prefill a text, encode it chunk by chunk, and commit the context."""
+    from services.codec.writing import ContextWriter
 
     resources, progress = job.resources, job.progress
     prefix = resources.settings.redis_prefix
@@ -46,58 +44,67 @@ def create_context(request: pb.CreateContextRequest, job: JobContext) -> pb.Cont
     profiles = ProfileCatalogue(resources.redis, prefix, resources.artifacts)
     progress.step(0, 0, "loading the model")
     with worker_host(job).using(request.model, progress) as hosted:
-        record, engine = hosted.record, hosted.engine
-        ids = _ids(request, job, engine.model.tokenizer)
-        ids = checked_ids(ids, record)
+        record, model = hosted.record, hosted.engine.model
+        ids = checked_ids(_ids(request, job, model.tokenizer), record)
         coding = choose_coding(request.coding, record, profiles)
-        dtype = str(engine.model.dtype).removeprefix("torch.")
+        dtype = str(model.dtype).removeprefix("torch.")
         content = coding.content(record.fingerprint, prefix_digests(ids, [len(ids)])[0], dtype)
         context_id = request.context_id or f"ctx-{content[:16]}"
-        existing = contexts.find(context_id, content)
-        if existing is not None:
-            existing.ClearField("chunks")
-            return existing
-        writer = ContextWriter(
-            resources.artifacts,
-            record,
-            ids,
-            coding,
-            profile_of(coding, profiles),
-            rotary_of(record),
-            threads=max(1, resources.settings.threads),
-        )
-        kept = _Kept(job, content)
-        shape: pb.CacheShape | None = None
-        progress.step(0, len(ids), "prefilling and encoding")
-        ready: queue.SimpleQueue[_Stretch] = queue.SimpleQueue()
+        context = contexts.find(context_id, content)
+        if context is None:
+            writer = ContextWriter(
+                resources.artifacts,
+                record,
+                ids,
+                coding,
+                profile_of(coding, profiles),
+                rotary_of(record),
+                threads=max(1, resources.settings.threads),
+            )
+            shape = _write(writer, hosted.engine, job, _Kept(job, content))
+            context = writer.commit(contexts, shape, context_id, content, request.labels)
+    context.ClearField("chunks")
+    return context
 
-        def take(start: int, keys: "torch.Tensor", values: "torch.Tensor") -> "Future[None]":
-            # The engine goes no further than two stretches beyond what is encoded.
-            stretch = _Stretch(start, keys, values, Future())
-            ready.put(stretch)
-            return stretch.through
 
-        future = engine.submit_prefill(ids, coding.chunk_tokens, take)
-        try:
-            for number in range(len(writer.prefixes)):
-                stretch = _next(ready, future, job)
-                kv = KeyValues(stretch.keys, stretch.values, stretch.start)
-                shape = shape or shape_of(kv, len(ids))
-                if number < len(kept.chunks):
-                    writer.chunks.append(kept.chunks[number])
-                else:
-                    kept.add(writer.add(kv))
-                stretch.through.set_result(None)
-                progress.step(kv.start + kv.tokens, len(ids))
-        except Drain:
-            kept.save()
-            raise
-        finally:
-            future.cancel()
-        assert shape is not None
-        context = writer.commit(contexts, shape, context_id, content, request.labels)
-        context.ClearField("chunks")
-        return context
+def _write(writer: "ContextWriter", engine: "Engine", job: JobContext, kept: "_Kept") -> pb.CacheShape:
+    """Prefill and store every chunk; returns the shape of the whole cache.
+
+    Chunks that an earlier attempt has stored are not encoded again. They are prefilled again, as the chunks after them
+    need their exact keys and values.
+    """
+    from palimpsest.kv import KeyValues
+    from services.codec.writing import shape_of
+
+    total, shape = len(writer.ids), None
+    job.progress.step(0, total, "prefilling and encoding")
+    ready: queue.SimpleQueue[_Prefilled] = queue.SimpleQueue()
+
+    def prefilled(start: int, keys: "torch.Tensor", values: "torch.Tensor") -> "Future[None]":
+        # The engine runs at most two chunks ahead of the encoder.
+        chunk = _Prefilled(start, keys, values, Future())
+        ready.put(chunk)
+        return chunk.encoded
+
+    future = engine.submit_prefill(writer.ids, writer.coding.chunk_tokens, prefilled)
+    try:
+        for index in range(len(writer.prefixes)):
+            chunk = _next(ready, future, job)
+            kv = KeyValues(chunk.keys, chunk.values, chunk.start)
+            shape = shape or shape_of(kv, total)
+            if index < len(kept.chunks):
+                writer.chunks.append(kept.chunks[index])
+            else:
+                kept.add(writer.add(kv))
+            chunk.encoded.set_result(None)
+            job.progress.step(kv.start + kv.tokens, total)
+    except Drain:
+        kept.save()
+        raise
+    finally:
+        future.cancel()
+    assert shape is not None
+    return shape
 
 
 def _ids(request: pb.CreateContextRequest, job: JobContext, tokenizer: object) -> list[int]:
@@ -110,8 +117,8 @@ def _ids(request: pb.CreateContextRequest, job: JobContext, tokenizer: object) -
             return encode_text(tokenizer, request.text, "text")
 
 
-def _next(ready: "queue.SimpleQueue[_Stretch]", future: "Future[None]", job: JobContext) -> _Stretch:
-    """The next prefilled stretch, looking out for cancellation and the engine's failure while waiting."""
+def _next(ready: "queue.SimpleQueue[_Prefilled]", future: "Future[None]", job: JobContext) -> _Prefilled:
+    """The next prefilled chunk; raises if the job is cancelled or the engine fails meanwhile."""
     while True:
         job.progress.check()
         try:
@@ -167,7 +174,7 @@ def calibrate(request: pb.CalibrateRequest, job: JobContext) -> pb.Profile:
     present = profiles.find(record.fingerprint)
     if present is not None and present.settings_digest == samples.digest and not request.skip_cache:
         return present
-    found, facts = calibrate_model(record, samples, job.progress, threads=resources.settings.threads)
+    found, facts = calibrate_model(record, samples, resources.settings, job.progress)
     data = found.to_bytes()
     info = resources.artifacts.put_bytes(data, PROFILE_TYPE)
     job.progress.publish(info.digest)

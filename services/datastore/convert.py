@@ -1,30 +1,30 @@
-"""Between the contract's messages and what the room works with."""
+"""Conversion between the contract's messages and the room's own classes."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
-import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.errors import InvalidArgument, Reason
-from services.datastore.ingest import Answer
-from services.datastore.search.continuations import Continuation, Continued, Occurrence, Wanted
-from services.datastore.search.search import Hit, Mode, Place, Searched
-from services.datastore.search.sessions import Verdict
-from services.datastore.store.catalogue import Opened, files_size
-from services.datastore.store.purge import Receipt
-from services.datastore.store.results import Found, Gone, View
-
-if TYPE_CHECKING:
-    from palimpsest.ngrams import NgramStore
+from services.datastore.ingest import AddResult
+from services.datastore.search.continuations import (
+    Continuation,
+    ContinuationQuery,
+    ContinuationResults,
+    Occurrence,
+)
+from services.datastore.search.passages import PassageHit, PassageSource, SearchMode, SearchResults
+from services.datastore.search.verification import Verdict
+from services.datastore.store.catalogue import OpenCorpus, files_size
+from services.datastore.store.purge import PurgeReceipt
+from services.datastore.store.results import CorpusView, Deleted, LiveDocument
 
 MODES = {
-    pb.SEARCH_MODE_UNSPECIFIED: Mode.HYBRID,
-    pb.SEARCH_MODE_HYBRID: Mode.HYBRID,
-    pb.SEARCH_MODE_DENSE: Mode.DENSE,
-    pb.SEARCH_MODE_SPARSE: Mode.SPARSE,
+    pb.SEARCH_MODE_UNSPECIFIED: SearchMode.HYBRID,
+    pb.SEARCH_MODE_HYBRID: SearchMode.HYBRID,
+    pb.SEARCH_MODE_DENSE: SearchMode.DENSE,
+    pb.SEARCH_MODE_SPARSE: SearchMode.SPARSE,
 }
 VERDICTS = {
     Verdict.EXACT: pb.VerifySpansResponse.VERDICT_EXACT,
@@ -33,19 +33,19 @@ VERDICTS = {
     Verdict.DIFFERENT: pb.VerifySpansResponse.VERDICT_DIFFERENT,
     Verdict.DAMAGED: pb.VerifySpansResponse.VERDICT_DAMAGED,
 }
-_NAMED = 1000
-_COVERAGE_ORDER = 3
+_LISTED = 1000
+"""Documents named in a purge's receipt."""
 
 
 def timestamp(seconds: float) -> Timestamp:
-    """A time from seconds since 1970."""
+    """A timestamp from seconds since 1970."""
     found = Timestamp()
     found.FromNanoseconds(int(seconds * 1e9))
     return found
 
 
-def corpus_message(opened: Opened, *, sizes: bool = True) -> pb.Corpus:
-    """A corpus as it stands; with sizes its files are looked through."""
+def corpus_message(opened: OpenCorpus, *, sizes: bool = True) -> pb.Corpus:
+    """A corpus with its counts. With sizes, the size of every file is read too."""
     corpus, keys = opened
     spec, view = corpus.spec, corpus.view()
     with corpus.lock:
@@ -62,11 +62,11 @@ def corpus_message(opened: Opened, *, sizes: bool = True) -> pb.Corpus:
         left_context=spec.left_context,
         key_size=spec.key_size,
         epoch=view.epoch,
-        tombstone_version=view.tombstones,
+        tombstone_version=view.tombstone_version,
         document_count=documents,
         passage_count=passages,
         token_count=tokens,
-        unsealed_tokens=corpus.memory_tokens,
+        unsealed_tokens=corpus.unsealed_tokens,
         segment_count=len(corpus.segments),
         quarantined_segments=view.quarantined,
         lost_records=view.lost,
@@ -85,8 +85,8 @@ def corpus_message(opened: Opened, *, sizes: bool = True) -> pb.Corpus:
     return message
 
 
-def document_message(found: Found) -> pb.Document:
-    """A document without its bytes."""
+def document_message(found: LiveDocument) -> pb.Document:
+    """A document, without its bytes."""
     document, head = found.document, found.head
     return pb.Document(
         document=head.document,
@@ -103,85 +103,88 @@ def document_message(found: Found) -> pb.Document:
     )
 
 
-def answer_message(answer: Answer, status: status_pb2.Status | None) -> pb.AddDocumentsResponse:
-    """What became of a document; with the status of the error it was refused with, if it was."""
-    message = pb.AddDocumentsResponse(document=answer.arriving.document, sha256=answer.arriving.sha256)
+def add_message(result: AddResult, status: status_pb2.Status | None) -> pb.AddDocumentsResponse:
+    """The outcome of adding a document; status is its error, if it was refused."""
+    message = pb.AddDocumentsResponse(document=result.incoming.document, sha256=result.incoming.sha256)
     if status is not None:
         message.error.CopyFrom(status)
-    elif answer.added is not None:
-        added = answer.added
+    elif result.added is not None:
+        added = result.added
         message.version, message.epoch, message.changed = added.version, added.epoch, added.changed
-        message.token_count = answer.tokens
+        message.token_count = result.tokens
     return message
 
 
-def hit_message(hit: Hit) -> pb.Hit:
-    """A hit with its sources."""
+def hit_message(hit: PassageHit) -> pb.Hit:
+    """A hit, with the sources of equal passages."""
     return pb.Hit(
         score=hit.score,
         dense_score=hit.dense,
         sparse_score=hit.sparse,
-        source=source_message(hit.place),
-        text=hit.place.document.text(hit.place.passage),
+        source=source_message(hit.source),
+        text=hit.source.document.text(hit.source.passage),
         owners=[source_message(owner) for owner in hit.owners],
     )
 
 
-def source_message(place: Place) -> pb.Source:
+def source_message(source: PassageSource) -> pb.Source:
     """A passage of a document."""
-    document, head = place.document, place.part.head(place.row)
-    first, end = document.span(place.passage)
+    document, head = source.document, source.part.head(source.row)
+    first, end = document.span(source.passage)
     return pb.Source(
-        corpus=f"corpora/{place.corpus}",
+        corpus=f"corpora/{source.corpus}",
         document=head.document,
         version=head.version,
-        passage=place.passage,
+        passage=source.passage,
         title=head.title,
         uri=head.uri,
         byte_start=int(document.starts[first]),
         byte_end=int(document.starts[end]),
-        char_start=place.part.characters(place.row, place.passage),
+        char_start=source.part.characters(source.row, source.passage),
         token_start=first,
         token_end=end,
         document_sha256=head.sha256,
     )
 
 
-def search_message(found: Searched) -> pb.SearchResponse:
-    """All hits, and what was searched."""
+def search_message(found: SearchResults) -> pb.SearchResponse:
+    """All hits of a search, and the epochs searched."""
     epochs, quarantined = _states(found.views)
     hits = [hit_message(hit) for hit in found.hits]
     return pb.SearchResponse(hits=hits, epochs=epochs, quarantined_segments=quarantined)
 
 
-def _states(views: Mapping[str, View]) -> tuple[dict[str, int], list[str]]:
-    """Of the corpora that were looked into: their epochs, and the segments that were left out."""
+def _states(views: Mapping[str, CorpusView]) -> tuple[dict[str, int], list[str]]:
+    """The epochs of the corpora searched, by name, and the quarantined segments left out."""
     quarantined = [f"corpora/{corpus}/{name}" for corpus, view in views.items() for name in view.quarantined]
     return {f"corpora/{corpus}": view.epoch for corpus, view in views.items()}, quarantined
 
 
-def wanted_continuation(request: pb.ContinueTextRequest) -> Wanted:
-    """What is asked for, with its defaults.
+def continuation_query(request: pb.ContinueTextRequest) -> ContinuationQuery:
+    """The query of a request, with defaults filled in.
 
     Raises
     ------
     InvalidArgument
         INVALID_REQUEST: the shortest match is longer than the longest.
     """
-    wanted = Wanted(
-        request.shortest or min(Wanted.shortest, request.longest or Wanted.shortest),
-        request.longest or max(Wanted.longest, request.shortest),
-        request.length or Wanted.length,
-        request.limit or Wanted.limit,
+    default = ContinuationQuery()
+    query = ContinuationQuery(
+        request.shortest or min(default.shortest, request.longest or default.shortest),
+        request.longest or max(default.longest, request.shortest),
+        request.length or default.length,
+        request.limit or default.limit,
     )
-    if wanted.shortest > wanted.longest:
-        message = f"The shortest match, {wanted.shortest}, is longer than the longest, {wanted.longest}."
+    if query.shortest > query.longest:
+        message = (
+            f"shortest is {query.shortest}, more than longest, which is {query.longest}. Swap or omit them."
+        )
         raise InvalidArgument.field(Reason.INVALID_REQUEST, "shortest", message)
-    return wanted
+    return query
 
 
-def continued_message(found: Continued) -> pb.ContinueTextResponse:
-    """All continuations, and what was looked into."""
+def continuations_message(found: ContinuationResults) -> pb.ContinueTextResponse:
+    """All continuations, and the epochs searched."""
     epochs, quarantined = _states(found.views)
     return pb.ContinueTextResponse(
         matched_tokens=found.matched,
@@ -218,17 +221,18 @@ def _occurrence_message(found: Occurrence) -> pb.Occurrence:
     )
 
 
-def versions(gone: Iterable[Gone]) -> list[pb.DocumentVersion]:
-    """Versions that are gone."""
-    return [pb.DocumentVersion(document=g.document, version=g.version) for g in gone]
+def versions(deleted: Iterable[Deleted]) -> list[pb.DocumentVersion]:
+    """Deleted versions."""
+    return [pb.DocumentVersion(document=each.document, version=each.version) for each in deleted]
 
 
-def receipt_message(name: str, receipt: Receipt) -> pb.PurgeReceipt:
+def receipt_message(name: str, receipt: PurgeReceipt) -> pb.PurgeReceipt:
     """A purge's receipt."""
     return pb.PurgeReceipt(
         corpus=name,
         purged=[
-            pb.DocumentVersion(document=h.document, version=h.version) for h in receipt.documents[:_NAMED]
+            pb.DocumentVersion(document=head.document, version=head.version)
+            for head in receipt.documents[:_LISTED]
         ],
         purged_count=len(receipt.documents),
         epoch=receipt.epoch,
@@ -240,42 +244,6 @@ def receipt_message(name: str, receipt: Receipt) -> pb.PurgeReceipt:
     )
 
 
-def min_epochs(asked: dict[str, int], names: Iterable[str]) -> list[int]:
-    """The epoch asked of each corpus, in order; 0 where none was."""
-    return [asked.get(name, 0) for name in names]
-
-
-def inspected_message(
-    store: "NgramStore", ids: list[int], pieces: list[bytes], limit: int
-) -> pb.InspectNgramsResponse:
-    """What a store says about a text.
-
-    Parameters
-    ----------
-    store, ids
-        Any, and the text's tokens in it.
-    pieces
-        Bytes of each token; empty if they are not known.
-    limit
-        Continuations of each order.
-    """
-    from palimpsest.ngrams import LONGEST
-
-    def text(tokens: list[int]) -> bytes:
-        return b"".join(pieces[token] for token in tokens if token < len(pieces))
-
-    response = pb.InspectNgramsResponse(token_count=len(ids), coverage=store.coverage(ids, _COVERAGE_ORDER))
-    for order in range(1, min(LONGEST, len(ids) + 1) + 1):
-        context = ids[len(ids) - order + 1 :]
-        _, total = store.counts(context, np.zeros(0, dtype=np.int32))
-        response.orders.add(
-            order=order,
-            context=context,
-            context_text=text(context),
-            total=total,
-            continuations=[
-                pb.InspectNgramsResponse.Continuation(token=token, count=count, text=text([token]))
-                for token, count in store.continuations(context, limit)
-            ],
-        )
-    return response
+def min_epochs(requested: dict[str, int], names: Iterable[str]) -> list[int]:
+    """The epoch required of each corpus, in order; 0 if none is."""
+    return [requested.get(name, 0) for name in names]

@@ -1,42 +1,39 @@
-"""What the service and its jobs work with: catalogue, tokenizers, encoders; blocks, and may be used from any thread."""
+"""All corpora of an installation, with the tokenizers and encoders that turn texts into their terms."""
 
-import json
 import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
-from palimpsest.settings import Settings
+from palimpsest.models.tokenizers import TokenizerCache
+from palimpsest.settings import DatastoreSettings, Settings
 from services.datastore.index.encoder import DEFAULT, Encoder, encoder_fingerprint, open_encoder
-from services.datastore.search.search import Mode, Searched, search
-from services.datastore.settings import DatastoreSettings
-from services.datastore.store.catalogue import CorpusCatalogue, Opened, id_of
+from services.datastore.search.passages import SearchMode, SearchResults, search
+from services.datastore.store.catalogue import CorpusCatalogue, OpenCorpus, id_of
 from services.datastore.store.corpus import Corpus
 from services.datastore.store.manifest import CorpusSpec
-from services.datastore.tokens import ByteTokenizer, TokenizerCache
+from services.datastore.tokens import ByteTokenizer
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
-    from palimpsest.api.datastore.v1 import datastore_pb2 as pb
     from palimpsest.models import ModelCatalogue, ModelRecord
 
 _PASSAGE_TOKENS, _LEFT_CONTEXT = 128, 32
 
 
 class Corpora:
-    """All corpora of an installation, with what turns texts into their terms.
+    """All corpora of an installation, shared by the service and its jobs. Methods block; any thread may call them.
 
     Parameters
     ----------
     settings
-        Of the installation.
+        The installation's settings.
     models
-        Its models.
+        The installation's models.
     """
 
     def __init__(self, settings: Settings, models: "ModelCatalogue") -> None:
@@ -44,42 +41,65 @@ class Corpora:
         self._models, self._threads = models, settings.threads
         folder = self.settings.folder or settings.state_dir / "corpora"
         self.catalogue = CorpusCatalogue(folder, self.settings.key_bytes, _qdrant(self.settings.qdrant_url))
-        self._tokenizers = TokenizerCache()
+        self._tokenizers = TokenizerCache(ByteTokenizer)
         self._encoders: dict[str, Encoder] = {}
         self._lock = threading.Lock()
 
-    def create(self, tenant: str, request: "pb.CreateCorpusRequest") -> Opened:
-        """Make the corpus of a request.
+    def create(
+        self,
+        tenant: str,
+        corpus_id: str,
+        model: str,
+        *,
+        encoder: str = "",
+        passage_tokens: int = 0,
+        left_context: int = 0,
+        labels: Mapping[str, str] | None = None,
+    ) -> OpenCorpus:
+        """Create a corpus.
+
+        Parameters
+        ----------
+        tenant
+            Whose it is.
+        corpus_id, model
+            Its id, and the id of its model.
+        encoder
+            Name of the encoder of its vectors; empty: the sample encoder.
+        passage_tokens, left_context
+            Tokens of a passage, and of the context encoded before it; 0: the defaults. -1 as ``left_context``: none.
+        labels
+            Of the corpus.
 
         Raises
         ------
         NotFound, AlreadyExists, InvalidArgument, FailedPrecondition
-            As CreateCorpus.
+            See the CreateCorpus RPC.
         """
-        record = self._models.get(request.model)
-        name = request.encoder or DEFAULT
-        encoder = self._encoder(name)
+        record = self._models.get(model)
+        name = encoder or DEFAULT
+        dim = self._encoder(name).dim
         self.tokenizer_of(record)
-        left = {0: _LEFT_CONTEXT, -1: 0}.get(request.left_context, request.left_context)
+        left = {0: _LEFT_CONTEXT, -1: 0}.get(left_context, left_context)
         spec = CorpusSpec(
-            corpus=request.corpus_id,
+            corpus=corpus_id,
             model=record.model_id,
             model_fingerprint=record.fingerprint,
             tokenizer_fingerprint=record.tokenizer_fingerprint,
             vocabulary=record.vocab_size,
             encoder=name,
             encoder_fingerprint=encoder_fingerprint(name),
-            dim=encoder.dim,
-            key_size=_hidden_size(record),
-            passage_tokens=request.passage_tokens or _PASSAGE_TOKENS,
+            dim=dim,
+            key_size=record.geometry.hidden_size,
+            passage_tokens=passage_tokens or _PASSAGE_TOKENS,
             left_context=left,
             created=time.time(),
-            labels=dict(request.labels),
+            labels=dict(labels or {}),
         )
         return self.catalogue.create(tenant, spec)
 
-    def open(self, tenant: str, name: str) -> Opened:
-        """A corpus by its name, ``corpora/{id}``; raises what ``CorpusCatalogue.open`` raises."""
+    def open(self, tenant: str, name: str) -> OpenCorpus:
+        """Open a corpus by its name, ``corpora/{id}``; raises the errors of ``CorpusCatalogue.open``."""
         return self.catalogue.open(tenant, id_of(name))
 
     def tokenizer(self, spec: CorpusSpec) -> ByteTokenizer:
@@ -90,7 +110,7 @@ class Corpora:
         NotFound
             MODEL_NOT_FOUND.
         FailedPrecondition
-            CORPUS_MODEL_MISMATCH: the model is another by now.
+            CORPUS_MODEL_MISMATCH: the model has changed since the corpus was created.
         """
         record = self._models.get(spec.model)
         if record.fingerprint != spec.model_fingerprint:
@@ -105,7 +125,7 @@ class Corpora:
         FailedPrecondition
             TOKENIZER_UNSUPPORTED.
         """
-        return self._tokenizers.get(record.tokenizer_fingerprint, Path(record.path))
+        return self._tokenizers.get(record)
 
     def encoder(self, spec: CorpusSpec) -> Encoder:
         """The encoder of a corpus's vectors.
@@ -113,13 +133,14 @@ class Corpora:
         Raises
         ------
         FailedPrecondition
-            ENCODER_MISSING, or CORPUS_MODEL_MISMATCH: its weights are others by now.
+            ENCODER_MISSING, or CORPUS_MODEL_MISMATCH: its weights have changed since the corpus was created.
         """
         encoder = self._encoder(spec.encoder)
         if encoder_fingerprint(spec.encoder) != spec.encoder_fingerprint:
             raise FailedPrecondition(
                 Reason.CORPUS_MODEL_MISMATCH,
-                f"The encoder {spec.encoder} has other weights than when {spec.corpus} was made; make it again.",
+                f"The weights of the encoder {spec.encoder} have changed since corpora/{spec.corpus} was created. "
+                "Create the corpus again and add its documents to it.",
             )
         return encoder
 
@@ -129,25 +150,31 @@ class Corpora:
                 self._encoders[name] = open_encoder(name, self._threads)
             return self._encoders[name]
 
-    def search(self, opened: list[Opened], query: str, k: int, mode: Mode, min_epochs: list[int]) -> Searched:
-        """Find passages; see ``search.search``."""
+    def search(
+        self, opened: list[OpenCorpus], query: str, k: int, mode: SearchMode, min_epochs: list[int]
+    ) -> SearchResults:
+        """Find passages; see ``passages.search``."""
         corpora = [each.corpus for each in opened]
         vectors: dict[str, np.ndarray | None] = {}
         for corpus in corpora:
             name = corpus.spec.encoder
             if name not in vectors:
-                vectors[name] = None if mode is Mode.SPARSE else self.encoder(corpus.spec).encode([query])[0]
+                vectors[name] = (
+                    None if mode is SearchMode.SPARSE else self.encoder(corpus.spec).encode([query])[0]
+                )
         return search(corpora, query, [vectors[c.spec.encoder] for c in corpora], k, mode, min_epochs)
 
-    def context_ids(self, corpora: Sequence[Corpus], request: "pb.ContinueTextRequest") -> np.ndarray:
-        """Token ids of what is to be continued, int64 [n].
+    def context_ids(
+        self, corpora: Sequence[Corpus], text: str, ids: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """Token ids of the text to continue, int64 [n]; ``ids`` take the place of the text.
 
         Raises
         ------
         InvalidArgument
             PROMPT_EMPTY.
         FailedPrecondition
-            CORPUS_MODEL_MISMATCH: the corpora are of several models, or theirs is another by now.
+            CORPUS_MODEL_MISMATCH: the corpora are bound to different models, or their model has changed.
         NotFound
             MODEL_NOT_FOUND.
         """
@@ -155,12 +182,12 @@ class Corpora:
         for corpus in corpora:
             if corpus.spec.model_fingerprint != first.model_fingerprint:
                 raise mismatch(corpus.spec, first.model_fingerprint)
-        if request.WhichOneof("context") == "tokens":
-            return np.asarray(request.tokens.ids, np.int64)
-        if not request.text:
-            message = "Send the text to continue, or its tokens."
+        if ids is not None:
+            return np.asarray(ids, np.int64)
+        if not text:
+            message = "There is no text to continue. Set text, or tokens."
             raise InvalidArgument.field(Reason.PROMPT_EMPTY, "text", message)
-        return self.tokenizer(first).encode(request.text.encode()).ids.astype(np.int64)
+        return self.tokenizer(first).encode(text.encode()).ids.astype(np.int64)
 
 
 def _qdrant(url: str) -> "QdrantClient | None":
@@ -172,15 +199,10 @@ def _qdrant(url: str) -> "QdrantClient | None":
 
 
 def mismatch(spec: CorpusSpec, found: str) -> FailedPrecondition:
-    """Build the error for a corpus of another model."""
+    """Build the error for a corpus that is bound to another model."""
     return FailedPrecondition(
         Reason.CORPUS_MODEL_MISMATCH,
-        f"corpora/{spec.corpus} was made for {spec.model} with fingerprint {spec.model_fingerprint[:19]}…, which is "
-        "another model. Make a corpus for this one.",
+        f"corpora/{spec.corpus} is bound to {spec.model} with fingerprint {spec.model_fingerprint[:19]}…, but this "
+        f"model has {found[:19]}…. Create a corpus for this model.",
         metadata={"found": found, "expected": spec.model_fingerprint},
     )
-
-
-def _hidden_size(record: "ModelRecord") -> int:
-    config = json.loads((Path(record.path) / "config.json").read_bytes())
-    return int(config.get("text_config", config).get("hidden_size") or config.get("n_embd") or 0)

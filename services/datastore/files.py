@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and that say when their bytes are not those written."""
+"""Files that are written atomically, and checksums that detect damage."""
 
 import json
 import os
@@ -15,7 +15,7 @@ _BLOCK = 1 << 20
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: creations, renames and removals so far."""
+    """Make the entries of a folder durable: all creations, renames and removals so far."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -24,7 +24,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that after a crash it has the old bytes or the new, and is durable on return."""
+    """Replace a file atomically and durably: after a crash it has either the old bytes or the new ones."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with open(partial, "wb") as file:
         file.write(data)
@@ -35,20 +35,20 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def seal_json(body: dict[str, object]) -> bytes:
-    """JSON with its own checksum, for ``open_json``."""
+    """Serialise as JSON with a checksum, for ``open_json``."""
     text = json.dumps(body, sort_keys=True, ensure_ascii=False)
     return json.dumps({"crc32": zlib.crc32(text.encode()), "body": text}).encode()
 
 
 def open_json(path: Path) -> dict[str, object]:
-    """Read what ``seal_json`` gave.
+    """Read a file that ``seal_json`` made, and verify its checksum.
 
     Raises
     ------
     DataLoss
-        CORPUS_DAMAGED: these are not the bytes written.
+        CORPUS_DAMAGED: the checksum does not match.
     FileNotFoundError
-        It is not there.
+        The file does not exist.
     """
     try:
         outer = json.loads(path.read_bytes())
@@ -61,7 +61,7 @@ def open_json(path: Path) -> dict[str, object]:
 
 
 def damaged(path: Path, detail: str = "") -> DataLoss:
-    """Build the error for a file that is not what was written."""
+    """Build the error for a damaged file."""
     message = f"{path.parent.name}/{path.name} is damaged{': ' + detail if detail else ''}. Restore it from a backup."
     return DataLoss(Reason.CORPUS_DAMAGED, message, metadata={"file": path.name})
 
@@ -76,7 +76,7 @@ def crc32_of(path: Path) -> tuple[int, int]:
 
 
 def write_checksums(folder: Path) -> int:
-    """Make a finished folder durable and checkable; returns its size in bytes."""
+    """Sync the files of a finished folder and record their checksums; returns their total size in bytes."""
     sums: dict[str, object] = {}
     total = 0
     for path in sorted(folder.iterdir()):
@@ -90,12 +90,12 @@ def write_checksums(folder: Path) -> int:
 
 
 def verify_checksums(folder: Path) -> None:
-    """Check every file of a folder.
+    """Verify the checksum of every file of a folder.
 
     Raises
     ------
     DataLoss
-        CORPUS_DAMAGED: a file is missing, or is not what was written.
+        CORPUS_DAMAGED: a file is missing, or its checksum does not match.
     """
     try:
         sums = open_json(folder / CHECKSUMS)
@@ -128,7 +128,7 @@ def load_array(path: Path) -> np.ndarray:
 
 
 def blocks_of(path: Path, overlap: int) -> Iterator[tuple[int, bytes]]:
-    """A file in blocks of about a mebibyte, each with the last bytes of the one before it, and where it starts."""
+    """Read a file in blocks of about 1 MiB as (offset, bytes); each begins with the last bytes of the block before."""
     before, at = b"", 0
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):

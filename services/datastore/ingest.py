@@ -1,4 +1,4 @@
-"""From a stream's messages to documents that are stored: assembled, checked, tokenized, embedded, logged together."""
+"""Adding documents: assembled from a stream, checked, tokenized, embedded, and logged in one write."""
 
 import hashlib
 import time
@@ -10,26 +10,28 @@ import numpy as np
 from palimpsest.errors import InvalidArgument, PalimpsestError, Reason, ResourceExhausted
 from services.datastore.index.encoder import Encoder
 from services.datastore.store.corpus import Corpus
-from services.datastore.store.documents import Document, Head
+from services.datastore.store.documents import Document, DocumentHead
 from services.datastore.store.results import Added
 from services.datastore.tokens import ByteTokenizer
 
 EMBEDDED_AT_ONCE = 8
-"""Passages that are embedded before they are acknowledged; where more come together, they are embedded afterwards."""
+"""A batch of at most this many passages is embedded before it is acknowledged, a larger one afterwards."""
 LONGEST_EMBEDDED = 512
-"""Passages of a document up to which its vectors are computed here at all; those of longer ones by BuildIndex."""
+"""Documents with more passages are not embedded until BuildIndex."""
 
 
 @dataclass
-class Arriving:
-    """A document whose bytes are arriving.
+class IncomingDocument:
+    """A document that is being received.
 
     Attributes
     ----------
     limit
-        Largest document, in bytes.
+        Maximum size of a document, in bytes.
     size_bytes, sha256
-        As announced; 0 and empty where they were not.
+        Size and digest that the caller declared; 0 and empty if it did not.
+    error
+        Why the document is refused, if it is.
     """
 
     document: str
@@ -48,13 +50,13 @@ class Arriving:
             self.error = InvalidArgument.field(
                 Reason.INVALID_REQUEST,
                 "begin.document",
-                "A document's id must not be empty or hold control characters.",
+                f"{self.document!r} is not a document id: it must not be empty or contain control characters.",
             )
         elif self.size_bytes > self.limit:
             self._too_large()
 
-    def take(self, chunk: bytes) -> None:
-        """Take the next bytes; those of a refused document are dropped."""
+    def append(self, chunk: bytes) -> None:
+        """Append bytes; the bytes of a refused document are dropped."""
         if self.error is None:
             self.data += chunk
             if len(self.data) > self.limit:
@@ -63,27 +65,29 @@ class Arriving:
     def _too_large(self) -> None:
         self.error = ResourceExhausted(
             Reason.DOCUMENT_TOO_LARGE,
-            f"{self.document!r} has more than {self.limit} bytes, which is the most that is taken; split it.",
+            f"{self.document!r} is larger than the limit of {self.limit} bytes. Split it into several documents.",
             metadata={"document": self.document, "limit": self.limit},
         )
         self.data.clear()
 
     def finish(self) -> None:
-        """Check what was announced against what came."""
+        """Check the received bytes against the declared size and digest."""
         if self.error is not None:
             return
         found = hashlib.sha256(self.data).hexdigest()
         if (self.size_bytes and self.size_bytes != len(self.data)) or self.sha256 not in ("", found):
             self.error = InvalidArgument(
                 Reason.DOCUMENT_SIZE,
-                f"{self.document!r} came with {len(self.data)} bytes of SHA-256 {found}, not those announced.",
+                f"Received {len(self.data)} bytes of {self.document!r} with SHA-256 {found}, which is not what begin "
+                "declared. Send the document again.",
                 metadata={"size_bytes": len(self.data), "sha256": found},
             )
         elif not self.data:
-            self.error = InvalidArgument(Reason.DOCUMENT_EMPTY, f"{self.document!r} has no bytes.")
+            message = f"{self.document!r} is empty. Leave it out, or delete the document."
+            self.error = InvalidArgument(Reason.DOCUMENT_EMPTY, message)
         self.sha256 = found
 
-    def stored(self, tokenizer: ByteTokenizer, passage_tokens: int) -> Document:
+    def tokenized(self, tokenizer: ByteTokenizer, passage_tokens: int) -> Document:
         """The document with its tokens.
 
         Raises
@@ -93,7 +97,7 @@ class Arriving:
         """
         data = bytes(self.data)
         encoded = tokenizer.encode(data)
-        head = Head(
+        head = DocumentHead(
             self.document,
             0,
             title=self.title,
@@ -107,77 +111,76 @@ class Arriving:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What became of a document."""
+class AddResult:
+    """The outcome of adding one document: either ``added`` or ``error`` is set."""
 
-    arriving: Arriving
+    incoming: IncomingDocument
     added: Added | None = None
     tokens: int = 0
     error: PalimpsestError | None = None
 
 
-def store(
+def add_batch(
     corpus: Corpus,
-    batch: Sequence[Arriving],
+    batch: Sequence[IncomingDocument],
     tokenizer: ByteTokenizer,
     encoder: Encoder | None,
     unsealed_limit: int,
-) -> list[Answer]:
-    """Store some documents in one durable write; each has its answer, in order.
+) -> list[AddResult]:
+    """Add documents in one durable write; returns a result for each, in order.
 
     Parameters
     ----------
     corpus, batch
-        Where to, and what.
+        The corpus, and the documents to add.
     tokenizer
-        Of the corpus's model.
+        Tokenizer of the corpus's model.
     encoder
-        None: leave vectors to BuildIndex.
+        Encoder of the corpus; None to leave vectors to BuildIndex.
     unsealed_limit
-        Tokens outside segments at which documents are refused.
+        Unsealed tokens at which documents are refused.
     """
-    full = corpus.memory_tokens >= unsealed_limit
+    unsealed = corpus.unsealed_tokens
     documents: list[Document | PalimpsestError] = []
-    for arriving in batch:
-        if arriving.error is None and full:
-            arriving.error = ResourceExhausted(
+    for incoming in batch:
+        if incoming.error is None and unsealed >= unsealed_limit:
+            incoming.error = ResourceExhausted(
                 Reason.CORPUS_FULL,
-                f"{corpus.memory_tokens} tokens of {corpus.spec.corpus} wait for BuildIndex; run it, or wait for it.",
+                f"corpora/{corpus.spec.corpus} has {unsealed} unsealed tokens; the limit is {unsealed_limit}. Run "
+                "BuildIndex, or wait for the running one, then retry.",
                 retry_after=30.0,
             )
         try:
-            documents.append(arriving.error or arriving.stored(tokenizer, corpus.spec.passage_tokens))
+            documents.append(incoming.error or incoming.tokenized(tokenizer, corpus.spec.passage_tokens))
         except InvalidArgument as error:
             documents.append(error)
-    good = [document for document in documents if isinstance(document, Document)]
-    if encoder is not None and sum(document.passages for document in good) <= EMBEDDED_AT_ONCE:
-        embed(good, encoder)
-    added = iter(corpus.add(good) if good else [])
+    valid = [document for document in documents if isinstance(document, Document)]
+    if encoder is not None and sum(document.passages for document in valid) <= EMBEDDED_AT_ONCE:
+        for document, vectors in zip(valid, _vectors(valid, encoder), strict=True):
+            document.vectors = vectors
+    added = iter(corpus.add(valid) if valid else [])
     return [
-        Answer(arriving, next(added), len(document.tokens))
+        AddResult(incoming, next(added), len(document.tokens))
         if isinstance(document, Document)
-        else Answer(arriving, error=document)
-        for arriving, document in zip(batch, documents, strict=True)
+        else AddResult(incoming, error=document)
+        for incoming, document in zip(batch, documents, strict=True)
     ]
 
 
 def embed_some(corpus: Corpus, encoder: Encoder) -> bool:
-    """Give some documents that were added without vectors theirs; False if there are none left."""
+    """Embed some documents that were added without vectors; False if there are none left."""
     documents = corpus.without_vectors(EMBEDDED_AT_ONCE, LONGEST_EMBEDDED)
     if not documents:
         return False
-    texts = [document.embedded_text(n) for document in documents for n in range(document.passages)]
-    vectors = encoder.encode(texts).astype(np.float16)
-    ends = np.cumsum([document.passages for document in documents])
-    corpus.put_vectors(documents, np.split(vectors, ends[:-1]))
+    corpus.put_vectors(documents, _vectors(documents, encoder))
     return True
 
 
-def embed(documents: Sequence[Document], encoder: Encoder) -> None:
-    """Give documents the vectors of their passages."""
+def _vectors(documents: Sequence[Document], encoder: Encoder) -> list[np.ndarray]:
+    """Vectors of the passages of each document, float16 [passages, dim]."""
+    if not documents:
+        return []
     texts = [document.embedded_text(n) for document in documents for n in range(document.passages)]
-    vectors = encoder.encode(texts).astype(np.float16) if texts else np.zeros((0, encoder.dim), np.float16)
-    at = 0
-    for document in documents:
-        document.vectors = vectors[at : at + document.passages]
-        at += document.passages
+    vectors = encoder.encode(texts).astype(np.float16)  # [passages of all documents, dim]
+    ends = np.cumsum([document.passages for document in documents])
+    return np.split(vectors, ends[:-1])

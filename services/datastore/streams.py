@@ -1,4 +1,4 @@
-"""Streams of messages taken apart: what comes first, and documents in batches of those that wait."""
+"""Reading request streams: the first message, and documents assembled into batches."""
 
 import asyncio
 import contextlib
@@ -7,55 +7,61 @@ from typing import Any
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.errors import InvalidArgument, PalimpsestError, Reason
-from services.datastore.ingest import Arriving
+from services.datastore.ingest import IncomingDocument
 
-_WAITING, _WAITING_BYTES = 256, 8 << 20
-_PATIENCE = 1.0
+_BATCH_DOCUMENTS, _BATCH_BYTES = 256, 8 << 20
+"""Documents and bytes that may wait for the batch before them to be stored."""
+_DRAIN_SECONDS = 1.0
 
 
 async def first_part(requests: AsyncIterator[Any], part: str) -> Any:
-    """The first message's part, which has to be of one kind.
+    """Return the content of a stream's first message.
 
     Raises
     ------
     InvalidArgument
-        DOCUMENT_ORDER.
+        DOCUMENT_ORDER: the first message is not of this kind.
     """
     first = await anext(requests, None)
-    if first is None or first.WhichOneof("part") != part:
-        raise InvalidArgument(Reason.DOCUMENT_ORDER, f"The first message of this stream must be {part}.")
+    found = first.WhichOneof("part") if first is not None else None
+    if found != part:
+        message = f"The first message of this stream must be {part}; got {found or 'nothing'}."
+        raise InvalidArgument(Reason.DOCUMENT_ORDER, message)
     return getattr(first, part)
 
 
 @contextlib.asynccontextmanager
-async def heard_out(requests: AsyncIterator[Any]) -> AsyncIterator[None]:
-    """Let the caller finish sending, for a moment, before it is refused: asyncio gRPC clients lose the answer to a call
-    that ends while they send.
+async def drained_on_error(requests: AsyncIterator[Any]) -> AsyncIterator[None]:
+    """Before an error ends the call, read and drop what the caller is still sending, for up to a second.
+
+    An asyncio gRPC client loses the status of a call that ends while it is sending.
     """
     try:
         yield
     except PalimpsestError:
         with contextlib.suppress(TimeoutError, PalimpsestError):
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_DRAIN_SECONDS):
                 async for _ in requests:
                     pass
         raise
 
 
-async def documents(requests: AsyncIterator[pb.AddDocumentsRequest], limit: int) -> AsyncIterator[Arriving]:
-    """Assemble documents.
+async def documents(
+    requests: AsyncIterator[pb.AddDocumentsRequest], limit: int
+) -> AsyncIterator[IncomingDocument]:
+    """Assemble documents from their messages.
 
     Raises
     ------
     InvalidArgument
-        DOCUMENT_ORDER.
+        DOCUMENT_ORDER: messages are out of order, or the stream ended inside a document.
     """
-    arriving: Arriving | None = None
+    incoming: IncomingDocument | None = None
     async for request in requests:
         part = request.WhichOneof("part")
-        if part == "begin" and arriving is None:
+        if part == "begin" and incoming is None:
             begin = request.begin
-            arriving = Arriving(
+            incoming = IncomingDocument(
                 begin.document,
                 limit,
                 title=begin.title,
@@ -65,37 +71,42 @@ async def documents(requests: AsyncIterator[pb.AddDocumentsRequest], limit: int)
                 size_bytes=begin.size_bytes,
                 sha256=begin.sha256,
             )
-        elif part == "chunk" and arriving is not None:
-            arriving.take(request.chunk)
-        elif part == "end" and arriving is not None:
-            arriving.finish()
-            yield arriving
-            arriving = None
+        elif part == "chunk" and incoming is not None:
+            incoming.append(request.chunk)
+        elif part == "end" and incoming is not None:
+            incoming.finish()
+            yield incoming
+            incoming = None
         else:
-            raise InvalidArgument(
-                Reason.DOCUMENT_ORDER, f"{part or 'an empty message'} does not come here: begin, chunks, end."
-            )
-    if arriving is not None:
-        message = f"The stream ended within {arriving.document!r}; nothing of it is stored."
-        raise InvalidArgument(Reason.DOCUMENT_ORDER, message, metadata={"document": arriving.document})
+            where = "outside a document" if incoming is None else f"inside document {incoming.document!r}"
+            message = f"Got {part or 'an empty message'} {where}. Send begin, then chunks, then end."
+            raise InvalidArgument(Reason.DOCUMENT_ORDER, message)
+    if incoming is not None:
+        message = (
+            f"The stream ended inside document {incoming.document!r}; none of it was stored. Send it again."
+        )
+        raise InvalidArgument(Reason.DOCUMENT_ORDER, message, metadata={"document": incoming.document})
 
 
 async def batches(
     requests: AsyncIterator[pb.AddDocumentsRequest], limit: int
-) -> AsyncIterator[list[Arriving]]:
-    """Documents as they come, those that have come meanwhile together; raises what ``documents`` raises, last."""
-    ready: list[Arriving] = []
+) -> AsyncIterator[list[IncomingDocument]]:
+    """Batches of documents: each batch has those that arrived while the batch before it was stored.
+
+    Complete documents are yielded before an error of ``documents`` is raised.
+    """
+    ready: list[IncomingDocument] = []
     changed = asyncio.Event()
-    taken = asyncio.Event()
+    emptied = asyncio.Event()
 
     async def read() -> None:
         try:
-            async for arriving in documents(requests, limit):
-                ready.append(arriving)
+            async for incoming in documents(requests, limit):
+                ready.append(incoming)
                 changed.set()
-                while len(ready) >= _WAITING or sum(len(each.data) for each in ready) >= _WAITING_BYTES:
-                    taken.clear()
-                    await taken.wait()
+                while len(ready) >= _BATCH_DOCUMENTS or sum(len(each.data) for each in ready) >= _BATCH_BYTES:
+                    emptied.clear()
+                    await emptied.wait()
         finally:
             changed.set()
 
@@ -105,7 +116,7 @@ async def batches(
             await changed.wait()
             changed.clear()
             batch, ready[:] = ready[:], []
-            taken.set()
+            emptied.set()
             if batch:
                 yield batch
             if reading.done():

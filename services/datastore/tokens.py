@@ -1,8 +1,6 @@
-"""From bytes to token ids and back, exactly: every token knows which bytes of the document it stands for."""
+"""Exact tokenization: bytes to token ids and back, with the byte range of every token."""
 
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -14,33 +12,32 @@ from tokenizers import Tokenizer
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.models.byte_alphabet import byte_alphabet
 
-_PIECE = 1 << 18
-"""Characters tokenized at once: what the tokenizer needs for a text is many times the text."""
+_CHUNK = 1 << 18
+"""Characters tokenized at once: the tokenizer needs many times the memory of its input."""
 _BREAK = re.compile(r"\n(?=\S)")
-_HELD = 8
 
 
 class Encoded(NamedTuple):
-    """Token ids of a document, int32 [n], and where each begins in its bytes, uint32 [n + 1] (the end included)."""
+    """Token ids of a document, int32 [n], and the byte offset of each token and of the end, uint32 [n + 1]."""
 
     ids: np.ndarray
     starts: np.ndarray
 
 
 class ByteTokenizer:
-    """A byte-level tokenizer (GPT-2's and its descendants'): each id stands for fixed bytes.
+    """A byte-level tokenizer, as of GPT-2 and its descendants: each id has a fixed byte sequence.
 
-    Special tokens are never made from text: ``<|im_end|>`` in a document is those ten characters.
+    Text never produces special tokens: ``<|im_end|>`` in a document is tokenized as those ten characters.
 
     Parameters
     ----------
     folder
-        A model's, with ``tokenizer.json``.
+        A model's folder, with ``tokenizer.json``.
 
     Raises
     ------
     FailedPrecondition
-        TOKENIZER_UNSUPPORTED: the tokenizer is not byte-level, so that bytes cannot be told from its ids.
+        TOKENIZER_UNSUPPORTED: the tokenizer is not byte-level, so its ids have no fixed bytes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,28 +56,28 @@ class ByteTokenizer:
             raise _unsupported("the tokenizer is not byte-level")
 
     def _looks_byte_level(self) -> bool:
-        """Whether a decoder that is made of parts has the byte-level one among them."""
+        """Whether a composite decoder contains the byte-level decoder."""
         return b'"ByteLevel"' in self._tokenizer.to_str().encode()
 
     @cached_property
-    def pieces(self) -> list[bytes]:
-        """The bytes of each id; empty for special tokens and for holes in the vocabulary."""
+    def token_bytes(self) -> list[bytes]:
+        """The bytes of each id; empty for special tokens and unused ids."""
         added = self._tokenizer.get_added_tokens_decoder()
         table = byte_alphabet()
-        pieces = [b""] * self.size
+        found = [b""] * self.size
         for token, number in self._tokenizer.get_vocab(with_added_tokens=True).items():
             if number in self.special or number >= self.size:
                 continue
             if number in added:
-                pieces[number] = token.encode()
+                found[number] = token.encode()
             else:
-                pieces[number] = bytes(table.get(c, 0) for c in token)
-        return pieces
+                found[number] = bytes(table.get(c, 0) for c in token)
+        return found
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Bytes of each id, int64 [size]."""
-        return np.array([len(piece) for piece in self.pieces], dtype=np.int64)
+        """Number of bytes of each id, int64 [size]."""
+        return np.array([len(each) for each in self.token_bytes], dtype=np.int64)
 
     def encode(self, data: bytes) -> Encoded:
         """Token ids of UTF-8 text.
@@ -88,14 +85,14 @@ class ByteTokenizer:
         Raises
         ------
         InvalidArgument
-            DOCUMENT_ENCODING, or DOCUMENT_ROUND_TRIP: the ids do not give the bytes back.
+            DOCUMENT_ENCODING: not UTF-8. DOCUMENT_ROUND_TRIP: the ids do not decode to the same bytes.
         """
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
             raise InvalidArgument(
                 Reason.DOCUMENT_ENCODING,
-                f"The document is not UTF-8 (byte {error.start}); convert it, its bytes are kept as they are.",
+                f"The document is not valid UTF-8 at byte {error.start}. Convert it to UTF-8 before adding it.",
                 metadata={"offset": error.start},
             ) from None
         parts = [
@@ -103,46 +100,29 @@ class ByteTokenizer:
             for t in _cut(text)
         ]
         ids = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
-        if b"".join(map(self.pieces.__getitem__, ids.tolist())) != data:
+        if b"".join(map(self.token_bytes.__getitem__, ids.tolist())) != data:
             raise InvalidArgument(
                 Reason.DOCUMENT_ROUND_TRIP,
-                "The model's tokenizer does not give this document's bytes back, so its quotes could not be exact.",
+                "The model's tokenizer does not decode this document's tokens to the same bytes, so quotes would not "
+                "be exact. Remove unusual characters, or use a corpus of another model.",
             )
-        starts = np.zeros(len(ids) + 1, dtype=np.uint32)
+        starts = np.zeros(len(ids) + 1, dtype=np.uint32)  # [n + 1]
         np.cumsum(self.lengths[ids], out=starts[1:], dtype=np.uint32)
         return Encoded(ids, starts)
 
 
 def _cut(text: str) -> Iterator[str]:
-    """A long text in pieces that end at the start of a line, where a token would end anyway."""
+    """Cut a long text at the beginnings of lines, where tokens end anyway."""
     at = 0
     while at < len(text):
-        end = at + _PIECE
+        end = at + _CHUNK
         if end < len(text):
-            found = _BREAK.search(text, end, min(len(text), end + _PIECE))
+            found = _BREAK.search(text, end, min(len(text), end + _CHUNK))
             end = found.end() if found else end
         yield text[at:end]
         at = end
 
 
 def _unsupported(why: str) -> FailedPrecondition:
-    message = f"Byte offsets cannot be told: {why}. Use a model with a byte-level tokenizer."
+    message = f"This tokenizer gives no byte offsets: {why}. Use a model with a byte-level tokenizer."
     return FailedPrecondition(Reason.TOKENIZER_UNSUPPORTED, message)
-
-
-class TokenizerCache:
-    """Tokenizers by fingerprint, kept from one call to the next. May be used from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: OrderedDict[str, ByteTokenizer] = OrderedDict()
-
-    def get(self, fingerprint: str, folder: Path) -> ByteTokenizer:
-        """The tokenizer of a model's folder; raises what ``ByteTokenizer`` raises."""
-        with self._lock:
-            if fingerprint not in self._held:
-                self._held[fingerprint] = ByteTokenizer(folder)
-                while len(self._held) > _HELD:
-                    self._held.popitem(last=False)
-            self._held.move_to_end(fingerprint)
-            return self._held[fingerprint]

@@ -1,49 +1,18 @@
-"""Generation for every line of a JSONL file: several lines in the batch at once, results in the order of the lines."""
+"""Generation for every line of a JSONL file: several lines in the engine at once, results in the order of the lines."""
 
-import hashlib
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from dataclasses import dataclass
+from typing import Any
 
 from palimpsest.engine import Delta, Engine, Event, Failed, Finished, Request, RequestState, Started
-from palimpsest.errors import InvalidArgument, PalimpsestError, Reason
-from palimpsest.lm import encode_chat, encode_text
+from palimpsest.errors import PalimpsestError, Reason
+from services.decoding.lines import line_seed, name_of, parse_line
 
-LARGEST_LINE = 16 << 20
-"""Bytes of one line."""
-
-
-class Message(BaseModel):
-    """One message of a conversation."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-class Line(BaseModel):
-    """What a line may say; what it does not say comes from the request."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    id: str | int | None = None
-    prompt: str | None = None
-    messages: list[Message] | None = Field(None, min_length=1, max_length=1000)
-    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
-    temperature: float | None = Field(None, ge=0, le=100)
-    top_k: int | None = Field(None, ge=0, le=10_000_000)
-    top_p: float | None = Field(None, ge=1e-9, le=1)
-    min_p: float | None = Field(None, ge=0, le=1)
-    seed: int | None = Field(None, ge=0, lt=1 << 64)
-    n: int | None = Field(None, ge=1, le=64)
-    stop: str | list[str] | None = None
-    logprobs: int | None = Field(None, ge=-1, le=64)
+_FATAL = frozenset({Reason.ENGINE_FAILED, Reason.SHUTTING_DOWN})
+"""Reasons for which no other line could be generated either; every other error belongs to its line."""
 
 
 @dataclass
@@ -64,73 +33,14 @@ class Result:
     totals: Totals
 
 
-def read_lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file without their ends; a line over the limit is cut one byte past it."""
-    while line := file.readline(LARGEST_LINE + 1):
-        if not line.endswith(b"\n"):
-            while (rest := file.readline(LARGEST_LINE)) and not rest.endswith(b"\n"):
-                pass
-        yield line.rstrip(b"\r\n")
-
-
-def line_seed(salt: str, index: int) -> int:
-    """The seed of a line that names none: the same whenever the same batch is run."""
-    return int.from_bytes(hashlib.sha256(f"{salt}/{index}".encode()).digest()[:8], "big") >> 1
-
-
-def parse_line(line: bytes, defaults: Request, seed: int, tokenizer: Any) -> tuple[object, Request]:
-    """Read one line: its id and its request.
-
-    Raises
-    ------
-    InvalidArgument
-        BATCH_LINE_INVALID, or what is wrong with the prompt.
-    """
-    if len(line) > LARGEST_LINE:
-        raise InvalidArgument(Reason.BATCH_LINE_INVALID, f"The line is longer than {LARGEST_LINE} bytes.")
-    try:
-        given = Line.model_validate_json(line)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'line'}: {e['msg']}" for e in error.errors()[:5]
-        )
-        raise InvalidArgument(
-            Reason.BATCH_LINE_INVALID, f"The line is no valid request: {problems}"
-        ) from error
-    if (given.prompt is None) == (given.messages is None):
-        raise InvalidArgument(
-            Reason.BATCH_LINE_INVALID, "A line has either a prompt or messages, and not both."
-        )
-    stop = [given.stop] if isinstance(given.stop, str) else given.stop
-    if stop is not None and (len(stop) > 16 or any(len(s) > 256 for s in stop)):
-        raise InvalidArgument(
-            Reason.BATCH_LINE_INVALID, "A line has at most 16 stop strings of at most 256 characters."
-        )
-    if given.messages is not None:
-        ids = encode_chat(tokenizer, [m.model_dump() for m in given.messages])
-    else:
-        ids = encode_text(tokenizer, given.prompt or "")
-    names = ("temperature", "top_k", "top_p", "min_p", "seed")
-    said = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
-    logprobs = defaults.logprobs if given.logprobs is None else given.logprobs
-    request = replace(
-        defaults,
-        ids=ids,
-        sampling=replace(defaults.sampling, **{"seed": seed, **said}),
-        n=given.n or defaults.n,
-        max_tokens=given.max_tokens or defaults.max_tokens,
-        stop=tuple(defaults.stop if stop is None else stop),
-        logprobs=None if logprobs is None or logprobs < 0 else logprobs,
-    )
-    return given.id, request
-
-
-class _Job:
+class _LineJob:
     """One line in the engine."""
 
-    def __init__(self, index: int, name: object, request: Request, done: Callable[["_Job"], None]) -> None:
+    def __init__(
+        self, index: int, name: object, request: Request, done: Callable[["_LineJob"], None]
+    ) -> None:
         self.index, self.name, self.request, self._done = index, name, request, done
-        self.handle: RequestState | None = None
+        self.submitted: RequestState | None = None
         self.error: PalimpsestError | None = None
         self._prompt_tokens = 0
         self._choices: dict[int, list[Any]] = {}
@@ -186,14 +96,102 @@ def _error_result(index: int, name: object, error: PalimpsestError) -> Result:
     return Result(_write({"id": name, "index": index, "error": body}), Totals(failed=1))
 
 
-def _name_of(line: bytes) -> object:
-    """The id of a line that is otherwise wrong, if it has one."""
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    name = value.get("id") if isinstance(value, dict) else None
-    return name if isinstance(name, str | int) and not isinstance(name, bool) else None
+class _Window:
+    """The lines that are in the engine, and the results that wait for earlier ones.
+
+    Parameters
+    ----------
+    engine
+        Used by this batch, and possibly by others.
+    defaults
+        For fields that a line leaves out.
+    seed_of
+        Returns the seed of a line without one.
+    check
+        Called a few times a second; raises to stop.
+    """
+
+    def __init__(
+        self, engine: Engine, defaults: Request, seed_of: Callable[[int], int], check: Callable[[], None]
+    ) -> None:
+        self._engine, self._defaults, self._seed_of, self._check = engine, defaults, seed_of, check
+        self._changed = threading.Condition()
+        self._results: dict[int, Result] = {}
+        self._running: dict[int, _LineJob] = {}
+        self._fatal: PalimpsestError | None = None
+
+    def start(self, index: int, line: bytes) -> None:
+        """Submit a line; an error of its own becomes its result.
+
+        Raises
+        ------
+        Unavailable
+            ENGINE_FAILED or SHUTTING_DOWN.
+        """
+        name = None
+        try:
+            name, request = parse_line(
+                line, self._defaults, self._seed_of(index), self._engine.model.tokenizer
+            )
+            job = _LineJob(index, name, request, self._done)
+            self._engine.check(request)
+            with self._changed:
+                self._running[index] = job
+            self._submit(job)
+        except PalimpsestError as error:
+            if error.reason in _FATAL:
+                raise
+            with self._changed:
+                self._running.pop(index, None)
+                self._results[index] = _error_result(
+                    index, name if name is not None else name_of(line), error
+                )
+
+    def wait(self, index: int) -> Result:
+        """The result of a line that was started; waits for it.
+
+        Raises
+        ------
+        Unavailable
+            ENGINE_FAILED or SHUTTING_DOWN.
+        """
+        with self._changed:
+            while index not in self._results and self._fatal is None:
+                self._changed.wait(0.25)
+                self._check()
+            if self._fatal is not None:
+                raise self._fatal
+            return self._results.pop(index)
+
+    def cancel(self) -> None:
+        """Take the remaining lines out of the engine."""
+        for job in list(self._running.values()):
+            if job.submitted is not None:
+                job.submitted.cancel()
+
+    def _done(self, job: _LineJob) -> None:
+        """Take a line's end, on the engine's thread."""
+        with self._changed:
+            self._running.pop(job.index, None)
+            if job.error is None:
+                self._results[job.index] = job.result()
+            elif job.error.reason in _FATAL:
+                self._fatal = job.error
+            else:
+                self._results[job.index] = _error_result(job.index, job.name, job.error)
+            self._changed.notify_all()
+
+    def _submit(self, job: _LineJob) -> None:
+        """Submit, waiting while the engine's queue is full of other requests."""
+        while True:
+            try:
+                job.submitted = self._engine.submit(job.request, job.deliver)
+                return
+            except PalimpsestError as error:
+                if error.reason != Reason.ENGINE_QUEUE_FULL:
+                    raise
+                self._check()
+                time.sleep(0.1)
 
 
 def generate_lines(
@@ -214,81 +212,34 @@ def generate_lines(
     lines
         Line numbers and lines.
     defaults
-        For what a line does not say. Its ``ids`` are not used.
+        For fields that a line leaves out. Its ``ids`` are not used.
     salt
-        Seeds of lines that name none are derived from this and their number.
+        Seeds of lines without one are derived from this and the line's number.
     window
-        Lines in flight.
+        Lines in the engine at once.
     check
         Called a few times a second; raises to stop.
     seed
-        Seed for all lines that name none, in place of derived ones.
+        Seed of all lines without one, in place of derived ones.
 
     Raises
     ------
     Unavailable
-        ENGINE_FAILED.
+        ENGINE_FAILED or SHUTTING_DOWN: no further line can be generated. Any other error is the result of its line.
     """
-    changed = threading.Condition()
-    results: dict[int, Result] = {}
-    flying: dict[int, _Job] = {}
-    broken: list[PalimpsestError] = []
-
-    def done(job: _Job) -> None:
-        with changed:
-            flying.pop(job.index, None)
-            if job.error is not None:
-                broken.append(job.error)
-            else:
-                results[job.index] = job.result()
-            changed.notify_all()
-
-    def start(index: int, line: bytes) -> None:
-        name = None
-        try:
-            own = line_seed(salt, index) if seed is None else seed
-            name, request = parse_line(line, defaults, own, engine.model.tokenizer)
-            job = _Job(index, name, request, done)
-            engine.check(request)
-        except PalimpsestError as error:
-            results[index] = _error_result(index, name if name is not None else _name_of(line), error)
-            return
-        with changed:
-            flying[index] = job
-        job.handle = _submit(engine, job, check)
-
-    expected: list[int] = []
+    running = _Window(engine, defaults, lambda n: line_seed(salt, n) if seed is None else seed, check)
+    started: list[int] = []
     try:
         more = True
-        while more or expected:
-            while more and len(expected) < window:
+        while more or started:
+            while more and len(started) < window:
                 index, line = next(lines, (-1, b""))
                 more = index >= 0
                 if more:
-                    expected.append(index)
-                    start(index, line)
-            with changed:
-                while expected and expected[0] not in results and not broken:
-                    changed.wait(0.25)
-                    check()
-                if broken:
-                    raise broken[0]
+                    started.append(index)
+                    running.start(index, line)
             check()
-            while expected and expected[0] in results:
-                yield results.pop(expected.pop(0))
+            if started:
+                yield running.wait(started.pop(0))
     finally:
-        for job in list(flying.values()):
-            if job.handle is not None:
-                job.handle.cancel()
-
-
-def _submit(engine: Engine, job: _Job, check: Callable[[], None]) -> RequestState:
-    """Submit, waiting while the engine's queue is full of others' requests."""
-    while True:
-        try:
-            return engine.submit(job.request, job.deliver)
-        except PalimpsestError as error:
-            if error.reason != Reason.ENGINE_QUEUE_FULL:
-                raise
-            check()
-            time.sleep(0.1)
+        running.cancel()

@@ -1,23 +1,99 @@
-"""Between the contract's messages and the engine's objects."""
+"""Between the contract's messages and the engine's objects: requests, and converters from events to responses.
+
+Converters are registered by event type, one registry for each streaming RPC. A feature registers the converters of its
+own events::
+
+    @GENERATE.converts(SpanRevoked)
+    def _revoked(event: SpanRevoked, call: Call) -> pb.GenerateResponse: ...
+
+What only one call knows, such as its retrieval statistics, is added to a copy of the registry for that call.
+"""
 
 import secrets
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
-from palimpsest.decoding.drafts import Draft, DraftDelta, DraftsEnd
-from palimpsest.decoding.quoting import Span, SpanRevoked
-from palimpsest.decoding.quoting.events import QuotingFinished
-from palimpsest.engine import Delta, Event, Finished, Request, Started
-from palimpsest.lm import Choice, Sampling, TokenBytes, encode_chat, encode_text
-from services.decoding.drafts.messages import REASONS, draft_response
-from services.decoding.quoting.messages import revoked_message, span_message, statistics_message
+from palimpsest.engine import Delta, Event, Finish, Finished, Request, Started
+from palimpsest.lm import Choice, Sampling, encode_chat, encode_text
 
 DEFAULT_MAX_TOKENS = 256
 
+FINISH_REASONS = {
+    Finish.LENGTH: pb.FINISH_REASON_LENGTH,
+    Finish.EOS: pb.FINISH_REASON_EOS,
+    Finish.STOP: pb.FINISH_REASON_STOP,
+}
+
+E = TypeVar("E", bound=Event)
+M = TypeVar("M")
+
+
+@dataclass(frozen=True)
+class Call:
+    """What every converter may need of the call whose events it converts.
+
+    Parameters
+    ----------
+    seed
+        Of its random numbers.
+    fingerprint
+        Of the model.
+    write
+        Returns the bytes of a token.
+    """
+
+    seed: int
+    fingerprint: str
+    write: Callable[[int], bytes]
+
+
+class Converters(Generic[M]):
+    """Functions from engine events to one RPC's response messages, registered by event type."""
+
+    def __init__(self) -> None:
+        self._functions: dict[type[Event], Callable[[Any, Call], M]] = {}
+
+    def converts(self, kind: type[E]) -> Callable[[Callable[[E, Call], M]], Callable[[E, Call], M]]:
+        """Register the decorated function for events of a type and of its subclasses that have none of their own."""
+
+        def register(function: Callable[[E, Call], M]) -> Callable[[E, Call], M]:
+            self.add(kind, function)
+            return function
+
+        return register
+
+    def add(self, kind: type[E], function: Callable[[E, Call], M]) -> None:
+        """Register a function; it replaces the one that the type had."""
+        self._functions[kind] = function
+
+    def copy(self) -> "Converters[M]":
+        """A registry with the same functions, to which one call may add its own."""
+        twin = Converters[M]()
+        twin._functions.update(self._functions)
+        return twin
+
+    def convert(self, event: Event, call: Call) -> M:
+        """The message for an event.
+
+        Raises
+        ------
+        TypeError
+            No function is registered for the event's type: a bug.
+        """
+        for kind in type(event).__mro__:
+            if kind in self._functions:
+                return self._functions[kind](event, call)
+        raise TypeError(f"no converter is registered for {type(event).__name__}")
+
+
+GENERATE = Converters[pb.GenerateResponse]()
+DRAFT = Converters[pb.DraftResponse]()
+
 
 def sampling_of(message: pb.SamplingConfig, seed: int | None = None) -> Sampling:
-    """Sampling settings; an unset seed becomes ``seed``, or is drawn."""
+    """Sampling settings; an unset seed becomes ``seed``, or is drawn at random."""
     if message.HasField("seed"):
         seed = message.seed
     return Sampling(
@@ -30,24 +106,16 @@ def sampling_of(message: pb.SamplingConfig, seed: int | None = None) -> Sampling
 
 
 def request_of(message: pb.GenerateRequest, tokenizer: Any) -> Request:
-    """The engine's request, without its context; tokenizes, which may take a while for a long prompt.
+    """The engine's request, without its context; tokenizes, which takes a while for a long prompt.
 
     Raises
     ------
     InvalidArgument
         PROMPT_EMPTY, NO_CHAT_TEMPLATE or CHAT_INVALID.
     """
-    match message.WhichOneof("input"):
-        case "chat":
-            chat = [{"role": m.role, "content": m.content} for m in message.chat.messages]
-            ids = encode_chat(tokenizer, chat)
-        case "tokens":
-            ids = list(message.tokens.ids)
-        case _:
-            ids = encode_text(tokenizer, message.prompt, special_tokens=not message.context)
     logprobs = message.logprobs if message.HasField("logprobs") else -1
     return Request(
-        ids=ids,
+        ids=prompt_ids(message, tokenizer, special_tokens=not message.context),
         sampling=sampling_of(message.sampling),
         n=message.n or 1,
         max_tokens=message.max_tokens or DEFAULT_MAX_TOKENS,
@@ -57,7 +125,27 @@ def request_of(message: pb.GenerateRequest, tokenizer: Any) -> Request:
     )
 
 
-def logprob_messages(choices: Sequence[Choice], write: TokenBytes) -> list[pb.TokenLogprob]:
+def prompt_ids(
+    message: pb.GenerateRequest | pb.DraftRequest, tokenizer: Any, special_tokens: bool = True
+) -> list[int]:
+    """Token ids of a request's input.
+
+    Raises
+    ------
+    InvalidArgument
+        PROMPT_EMPTY, NO_CHAT_TEMPLATE or CHAT_INVALID.
+    """
+    match message.WhichOneof("input"):
+        case "chat":
+            chat = [{"role": m.role, "content": m.content} for m in message.chat.messages]
+            return encode_chat(tokenizer, chat)
+        case "tokens":
+            return list(message.tokens.ids)
+        case _:
+            return encode_text(tokenizer, message.prompt, special_tokens=special_tokens)
+
+
+def logprob_messages(choices: Sequence[Choice], write: Callable[[int], bytes]) -> list[pb.TokenLogprob]:
     """Chosen tokens with their alternatives."""
     return [
         pb.TokenLogprob(
@@ -70,48 +158,49 @@ def logprob_messages(choices: Sequence[Choice], write: TokenBytes) -> list[pb.To
     ]
 
 
-def response_of(
-    event: Event,
-    request: Request,
-    fingerprint: str,
-    write: TokenBytes,
-) -> pb.GenerateResponse:
-    """One event of a stream."""
-    match event:
-        case Started():
-            return pb.GenerateResponse(
-                started=pb.GenerateStarted(
-                    seed=request.sampling.seed,
-                    prompt_tokens=event.prompt_tokens,
-                    cached_tokens=event.cached_tokens,
-                    model_fingerprint=fingerprint,
-                )
-            )
-        case Delta():
-            return pb.GenerateResponse(
-                delta=pb.GenerateDelta(
-                    index=event.index,
-                    text=event.text,
-                    token_ids=event.token_ids,
-                    logprobs=logprob_messages(event.choices, write),
-                )
-            )
-        case Finished():
-            return pb.GenerateResponse(
-                finished=pb.SequenceFinished(
-                    index=event.index,
-                    reason=REASONS[event.reason],
-                    stop=event.stop,
-                    generated_tokens=event.generated_tokens,
-                    text=event.text,
-                    logprob=event.logprob,
-                    nest=statistics_message(event.quoting) if isinstance(event, QuotingFinished) else None,
-                )
-            )
-        case Span():
-            return pb.GenerateResponse(span=span_message(event))
-        case DraftDelta() | Draft() | DraftsEnd():
-            return draft_response(event)
-        case SpanRevoked():
-            return pb.GenerateResponse(revoked=revoked_message(event))
-    raise TypeError(f"no message for {type(event).__name__}")
+def finished_message(event: Finished) -> pb.SequenceFinished:
+    """The end of one sequence."""
+    return pb.SequenceFinished(
+        index=event.index,
+        reason=FINISH_REASONS[event.reason],
+        stop=event.stop,
+        generated_tokens=event.generated_tokens,
+        text=event.text,
+        logprob=event.logprob,
+    )
+
+
+def _started_message(event: Started, call: Call) -> pb.GenerateStarted:
+    return pb.GenerateStarted(
+        seed=call.seed,
+        prompt_tokens=event.prompt_tokens,
+        cached_tokens=event.cached_tokens,
+        model_fingerprint=call.fingerprint,
+    )
+
+
+@GENERATE.converts(Started)
+def _started(event: Started, call: Call) -> pb.GenerateResponse:
+    return pb.GenerateResponse(started=_started_message(event, call))
+
+
+@DRAFT.converts(Started)
+def _drafting_started(event: Started, call: Call) -> pb.DraftResponse:
+    return pb.DraftResponse(started=_started_message(event, call))
+
+
+@GENERATE.converts(Delta)
+def _delta(event: Delta, call: Call) -> pb.GenerateResponse:
+    return pb.GenerateResponse(
+        delta=pb.GenerateDelta(
+            index=event.index,
+            text=event.text,
+            token_ids=event.token_ids,
+            logprobs=logprob_messages(event.choices, call.write),
+        )
+    )
+
+
+@GENERATE.converts(Finished)
+def _finished(event: Finished, call: Call) -> pb.GenerateResponse:
+    return pb.GenerateResponse(finished=finished_message(event))

@@ -1,4 +1,4 @@
-"""From the engine's thread to one client's stream, without ever making the engine wait."""
+"""Events on their way from the engine's thread to one client's stream; the engine never waits."""
 
 import asyncio
 import threading
@@ -8,14 +8,14 @@ from palimpsest.decoding.quoting import Span
 from palimpsest.engine import Delta, Event
 
 MERGED_TOKENS = 256
-"""Most tokens of one delta, so that its message stays small."""
+"""Maximum number of tokens in a merged delta, so that its message stays small."""
 
 
 class Outbox:
-    """Events of one request, waiting to be sent.
+    """Events of one request that wait to be sent.
 
-    A client that reads slowly gets fewer, longer deltas: what waits is merged per sequence, so the outbox holds
-    no more than the request's own tokens, and one entry for each 256 of them.
+    A client that reads slowly gets fewer, longer deltas: waiting deltas are merged per sequence, so the outbox holds no
+    more than the request's own tokens, with one entry for each 256 of them.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Outbox:
 
     def _add(self, event: Event) -> None:
         if isinstance(event, Delta):
-            # Not past a span, which is told right after its last text.
+            # Not past a span, which follows the delta with its last text.
             for n in range(len(self._events) - 1, -1, -1):
                 last = self._events[n]
                 if isinstance(last, Span) and last.index == event.index:
@@ -57,7 +57,7 @@ class Outbox:
         self._events.append(event)
 
     async def take(self) -> list[Event]:
-        """All events that wait; waits for the first. Whoever calls it again has sent what it got before."""
+        """All waiting events; waits for the first. The next call counts those of this one as sent."""
         async with self._progress:
             self._sent = self._out
             self._progress.notify_all()

@@ -1,9 +1,9 @@
-"""DecodingService: validate, convert, hand to the engine, convert back."""
+"""DecodingService: validate, convert, call, convert back."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import grpc
@@ -13,16 +13,11 @@ from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.api.decoding.v1 import decoding_pb2_grpc
 from palimpsest.client.peers import PeerClient
 from palimpsest.engine import EngineHost, Hosted
-from palimpsest.errors import InvalidArgument, Reason, Violation
 from palimpsest.rpc.resources import Resources
+from services.decoding.rooms import CallerRooms
 
 if TYPE_CHECKING:
-    from services.decoding.contexts.loading import ContextLoader
-    from services.decoding.convert import TokenBytes
-    from services.decoding.drafts.planning import DraftPlanner
-
-_BYTES_PER_LOGPROB = 32
-_LARGEST_RESPONSE = 4 << 20
+    from services.decoding.generation import GenerationPlanner
 
 
 class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
@@ -38,13 +33,11 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
 
     def __init__(self, resources: Resources, host: EngineHost) -> None:
         self._resources, self._host = resources, host
-        # Loading takes seconds and tokenizing a book takes some: not in the threads that others wait for.
+        # Loading a model and tokenizing a book take seconds: they get threads of their own.
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="decoding")
-        self._writers: dict[Hosted, TokenBytes] = {}
         self._codec = PeerClient(resources.settings, "codec")
         self._datastore = PeerClient(resources.settings, "datastore")
-        self._contexts: ContextLoader | None = None
-        self._drafts: DraftPlanner | None = None
+        self._generations: GenerationPlanner | None = None
 
     async def close(self) -> None:
         """Close the channels to the codec and datastore rooms."""
@@ -54,93 +47,44 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
     async def Generate(
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.GenerateResponse]:
-        """Stream text; leaving the stream takes the sequences out of the batch before the next step."""
-        loop = asyncio.get_running_loop()
-        hosted = await self._acquire(request.model)
-        handle = load = quotation = planned = None
-        try:
-            from palimpsest.decoding.drafts import DraftsEnd
-            from palimpsest.engine import Failed, Finished, PrefixReady
-            from services.decoding.convert import request_of, response_of
-            from services.decoding.drafts.messages import check_drafts
-            from services.decoding.drafts.planning import with_quotations
-            from services.decoding.outbox import Outbox
-            from services.decoding.quoting.quotation import Quotation, may_quote, query_of
+        """Stream text."""
+        async with (
+            self._using(request.model) as hosted,
+            self._planner().generate(request, hosted, self._rooms(context)) as plan,
+        ):
+            async for response in plan.run():
+                yield response
 
-            if request.HasField("drafts"):
-                check_drafts(request)
-            tokenizer = hosted.engine.model.tokenizer
-            wanted = await loop.run_in_executor(self._threads, request_of, request, tokenizer)
-            if request.context:
-                load = await self._context_loader().open(
-                    request, wanted, hosted, self._codec.connection(context)
-                )
-                wanted = load.request
-            if request.HasField("drafts"):
-                connection = self._datastore.connection(context)
-                planned = await self._draft_planner().plan(request, wanted, hosted, connection)
-                wanted = planned.request
-                yield pb.GenerateResponse(drafts_planned=planned.told)
-            outbox, left, write = Outbox(), wanted.n, self._writer(hosted)
-            if may_quote(request.nest):
-                quotation = Quotation(request.nest, self._datastore.connection(context), hosted, outbox)
-                query = query_of(request, wanted.ids, tokenizer)
-                opened = await quotation.open(wanted, query, wanted.ids, keys=planned is None)
-                wanted = opened if planned is None else with_quotations(planned, opened)
-            handle = hosted.engine.submit(wanted, outbox.deliver)
-            while left:
-                for event in await outbox.take():
-                    if isinstance(event, Failed):
-                        raise event.error
-                    if isinstance(event, PrefixReady):
-                        assert load is not None
-                        yield load.response(event)
-                        continue
-                    left -= isinstance(event, Finished | DraftsEnd)
-                    response = response_of(event, wanted, hosted.record.fingerprint, write)
-                    if quotation is not None:
-                        quotation.complete(response)
-                    yield response
-        finally:
-            if handle is not None:
-                handle.cancel()
-            if load is not None:
-                await load.close()
-            if quotation is not None:
-                await quotation.close()
-            self._host.release(hosted)
+    async def Draft(
+        self, request: pb.DraftRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.DraftResponse]:
+        """Stream several drafts of one continuation."""
+        async with (
+            self._using(request.model) as hosted,
+            self._planner().draft(request, hosted, self._rooms(context)) as plan,
+        ):
+            async for response in plan.run():
+                yield response
 
     async def Score(self, request: pb.ScoreRequest, context: grpc.aio.ServicerContext) -> pb.ScoreResponse:
         """Score a text."""
-        loop = asyncio.get_running_loop()
-        hosted = await self._acquire(request.model)
-        try:
+        async with self._using(request.model) as hosted:
             from palimpsest.lm import encode_text
-            from services.decoding.convert import logprob_messages
             from services.decoding.quoting.quotation import may_quote
+            from services.decoding.quoting.scores import mixed_scores
+            from services.decoding.scores import check_size, model_scores
 
             if request.WhichOneof("input") == "tokens":
                 ids = list(request.tokens.ids)
             else:
-                tokenizer = hosted.engine.model.tokenizer
-                ids = await loop.run_in_executor(self._threads, encode_text, tokenizer, request.text, "text")
-            _check_score(request, len(ids))
+                loop = asyncio.get_running_loop()
+                ids = await loop.run_in_executor(
+                    self._threads, encode_text, hosted.tokenizer, request.text, "text"
+                )
+            check_size(request, len(ids))
             if may_quote(request.nest):
-                from services.decoding.quoting.scores import mixed_scores
-
-                connection = self._datastore.connection(context)
-                return await mixed_scores(request, ids, hosted, connection, self._writer(hosted))
-            future = hosted.engine.submit_score(ids, request.top, request.skip_tokens)
-            scores = await asyncio.wrap_future(future)
-            tokens = logprob_messages(scores.tokens, self._writer(hosted))
-            return pb.ScoreResponse(
-                tokens=tokens,
-                total_logprob=scores.total,
-                perplexity=math.exp(min(700.0, -scores.total / len(tokens))),
-                model_fingerprint=hosted.record.fingerprint,
-            )
-        finally:
-            self._host.release(hosted)
+                return await mixed_scores(request, ids, hosted, self._rooms(context).datastore)
+            return await model_scores(request, ids, hosted)
 
     async def GenerateBatch(
         self, request: pb.GenerateBatchRequest, context: grpc.aio.ServicerContext
@@ -166,7 +110,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
 
         record = await asyncio.to_thread(self._resources.models.get, request.model)
         await asyncio.to_thread(self._resources.artifacts.stat, request.texts)
-        connection = self._datastore.connection(context)
+        connection = self._rooms(context).datastore
         store = await AsyncDatastore(connection).get_ngram_store(
             name=request.ngrams, timeout=connection.deadline
         )
@@ -187,7 +131,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
     async def GetEngineInfo(
         self, request: pb.GetEngineInfoRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetEngineInfoResponse:
-        """Say what is loaded and how busy it is."""
+        """Report which models are loaded, and the load of their engines."""
         response = pb.GetEngineInfoResponse(queue_limit=self._resources.settings.engine_queue_limit)
         for hosted in self._host.hosted():
             engine, counters = hosted.engine, hosted.engine.counters
@@ -208,61 +152,42 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
             )
         return response
 
-    async def _acquire(self, model: str) -> Hosted:
-        """An engine; a caller that leaves while its model loads does not stop the load, but gives it back."""
+    @asynccontextmanager
+    async def _using(self, model: str) -> AsyncIterator[Hosted]:
+        """An engine; a caller that leaves while its model loads does not stop the load, but releases the engine."""
         work = asyncio.get_running_loop().run_in_executor(self._threads, self._host.acquire, model)
         try:
-            return await asyncio.shield(work)
+            hosted = await asyncio.shield(work)
         except asyncio.CancelledError:
-            work.add_done_callback(self._give_back)
+            work.add_done_callback(self._release_loaded)
             raise
+        try:
+            yield hosted
+        finally:
+            self._host.release(hosted)
 
-    def _give_back(self, work: "asyncio.Future[Hosted]") -> None:
+    def _release_loaded(self, work: "asyncio.Future[Hosted]") -> None:
         if not work.cancelled() and work.exception() is None:
             self._host.release(work.result())
 
-    def _context_loader(self) -> "ContextLoader":
-        from services.decoding.contexts.loading import ContextLoader
+    def _rooms(self, context: grpc.aio.ServicerContext) -> CallerRooms:
+        """The other rooms, with the token of the call that is being served."""
+        return CallerRooms(
+            lambda: self._codec.connection(context), lambda: self._datastore.connection(context)
+        )
 
-        if self._contexts is None:
-            self._contexts = ContextLoader(self._resources.artifacts)
-        return self._contexts
+    def _planner(self) -> "GenerationPlanner":
+        """The planner; made by the first call, as it imports torch."""
+        if self._generations is None:
+            from palimpsest.ngrams import StoreCache
+            from services.decoding.contexts.loader import ContextLoader
+            from services.decoding.drafts.planning import DraftPlanner
+            from services.decoding.drafts.tuning import TunedCatalogue
+            from services.decoding.generation import GenerationPlanner
 
-    def _draft_planner(self) -> "DraftPlanner":
-        from palimpsest.ngrams import StoreCache
-        from services.decoding.drafts.planning import DraftPlanner
-        from services.decoding.drafts.tuning import TunedCatalogue
-
-        if self._drafts is None:
             resources = self._resources
-            shelf = StoreCache(resources.artifacts, resources.settings.state_dir / "ngrams")
+            stores = StoreCache(resources.artifacts, resources.settings.state_dir / "ngrams")
             tuned = TunedCatalogue(resources.redis, resources.settings.redis_prefix)
-            self._drafts = DraftPlanner(shelf, tuned, self._writer)
-        return self._drafts
-
-    def _writer(self, hosted: Hosted) -> "TokenBytes":
-        from services.decoding.convert import TokenBytes
-
-        if hosted not in self._writers:
-            self._writers = {h: w for h, w in self._writers.items() if h in self._host.hosted()}
-            self._writers[hosted] = TokenBytes(hosted.engine.model.tokenizer)
-        return self._writers[hosted]
-
-
-def _check_score(request: pb.ScoreRequest, tokens: int) -> None:
-    """Refuse a text with nothing to score, and a response that would not fit in a message."""
-    scored = tokens - max(1, request.skip_tokens)
-    if scored < 1:
-        raise InvalidArgument(
-            Reason.PROMPT_EMPTY,
-            f"There is nothing to score: the text has {tokens} tokens, and the first one and skip_tokens "
-            f"({request.skip_tokens}) are not scored.",
-            metadata={"tokens": tokens},
-        )
-    if scored * (1 + request.top) * _BYTES_PER_LOGPROB > _LARGEST_RESPONSE:
-        most = _LARGEST_RESPONSE // ((1 + request.top) * _BYTES_PER_LOGPROB)
-        message = (
-            f"The answer for {scored} tokens with {request.top} alternatives each would not fit in one message. Score "
-            f"at most {most} tokens at once (skip_tokens leaves the earlier ones as context), or lower top."
-        )
-        raise InvalidArgument(Reason.INVALID_REQUEST, message, violations=[Violation("top", message)])
+            contexts = ContextLoader(resources.artifacts)
+            self._generations = GenerationPlanner(contexts, DraftPlanner(stores, tuned), self._threads)
+        return self._generations

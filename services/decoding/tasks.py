@@ -27,12 +27,13 @@ _LINES_PER_CHECKPOINT = 500
 def generate_batch(request: GenerateBatchRequest, job: JobContext) -> GenerateBatchResponse:
     """Generate for every line.
 
-    What is finished is published as a piece of the result every few seconds; a later attempt goes on after the
-    last piece, and gives the same bytes as one that was never disturbed.
+    Finished lines are published as chunks of the result every few seconds. A later attempt resumes after the last chunk
+    and gives the same bytes as an undisturbed run.
     """
     from palimpsest.engine import Request
-    from services.decoding.batch import Totals, generate_lines, read_lines
+    from services.decoding.batch import Totals, generate_lines
     from services.decoding.convert import DEFAULT_MAX_TOKENS, sampling_of
+    from services.decoding.lines import read_lines
 
     progress, artifacts = job.progress, job.resources.artifacts
     progress.step(0, 0, "reading")
@@ -40,10 +41,10 @@ def generate_batch(request: GenerateBatchRequest, job: JobContext) -> GenerateBa
         total = sum(1 for _ in read_lines(file))
     if total == 0:
         raise InvalidArgument(
-            Reason.BATCH_EMPTY, "The input artefact has no line; send one JSON object a line."
+            Reason.BATCH_EMPTY, "The input artefact is empty. Send one JSON object per line."
         )
-    pieces = _Pieces(artifacts, job)
-    totals = Totals(**pieces.totals)
+    chunks = _Chunks(artifacts, job)
+    totals = Totals(**chunks.totals)
     logprobs = request.logprobs if request.HasField("logprobs") else -1
     seeded = request.sampling.seed if request.sampling.HasField("seed") else None
     defaults = Request(
@@ -54,30 +55,30 @@ def generate_batch(request: GenerateBatchRequest, job: JobContext) -> GenerateBa
         stop=tuple(request.stop),
         logprobs=None if logprobs < 0 else logprobs,
     )
-    progress.step(pieces.lines, total, "loading the model")
+    progress.step(chunks.lines, total, "loading the model")
     with worker_host(job).using(request.model, progress) as hosted, artifacts.open(request.input) as file:
         settings, salt = job.resources.settings, f"{request.input}/{hosted.record.fingerprint}"
         window = min(2 * settings.engine_max_running, settings.engine_queue_limit)
-        lines: Iterator[tuple[int, bytes]] = islice(enumerate(read_lines(file)), pieces.lines, None)
-        progress.step(pieces.lines, total, "generating")
+        lines: Iterator[tuple[int, bytes]] = islice(enumerate(read_lines(file)), chunks.lines, None)
+        progress.step(chunks.lines, total, "generating")
         results = generate_lines(hosted.engine, lines, defaults, salt, window, progress.check, seeded)
         try:
             for result in results:
                 for name, count in asdict(result.totals).items():
                     setattr(totals, name, getattr(totals, name) + count)
-                pieces.add(result.text, asdict(totals))
-                progress.step(pieces.lines, total)
+                chunks.add(result.text, asdict(totals))
+                progress.step(chunks.lines, total)
         except Drain:
-            pieces.save()
+            chunks.save()
             raise
         finally:
             results.close()  # type: ignore[attr-defined]
-    output = pieces.join()
+    output = chunks.join()
     return GenerateBatchResponse(output=output.message(), **asdict(totals))
 
 
-class _Pieces:
-    """The result so far, in published pieces of whole lines."""
+class _Chunks:
+    """The result so far, in published chunks of whole lines."""
 
     def __init__(self, artifacts: ArtifactStore, job: JobContext) -> None:
         state: dict[str, Any] = job.progress.resume() or {}
@@ -99,7 +100,7 @@ class _Pieces:
             self.save()
 
     def save(self) -> None:
-        """Publish what has come since the last piece, and leave a checkpoint."""
+        """Publish the lines since the last chunk, and save a checkpoint."""
         if self._unsaved:
             info = self._artifacts.put_bytes(b"".join(self._unsaved), MEDIA_TYPE)
             self._job.progress.publish(info.digest)
@@ -147,14 +148,12 @@ def tune_drafts(request: TuneDraftsRequest, job: JobContext) -> TuneDraftsRespon
     with worker_host(job).using(request.model, progress) as hosted:
         store = open_store(resources.artifacts, ngrams, resources.settings.state_dir / "ngrams")
         store.require(hosted.record.tokenizer_fingerprint)
-        prefixes = prefixes_of(
-            encode_text(hosted.engine.model.tokenizer, text, "texts"), request.prefixes or PREFIXES
-        )
+        prefixes = prefixes_of(encode_text(hosted.tokenizer, text, "texts"), request.prefixes or PREFIXES)
         if not prefixes:
             raise InvalidArgument.field(
                 Reason.DRAFT_SETTINGS_INVALID,
                 "texts",
-                f"The texts have no {PREFIX + TOKENS} tokens; send some pages of what drafts are to be made for.",
+                f"The tuning text is shorter than {PREFIX + TOKENS} tokens. Send a few pages of representative text.",
             )
         response = TuneDraftsResponse(
             model_fingerprint=hosted.record.fingerprint,
@@ -162,7 +161,7 @@ def tune_drafts(request: TuneDraftsRequest, job: JobContext) -> TuneDraftsRespon
             prefixes=len(prefixes),
         )
         points = len(ALPHAS) * len(TEMPERATURES)
-        progress.step(0, points, "strategy")
+        progress.step(0, points, "drafting")
         for trial in trials(hosted.engine, store, prefixes, request.k or 3, progress.check):
             progress.partial(response.trials.add(**asdict(trial)))
             progress.step(len(response.trials), points)

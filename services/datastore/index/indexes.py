@@ -1,4 +1,4 @@
-"""Which place the vectors of a corpus's segments are searched in."""
+"""The back ends that search the passage vectors of a corpus's segments: FAISS on disk, or a Qdrant server."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 class Indexes(Protocol):
-    """The indexes of one corpus, one for each segment, by its folder."""
+    """The indexes of one corpus: one for each segment, by its folder."""
 
     def prepare(self, folder: Path) -> None:
-        """Take in the vectors of a finished segment, before it is published."""
+        """Add the vectors of a finished segment, before it is published."""
         ...
 
     def open(self, folder: Path) -> PassageIndex:
-        """The index of a published segment."""
+        """Open the index of a published segment."""
         ...
 
     def drop(self, name: str) -> None:
-        """Forget a segment that no manifest names any more."""
+        """Delete the index of a segment that no manifest names any more."""
         ...
 
 
@@ -33,7 +33,7 @@ class FaissIndexes:
     """FAISS over the segment's own files: see ``FaissIndex``."""
 
     def prepare(self, folder: Path) -> None:
-        """Do nothing: the segment's writer has trained what there is to train."""
+        """Do nothing: the segment writer has trained the index already."""
 
     def open(self, folder: Path) -> PassageIndex:
         """See ``Indexes``."""
@@ -44,7 +44,7 @@ class FaissIndexes:
         return index
 
     def drop(self, name: str) -> None:
-        """Do nothing: the index goes with the segment's files."""
+        """Do nothing: the index is deleted with the segment's files."""
 
 
 class QdrantIndexes:
@@ -53,11 +53,11 @@ class QdrantIndexes:
     Parameters
     ----------
     client
-        Of a server that workers and servers reach.
+        Client of a Qdrant server that servers and workers can reach.
     owner
-        Tells the corpus from all others: tenant and id.
+        Identifies the corpus: tenant, id and creation time.
     dim
-        Of its vectors.
+        Dimension of its vectors.
     """
 
     def __init__(self, client: "QdrantClient", owner: str, dim: int) -> None:

@@ -1,21 +1,21 @@
-"""Which documents of a part are still there, and so which of its search entries still have an owner."""
+"""Which documents of a part are live, and therefore which of its search entries still have an owner."""
 
 import numpy as np
 
 
 class Liveness:
-    """Documents and entries of a part by row; an entry lives as long as one of its owners does.
+    """Live documents and entries of a part, by row; an entry is live as long as one of its owners is.
 
     Attributes
     ----------
     documents
-        bool [documents].
+        Whether each document is live, bool [documents].
     owners
-        Live passages of each entry, int32 [entries].
+        Number of live passages of each entry, int32 [entries].
     live
-        Whether an entry has any, bool [entries].
+        Whether each entry has a live passage, bool [entries].
     count, length
-        Live entries, and the terms in them: what BM25's statistics are made of.
+        Number of live entries, and of terms in them: the statistics of BM25.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Liveness:
         self.length = 0 if lengths is None else int(lengths[self.live].sum(dtype=np.int64))
 
     def lose(self, entry: int, length: int) -> None:
-        """Take one owner from an entry."""
+        """Remove one owner of an entry with that many terms."""
         self.owners[entry] -= 1
         if self.owners[entry] == 0:
             self.live[entry] = False
@@ -37,7 +37,7 @@ class Liveness:
             self.length -= length
 
     def gain(self, entry: int, length: int) -> None:
-        """Give an entry an owner."""
+        """Add an owner to an entry with that many terms."""
         self.owners[entry] += 1
         if self.owners[entry] == 1:
             self.live[entry] = True
@@ -45,13 +45,14 @@ class Liveness:
             self.length += length
 
     def reserve(self, documents: int, entries: int) -> None:
-        """Have room for so many rows; views taken earlier stay as they are."""
-        self.documents = _grown(self.documents, documents)
-        self.owners = _grown(self.owners, entries)
-        self.live = _grown(self.live, entries)
+        """Make room for so many rows. Arrays taken earlier are left unchanged."""
+        self.documents = grown(self.documents, documents)
+        self.owners = grown(self.owners, entries)
+        self.live = grown(self.live, entries)
 
 
-def _grown(array: np.ndarray, size: int) -> np.ndarray:
+def grown(array: np.ndarray, size: int) -> np.ndarray:
+    """Return an array with room for at least ``size`` elements: the same one, or a zero-padded copy twice as long."""
     if size <= len(array):
         return array
     larger = np.zeros(max(size, 2 * len(array), 64), dtype=array.dtype)

@@ -1,7 +1,7 @@
-"""The passage index in Qdrant, for corpora whose vectors should live in a database that is there already.
+"""The passage index in Qdrant, for installations that run a vector database already.
 
-One collection for an installation, as Qdrant advises; each index is a partition of it, told apart by a payload field
-that Qdrant indexes as a tenant's.
+An installation uses one collection, as Qdrant recommends. Each index is a partition of it, selected by a payload field
+that Qdrant indexes as a tenant key.
 """
 
 import uuid
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.datastore.index.passage_index import Hits
+from services.datastore.index.passage_index import VectorHits
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -20,16 +20,18 @@ _NAMES = uuid.UUID("6f1c2a56-3f0e-4b7e-9d57-1d3f3c1b9a10")
 
 
 class QdrantIndex:
-    """A ``PassageIndex`` over a collection of inner products, made if it is not there.
+    """A ``PassageIndex`` in a collection of inner products; the collection is created if it does not exist.
 
     Parameters
     ----------
     client
-        Of a server, or of the client's own local mode (``QdrantClient(path=...)``), which one process may open.
+        Client of a server, or in local mode (``QdrantClient(path=...)``), which one process may open.
     collection
-        Shared by all indexes of an installation with vectors of ``dim``.
+        Shared by all indexes of the installation with vectors of this dimension.
     partition
-        This index, such as ``tenant/corpus/segment``.
+        Name of this index, such as ``tenant/corpus/segment``.
+    dim
+        Dimension of the vectors.
     """
 
     def __init__(self, client: "QdrantClient", collection: str, partition: str, dim: int) -> None:
@@ -63,10 +65,10 @@ class QdrantIndex:
             ]
             self._client.upsert(self._collection, points, wait=True)
 
-    def search(self, query: np.ndarray, k: int) -> Hits:
+    def search(self, query: np.ndarray, k: int) -> VectorHits:
         """See ``PassageIndex``."""
         if k <= 0:
-            return Hits(np.zeros(0, np.int64), np.zeros(0, np.float32))
+            return VectorHits(np.zeros(0, np.int64), np.zeros(0, np.float32))
         found = self._client.query_points(
             self._collection,
             query=np.asarray(query, np.float32).tolist(),
@@ -75,7 +77,7 @@ class QdrantIndex:
             with_payload=["id"],
         ).points
         ids = [(point.payload or {})["id"] for point in found]
-        return Hits(np.array(ids, np.int64), np.array([point.score for point in found], np.float32))
+        return VectorHits(np.array(ids, np.int64), np.array([point.score for point in found], np.float32))
 
     def remove(self, ids: Sequence[int] | np.ndarray) -> None:
         """See ``PassageIndex``."""

@@ -1,6 +1,6 @@
-"""Suffix arrays over token ids: where the last tokens of a context stand in a corpus, and what follows there.
+"""Suffix arrays over token ids: where the last tokens of a context occur in a corpus, and what follows them.
 
-Documents are separated by a value that no context holds, so that no match runs from one into the next.
+Documents are separated by a value that no context contains, so no match crosses from one document into the next.
 """
 
 from collections.abc import Callable
@@ -11,32 +11,32 @@ import numpy as np
 from palimpsest.progress import NullProgress, Progress
 
 DEPTH = 32
-"""Tokens by which suffixes are sorted; longer matches are not told apart."""
+"""Suffixes are sorted by this many tokens; longer matches are not distinguished."""
 
-Occurrences = tuple[int, int]
-"""Document row, and the token of the document that follows the match."""
+TokenPosition = tuple[int, int]
+"""A position in a document: its row, and the index of the token that follows a match."""
 
-Matches = tuple[int, np.ndarray]
-"""Tokens of a match, 0 for none, and the positions after it in a text, int64 [hits]."""
+SuffixMatch = tuple[int, np.ndarray]
+"""Length of a match in tokens, 0 for none, and the text position after each occurrence, int64 [occurrences]."""
 
 
 class Sliced(Protocol):
-    """A text of token ids plus one, of which stretches are read: an array, or ``Separated``."""
+    """A text of token ids plus one that can be sliced: an array, or ``Separated``."""
 
     def __getitem__(self, part: slice, /) -> np.ndarray:
-        """The ids of a stretch; it may end with the document it begins in."""
+        """The ids of a slice; it may stop at the end of the document it starts in."""
         ...
 
 
 class Separated:
-    """Documents' tokens as the text that a suffix array is of, without holding that text: see ``suffix_array``.
+    """A view of documents' tokens as the separated text that ``suffix_array`` sorts, without materialising it.
 
     Parameters
     ----------
     tokens
-        Ids of all documents, one after another, unsigned [T].
+        Token ids of all documents, unsigned [T].
     doc_token
-        Where each document begins, and T; [D + 1].
+        First token of each document, and T; int64 [D + 1].
     """
 
     def __init__(self, tokens: np.ndarray, doc_token: np.ndarray) -> None:
@@ -44,10 +44,10 @@ class Separated:
         self.sizes = np.diff(doc_token).astype(np.int64)
         """Tokens of each document, int64 [D]."""
         self.starts = self._ends - self.sizes + np.arange(len(self.sizes))
-        """Where each document begins in the text, with a separator after each before it; int64 [D]."""
+        """Text position at which each document begins, one separator per document before it; int64 [D]."""
 
     def __getitem__(self, part: slice, /) -> np.ndarray:
-        """The ids of a stretch up to the first separator, itself included; int64."""
+        """The ids of a slice, up to and including the first separator; int64."""
         row = int(np.searchsorted(self.starts, part.start, side="right")) - 1
         first, last = part.start - row, part.stop - row
         found = self._tokens[first : min(last, int(self._ends[row]))].astype(np.int64) + 1
@@ -62,28 +62,28 @@ def suffix_array(tokens: np.ndarray, progress: Progress | None = None) -> np.nda
     tokens
         Token ids plus one, 0 after each document; int32 [n].
     progress
-        Asked whether to go on.
+        Checked for cancellation after each doubling.
 
     Returns
     -------
     np.ndarray
-        Start of each suffix, in order, uint32 [n].
+        Start of each suffix, in sorted order, uint32 [n].
     """
     progress = progress or NullProgress()
     size = len(tokens)
-    rank = tokens.astype(np.int64)
+    rank = tokens.astype(np.int64)  # [n] rank of each suffix by its first `length` tokens
     length, order = 1, np.zeros(0, np.int64)
     while True:
-        behind = np.zeros(size, np.int64)
-        behind[: size - length] = rank[length:]
-        # A suffix that has ended sorts before those that go on; separators end suffixes.
-        key = (rank << 32) | (behind + 1)
+        next_rank = np.zeros(size, np.int64)  # [n] rank of the suffix `length` tokens on
+        next_rank[: size - length] = rank[length:]
+        # A suffix that has ended sorts before longer ones; separators end suffixes.
+        key = (rank << 32) | (next_rank + 1)  # [n] int64: sorts by 2 x `length` tokens
         key[max(0, size - length) :] &= ~np.int64(0xFFFFFFFF)
-        order = np.argsort(key, kind="stable")
+        order = np.argsort(key, kind="stable")  # [n] int64
         ordered = key[order]
-        fresh = np.empty(size, np.int64)
-        fresh[order] = np.concatenate(([0], np.cumsum(ordered[1:] != ordered[:-1]))) if size else 0
-        rank, length = fresh, 2 * length
+        new_rank = np.empty(size, np.int64)
+        new_rank[order] = np.concatenate(([0], np.cumsum(ordered[1:] != ordered[:-1]))) if size else 0
+        rank, length = new_rank, 2 * length
         progress.check()
         if length >= DEPTH or (size and int(rank[order[-1]]) == size - 1):
             return order.astype(np.uint32)
@@ -91,13 +91,13 @@ def suffix_array(tokens: np.ndarray, progress: Progress | None = None) -> np.nda
 
 def longest_suffix(
     tokens: Sliced, array: np.ndarray, context: np.ndarray, shortest: int, longest: int
-) -> Matches:
-    """Find the longest suffix of a context that stands in a text.
+) -> SuffixMatch:
+    """Find the longest suffix of a context that occurs in a text.
 
     Parameters
     ----------
     tokens, array
-        The text (as ``suffix_array`` takes it) and its suffix array.
+        The text, as ``suffix_array`` takes it, and its suffix array.
     context
         Token ids (not plus one), int [n].
     shortest, longest
@@ -106,11 +106,11 @@ def longest_suffix(
     Returns
     -------
     tuple
-        See ``Matches``.
+        See ``SuffixMatch``.
     """
     pattern = np.asarray(context[-min(longest, DEPTH) :], dtype=np.int64) + 1
     low, high, best = shortest, len(pattern), (0, np.zeros(0, np.int64))
-    while low <= high:  # if a suffix stands there, so do all shorter ones
+    while low <= high:  # where a suffix occurs, so do all shorter ones
         length = (low + high) // 2
         start, end = _range(tokens, array, pattern[len(pattern) - length :].tolist())
         if end > start:
@@ -121,7 +121,7 @@ def longest_suffix(
 
 
 def _range(tokens: Sliced, array: np.ndarray, pattern: list[int]) -> tuple[int, int]:
-    """The stretch of a suffix array whose suffixes begin with a pattern."""
+    """The range of a suffix array whose suffixes begin with a pattern, half-open."""
     size = len(pattern)
 
     def bound(after: bool) -> int:
@@ -139,12 +139,12 @@ def _range(tokens: Sliced, array: np.ndarray, pattern: list[int]) -> tuple[int, 
     return bound(False), bound(True)
 
 
-def longest_suffix_flat(tokens: np.ndarray, context: np.ndarray, shortest: int, longest: int) -> Matches:
-    """As ``longest_suffix``, over plain ids with -1 after each document and without an array."""
+def longest_suffix_flat(tokens: np.ndarray, context: np.ndarray, shortest: int, longest: int) -> SuffixMatch:
+    """Like ``longest_suffix``, by scanning plain ids with a -1 after each document."""
     pattern = np.asarray(context[-min(longest, DEPTH) :])
     if len(pattern) < shortest or not len(tokens):
         return 0, np.zeros(0, np.int64)
-    ends = np.flatnonzero(tokens == pattern[-1]) + 1
+    ends = np.flatnonzero(tokens == pattern[-1]) + 1  # [occurrences] int64: position after each match
     length = 1 if len(ends) else 0
     while length and length < len(pattern):
         longer = ends[ends > length]
@@ -156,39 +156,39 @@ def longest_suffix_flat(tokens: np.ndarray, context: np.ndarray, shortest: int, 
 
 
 def longest_live(
-    find: Callable[[int], Matches],
+    find: Callable[[int], SuffixMatch],
     starts: np.ndarray,
     sizes: np.ndarray,
-    alive: np.ndarray,
+    live: np.ndarray,
     longest: int,
     limit: int,
-) -> tuple[int, list[Occurrences]]:
-    """Find the longest match that stands in a live document and is not its end.
+) -> tuple[int, list[TokenPosition]]:
+    """Find the longest match that occurs in a live document and is not the document's end.
 
     Parameters
     ----------
     find
-        Gives the longest match of at most so many tokens, in all documents.
+        Returns the longest match of at most so many tokens, over all documents.
     starts, sizes
-        Of each document: its first position in the text and its tokens; int64 [D].
-    alive
-        Which documents are there, bool [D].
+        First text position and number of tokens of each document; int64 [D].
+    live
+        Whether each document is live, bool [D].
     longest
-        Most tokens of the match.
+        Maximum length of the match, in tokens.
     limit
-        Most occurrences to return.
+        Maximum number of occurrences to return.
 
     Returns
     -------
     tuple
-        Length of the match, 0 for none, and where it stands.
+        Length of the match, 0 for none, and the position after each occurrence.
     """
     while longest:
-        length, ends = find(longest)
-        rows = np.searchsorted(starts, ends - 1, side="right") - 1
-        after = ends - starts[rows]
-        usable = np.flatnonzero(alive[rows] & (after < sizes[rows]))[:limit]
+        length, ends = find(longest)  # [occurrences] int64
+        rows = np.searchsorted(starts, ends - 1, side="right") - 1  # [occurrences] document of each match
+        after = ends - starts[rows]  # [occurrences] token of the document that follows the match
+        usable = np.flatnonzero(live[rows] & (after < sizes[rows]))[:limit]
         if len(usable) or not length:
             return length, list(zip(rows[usable].tolist(), after[usable].tolist(), strict=True))
-        longest = length - 1  # all of these are deleted, or end there: a shorter match may go on
+        longest = length - 1  # all of these are deleted or at a document's end: try shorter matches
     return 0, []

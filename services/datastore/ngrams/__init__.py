@@ -1,1 +1,1 @@
-"""N-gram stores of corpora and texts: catalogue, builds, look-ups."""
+"""N-gram stores of corpora and uploaded texts: the catalogue, builds and look-ups."""

@@ -1,4 +1,4 @@
-"""The part of DatastoreService that is about n-gram stores: validate, convert, call, convert back."""
+"""The part of DatastoreService that builds, lists, deletes and inspects n-gram stores."""
 
 import asyncio
 
@@ -9,11 +9,12 @@ from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.api.datastore.v1 import datastore_pb2_grpc
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
+from services.datastore.ngrams.spec import spec_of
 from services.datastore.ngrams.stores import NgramStores
 
 
 class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
-    """Calls on n-gram stores; the servicer has them with ``_ngrams`` and ``_resources``."""
+    """Calls on n-gram stores; ``DatastoreServicer`` sets the attributes."""
 
     _resources: Resources
     _ngrams: NgramStores
@@ -22,7 +23,7 @@ class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
         self, request: pb.BuildNgramStoreRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
         """Queue the counting of a text's n-grams."""
-        await asyncio.to_thread(self._ngrams.check, call().principal, request)
+        await asyncio.to_thread(self._ngrams.check, call().principal, spec_of(request))
         # Without an action: a store that a job made may have been deleted since, so the handler checks itself.
         inputs = [request.text_artifact] if request.text_artifact else []
         return await self._resources.submit("datastore.build_ngram_store", request, inputs=inputs)
@@ -30,7 +31,7 @@ class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
     async def GetNgramStore(
         self, request: pb.GetNgramStoreRequest, context: grpc.aio.ServicerContext
     ) -> pb.NgramStore:
-        """Look one store up."""
+        """Look up one store."""
         return await asyncio.to_thread(self._ngrams.catalogue.get, call().principal, request.name)
 
     async def ListNgramStores(
@@ -45,12 +46,15 @@ class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
     async def DeleteNgramStore(
         self, request: pb.DeleteNgramStoreRequest, context: grpc.aio.ServicerContext
     ) -> pb.DeleteNgramStoreResponse:
-        """Forget a store."""
+        """Delete a store."""
         await asyncio.to_thread(self._ngrams.catalogue.delete, call().principal, request.name)
         return pb.DeleteNgramStoreResponse()
 
     async def InspectNgrams(
         self, request: pb.InspectNgramsRequest, context: grpc.aio.ServicerContext
     ) -> pb.InspectNgramsResponse:
-        """Look into a store."""
-        return await asyncio.to_thread(self._ngrams.inspect, call().principal, request)
+        """Report what a store knows about a text."""
+        ids = list(request.tokens.ids) if request.WhichOneof("context") == "tokens" else None
+        return await asyncio.to_thread(
+            self._ngrams.inspect, call().principal, request.name, request.text, ids, request.limit
+        )

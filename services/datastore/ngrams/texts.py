@@ -1,4 +1,4 @@
-"""Texts that n-grams are counted in: a corpus's live documents, or a text that was uploaded."""
+"""Sources of text for n-gram stores: a corpus's live documents, or an uploaded artefact."""
 
 import hashlib
 import json
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from palimpsest.errors import InvalidArgument, Reason
-from services.datastore.store.builds import require_whole
 from services.datastore.store.corpus import Corpus
 from services.datastore.tokens import ByteTokenizer
 
@@ -16,20 +15,20 @@ if TYPE_CHECKING:
     from palimpsest.artifacts import ArtifactInfo, ArtifactStore
 
 LINES = ("application/jsonl", "application/x-ndjson")
-"""Media types of texts with a document in each line."""
-_FRAME = 1 << 10
-"""Bytes of a line beside its text."""
+"""Media types of texts with one document per line."""
+_LINE_OVERHEAD = 1 << 10
+"""Bytes of a line in addition to its text."""
 
 
-class Text(Protocol):
-    """A text, cut into tokens.
+class TextSource(Protocol):
+    """A text, as tokens.
 
     Attributes
     ----------
     version
         Equal for equal texts.
     epoch
-        Of its corpus; 0 if it is of none.
+        Epoch of its corpus; 0 for an artefact.
     """
 
     version: str
@@ -41,75 +40,79 @@ class Text(Protocol):
 
 
 class CorpusText:
-    """The live documents of a corpus, as they are now.
+    """The current live documents of a corpus.
 
     Raises
     ------
     DataLoss
-        CORPUS_DAMAGED: some of it cannot be read.
+        CORPUS_DAMAGED: a segment cannot be read.
     """
 
     def __init__(self, corpus: Corpus) -> None:
         with corpus.lock:
             view = corpus.view()
-            require_whole(corpus)
+            corpus.require_undamaged()
             self._found = corpus.documents()
-        self.epoch, self.tombstones = view.epoch, view.tombstones
-        # Of the documents and not of the epoch, which also changes with how they are kept.
+        self.epoch, self.tombstone_version = view.epoch, view.tombstone_version
+        # Derived from the documents, because the epoch also changes when they are sealed or compacted.
         digests = sorted(found.head.sha256 for found in self._found)
         self.version = hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
     def documents(self) -> Iterator[np.ndarray]:
-        """Token ids as they were cut when the document was added."""
+        """Token ids of each document, as stored when it was added."""
         for found in self._found:
             yield np.asarray(found.document.tokens)
 
 
 class ArtifactText:
-    """A text that was uploaded: one document, or one in each line.
+    """An uploaded text: one document, or one document per line.
 
     Parameters
     ----------
-    most
-        Bytes of the largest document.
+    artifacts, info
+        The store, and the artefact in it.
+    tokenizer
+        Tokenizer of the n-gram store's model.
+    max_bytes
+        Maximum size of a document, in bytes.
     """
 
     epoch = 0
 
     def __init__(
-        self, artifacts: "ArtifactStore", info: "ArtifactInfo", tokenizer: ByteTokenizer, most: int
+        self, artifacts: "ArtifactStore", info: "ArtifactInfo", tokenizer: ByteTokenizer, max_bytes: int
     ) -> None:
-        self._artifacts, self._info, self._tokenizer, self._most = artifacts, info, tokenizer, most
+        self._artifacts, self._info, self._tokenizer, self._max_bytes = artifacts, info, tokenizer, max_bytes
         self._lines = info.media_type.partition(";")[0].strip().lower() in LINES
         self.version = f"{'lines' if self._lines else 'whole'} {info.digest}"
 
     def documents(self) -> Iterator[np.ndarray]:
-        """Read it, a document at a time.
+        """Read and tokenize the text, one document at a time.
 
         Raises
         ------
         InvalidArgument
-            DOCUMENT_ENCODING or DOCUMENT_ROUND_TRIP; DOCUMENT_TOO_LARGE; or NGRAMS_LINE_INVALID.
+            DOCUMENT_ENCODING, DOCUMENT_ROUND_TRIP, DOCUMENT_TOO_LARGE or NGRAMS_LINE_INVALID.
         NotFound, DataLoss
-            The artefact is gone or damaged.
+            The artefact was deleted, or is damaged.
         """
         with self._artifacts.open(self._info.digest) as file:
             if not self._lines:
-                yield self._cut(file.read(self._most + 1), "The text")
+                yield self._tokenize(file.read(self._max_bytes + 1), "The text")
                 return
-            # A character takes at most six bytes in JSON, and what is longer than that is refused.
-            lines = iter(lambda: file.readline(6 * self._most + _FRAME), b"")
+            # A character takes at most six bytes in JSON, so a longer line holds a document that is too large.
+            lines = iter(lambda: file.readline(6 * self._max_bytes + _LINE_OVERHEAD), b"")
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield self._cut(_text(line, number), f"Line {number}")
+                    yield self._tokenize(_text(line, number), f"Line {number}")
 
-    def _cut(self, data: bytes, what: str) -> np.ndarray:
-        if len(data) > self._most:
+    def _tokenize(self, data: bytes, what: str) -> np.ndarray:
+        if len(data) > self._max_bytes:
             raise InvalidArgument(
                 Reason.DOCUMENT_TOO_LARGE,
-                f"{what} is longer than the {self._most} bytes a document may have. Send JSONL, with a part in each "
-                "line.",
-                metadata={"max_bytes": self._most},
+                f"{what} is larger than a document may be, {self._max_bytes} bytes. Split it into lines of a JSONL "
+                "file.",
+                metadata={"max_bytes": self._max_bytes},
             )
         return self._tokenizer.encode(data).ids
 
@@ -123,6 +126,7 @@ def _text(line: bytes, number: int) -> bytes:
         pass
     raise InvalidArgument(
         Reason.NGRAMS_LINE_INVALID,
-        f'Line {number} is not an object with a "text". Each line of a JSONL is one; send plain text as text/plain.',
+        f'Line {number} is not a JSON object with a string "text", as every line of JSONL must be. Upload plain text '
+        "with the media type text/plain.",
         metadata={"line": number},
     )

@@ -1,1 +1,1 @@
-"""Finding passages: words and meaning fused, continuations word for word, candidate blocks."""
+"""Finding passages: hybrid search, verbatim continuations, and candidate blocks."""

@@ -1,7 +1,7 @@
-"""What stands right after the last tokens of a text, word for word, in any live document: no scores, no vectors.
+"""Verbatim continuations: what follows the last tokens of a text wherever they occur in live documents.
 
-A search finds what is like a query; a text that breaks off within a document is continued by that document, whatever
-else its words are like. Suffix arrays know where it stands in segments, a scan where it stands in memory.
+A search ranks passages by similarity to a query. A text that breaks off inside a document is continued by that
+document, however other passages rank. Suffix arrays find its occurrences in segments, and a scan in memory.
 """
 
 import contextlib
@@ -10,27 +10,27 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from services.datastore.search.search import Hit, Place, Searched, owners_of, views_of
+from services.datastore.search.passages import PassageHit, PassageSource, SearchResults, owners_of, views_of
 from services.datastore.store.corpus import Corpus
 from services.datastore.store.documents import Document
 from services.datastore.store.memtable import Memtable
-from services.datastore.store.results import Part, View
+from services.datastore.store.results import CorpusView, Part
 
-LOOKED_AT = 4096
-"""Places of a part that are looked at: a match of three tokens may stand almost everywhere."""
+MAX_OCCURRENCES = 4096
+"""Occurrences examined in each part: a match of three tokens may occur almost everywhere."""
 LISTED = 4
-"""Places named of each continuation."""
+"""Occurrences returned with each continuation."""
 CERTAIN, ADDED = 8, 2
-"""Tokens of a match that puts passages into a candidate block, and how many passages at most."""
+"""A match of at least CERTAIN tokens adds at most ADDED passages to a candidate block."""
 CUT, TRIED = 3, 64
-"""Last tokens of a prompt that may be pieces of a word that documents have whole; places tried for a block."""
+"""Last tokens of a prompt that may belong to an unfinished word; occurrences tried for a candidate block."""
 AHEAD = 32
-"""Tokens that a block should be able to continue with; where a passage ends before, the next one comes too."""
+"""Tokens a candidate block should be able to continue with; if a passage ends earlier, the next one is added too."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Bounds of the match and the length of continuations, in tokens, and how many of them."""
+class ContinuationQuery:
+    """Bounds of the match and length of a continuation, in tokens, and the number of continuations."""
 
     shortest: int = 3
     longest: int = 16
@@ -40,7 +40,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Occurrence:
-    """Where a match stands, and its continuation: tokens of a document, from one to another to the end."""
+    """An occurrence of a match: tokens ``start`` to ``at`` of a document, continued by tokens ``at`` to ``end``."""
 
     corpus: str
     part: Part
@@ -51,13 +51,13 @@ class Occurrence:
 
     @property
     def document(self) -> Document:
-        """Whose tokens they are."""
+        """The document that holds the occurrence."""
         return self.part.document(self.row)
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What stands after a match in ``count`` places: token ids, int32 [n], their bytes, and some of the places."""
+    """A continuation that follows ``count`` occurrences: token ids, int32 [n], their bytes, and some occurrences."""
 
     tokens: np.ndarray
     text: bytes
@@ -66,119 +66,123 @@ class Continuation:
 
 
 @dataclass(frozen=True)
-class Continued:
-    """The longest match there is, in tokens and places, its continuations, and the states seen by corpus."""
+class ContinuationResults:
+    """The longest match, in tokens and occurrences, its continuations, and the view of each corpus."""
 
     matched: int
     occurrences: int
     continuations: tuple[Continuation, ...]
-    views: dict[str, View]
+    views: dict[str, CorpusView]
 
 
 def continue_text(
-    corpora: Sequence[Corpus], context: np.ndarray, wanted: Wanted, min_epochs: Sequence[int] = ()
-) -> Continued:
-    """Find how the longest suffix of a text that stands in some corpora and goes on there goes on.
+    corpora: Sequence[Corpus], context: np.ndarray, query: ContinuationQuery, min_epochs: Sequence[int] = ()
+) -> ContinuationResults:
+    """Find the longest suffix of a text that occurs in some corpora, and what follows it there.
 
     Parameters
     ----------
     corpora
-        Of one tokenizer.
+        Corpora of one tokenizer.
     context
-        Token ids, int [n].
-    wanted
-        Bounds.
+        Token ids of the text, int [n].
+    query
+        Bounds of the match and of the continuations.
     min_epochs
-        Of each corpus, where any: what it has to know of.
+        For each corpus, if given: the epoch it must have reached.
 
     Returns
     -------
-    Continued
-        Continuations by how often they stand there, most frequent first.
+    ContinuationResults
+        Distinct continuations, most frequent first.
 
     Raises
     ------
     Aborted
-        CORPUS_EPOCH: a corpus has not come so far.
+        CORPUS_EPOCH: a corpus has not reached its epoch.
     """
     views = views_of(corpora, min_epochs)
-    matched, found = _occurrences(corpora, views, context, wanted, LOOKED_AT)
+    matched, occurrences = _occurrences(corpora, views, context, query, MAX_OCCURRENCES)
     groups: dict[bytes, list[Occurrence]] = {}
-    for each in found:
+    for each in occurrences:
         groups.setdefault(each.part.ids(each.row, each.at, each.end).tobytes(), []).append(each)
-    frequent = sorted(groups.items(), key=lambda group: -len(group[1]))[: wanted.limit]
-    return Continued(
+    frequent = sorted(groups.items(), key=lambda group: -len(group[1]))[: query.limit]
+    return ContinuationResults(
         matched,
-        len(found),
-        tuple(_continuation(ids, places) for ids, places in frequent),
+        len(occurrences),
+        tuple(_continuation(ids, group) for ids, group in frequent),
         {c.spec.corpus: v for c, v in zip(corpora, views, strict=True)},
     )
 
 
-def _continuation(ids: bytes, places: list[Occurrence]) -> Continuation:
-    first, document = places[0], places[0].document
+def _continuation(ids: bytes, occurrences: list[Occurrence]) -> Continuation:
+    first, document = occurrences[0], occurrences[0].document
     text = bytes(document.data[int(document.starts[first.at]) : int(document.starts[first.end])])
-    return Continuation(np.frombuffer(ids, np.int32), text, len(places), tuple(places[:LISTED]))
+    return Continuation(np.frombuffer(ids, np.int32), text, len(occurrences), tuple(occurrences[:LISTED]))
 
 
 def _occurrences(
-    corpora: Sequence[Corpus], views: Sequence[View], context: np.ndarray, wanted: Wanted, most: int
+    corpora: Sequence[Corpus],
+    views: Sequence[CorpusView],
+    context: np.ndarray,
+    query: ContinuationQuery,
+    limit: int,
 ) -> tuple[int, list[Occurrence]]:
-    """The longest match in all parts, 0 for none, and where it stands: at most so many places of a part."""
-    matched, found = 0, []
+    """Length of the longest match over all parts, 0 for none, and at most ``limit`` occurrences in each part."""
+    matched, occurrences = 0, []
     for corpus, view in zip(corpora, views, strict=True):
         for part in view.parts:
-            shortest = max(wanted.shortest, matched)
+            shortest = max(query.shortest, matched)
             with corpus.lock if isinstance(part, Memtable) else contextlib.nullcontext():
-                length, places = part.suffix(context, shortest, wanted.longest, most)
+                length, positions = part.suffix(context, shortest, query.longest, limit)
             if length > matched:
-                matched, found = length, []
-            for row, at in places:
-                end = at + len(part.ids(row, at, at + wanted.length))
-                found.append(Occurrence(corpus.spec.corpus, part, row, at - length, at, end))
-    return matched, found
+                matched, occurrences = length, []
+            for row, at in positions:
+                end = at + len(part.ids(row, at, at + query.length))
+                occurrences.append(Occurrence(corpus.spec.corpus, part, row, at - length, at, end))
+    return matched, occurrences
 
 
-def with_continuations(found: Searched, corpora: Sequence[Corpus], tail: Sequence[int]) -> Searched:
-    """Add to what a search found the passages that go on from where a prompt breaks off.
+def with_continuations(found: SearchResults, corpora: Sequence[Corpus], tail: Sequence[int]) -> SearchResults:
+    """Add to a search's results the passages that continue a prompt from where it breaks off.
 
     Parameters
     ----------
     found
-        Of these corpora, in this order.
+        Results of a search in these corpora, in this order.
     corpora
-        Of one tokenizer.
+        Corpora of one tokenizer.
     tail
         The prompt's last token ids.
 
     Returns
     -------
-    Searched
-        The same hits, and behind them, with the score of the last, at most ``ADDED`` passages of live documents.
-        Nothing is added for a match of fewer than ``CERTAIN`` tokens, nor what is a hit already. Where a prompt
-        breaks off within a word, what stands before that word counts.
+    SearchResults
+        The same hits, followed by at most ``ADDED`` passages of live documents with the score of the last hit. A match
+        of fewer than ``CERTAIN`` tokens adds nothing, and neither does a passage that is a hit already. If the prompt
+        ends inside a word, the tokens before that word are matched.
     """
     views = [found.views[corpus.spec.corpus] for corpus in corpora]
-    context, places = np.asarray(tail, np.int64), []
+    context, occurrences = np.asarray(tail, np.int64), []
     for end in range(len(tail), max(CERTAIN, len(tail) - CUT) - 1, -1):
-        _, places = _occurrences(corpora, views, context[:end], Wanted(CERTAIN, end, AHEAD), TRIED)
-        if places:
+        query = ContinuationQuery(CERTAIN, end, AHEAD)
+        _, occurrences = _occurrences(corpora, views, context[:end], query, TRIED)
+        if occurrences:
             break
     hits = list(found.hits)
-    # They are no better than the last by what was asked for; that they fit is for their keys to say.
+    # For the query they are no better than the last hit; their keys decide how well they continue the prompt.
     score = hits[-1].score if hits else 1.0
-    seen = {hit.place.document.digest(hit.place.passage) for hit in hits}
-    for each in places:
+    seen = {hit.source.document.digest(hit.source.passage) for hit in hits}
+    for each in occurrences:
         document = each.document
-        for passage in range(
-            each.at // document.passage_tokens, (each.end - 1) // document.passage_tokens + 1
-        ):
+        first, last = each.at // document.passage_tokens, (each.end - 1) // document.passage_tokens
+        for passage in range(first, last + 1):
             digest = document.digest(passage)
             if digest in seen:
                 continue
             seen.add(digest)
-            place = Place(each.corpus, each.part, each.row, passage)
-            hits.append(Hit(place, score, 0.0, 0.0, owners_of(place, digest, corpora, views)))
+            source = PassageSource(each.corpus, each.part, each.row, passage)
+            hits.append(PassageHit(source, score, 0.0, 0.0, owners_of(source, digest, corpora, views)))
             if len(hits) == len(found.hits) + ADDED:
                 return replace(found, hits=tuple(hits))
     return replace(found, hits=tuple(hits))

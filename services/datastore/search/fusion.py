@@ -1,10 +1,12 @@
-"""One list from two: how far to trust words and how far to trust meaning, decided by each query (NEST, section 3.1).
+"""Fusing a dense and a sparse list of scores, with weights chosen for each query (NEST, section 3.1).
 
-A list whose scores fall off steeply knows what it found; one that is flat does not. With ``fall(x) = 1 - s[100] /
-max s`` the dense list gets the weight ``0.7 (1 - fall(sparse)) + 0.3 fall(dense)`` and the sparse one the rest.
+A list whose scores fall steeply separates its top results clearly; a flat list does not. With::
 
-The paper adds raw scores, which a retriever with inner products in the hundreds can afford. Cosines are two orders of
-magnitude below BM25, so each list is divided by its maximum first; the falls are ratios and do not change.
+    fall(s) = 1 - s[100] / max s
+    w_dense = 0.7 (1 - fall(sparse)) + 0.3 fall(dense),    w_sparse = 1 - w_dense
+
+The paper adds raw scores, which works for a retriever whose inner products are in the hundreds. Cosines are two orders
+of magnitude below BM25, so each list is divided by its maximum first; the falls are ratios and do not change.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -13,21 +15,21 @@ from typing import TypeVar
 K = TypeVar("K", bound=Hashable)
 
 RANK = 100
-"""Place, from 0, of the score that the best one is compared with."""
+"""Rank, from 0, of the score that is compared with the best one."""
 _SPARSE_SHARE, _DENSE_SHARE = 0.7, 0.3
 _LEAST = 1e-6
 
 
 def fall(scores: Sequence[float], *, exhaustive: bool = False) -> float:
-    """How steeply the scores of a list, best first, fall: 0 flat, 1 to nothing. In [0, 1]; 0 for no scores.
+    """How steeply a list of scores falls, in [0, 1]: 0 if it is flat or empty, 1 if it falls to zero.
 
     Parameters
     ----------
     scores
         Best first.
     exhaustive
-        The list has everything that scores at all (BM25's), so what would come at ``RANK`` in a shorter one has 0.
-        Otherwise (a corpus smaller than ``RANK``) the last score stands for it.
+        Whether the list has every item with a positive score, as BM25's has: if it ends before ``RANK``, the score
+        there is 0. For other short lists (a corpus smaller than ``RANK``) it is the last score.
     """
     if not scores or scores[0] <= 0:
         return 0.0
@@ -37,7 +39,7 @@ def fall(scores: Sequence[float], *, exhaustive: bool = False) -> float:
 
 
 def dense_weight(dense: Sequence[float], sparse: Sequence[float]) -> float:
-    """Weight of the dense list, in [0, 1]. A list that is empty gets none."""
+    """Weight of the dense list, in [0, 1]; an empty list gets weight 0."""
     if not sparse or not dense:
         return 1.0 if dense else 0.0
     weight = _SPARSE_SHARE * (1 - fall(sparse, exhaustive=True)) + _DENSE_SHARE * fall(dense)
@@ -47,8 +49,8 @@ def dense_weight(dense: Sequence[float], sparse: Sequence[float]) -> float:
 def fuse(dense: Mapping[K, float], sparse: Mapping[K, float]) -> list[tuple[K, float]]:
     """Fuse two lists of scores by key.
 
-    What one list lacks gets that list's least score; but 0 from a list of words that ends before ``RANK``: it has
-    every passage with any of them, and would else give the others as much as its worst, or, where it has one, its best.
+    A key missing from one list gets that list's lowest score. A sparse list that ends before ``RANK`` gives 0 instead:
+    it has every passage that contains a query term, so a missing passage contains none.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Corpora by tenant and id: one folder each, opened once in a process, never shared between tenants."""
+"""Corpora by tenant and id: one folder each, opened once per process, never shared between tenants."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ _PLAIN = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 KEYS = "keys"
 
 
-class Opened(NamedTuple):
+class OpenCorpus(NamedTuple):
     """A corpus and its token keys."""
 
     corpus: Corpus
@@ -30,58 +30,58 @@ class Opened(NamedTuple):
 
 
 class CorpusCatalogue:
-    """The corpora of an installation; blocks, and may be called from any thread.
+    """The corpora of an installation. Methods block, and may be called from any thread.
 
     Parameters
     ----------
     root
-        Holds a folder for each tenant; made when it is needed.
+        Holds a folder for each tenant; created when needed.
     key_bytes
-        Token keys kept for a corpus; 0 for no limit.
+        Limit on the token keys of one corpus, in bytes; 0 for no limit.
     qdrant
-        Where passage vectors are searched; None: in the corpus's own files.
+        The Qdrant server that searches passage vectors; None to search the corpus's own files.
     """
 
     def __init__(self, root: Path, key_bytes: int = 0, qdrant: "QdrantClient | None" = None) -> None:
         self._root, self._key_bytes, self._qdrant = root, key_bytes, qdrant
         self._lock = threading.Lock()
-        self._open: dict[Path, tuple[int, Opened]] = {}
+        self._open: dict[Path, tuple[int, OpenCorpus]] = {}
 
-    def create(self, tenant: str, spec: CorpusSpec) -> Opened:
-        """Make a corpus; if it is there with the same spec, return it.
+    def create(self, tenant: str, spec: CorpusSpec) -> OpenCorpus:
+        """Create a corpus; return the existing corpus if it has the same spec.
 
         Raises
         ------
         AlreadyExists
-            CORPUS_EXISTS: the id is taken by another.
+            CORPUS_EXISTS: a corpus with another spec has this id.
         """
         folder = self._folder(tenant, spec.corpus)
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not folder.exists():
-            making = folder.parent / f".making-{uuid.uuid4().hex}"
-            making.mkdir()
-            Corpus.create(making, spec).close()
+            new = folder.parent / f".making-{uuid.uuid4().hex}"
+            new.mkdir()
+            Corpus.create(new, spec).close()
             try:
-                making.rename(folder)
-            except OSError:  # somebody was faster
-                shutil.rmtree(making, ignore_errors=True)
+                new.rename(folder)
+            except OSError:  # another process created it first
+                shutil.rmtree(new, ignore_errors=True)
         found = self.open(tenant, spec.corpus)
         if not found.corpus.spec.same_as(spec):
             raise AlreadyExists(
                 Reason.CORPUS_EXISTS,
-                f"corpora/{spec.corpus} is another corpus already: of another model, encoder, cut or labels. Use "
-                "another id, or delete that one.",
+                f"corpora/{spec.corpus} already exists with another model, encoder, passage length or labels. Use "
+                "another id, or delete the existing corpus.",
                 metadata={"corpus": spec.corpus},
             )
         return found
 
-    def open(self, tenant: str, corpus_id: str) -> Opened:
-        """Return a corpus.
+    def open(self, tenant: str, corpus_id: str) -> OpenCorpus:
+        """Open a corpus.
 
         Raises
         ------
         NotFound
-            CORPUS_NOT_FOUND: there is none, or it is another tenant's.
+            CORPUS_NOT_FOUND: it does not exist, or belongs to another tenant.
         DataLoss
             CORPUS_DAMAGED.
         """
@@ -92,24 +92,24 @@ class CorpusCatalogue:
             except FileNotFoundError:
                 self._forget(folder)
                 raise not_found(corpus_id) from None
-            held = self._open.get(folder)
-            if held is not None and held[0] == identity:
-                return held[1]
-            self._forget(folder)  # deleted and made again
+            known = self._open.get(folder)
+            if known is not None and known[0] == identity:
+                return known[1]
+            self._forget(folder)  # deleted and created again
             corpus = Corpus(folder, self._indexes(folder))
             keys = KeyStore(folder / KEYS, corpus.spec.model_fingerprint, self._key_bytes)
-            self._open[folder] = identity, Opened(corpus, keys)
+            self._open[folder] = identity, OpenCorpus(corpus, keys)
             return self._open[folder][1]
 
     def ids(self, tenant: str) -> list[str]:
-        """Ids of a tenant's corpora, in order."""
+        """Ids of a tenant's corpora, sorted."""
         folder = self._root / tenant_folder(tenant)
         if not folder.is_dir():
             return []
         return sorted(p.name for p in folder.iterdir() if p.name[0] != "." and (p / CURRENT).exists())
 
     def delete(self, tenant: str, corpus_id: str) -> None:
-        """Delete a corpus with its files.
+        """Delete a corpus and its files.
 
         Raises
         ------
@@ -117,10 +117,10 @@ class CorpusCatalogue:
             CORPUS_NOT_FOUND.
         """
         folder = self._folder(tenant, corpus_id)
-        doomed = folder.parent / f".deleted-{uuid.uuid4().hex}"
+        deleted = folder.parent / f".deleted-{uuid.uuid4().hex}"
         opened = self.open(tenant, corpus_id) if self._qdrant is not None else None
         try:
-            folder.rename(doomed)
+            folder.rename(deleted)
         except FileNotFoundError:
             raise not_found(corpus_id) from None
         with self._lock:
@@ -128,10 +128,10 @@ class CorpusCatalogue:
         if opened is not None:
             for entry in opened.corpus.manifest.segments:
                 opened.corpus.indexes.drop(entry.name)
-        shutil.rmtree(doomed, ignore_errors=True)
+        shutil.rmtree(deleted, ignore_errors=True)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all open corpora."""
         with self._lock:
             for folder in list(self._open):
                 self._forget(folder)
@@ -140,20 +140,20 @@ class CorpusCatalogue:
         if self._qdrant is None:
             return FaissIndexes()
         spec = CorpusSpec.read(folder)
-        # With the time of its creation: a corpus that is made again has nothing of the one before.
+        # The creation time keeps a corpus apart from a deleted one of the same id.
         return QdrantIndexes(self._qdrant, f"{folder.parent.name}/{spec.corpus}/{spec.created}", spec.dim)
 
     def _forget(self, folder: Path) -> None:
-        held = self._open.pop(folder, None)
-        if held is not None:
-            held[1].corpus.close()
+        known = self._open.pop(folder, None)
+        if known is not None:
+            known[1].corpus.close()
 
     def _folder(self, tenant: str, corpus_id: str) -> Path:
         return self._root / tenant_folder(tenant) / corpus_id
 
 
 def tenant_folder(tenant: str) -> str:
-    """A folder name that is one tenant's alone, whatever characters the name has."""
+    """A folder name unique to a tenant, whatever characters the tenant's name has."""
     digest = hashlib.sha256(tenant.encode()).hexdigest()[:16]
     return f"{tenant}-{digest}" if _PLAIN.fullmatch(tenant) else digest
 
@@ -164,7 +164,7 @@ def id_of(name: str) -> str:
 
 
 def files_size(folder: Path) -> int:
-    """Bytes of all files under a folder."""
+    """Total size of the files under a folder, in bytes."""
     total = 0
     for path in folder.rglob("*"):
         try:

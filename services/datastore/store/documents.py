@@ -1,4 +1,4 @@
-"""A document as it is stored: raw bytes, token ids, and how it is cut into passages."""
+"""A document as it is stored: raw bytes, token ids, and its division into passages."""
 
 import hashlib
 import json
@@ -13,19 +13,19 @@ from palimpsest.errors import DataLoss, Reason
 from services.datastore.index.analysis import Terms, terms_of, whole_words
 
 _PACKED = struct.Struct("<IQQIB")
-"""Bytes of the head's JSON, of the data, tokens, passages, and whether passage vectors follow."""
+"""Length of the head's JSON, length of the data, token count, tokens per passage, and whether vectors follow."""
 
 
 @dataclass(frozen=True)
-class Head:
-    """What a document is called.
+class DocumentHead:
+    """A document's id, version and metadata.
 
     Attributes
     ----------
     version
-        From 1; grows by one each time the id is added again with other bytes.
+        Starts at 1; grows by one each time the id is added with other content.
     sha256
-        Of the raw bytes, hexadecimal.
+        SHA-256 of the raw bytes, hexadecimal.
     created
         Seconds since 1970.
     """
@@ -40,13 +40,13 @@ class Head:
     created: float = 0.0
 
     def to_json(self) -> bytes:
-        """The head as it is stored."""
+        """Serialise the head."""
         fields = {**self.__dict__, "metadata": dict(self.metadata)}
         return json.dumps(fields, sort_keys=True, ensure_ascii=False).encode()
 
     @classmethod
-    def from_json(cls, data: bytes) -> "Head":
-        """Read a stored head."""
+    def from_json(cls, data: bytes) -> "DocumentHead":
+        """Parse a serialised head."""
         return cls(**json.loads(data))
 
     @property
@@ -54,14 +54,14 @@ class Head:
         """See ``id_digest``."""
         return id_digest(self.document)
 
-    def same_as(self, other: "Head") -> bool:
-        """Whether adding one over the other would change nothing."""
+    def same_as(self, other: "DocumentHead") -> bool:
+        """Whether adding one document over the other would change nothing."""
         ours = (self.sha256, self.title, self.uri, dict(self.metadata))
         return ours == (other.sha256, other.title, other.uri, dict(other.metadata))
 
 
 def id_digest(document: str) -> bytes:
-    """16 bytes that stand for an id where the id itself should not be kept."""
+    """16-byte digest of a document id, stored where the id itself must not be kept."""
     return hashlib.sha256(document.encode()).digest()[:16]
 
 
@@ -72,18 +72,18 @@ class Document:
     Attributes
     ----------
     data
-        Its raw bytes, untouched.
+        The raw bytes, unchanged.
     tokens
-        Ids, int32 [n].
+        Token ids, int32 [n].
     starts
-        Byte at which each token begins, uint32 [n + 1], the end included.
+        Byte offset of each token, and of the end, uint32 [n + 1].
     passage_tokens
-        Tokens of every passage but the last.
+        Tokens in every passage except the last.
     vectors
-        Of the passages, float16 [passages, dim]; None until they are computed.
+        Passage vectors, float16 [passages, dim]; None until they are computed.
     """
 
-    head: Head
+    head: DocumentHead
     data: bytes
     tokens: np.ndarray
     starts: np.ndarray
@@ -92,34 +92,34 @@ class Document:
 
     @property
     def passages(self) -> int:
-        """How many passages there are."""
+        """Number of passages."""
         return -(-len(self.tokens) // self.passage_tokens)
 
     def span(self, passage: int) -> tuple[int, int]:
-        """First token of a passage, and the one after its last."""
+        """Token range of a passage, half-open."""
         first = passage * self.passage_tokens
         return first, min(first + self.passage_tokens, len(self.tokens))
 
     def text(self, passage: int) -> bytes:
-        """The bytes of a passage's tokens; they may begin or end inside a character."""
+        """The bytes of a passage; they may begin or end inside a character."""
         first, end = self.span(passage)
         return bytes(self.data[int(self.starts[first]) : int(self.starts[end])])
 
     def digest(self, passage: int) -> bytes:
-        """16 bytes equal for passages of equal tokens, whichever document they are in."""
+        """16-byte digest of a passage's tokens; equal for equal passages of different documents."""
         first, end = self.span(passage)
         return token_digest(self.tokens[first:end])
 
     @cached_property
     def title_terms(self) -> Terms:
-        """Terms of the title, which every passage is found by."""
+        """Terms of the title, which are indexed with every passage."""
         return terms_of(self.head.title)
 
     def edges(self, passage: int) -> tuple[bytes, bytes]:
-        """The rests of the words that a passage begins and ends within; b"" where it is not within one.
+        """The missing parts of the words that a passage's two ends cut through; b"" where an end is between words.
 
-        A passage is found by such words whole, as is the one beside it; so equal passages of different edges are
-        not found by the same words.
+        Both passages at such a cut are indexed under the whole word, so equal passages with different edges have
+        different terms.
         """
         first, end = self.span(passage)
         start, stop = int(self.starts[first]), int(self.starts[end])
@@ -127,16 +127,16 @@ class Document:
         return bytes(self.data[wide[0] : start]), bytes(self.data[stop : wide[1]])
 
     def terms(self, passage: int) -> Terms:
-        """What the passage is found by: its title and words."""
+        """Index terms of a passage: those of the title and of its words."""
         before, after = self.edges(passage)
         return self.title_terms + terms_of((before + self.text(passage) + after).decode(errors="replace"))
 
     def embedded_text(self, passage: int) -> str:
-        """What the sentence encoder reads: title, space, text."""
+        """Input of the sentence encoder: title, space, text."""
         return f"{self.head.title} {self.text(passage).decode(errors='replace')}".strip()
 
     def to_bytes(self) -> bytes:
-        """The document as a log record's payload."""
+        """Serialise the document as the payload of a log record."""
         head = self.head.to_json()
         vectors = b"" if self.vectors is None else np.ascontiguousarray(self.vectors, dtype="<f2").tobytes()
         packed = _PACKED.pack(
@@ -147,17 +147,17 @@ class Document:
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> "Document":
-        """Read a log record's payload.
+        """Parse the payload of a log record.
 
         Raises
         ------
         DataLoss
-            CORPUS_DAMAGED: it passed its checksum and is still not a document.
+            CORPUS_DAMAGED: the payload has a valid checksum but is not a document.
         """
         try:
             head, size, count, passage_tokens, has_vectors = _PACKED.unpack_from(payload)
             at = _PACKED.size
-            name = Head.from_json(payload[at : at + head])
+            name = DocumentHead.from_json(payload[at : at + head])
             at += head
             data = payload[at : at + size]
             at += size
@@ -169,16 +169,19 @@ class Document:
             if has_vectors and found.passages:
                 found.vectors = np.frombuffer(payload, "<f2", offset=at).reshape(found.passages, -1)
         except (ValueError, TypeError, struct.error) as error:
-            raise DataLoss(Reason.CORPUS_DAMAGED, f"A log record is no document: {error}.") from None
+            message = (
+                f"A log record does not hold a valid document: {error}. Restore the corpus from a backup."
+            )
+            raise DataLoss(Reason.CORPUS_DAMAGED, message) from None
         return found
 
 
 def token_digest(tokens: np.ndarray) -> bytes:
-    """16 bytes that stand for a run of token ids."""
+    """16-byte digest of a sequence of token ids."""
     return hashlib.blake2b(tokens.astype("<u4").tobytes(), digest_size=16).digest()
 
 
 def characters_before(data: bytes | memoryview) -> int:
-    """Code points that begin in some bytes."""
+    """Number of code points that begin in some UTF-8 bytes."""
     octets = np.frombuffer(data, dtype=np.uint8)
     return int(np.count_nonzero((octets & 0xC0) != 0x80))

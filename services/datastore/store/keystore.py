@@ -1,7 +1,7 @@
-"""Token keys of passages on disk: one file for each run of tokens, whoever owns it; the least used go first.
+"""Token keys of passages on disk: one file for each distinct token sequence; the least recently used are evicted.
 
-A block holds ``int8 [n, d]`` keys, ``float32 [n]`` scales and ``float32 [n]`` squared norms, behind a head that names
-the model they are of. Keys of another model are never read: they are in another folder, and the head says so too.
+A block holds ``int8 [n, d]`` keys, ``float32 [n]`` scales and ``float32 [n]`` squared norms, behind a header that
+identifies the model. Keys of another model are never read: they have a folder of their own, and the header is checked.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ _HEAD = struct.Struct("<4sIII32s")
 """Magic, tokens, elements of a key, CRC-32 of what follows, SHA-256 of the model's fingerprint."""
 _MAGIC = b"PKB1"
 _SLACK = 0.9
-"""Share of the limit that eviction leaves, so that it is not needed again at once."""
+"""Eviction shrinks the store to this share of its limit, so that the next block does not evict again."""
 
 
 class KeyBlock(NamedTuple):
-    """Keys int8 [n, d], scales float32 [n] (0: no key), squared norms float32 [n]."""
+    """Quantised keys int8 [n, d], scales float32 [n] (0: no key), squared norms float32 [n]."""
 
     keys: np.ndarray
     scales: np.ndarray
@@ -35,16 +35,16 @@ class KeyBlock(NamedTuple):
 
 
 class KeyStore:
-    """The keys of one corpus. May be used from any thread and process.
+    """The token keys of one corpus. May be used from any thread and process.
 
     Parameters
     ----------
     folder
-        Of the corpus's keys; made when the first are put.
+        Holds the keys; created with the first block.
     fingerprint
-        The model's.
+        Fingerprint of the model.
     limit
-        Bytes kept; 0 for no limit.
+        Bytes to keep; 0 for no limit.
     """
 
     def __init__(self, folder: Path, fingerprint: str, limit: int = 0) -> None:
@@ -55,19 +55,20 @@ class KeyStore:
         self._size: int | None = None
 
     def put(self, digest: bytes, block: KeyBlock, fingerprint: str) -> None:
-        """Keep the keys of a run of tokens, by its digest; whole or not at all.
+        """Store the keys of a token sequence under its digest; a block is stored whole or not at all.
 
         Raises
         ------
         FailedPrecondition
-            CORPUS_MODEL_MISMATCH: they are another model's.
+            CORPUS_MODEL_MISMATCH: another model computed them.
         InvalidArgument
-            KEYS_INVALID: shapes that do not fit each other, or numbers that are no numbers.
+            KEYS_INVALID: the shapes do not match, or a value is negative or not finite.
         """
         if fingerprint != self._fingerprint:
             raise FailedPrecondition(
                 Reason.CORPUS_MODEL_MISMATCH,
-                "These keys were computed with another model than the corpus is for.",
+                f"These keys were computed by a model with fingerprint {fingerprint[:19]}…; the corpus is bound to "
+                f"{self._fingerprint[:19]}…. Compute them with the corpus's model.",
                 metadata={"found": fingerprint, "expected": self._fingerprint},
             )
         count, size = check_block(block)
@@ -82,13 +83,13 @@ class KeyStore:
         path = self._path(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.partial")
-        # Not synced: a lost block is computed again, a torn one is told by its checksum.
+        # Not synced: a lost block is recomputed, and the checksum detects a torn one.
         partial.write_bytes(data)
         partial.replace(path)
         self._grow(len(data))
 
     def get(self, digest: bytes, tokens: int) -> KeyBlock | None:
-        """Map the keys of a run of tokens; None where there are none, or none that are sound."""
+        """Map the keys of a token sequence; None if they are missing or damaged. Damaged blocks are deleted."""
         path = self._path(digest)
         try:
             data: Any = np.memmap(path, np.uint8, "r")
@@ -99,46 +100,42 @@ class KeyStore:
         except struct.error:
             return None
         body = data[_HEAD.size :]
-        whole = len(body) == count * (size + 8)
-        if (
-            not whole
-            or (magic, count, identity) != (_MAGIC, tokens, self._identity)
-            or zlib.crc32(body) != crc
-        ):
+        expected = (magic, count, identity) == (_MAGIC, tokens, self._identity)
+        if not expected or len(body) != count * (size + 8) or zlib.crc32(body) != crc:
             path.unlink(missing_ok=True)
             return None
         with contextlib.suppress(FileNotFoundError):
-            os.utime(path)  # used now
-        keys = body[: count * size].view(np.int8).reshape(count, size)
-        rest = np.frombuffer(body[count * size :].tobytes(), "<f4")
+            os.utime(path)  # mark as recently used
+        keys = body[: count * size].view(np.int8).reshape(count, size)  # [n, d] int8
+        rest = np.frombuffer(body[count * size :].tobytes(), "<f4")  # [2 n] float32
         return KeyBlock(keys, rest[:count], rest[count:])
 
     def has(self, digest: bytes) -> bool:
-        """Whether there are keys of a run of tokens."""
+        """Whether the keys of a token sequence are stored."""
         return self._path(digest).exists()
 
     def keep_only(self, digests: Iterable[bytes]) -> int:
-        """Delete all other blocks, and those of other models; returns how many went."""
+        """Delete all other blocks, and all blocks of other models; returns how many were deleted."""
         kept = {self._path(d) for d in digests}
-        gone = 0
+        deleted = 0
         for path in list(self._root.rglob("*")):
             if path.is_file() and path not in kept:
                 path.unlink(missing_ok=True)
-                gone += 1
-        if gone:
+                deleted += 1
+        if deleted:
             sync_folder(self._root)
         with self._lock:
             self._size = None
-        return gone
+        return deleted
 
     @property
     def size(self) -> int:
-        """Bytes kept."""
+        """Bytes stored."""
         with self._lock:
             return self._measured()
 
     def count(self) -> int:
-        """Blocks kept."""
+        """Number of blocks stored."""
         return sum(1 for _ in self._folder.glob("*/*.keys"))
 
     def _path(self, digest: bytes) -> Path:
@@ -163,7 +160,7 @@ class KeyStore:
             self._size = self._measured() if self._size is None else self._size + size
             if not self._limit or self._size <= self._limit:
                 return
-            # Other processes put and drop blocks too: measure, do not reckon, before anything goes.
+            # Other processes add and delete blocks too: measure the folder before evicting anything.
             entries = sorted(self._entries())
             total = sum(entry[1] for entry in entries)
             for _, length, path in entries:
@@ -175,7 +172,7 @@ class KeyStore:
 
 
 def check_block(block: KeyBlock) -> tuple[int, int]:
-    """Tokens and elements of a block.
+    """Number of tokens and elements per key of a block.
 
     Raises
     ------
@@ -183,9 +180,12 @@ def check_block(block: KeyBlock) -> tuple[int, int]:
         KEYS_INVALID.
     """
     count = len(block.scales)
-    sound = block.keys.ndim == 2 and len(block.keys) == count == len(block.norms)
-    numbers = (block.scales, block.norms)
-    if not sound or not all(np.isfinite(a).all() and (a >= 0).all() for a in numbers):
-        message = "Keys, scales and norms must be of as many tokens, finite and not negative."
+    shapes_match = block.keys.ndim == 2 and len(block.keys) == count == len(block.norms)
+    values = (block.scales, block.norms)
+    if not shapes_match or not all(np.isfinite(a).all() and (a >= 0).all() for a in values):
+        message = (
+            f"Keys {list(block.keys.shape)}, scales [{count}] and norms [{len(block.norms)}] must cover the same "
+            "tokens, and scales and norms must be finite and not negative."
+        )
         raise InvalidArgument(Reason.KEYS_INVALID, message)
     return count, block.keys.shape[1]

@@ -1,4 +1,4 @@
-"""Documents in pages, by the digest of their id: an order that stays, whatever is added, deleted or compacted."""
+"""Pages of documents, sorted by the digest of their id: additions, deletions and compaction do not change the order."""
 
 import heapq
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ import numpy as np
 from palimpsest.errors import InvalidArgument, Reason
 from services.datastore.store.corpus import Corpus
 from services.datastore.store.memtable import Memtable
-from services.datastore.store.results import Found
+from services.datastore.store.results import LiveDocument
 from services.datastore.store.segment import Segment
 
 PAGE_SIZE, MOST_PER_PAGE = 100, 1000
 
 
-def page(corpus: Corpus, page_size: int, page_token: str) -> tuple[list[Found], str]:
-    """One page of live documents and the token of the next; empty after the last.
+def page(corpus: Corpus, page_size: int, page_token: str) -> tuple[list[LiveDocument], str]:
+    """One page of live documents, and the token of the next page; empty after the last.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def page(corpus: Corpus, page_size: int, page_token: str) -> tuple[list[Found], 
         if page_token and len(page_token) != 32:
             raise ValueError
     except ValueError:
-        message = "This is not a page token of this method. Begin again without one."
+        message = f"{page_token!r} is not a page token of ListDocuments. Start again without a page token."
         raise InvalidArgument.field(Reason.PAGE_TOKEN_INVALID, "page_token", message) from None
     with corpus.lock:
         parts = corpus.view().parts
@@ -36,7 +36,7 @@ def page(corpus: Corpus, page_size: int, page_token: str) -> tuple[list[Found], 
             *(_sealed(p, after) if isinstance(p, Segment) else _unsealed(p, after) for p in parts),
             key=lambda r: r[0],
         )
-        found: list[Found] = []
+        found: list[LiveDocument] = []
         for _, document in rows:
             if len(found) == size:
                 return found, f"{_order(found[-1].head.id_digest):032x}"
@@ -45,14 +45,14 @@ def page(corpus: Corpus, page_size: int, page_token: str) -> tuple[list[Found], 
 
 
 def _order(digest: bytes) -> int:
-    """A digest's place: first as segments sort them, by its first eight bytes, then by the rest."""
+    """Sort key of a digest: its first eight bytes, as segments sort them, then the rest."""
     return int.from_bytes(digest[:8], "little") << 64 | int.from_bytes(digest[8:], "little")
 
 
-def _sealed(segment: Segment, after: int) -> Iterator[tuple[int, Found]]:
+def _sealed(segment: Segment, after: int) -> Iterator[tuple[int, LiveDocument]]:
     hashes = segment.files.id_hash
     at = int(np.searchsorted(hashes, np.uint64(max(after, 0) >> 64)))
-    group: list[tuple[int, Found]] = []
+    group: list[tuple[int, LiveDocument]] = []
     current = None
     while at < len(hashes):
         if hashes[at] != current:
@@ -62,11 +62,14 @@ def _sealed(segment: Segment, after: int) -> Iterator[tuple[int, Found]]:
         if segment.liveness.documents[row]:
             order = _order(segment.head(row).id_digest)
             if order > after:
-                group.append((order, Found(segment, row)))
+                group.append((order, LiveDocument(segment, row)))
         at += 1
     yield from sorted(group, key=lambda r: r[0])
 
 
-def _unsealed(memtable: Memtable, after: int) -> Iterator[tuple[int, Found]]:
-    rows = ((_order(memtable.head(row).id_digest), Found(memtable, row)) for row in memtable.live_documents())
+def _unsealed(memtable: Memtable, after: int) -> Iterator[tuple[int, LiveDocument]]:
+    rows = (
+        (_order(memtable.head(row).id_digest), LiveDocument(memtable, row))
+        for row in memtable.live_documents()
+    )
     yield from sorted((r for r in rows if r[0] > after), key=lambda r: r[0])

@@ -1,7 +1,7 @@
-"""The manifest of a corpus: which segments and logs it is made of, at one epoch.
+"""The manifest of a corpus: the segments and logs it consists of at one epoch.
 
-``CURRENT`` names the manifest that counts. A new one is written beside it, made durable, and then ``CURRENT`` is
-replaced: a crash at any byte leaves the old state or the new.
+``CURRENT`` names the current manifest. A new manifest is written and synced first, and then ``CURRENT`` is replaced:
+a crash at any byte leaves the old state or the new one.
 """
 
 import os
@@ -18,18 +18,18 @@ SPEC = "SPEC"
 
 @dataclass(frozen=True)
 class CorpusSpec:
-    """What a corpus is, from its creation on.
+    """The properties of a corpus that are fixed at its creation.
 
     Attributes
     ----------
     model_fingerprint, tokenizer_fingerprint, vocabulary
-        Of the model whose tokens and keys it holds.
+        The model whose tokens and keys the corpus holds.
     encoder, encoder_fingerprint, dim
-        Of the passage vectors.
+        The sentence encoder of the passage vectors.
     key_size
         Elements of a token's key: the model's hidden size.
     passage_tokens, left_context
-        Tokens of a passage, and those before it that its keys are computed after.
+        Tokens in a passage, and tokens before it that its keys are conditioned on.
     created
         Seconds since 1970.
     """
@@ -49,7 +49,7 @@ class CorpusSpec:
     labels: dict[str, str] = field(default_factory=dict)
 
     def same_as(self, other: "CorpusSpec") -> bool:
-        """Whether both describe one corpus, whenever it was made."""
+        """Whether both describe the same corpus, apart from its creation time."""
         return replace(self, created=0.0) == replace(other, created=0.0)
 
     def write(self, folder: Path) -> None:
@@ -76,7 +76,7 @@ class CorpusSpec:
 
 @dataclass(frozen=True)
 class SegmentEntry:
-    """A segment of a manifest: its folder, size, and the rows of documents that are gone."""
+    """A segment in a manifest: its folder, size, and the rows of its deleted documents."""
 
     name: str
     documents: int
@@ -87,24 +87,24 @@ class SegmentEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A state of a corpus.
+    """A published state of a corpus. The fields are the keys of the manifest's JSON file.
 
     Attributes
     ----------
     epoch
-        Number of the last change; changes in the logs take the numbers after it.
+        Number of the last change; changes in the logs have the numbers after it.
     fence
-        Grows each time a job takes the corpus over; a job with an older number may publish nothing any more.
+        Grows each time a job takes over the corpus; a job with a smaller number can no longer publish.
     tombstones
-        Epoch of the last deletion that the segments know of.
+        Epoch of the last deletion applied to the segments.
     logs
-        Numbers of the logs to read, in order; the last is written to.
+        Numbers of the logs to read, in order; the last one is appended to.
     gone
-        Last version of documents that have none alive, by the digest of their id in hexadecimal.
+        Last deleted version of each document, by the hexadecimal digest of its id.
     lost
-        Damaged stretches of logs that are not there any more: acknowledged changes that are lost.
+        Damaged byte ranges of logs that were sealed since: acknowledged changes that are lost.
     calibration
-        What a calibration found, by name.
+        Parameters found by a calibration, by name.
     """
 
     epoch: int = 0
@@ -118,11 +118,11 @@ class Manifest:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """Name of the manifest's file."""
         return f"MANIFEST-{self.epoch:012d}.json"
 
     def publish(self, folder: Path) -> None:
-        """Make this the state that counts."""
+        """Make this the current manifest."""
         write_whole(folder / self.name, seal_json(asdict(self)))
         write_whole(folder / CURRENT, self.name.encode())
         for old in folder.glob("MANIFEST-*.json"):
@@ -131,7 +131,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """Read the state that counts.
+        """Read the current manifest.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class Manifest:
         DataLoss
             CORPUS_DAMAGED.
         """
-        for _ in range(50):  # another process may publish between the two reads
+        for _ in range(50):  # another process may publish between reading CURRENT and the manifest
             try:
                 name = (folder / CURRENT).read_text(errors="replace")
             except FileNotFoundError:
@@ -161,7 +161,7 @@ class Manifest:
 
 
 def stamp(folder: Path) -> tuple[int, int]:
-    """Changes whenever another manifest counts; costs one look at a file's head."""
+    """Identity of the current manifest: changes whenever one is published. Costs one ``stat``."""
     try:
         stat = os.stat(folder / CURRENT)
     except FileNotFoundError:
@@ -170,16 +170,16 @@ def stamp(folder: Path) -> tuple[int, int]:
 
 
 def log_name(number: int) -> str:
-    """File of a log."""
+    """File name of a log."""
     return f"WAL-{number:08d}.log"
 
 
 def tomb_name(number: int) -> str:
-    """File of a log's second copy of its deletions."""
+    """File name of the second copy of a log's deletions."""
     return f"TOMB-{number:08d}.log"
 
 
 def not_found(corpus: str) -> NotFound:
-    """Build the error for a corpus that is not there."""
-    message = f"There is no corpora/{corpus}. `palimpsest corpus ls` shows those there are; create it first."
+    """Build the error for a corpus that does not exist."""
+    message = f"corpora/{corpus} does not exist. List your corpora with `palimpsest corpus ls`, or create it."
     return NotFound(Reason.CORPUS_NOT_FOUND, message, metadata={"corpus": corpus})

@@ -1,26 +1,28 @@
-"""What is in a corpus's log and in no segment yet: in memory, searched exactly, growing document by document."""
+"""The unsealed documents of one log, in memory: searched exactly, growing document by document."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from services.datastore.index.liveness import Liveness, _grown
-from services.datastore.index.suffixes import Matches, Occurrences, longest_live, longest_suffix_flat
-from services.datastore.store.documents import Document, Head
+from services.datastore.index.liveness import Liveness, grown
+from services.datastore.index.suffixes import SuffixMatch, TokenPosition, longest_live, longest_suffix_flat
+from services.datastore.store.documents import Document, DocumentHead, characters_before
 
 Postings = tuple[np.ndarray, np.ndarray]
-"""Entries a term is in, int64 [n], ascending, and how often, float32 [n]."""
+"""Entries that contain a term, int64 [n], ascending, and the term's count in each, float32 [n]."""
 
-_NOTHING: Postings = (np.zeros(0, np.int64), np.zeros(0, np.float32))
+_NO_POSTINGS: Postings = (np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 class Memtable:
-    """Documents of one log. Every method needs the corpus's lock; adding costs what the document is long.
+    """The documents of one log. The caller holds the corpus's lock. Adding costs time linear in the document's length.
+
+    An entry is a distinct passage: passages with the same title, tokens and edge words share one.
 
     Parameters
     ----------
     dim
-        Of passage vectors.
+        Dimension of passage vectors.
     """
 
     name = "memory"
@@ -32,7 +34,7 @@ class Memtable:
         self._rows: dict[bytes, list[int]] = {}
         self._first_passage: list[int] = []
         self._passages: list[tuple[int, int, int]] = []
-        """Of each passage: document row, number in the document, entry."""
+        """For each passage: document row, number within the document, entry."""
         self._entry_of: dict[tuple[str, bytes, tuple[bytes, bytes]], int] = {}
         self._entry_passages: list[list[int]] = []
         self._by_digest: dict[bytes, list[int]] = {}
@@ -41,15 +43,15 @@ class Memtable:
         self._vectors = np.zeros((0, dim), np.float32)
         self._encoded = np.zeros(0, bool)
         self._tokens = np.zeros(0, np.int32)
-        """All tokens, a -1 after each document."""
+        """Tokens of all documents, each followed by a -1; int32, only the first ``_token_count`` are in use."""
         self._token_count = 0
         self._first_token: list[int] = []
         self._waiting: list[int] = []
-        """Rows that were added without vectors; some may have theirs by now."""
+        """Rows that were added without vectors; some may have received vectors since."""
 
     @property
     def entries(self) -> int:
-        """Different passages: by title, tokens, and the words they begin and end within."""
+        """Number of entries."""
         return len(self._entry_passages)
 
     @property
@@ -59,13 +61,18 @@ class Memtable:
 
     @property
     def live_tokens(self) -> int:
-        """Tokens of documents that are there."""
+        """Tokens of live documents."""
         return sum(len(self.docs[row].tokens) for row in self.live_documents())
 
     @property
     def lengths(self) -> np.ndarray:
-        """Terms of each entry, int32 [entries]."""
+        """Number of terms in each entry, int32 [entries]."""
         return self._lengths[: self.entries]
+
+    @property
+    def deleted_rows(self) -> list[int]:
+        """Rows of deleted documents."""
+        return np.flatnonzero(~self.liveness.documents[: len(self.docs)]).tolist()
 
     def add(self, document: Document) -> int:
         """Add a document; returns its row."""
@@ -74,7 +81,7 @@ class Memtable:
         self._rows.setdefault(document.head.id_digest, []).append(row)
         self._first_passage.append(first)
         self.liveness.reserve(row + 1, self.entries + document.passages)
-        self._lengths = _grown(self._lengths, self.entries + document.passages)
+        self._lengths = grown(self._lengths, self.entries + document.passages)
         self.liveness.documents[row] = True
         for number in range(document.passages):
             digest = document.digest(number)
@@ -89,7 +96,7 @@ class Memtable:
             self._waiting.append(row)
         self._first_token.append(self._token_count)
         end = self._token_count + len(document.tokens) + 1
-        self._tokens = _grown(self._tokens, end)
+        self._tokens = grown(self._tokens, end)
         self._tokens[self._token_count : end - 1] = document.tokens
         self._tokens[end - 1] = -1
         self._token_count = end
@@ -109,9 +116,9 @@ class Memtable:
         return self._entry_of[key]
 
     def put_vector(self, entry: int, vector: np.ndarray) -> None:
-        """Have an entry found by its vector too, float [dim]."""
+        """Store the vector of an entry, float [dim]."""
         if len(self._encoded) <= entry:
-            self._encoded = _grown(self._encoded, entry + 1)
+            self._encoded = grown(self._encoded, entry + 1)
             larger = np.zeros((len(self._encoded), self.dim), np.float32)
             larger[: len(self._vectors)] = self._vectors
             self._vectors = larger
@@ -119,14 +126,14 @@ class Memtable:
         self._encoded[entry] = True
 
     def embed(self, row: int, vectors: np.ndarray) -> None:
-        """Give a document the vectors of its passages, float16 [passages, dim]."""
+        """Store the vectors of a document's passages, float16 [passages, dim]."""
         document, first = self.docs[row], self._first_passage[row]
         document.vectors = vectors
         for _, number, entry in self._passages[first : first + document.passages]:
             self.put_vector(entry, vectors[number])
 
     def without_vectors(self, passages: int, longest: int) -> list[int]:
-        """Rows of some live documents without vectors, of about so many passages together and none longer."""
+        """Rows of some live documents without vectors: about so many passages together, none with more than longest."""
         rows, found = [], 0
         for row in self._waiting:
             if found >= passages:
@@ -139,13 +146,13 @@ class Memtable:
             self._waiting = list(rows)
         return rows
 
-    def find(self, digest: bytes) -> Iterator[tuple[int, Head]]:
+    def find(self, digest: bytes) -> Iterator[tuple[int, DocumentHead]]:
         """Rows of a document's versions, by the digest of its id."""
         for row in self._rows.get(digest, ()):
             yield row, self.docs[row].head
 
-    def kill(self, row: int) -> bool:
-        """Take a document out; False if it was."""
+    def mark_deleted(self, row: int) -> bool:
+        """Mark a document as deleted; False if it was already."""
         if not self.liveness.documents[row]:
             return False
         self.liveness.documents[row] = False
@@ -155,24 +162,24 @@ class Memtable:
         return True
 
     def postings(self, term: int) -> Postings:
-        """Where a term is."""
+        """Entries that contain a term, and its count in each."""
         found = self._terms.get(term)
-        return _NOTHING if found is None else (np.asarray(found[0]), np.asarray(found[1], np.float32))
+        return _NO_POSTINGS if found is None else (np.asarray(found[0]), np.asarray(found[1], np.float32))
 
     def dense(self, query: np.ndarray, k: int) -> Postings:
-        """The k live entries of the largest inner products with a query, float32 [dim]."""
+        """The k live entries with the largest inner products with a query, float32 [dim]."""
         size = min(len(self._encoded), self.entries)
-        usable = np.flatnonzero(self._encoded[:size] & self.liveness.live[:size])
-        scores = self._vectors[usable] @ query
-        best = np.argsort(-scores, kind="stable")[:k]
+        usable = np.flatnonzero(self._encoded[:size] & self.liveness.live[:size])  # [n] int64
+        scores = self._vectors[usable] @ query  # [n, dim] x [dim] -> [n] float32
+        best = np.argsort(-scores, kind="stable")[:k]  # [k] int64
         return usable[best], scores[best]
 
     def owners(self, entry: int) -> list[tuple[int, int]]:
-        """Live passages of an entry: document row, number in the document."""
+        """Live passages of an entry: document row, number within the document."""
         return self._live(self._entry_passages[entry])
 
     def same(self, digest: bytes) -> list[tuple[int, int]]:
-        """Live passages with some tokens, by their digest."""
+        """Live passages with the same tokens, by the digest of the tokens."""
         return self._live(self._by_digest.get(digest, ()))
 
     def _live(self, passages: Sequence[int]) -> list[tuple[int, int]]:
@@ -183,29 +190,27 @@ class Memtable:
         """A document by its row."""
         return self.docs[row]
 
-    def head(self, row: int) -> Head:
-        """What a document is called."""
+    def head(self, row: int) -> DocumentHead:
+        """The id, version and metadata of a document."""
         return self.docs[row].head
 
     def characters(self, row: int, passage: int) -> int:
-        """Code points before a passage."""
-        from services.datastore.store.documents import characters_before
-
+        """Number of code points before a passage."""
         document = self.docs[row]
         return characters_before(document.data[: int(document.starts[document.span(passage)[0]])])
 
     def live_documents(self) -> Iterator[int]:
-        """Rows of the documents that are there."""
+        """Rows of live documents."""
         return iter(np.flatnonzero(self.liveness.documents[: len(self.docs)]).tolist())
 
     def suffix(
         self, context: np.ndarray, shortest: int, longest: int, limit: int
-    ) -> tuple[int, list[Occurrences]]:
+    ) -> tuple[int, list[TokenPosition]]:
         """As ``Segment.suffix``."""
         tokens, starts = self._tokens[: self._token_count], np.asarray(self._first_token, np.int64)
         sizes = np.diff(starts, append=self._token_count) - 1
 
-        def find(most: int) -> Matches:
+        def find(most: int) -> SuffixMatch:
             return longest_suffix_flat(tokens, context, shortest, most)
 
         return longest_live(find, starts, sizes, self.liveness.documents, longest, limit)

@@ -1,43 +1,43 @@
-"""Purging: what was deleted leaves the disk, and a scan of every file proves it."""
+"""Purging: the bytes of deleted documents are removed from disk, and a scan of every file proves it."""
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from palimpsest.errors import Aborted, Reason
 from palimpsest.progress import NullProgress, Progress
 from services.datastore.index.encoder import Encoder
-from services.datastore.store.builds import SEGMENT_TOKENS, require_whole, rewrite_with_dead
 from services.datastore.store.corpus import Corpus
-from services.datastore.store.documents import Head
+from services.datastore.store.documents import Document, DocumentHead
 from services.datastore.store.keystore import KeyStore
-from services.datastore.store.memtable import Memtable
+from services.datastore.store.rewriting import SEGMENT_TOKENS, Rewrite
 from services.datastore.store.segment import Segment
-from services.datastore.store.shingles import SIZE, Scanner
+from services.datastore.store.shingles import SIZE, Remnant, Scanner
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """What was purged, and how that was proved.
+class PurgeReceipt:
+    """What a purge removed, and how the removal was proved.
 
     Attributes
     ----------
     documents
-        Heads of the versions that are gone for good.
+        Heads of the versions that were removed for good.
     epoch
-        From which on the corpus holds nothing of them.
+        First epoch at which the corpus holds none of their bytes.
     shingles
-        Runs of 32 bytes that were looked for; those that live documents hold too are not among them.
+        Number of 32-byte shingles searched for; shingles that live documents share are excluded.
     scanned_bytes
-        Of all files of the corpus.
+        Total size of the files scanned.
     unproven
-        Documents too short to look for.
+        Documents too short to search for.
     key_blocks
-        Token keys deleted.
+        Blocks of token keys deleted.
     finished
         Seconds since 1970.
     """
 
-    documents: tuple[Head, ...]
+    documents: tuple[DocumentHead, ...]
     epoch: int
     shingles: int
     scanned_bytes: int
@@ -53,55 +53,83 @@ def purge(
     progress: Progress | None = None,
     *,
     segment_tokens: int = SEGMENT_TOKENS,
-) -> Receipt:
-    """Rewrite everything that holds a byte of a deleted document; prove that none is left.
+) -> PurgeReceipt:
+    """Remove every byte of deleted documents from the corpus's files, and prove that none is left.
 
     Raises
     ------
     Aborted
-        PURGE_INCOMPLETE: something is left, such as a file that was being read; purge again. CORPUS_FENCED.
+        PURGE_INCOMPLETE: a file still holds deleted bytes, for example because a process was reading it; purge again.
+        CORPUS_FENCED: a later job has taken over the corpus.
     DataLoss
-        CORPUS_DAMAGED: a segment cannot be read, so what it holds cannot be told.
+        CORPUS_DAMAGED: a segment cannot be read, so its contents are unknown.
     """
     progress = progress or NullProgress()
-    require_whole(corpus)
-    parts = corpus.view().parts
-    dead = [
-        part.document(row)
-        for part in parts
-        for row in (
-            range(len(part.docs)) if isinstance(part, Memtable) else range(len(part.files.doc_start) - 1)
-        )
-        if not part.liveness.documents[row]
-    ]
-    progress.step(0, 0, "reading what was deleted")
-    scanner, heads = Scanner(dead), tuple(document.head for document in dead)
-    del dead
-    built = rewrite_with_dead(corpus, encoder, progress, segment_tokens)
-    progress.step(0, 0, "proving")
-    live = set()
-    for found in corpus.documents():
-        document = found.document
+    corpus.require_undamaged()
+
+    # Collect: hash every shingle of the deleted documents.
+    progress.step(0, 0, "reading deleted documents")
+    deleted = _deleted_documents(corpus)
+    scanner, heads = Scanner(deleted), tuple(document.head for document in deleted)
+    del deleted
+
+    # Rewrite every segment that holds a deleted document, and the logs. Publish: the old files are deleted.
+    with Rewrite(corpus, _with_deletions, seal=True) as rewrite:
+        rewrite.write(encoder, progress, segment_tokens)
+        rewritten = rewrite.publish()
+
+    # Scan every file for the shingles that no live document shares; keys of deleted passages go first.
+    progress.step(0, 0, "scanning")
+    live_passages = set()
+    for document in _live_documents(corpus, progress):
         scanner.allow(document)
-        live |= {document.digest(n) for n in range(document.passages)}
-        progress.check()
+        live_passages |= {document.digest(passage) for passage in range(document.passages)}
     for segment in corpus.segments:
         _allow_seams(scanner, segment)
-    blocks = keys.keep_only(live)
-    hits, scanned = scanner.scan(corpus.folder)
-    if hits:
-        raise Aborted(
-            Reason.PURGE_INCOMPLETE,
-            f"Bytes of deleted documents are still in {hits[0].file} at {hits[0].offset}; purge again.",
-            metadata={"file": hits[0].file, "offset": hits[0].offset, "hits": len(hits)},
-        )
-    return Receipt(heads, built.epoch, scanner.count, scanned, scanner.unproven, blocks, time.time())
+    key_blocks = keys.keep_only(live_passages)
+    remnants, scanned_bytes = scanner.scan(corpus.folder)
+    if remnants:
+        raise _incomplete(remnants)
+
+    return PurgeReceipt(
+        documents=heads,
+        epoch=rewritten.epoch,
+        shingles=scanner.count,
+        scanned_bytes=scanned_bytes,
+        unproven=scanner.unproven,
+        key_blocks=key_blocks,
+        finished=time.time(),
+    )
+
+
+def _deleted_documents(corpus: Corpus) -> list[Document]:
+    return [part.document(row) for part in corpus.view().parts for row in part.deleted_rows]
+
+
+def _live_documents(corpus: Corpus, progress: Progress) -> Iterator[Document]:
+    for found in corpus.documents():
+        yield found.document
+        progress.check()
+
+
+def _with_deletions(segments: Sequence[Segment]) -> list[Segment]:
+    return [segment for segment in segments if segment.deleted_rows]
 
 
 def _allow_seams(scanner: Scanner, segment: Segment) -> None:
-    """Where a segment's documents, all of them alive, follow each other."""
+    """Allow the shingles that two neighbouring live documents form across their boundary in a file."""
     files = segment.files
     for texts, starts in ((files.docs, files.doc_start), (files.tokens, files.doc_token)):
         for seam in starts[1:-1].tolist():
             before, after = texts[max(0, seam - SIZE) : seam], texts[seam : seam + SIZE]
             scanner.allow_seam(before.tobytes(), after.tobytes())
+
+
+def _incomplete(remnants: list[Remnant]) -> Aborted:
+    first = remnants[0]
+    return Aborted(
+        Reason.PURGE_INCOMPLETE,
+        f"Bytes of deleted documents remain in {first.file} at offset {first.offset} ({len(remnants)} found). "
+        "Run Purge again.",
+        metadata={"file": first.file, "offset": first.offset, "hits": len(remnants)},
+    )

@@ -1,32 +1,22 @@
-"""A corpus on disk as it is read: what other processes have published or logged is taken in before each look.
-
-Every process reads the manifest, maps its segments and replays its logs; before each operation it looks whether
-either has grown. Changes are made by ``corpus.Corpus``.
-"""
+"""Reading a corpus: every call first takes in the changes of other processes. See ``corpus`` for writes."""
 
 import threading
-import time
-from collections import deque
 from pathlib import Path
 
-import numpy as np
-
 from palimpsest.errors import DataLoss, NotFound, Reason
-from services.datastore.files import damaged
 from services.datastore.index.indexes import FaissIndexes, Indexes
 from services.datastore.store.documents import Document, id_digest
-from services.datastore.store.log_view import Killed, Logged
-from services.datastore.store.manifest import CorpusSpec, Manifest, stamp
+from services.datastore.store.manifest import CorpusSpec, Manifest
 from services.datastore.store.memtable import Memtable
-from services.datastore.store.results import Found, Gone, Part, View
-from services.datastore.store.segment import Segment, SegmentFiles
-from services.datastore.store.wal import Kind, Record, read_tombstone, read_vectors
-
-_EVENTS = 4096
+from services.datastore.store.results import CorpusView, Deleted, LiveDocument
+from services.datastore.store.segment import Segment
+from services.datastore.store.state import CorpusState
 
 
 class CorpusReader:
-    """An open corpus, as it is read. May be used from any thread, and by several processes at once.
+    """An open corpus. May be used from any thread, and by several processes at once.
+
+    A subclass that writes holds ``lock`` and changes the corpus through ``_state``.
 
     Parameters
     ----------
@@ -40,7 +30,7 @@ class CorpusReader:
     NotFound
         CORPUS_NOT_FOUND.
     DataLoss
-        CORPUS_DAMAGED: its spec or manifest is damaged. A damaged segment is only left out.
+        CORPUS_DAMAGED: the spec or manifest is damaged. A damaged segment is only left out.
     """
 
     def __init__(self, folder: Path, indexes: Indexes | None = None) -> None:
@@ -48,229 +38,144 @@ class CorpusReader:
         self.indexes = indexes or FaissIndexes()
         self.spec = CorpusSpec.read(folder)
         self.lock = threading.RLock()
-        self.gone: deque[Gone] = deque(maxlen=_EVENTS)
-        """The last deletions this process has seen, oldest first."""
-        self._files: dict[str, SegmentFiles | DataLoss] = {}
-        self._stamp: tuple[int, int] | None = None
-        self._suspect = False
-        self._logs: list[Logged] = []
-        self._segments: list[Segment] = []
-        self._tombstones = 0
+        self._state = CorpusState(folder, self.spec, self.indexes)
         self.refresh()
 
     def refresh(self) -> None:
-        """Take in what other processes have published or logged since the last look."""
+        """Take in what other processes have published or logged since the last call."""
         with self.lock:
-            for _ in range(50):
-                try:
-                    if stamp(self.folder) != self._stamp:
-                        self._open()
-                    for logged in self._logs:
-                        self._replay(logged)
-                    return
-                except FileNotFoundError:
-                    self._stamp = None  # a log or segment was replaced meanwhile: read the manifest again
-                    time.sleep(0.01)
-            raise damaged(self.folder / "CURRENT", "it names files that are not there")
+            self._state.refresh()
 
-    def _open(self) -> None:
-        seen = stamp(self.folder)
-        manifest = Manifest.read(self.folder)
-        segments, quarantined = [], []
-        for entry in manifest.segments:
-            files = self._segment_files(entry.name)
-            if isinstance(files, DataLoss):
-                quarantined.append(entry.name)
-            else:
-                segments.append(
-                    Segment(files, self.spec.passage_tokens, self.indexes.open(files.folder), entry.dead)
-                )
-        logs = self._logs_of(manifest)
-        kept = {entry.name for entry in manifest.segments}
-        self._files = {name: files for name, files in self._files.items() if name in kept}
-        if self._stamp is not None and manifest.tombstones > self._tombstones:
-            # Deleted and already taken out of the logs: which documents is not told any more.
-            self.gone.append(Gone(manifest.tombstones, "", 0))
-        self.manifest, self._logs, self._segments = manifest, logs, segments
-        self.epoch = max(manifest.epoch, *(logged.epoch for logged in logs))
-        self._tombstones = max(manifest.tombstones, self._tombstones)
-        self._gone = {bytes.fromhex(k): v for k, v in manifest.gone.items()}
-        self._quarantined, self._lost_before = tuple(quarantined), manifest.lost
-        self._stamp = seen
-        # Logs that go on know what they have ended; the segments, opened anew, do not.
-        for logged in logs:
-            for killed in logged.killed:
-                self._end(killed)
+    def close(self) -> None:
+        """Close the logs."""
+        with self.lock:
+            self._state.close()
 
-    def _logs_of(self, manifest: Manifest) -> list[Logged]:
-        """The logs of a manifest, those that are open already as they are."""
-        held = {logged.number: logged for logged in self._logs if not self._suspect}
-        logs: list[Logged] = []
-        try:
-            for number in manifest.logs:
-                logs.append(held.get(number) or Logged(self.folder, number, self.spec.dim))
-        except FileNotFoundError:
-            for logged in logs:
-                if logged not in self._logs:
-                    logged.close()
-            raise
-        for logged in self._logs:
-            if logged not in logs:
-                logged.close()
-        self._suspect = False
-        return logs
+    # state, as of the last refresh
 
-    def _segment_files(self, name: str) -> SegmentFiles | DataLoss:
-        if name not in self._files:
-            try:
-                self._files[name] = SegmentFiles(self.folder / name)
-            except DataLoss as error:
-                if not (self.folder / name).exists():
-                    raise FileNotFoundError(name) from None
-                self._files[name] = error
-        return self._files[name]
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest last read."""
+        return self._state.manifest
 
-    def _replay(self, logged: Logged) -> None:
-        for record in logged.read_on():
-            self._apply(record, logged)
+    @property
+    def epoch(self) -> int:
+        """Epoch of the last change."""
+        return self._state.epoch
 
-    def _apply(self, record: Record, logged: Logged) -> None:
-        self.epoch = logged.epoch = max(self.epoch, record.epoch)
-        if record.kind is Kind.DELETE:
-            digest, version = read_tombstone(record)
-            killed = Killed(record.epoch, digest, version, for_good=True)
-            logged.killed.append(killed)
-            self._end(killed)
-            return
-        if record.kind is Kind.VECTORS:
-            self._embed(*read_vectors(record))
-            return
-        document = Document.from_bytes(record.payload)
-        digest, version = document.head.id_digest, document.head.version
-        if version > 1:
-            killed = Killed(record.epoch, digest, version - 1, for_good=False)
-            logged.killed.append(killed)
-            self._end(killed)
-        row = logged.memtable.add(document)
-        if version <= self._gone.get(digest, 0):
-            logged.memtable.kill(row)  # its deletion was read before it, from the second copy
+    @property
+    def tombstone_version(self) -> int:
+        """Epoch of the last deletion."""
+        return self._state.tombstone_version
 
-    def _embed(self, digest: bytes, version: int, vectors: np.ndarray) -> None:
-        for logged in self._logs:
-            for row, head in logged.memtable.find(digest):
-                if head.version == version and logged.memtable.docs[row].passages == len(vectors):
-                    logged.memtable.embed(row, vectors)
+    @property
+    def segments(self) -> list[Segment]:
+        """The segments that can be read."""
+        return list(self._state.segments)
 
-    def _end(self, killed: Killed) -> None:
-        if killed.for_good:
-            self._gone[killed.digest] = max(killed.version, self._gone.get(killed.digest, 0))
-        for part in self._parts():
-            for row, head in part.find(killed.digest):
-                if head.version <= killed.version and part.kill(row) and killed.epoch > self._tombstones:
-                    self._tombstones = killed.epoch
-                    self.gone.append(Gone(killed.epoch, head.document, head.version))
+    @property
+    def unsealed_tokens(self) -> int:
+        """Tokens in the logs, not yet in a segment."""
+        return sum(log.memtable.tokens for log in self._state.logs)
 
-    def _parts(self) -> tuple[Part, ...]:
-        return (*self._segments, *(logged.memtable for logged in self._logs))
+    @property
+    def deleted_versions(self) -> dict[bytes, int]:
+        """Last deleted version of each document, by the digest of its id."""
+        return dict(self._state.deleted_versions)
 
-    def view(self) -> View:
-        """The corpus as it is now, in every process."""
+    @property
+    def lost_records(self) -> int:
+        """Acknowledged changes lost to damage of the logs."""
+        return self._state.lost_records
+
+    # reading
+
+    def view(self) -> CorpusView:
+        """All parts of the corpus, at its latest epoch in any process."""
         with self.lock:
             self.refresh()
-            return View(self.epoch, self._tombstones, self._parts(), self._quarantined, self._lost)
+            state = self._state
+            damaged = tuple(state.damage)
+            return CorpusView(state.epoch, state.tombstone_version, state.parts, damaged, state.lost_records)
 
-    @property
-    def tombstones(self) -> int:
-        """Epoch of the last deletion that this process has seen."""
-        return self._tombstones
-
-    @property
-    def _lost(self) -> int:
-        return self._lost_before + sum(logged.damaged for logged in self._logs)
-
-    @property
-    def memory_tokens(self) -> int:
-        """Tokens that are in no segment yet."""
-        return sum(logged.memtable.tokens for logged in self._logs)
-
-    def find(self, document: str, version: int = 0) -> Found:
-        """Look a live document up; version 0 for whichever it has.
+    def find(self, document: str, version: int = 0) -> LiveDocument:
+        """Look up a live document; version 0 means whichever version is live.
 
         Raises
         ------
         NotFound
             DOCUMENT_NOT_FOUND.
         DataLoss
-            CORPUS_DAMAGED: it is not in what can be read, and something cannot.
+            CORPUS_DAMAGED: the readable part of the corpus does not hold it, and another part is damaged.
         """
         with self.lock:
             self.refresh()
-            found = self._live(id_digest(document))
+            found = self._state.live(id_digest(document))
             if found is not None and version in (0, found.head.version):
                 return found
-            lost = self._lost
-            if found is None and (self._quarantined or lost):
-                raise DataLoss(
-                    Reason.CORPUS_DAMAGED,
-                    f"{document!r} is not in the sound part of {self.spec.corpus}; {len(self._quarantined)} segments "
-                    f"and {lost} log records are damaged. Add the document again, or restore the corpus.",
-                    metadata={"document": document, "segments": len(self._quarantined), "records": lost},
-                )
-        which = f"version {version} of {document!r}" if version else repr(document)
+            segments, records = len(self._state.damage), self.lost_records
+        if found is None and (segments or records):
+            raise DataLoss(
+                Reason.CORPUS_DAMAGED,
+                f"{document!r} is not in the readable part of corpora/{self.spec.corpus}, but {segments} segments and "
+                f"{records} log records are damaged. Add the document again, or restore the corpus from a backup.",
+                metadata={"document": document, "segments": segments, "records": records},
+            )
+        which = f"version {version} of document {document!r}" if version else f"document {document!r}"
+        live = f" Version {found.head.version} is live." if found is not None else ""
         raise NotFound(
             Reason.DOCUMENT_NOT_FOUND,
-            f"There is no {which} in {self.spec.corpus} (any more).",
+            f"corpora/{self.spec.corpus} has no {which}; it was never added, or was deleted or replaced.{live}",
             metadata={"document": document, "version": version},
         )
 
-    def _live(self, digest: bytes) -> Found | None:
-        for part in reversed(self._parts()):
-            for row, _ in part.find(digest):
-                if part.liveness.documents[row]:
-                    return Found(part, row)
-        return None
-
-    def documents(self) -> list[Found]:
-        """Every live document, in no order that means anything."""
+    def documents(self) -> list[LiveDocument]:
+        """Every live document, in no particular order."""
         with self.lock:
             self.refresh()
-            return [Found(part, row) for part in self._parts() for row in part.live_documents()]
+            return [LiveDocument(part, row) for part in self._state.parts for row in part.live_documents()]
 
     def without_vectors(self, passages: int, longest: int) -> list[Document]:
-        """Some documents outside segments that have no vectors: of about so many passages, and none longer."""
+        """Some unsealed documents without vectors: about so many passages together, and none with more than longest."""
         with self.lock:
             self.refresh()
-            for logged in self._logs:
-                rows = logged.memtable.without_vectors(passages, longest)
+            for log in self._state.logs:
+                rows = log.memtable.without_vectors(passages, longest)
                 if rows:
-                    return [logged.memtable.docs[row] for row in rows]
+                    return [log.memtable.docs[row] for row in rows]
         return []
 
-    def ended_since(self, epoch: int) -> dict[bytes, int]:
+    def recent_deletions(self) -> tuple[list[Deleted], bool]:
+        """The last deletions that this process has seen, oldest first, and whether earlier ones were dropped."""
+        with self.lock:
+            deletions = self._state.deletions
+            return list(deletions), len(deletions) == deletions.maxlen
+
+    def require_undamaged(self) -> None:
+        """Refuse to work on a corpus of which a segment cannot be read.
+
+        Raises
+        ------
+        DataLoss
+            CORPUS_DAMAGED.
+        """
+        with self.lock:
+            self.refresh()
+            for error in self._state.damage.values():
+                raise error
+
+    # for jobs
+
+    def deleted_since(self, epoch: int) -> dict[bytes, int]:
         """Last versions of documents that were deleted or replaced after an epoch, by the digest of their id."""
-        ended: dict[bytes, int] = {}
+        deleted: dict[bytes, int] = {}
         with self.lock:
-            for killed in (k for logged in self._logs for k in logged.killed if k.epoch > epoch):
-                ended[killed.digest] = max(killed.version, ended.get(killed.digest, 0))
-        return ended
+            for tombstone in (each for log in self._state.logs for each in log.tombstones):
+                if tombstone.epoch > epoch:
+                    deleted[tombstone.digest] = max(tombstone.version, deleted.get(tombstone.digest, 0))
+        return deleted
 
-    def frozen(self) -> list[tuple[int, Memtable]]:
-        """The logs that nothing is written to any more: number and documents. Only after ``take_over``."""
+    def sealable_logs(self) -> list[tuple[int, Memtable]]:
+        """The logs that are no longer appended to: number and documents. Only after ``take_over(rotate=True)``."""
         with self.lock:
-            return [(logged.number, logged.memtable) for logged in self._logs[:-1]]
-
-    @property
-    def segments(self) -> list[Segment]:
-        """The sealed parts that can be read."""
-        return list(self._segments)
-
-    def state(self) -> tuple[dict[bytes, int], int]:
-        """What a manifest must carry on of the logs it drops: last versions of what is gone, and records lost."""
-        return dict(self._gone), self._lost
-
-    def close(self) -> None:
-        """Close the logs."""
-        with self.lock:
-            for logged in self._logs:
-                logged.close()
-            self._logs = []
+            return [(log.number, log.memtable) for log in self._state.logs[:-1]]

@@ -1,54 +1,55 @@
-"""What a corpus answers with: documents found and added, what is gone, and how it stands at a moment."""
+"""What a corpus returns: live documents, added and deleted versions, and a view of all its parts."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from services.datastore.store.documents import Document, Head
+from services.datastore.store.documents import Document, DocumentHead
 from services.datastore.store.memtable import Memtable
 from services.datastore.store.segment import Segment
 
 Part = Segment | Memtable
+"""A part of a corpus: a sealed segment, or the documents of one log in memory."""
 
 
-class Found(NamedTuple):
-    """A live document: the part it is in, and its row there."""
+class LiveDocument(NamedTuple):
+    """A live document: the part that holds it, and its row there."""
 
     part: Part
     row: int
 
     @property
-    def head(self) -> Head:
-        """What it is called."""
+    def head(self) -> DocumentHead:
+        """Its id, version, title and metadata."""
         return self.part.head(self.row)
 
     @property
     def document(self) -> Document:
-        """The document itself."""
+        """Its bytes and tokens."""
         return self.part.document(self.row)
 
 
 class Added(NamedTuple):
-    """What became of a document: its version, the epoch from which it is found, and whether anything changed."""
+    """The outcome of adding a document: its version, the epoch from which it is found, and whether anything changed."""
 
     version: int
     epoch: int
     changed: bool
 
 
-class Gone(NamedTuple):
-    """A version of a document that may not be used any more; document "" stands for any."""
+class Deleted(NamedTuple):
+    """A version of a document that was deleted, and the epoch of its tombstone; document "" means any document."""
 
-    tombstones: int
+    tombstone_version: int
     document: str
     version: int
 
 
 @dataclass(frozen=True)
-class View:
-    """A corpus at one moment. Deletions reach it all the same: the parts know what is dead."""
+class CorpusView:
+    """The parts of a corpus at one epoch. Later deletions still take effect: the parts know which rows are live."""
 
     epoch: int
-    tombstones: int
+    tombstone_version: int
     parts: tuple[Part, ...]
     quarantined: tuple[str, ...]
     lost: int

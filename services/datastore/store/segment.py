@@ -1,4 +1,4 @@
-"""A sealed part of a corpus: immutable files, mapped, and what has been deleted since in memory."""
+"""A sealed part of a corpus: immutable, memory-mapped files, and the deletions made since, in memory."""
 
 import mmap
 from collections.abc import Iterable, Iterator
@@ -11,18 +11,24 @@ from palimpsest.errors import DataLoss, Reason
 from services.datastore.files import load_array, verify_checksums
 from services.datastore.index.liveness import Liveness
 from services.datastore.index.passage_index import PassageIndex
-from services.datastore.index.suffixes import Matches, Occurrences, Separated, longest_live, longest_suffix
-from services.datastore.store.documents import Document, Head
+from services.datastore.index.suffixes import (
+    Separated,
+    SuffixMatch,
+    TokenPosition,
+    longest_live,
+    longest_suffix,
+)
+from services.datastore.store.documents import Document, DocumentHead
 from services.datastore.store.memtable import Postings
 
 
 class SegmentFiles:
-    """The files of a segment, checked once; see ``segment_writer`` for what they hold.
+    """The files of a segment, checked once when opened; ``segment_writer`` lists their contents.
 
     Raises
     ------
     DataLoss
-        CORPUS_DAMAGED: a file is missing, or its bytes are not those written.
+        CORPUS_DAMAGED: a file is missing, or its checksum does not match.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,36 +38,36 @@ class SegmentFiles:
         self.heads = _mapped(folder / "heads.bin")
 
     def __getattr__(self, name: str) -> np.ndarray:
-        """An array, mapped at its first use."""
+        """Map an array at its first use."""
         array = load_array(self.folder / f"{name}.npy")
         setattr(self, name, array)
         return array
 
     @cached_property
     def separated(self) -> Separated:
-        """The text the suffix array is of."""
+        """The text that the suffix array indexes."""
         return Separated(self.tokens, self.doc_token)
 
 
 def _mapped(path: Path) -> memoryview:
-    """A file's bytes, read as they are looked at."""
+    """A file's bytes, mapped."""
     with open(path, "rb") as file:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 class Segment:
-    """A segment as one manifest sees it. Reading needs no lock; ``kill`` needs the corpus's.
+    """A segment as listed in one manifest. Reading needs no lock; ``mark_deleted`` needs the corpus's.
 
     Parameters
     ----------
     files
-        Shared by all views of the segment.
+        The files, shared by all instances of the segment.
     passage_tokens
-        Tokens of every passage but a document's last.
+        Tokens in every passage except a document's last.
     index
-        Where its vectors are searched.
-    dead
-        Rows of documents that are gone.
+        The index of its passage vectors.
+    deleted
+        Rows of documents that are deleted already.
     """
 
     def __init__(
@@ -69,42 +75,42 @@ class Segment:
         files: SegmentFiles,
         passage_tokens: int,
         index: PassageIndex,
-        dead: Iterable[int] = (),
+        deleted: Iterable[int] = (),
     ) -> None:
         self.files, self.name, self._passage_tokens = files, files.name, passage_tokens
         self.lengths: np.ndarray = files.length
         self.liveness = Liveness(len(files.doc_start) - 1, np.diff(files.entry_start), files.length)
         self._index = index
-        for row in dead:
-            self.kill(row)
+        for row in deleted:
+            self.mark_deleted(row)
 
     @property
     def entries(self) -> int:
-        """Different passages: see ``Memtable``."""
+        """Number of entries; see ``Memtable``."""
         return len(self.files.entry_start) - 1
 
     @property
     def tokens(self) -> int:
-        """Tokens of all documents, those that are gone included."""
+        """Tokens of all documents, deleted ones included."""
         return len(self.files.tokens)
 
     @property
-    def dead(self) -> list[int]:
-        """Rows of documents that are gone."""
+    def deleted_rows(self) -> list[int]:
+        """Rows of deleted documents."""
         return np.flatnonzero(~self.liveness.documents).tolist()
 
     @property
-    def dead_tokens(self) -> int:
-        """Tokens of documents that are gone."""
+    def deleted_tokens(self) -> int:
+        """Tokens of deleted documents."""
         counts = np.diff(self.files.doc_token)
         return int(counts[~self.liveness.documents].sum())
 
     @property
     def live_tokens(self) -> int:
-        """Tokens of documents that are there."""
-        return self.tokens - self.dead_tokens
+        """Tokens of live documents."""
+        return self.tokens - self.deleted_tokens
 
-    def find(self, digest: bytes) -> Iterator[tuple[int, Head]]:
+    def find(self, digest: bytes) -> Iterator[tuple[int, DocumentHead]]:
         """Rows of a document's versions, by the digest of its id."""
         wanted = np.uint64(int.from_bytes(digest[:8], "little"))
         at = int(np.searchsorted(self.files.id_hash, wanted))
@@ -115,8 +121,8 @@ class Segment:
                 yield row, head
             at += 1
 
-    def kill(self, row: int) -> bool:
-        """Take a document out; False if it was."""
+    def mark_deleted(self, row: int) -> bool:
+        """Mark a document as deleted; False if it was already."""
         if not self.liveness.documents[row]:
             return False
         self.liveness.documents[row] = False
@@ -130,7 +136,7 @@ class Segment:
         return True
 
     def postings(self, term: int) -> Postings:
-        """Where a term is: see ``Memtable.postings``."""
+        """See ``Memtable.postings``."""
         wanted = np.uint64(term)
         at = int(np.searchsorted(self.files.term, wanted))
         if at == len(self.files.term) or self.files.term[at] != wanted:
@@ -142,17 +148,17 @@ class Segment:
         )
 
     def dense(self, query: np.ndarray, k: int) -> Postings:
-        """The k live entries of the largest inner products with a query, float32 [dim]."""
+        """The k live entries with the largest inner products with a query, float32 [dim]."""
         hits = self._index.search(query, k)
         return hits.ids, hits.scores
 
     def owners(self, entry: int) -> list[tuple[int, int]]:
-        """Live passages of an entry: document row, number in the document."""
+        """Live passages of an entry: document row, number within the document."""
         start, end = self.files.entry_start[entry : entry + 2]
         return self._live(self.files.entry_passage[start:end].tolist())
 
     def same(self, digest: bytes) -> list[tuple[int, int]]:
-        """Live passages with some tokens, by their digest."""
+        """Live passages with the same tokens, by the digest of the tokens."""
         wanted = np.uint64(int.from_bytes(digest[:8], "little"))
         start = int(np.searchsorted(self.files.digest, wanted))
         end = int(np.searchsorted(self.files.digest, wanted, side="right"))
@@ -168,7 +174,7 @@ class Segment:
         return found
 
     def document(self, row: int) -> Document:
-        """A document by its row; its bytes and arrays are views of the files."""
+        """A document by its row; its bytes and arrays are views of the mapped files."""
         files = self.files
         start, end = files.doc_start[row : row + 2]
         first, last = (int(n) for n in files.doc_token[row : row + 2])
@@ -180,37 +186,38 @@ class Segment:
             self._passage_tokens,
         )
 
-    def head(self, row: int) -> Head:
-        """What a document is called.
+    def head(self, row: int) -> DocumentHead:
+        """The id, version and metadata of a document.
 
         Raises
         ------
         DataLoss
-            CORPUS_DAMAGED: the files have changed since they were checked.
+            CORPUS_DAMAGED: the files were altered after they were checked.
         """
         start, end = self.files.head_start[row : row + 2]
         try:
-            return Head.from_json(bytes(self.files.heads[start:end]))
+            return DocumentHead.from_json(bytes(self.files.heads[start:end]))
         except (ValueError, TypeError):
-            raise DataLoss(Reason.CORPUS_DAMAGED, f"{self.name}/heads.bin is damaged.") from None
+            message = f"{self.name}/heads.bin is damaged at row {row}. Restore it from a backup."
+            raise DataLoss(Reason.CORPUS_DAMAGED, message) from None
 
     def vectors(self, row: int) -> np.ndarray:
-        """Vectors of a document's passages, float16 [passages, dim]."""
+        """Vectors of a document's passages, float16 [passages, dim]; equal passages share a row of the file."""
         first, end = self.files.doc_passage[row : row + 2]
         return self.files.vectors[self.files.passage_entry[first:end]]
 
     def characters(self, row: int, passage: int) -> int:
-        """Code points before a passage."""
+        """Number of code points before a passage."""
         return int(self.files.passage_char[int(self.files.doc_passage[row]) + passage])
 
     def live_documents(self) -> Iterator[int]:
-        """Rows of the documents that are there."""
+        """Rows of live documents."""
         return iter(np.flatnonzero(self.liveness.documents).tolist())
 
     def suffix(
         self, context: np.ndarray, shortest: int, longest: int, limit: int
-    ) -> tuple[int, list[Occurrences]]:
-        """Find the longest suffix of a context that stands in a live document and goes on there.
+    ) -> tuple[int, list[TokenPosition]]:
+        """Find the longest suffix of a context that occurs in a live document and is not the document's end.
 
         Parameters
         ----------
@@ -219,21 +226,21 @@ class Segment:
         shortest, longest
             Bounds of the match, in tokens.
         limit
-            Most occurrences to return.
+            Maximum number of occurrences to return.
 
         Returns
         -------
         tuple
-            Length of the match, 0 for none, and the token after it in each document.
+            Length of the match, 0 if there is none, and the position after each occurrence.
         """
         text, array = self.files.separated, self.files.suffixes
 
-        def find(most: int) -> Matches:
+        def find(most: int) -> SuffixMatch:
             return longest_suffix(text, array, context, shortest, most)
 
         return longest_live(find, text.starts, text.sizes, self.liveness.documents, longest, limit)
 
     def ids(self, row: int, start: int, end: int) -> np.ndarray:
-        """Token ids of a document, from one token to another or to its last; int32 [n]."""
+        """Token ids of a document from ``start`` to ``end``, or to its last token if that comes first; int32 [n]."""
         first, last = (int(n) for n in self.files.doc_token[row : row + 2])
         return self.files.tokens[first + start : min(first + end, last)].astype(np.int32)

@@ -1,20 +1,22 @@
-"""Writing a segment: documents in, arrays out, checksums last. A folder without them is no segment.
+"""Writing a segment: documents in, arrays out, checksums last. A folder without checksums is not a segment.
 
-::
+With D documents, P passages, E entries (distinct passages), T tokens, U distinct terms and N postings::
 
-    docs.bin, doc_start             raw bytes one document after another; where each begins [D + 1]
-    heads.bin, head_start           what each is called (JSON)
-    id_hash, id_row                 first 8 bytes of each id's digest, ascending, and the document's row
-    tokens, doc_token               ids (u16 or u32), and where each document's begin [D + 1]
-    token_start                     byte of its document at which each token begins; a document has one more
-    doc_passage [D + 1]             where each document's passages begin
-    passage_entry, passage_char     a passage's search entry; code points before it
-    digest, digest_row              first 8 bytes of passage digests, ascending, and the passage's row
-    entry_start, entry_passage      the passages that share an entry
-    term, term_start, posting_entry, posting_count, length     BM25
+    docs.bin, doc_start             raw bytes of all documents; int64 [D + 1] offsets
+    heads.bin, head_start           heads as JSON; int64 [D + 1] offsets
+    id_hash, id_row                 first 8 bytes of each id's digest, uint64 [D] ascending; document rows, uint32 [D]
+    tokens, doc_token               ids, uint16 or uint32 [T]; first token of each document, int64 [D + 1]
+    token_start                     byte offset of each token in its document, and of its end, uint32 [T + D]
+    doc_passage                     first passage of each document, int64 [D + 1]
+    passage_entry, passage_char     entry of each passage, uint32 [P]; code points before it, uint32 [P]
+    digest, digest_row              first 8 bytes of passage digests, uint64 [P] ascending; passages, uint32 [P]
+    entry_start, entry_passage      passages of each entry: offsets int64 [E + 1] into uint32 [P]
+    term, term_start                term hashes, uint64 [U] ascending; first posting of each, int64 [U + 1]
+    posting_entry, posting_count    entry of each posting, uint32 [N]; the term's count there, uint16 [N]
+    length                          terms in each entry, int32 [E]
     vectors                         float16 [E, dim]
-    passages.faiss                  the inverted file, where there are vectors enough
-    suffixes                        suffix array over the tokens with a separator after each document
+    passages.faiss                  the inverted file, if there are enough vectors
+    suffixes                        suffix array over the tokens with a separator after each document, uint32 [T + D]
 """
 
 from array import array
@@ -35,11 +37,11 @@ class SegmentWriter:
     Parameters
     ----------
     folder
-        Made by this; must not be there.
+        Created by the writer; must not exist.
     dim
-        Of passage vectors.
+        Dimension of passage vectors.
     vocabulary
-        Ids below 65,536 are kept in 16 bits.
+        Size of the vocabulary; up to 65,536 ids are stored in 16 bits.
     """
 
     def __init__(self, folder: Path, dim: int, vocabulary: int) -> None:
@@ -64,12 +66,12 @@ class SegmentWriter:
 
     @property
     def documents(self) -> int:
-        """How many were added."""
+        """Number of documents added."""
         return len(self._ids)
 
     @property
     def tokens(self) -> int:
-        """Tokens of all of them."""
+        """Tokens of all documents added."""
         return self._doc_token[-1]
 
     def add(self, document: Document, vectors: np.ndarray) -> None:
@@ -111,7 +113,7 @@ class SegmentWriter:
         return entry
 
     def finish(self, progress: Progress, *, exact_below: int = EXACT_BELOW) -> int:
-        """Write the arrays; returns the segment's size in bytes. Build nothing more afterwards."""
+        """Write the arrays; returns the segment's size in bytes. No document can be added afterwards."""
         self._docs.close()
         self._heads.close()
         self._save("doc_start", np.asarray(self._doc_start))
@@ -169,7 +171,9 @@ class SegmentWriter:
 def separated(tokens: np.ndarray, doc_token: np.ndarray) -> np.ndarray:
     """Token ids plus one with a 0 after each document, int32 [T + D]; documents begin at ``doc_token``, [D + 1]."""
     documents = len(doc_token) - 1
-    spaced = np.zeros(len(tokens) + documents, np.int32)
-    rows = np.repeat(np.arange(documents), np.diff(doc_token))
-    spaced[np.arange(len(tokens)) + rows] = tokens.astype(np.int32) + 1
-    return spaced
+    text = np.zeros(len(tokens) + documents, np.int32)  # [T + D]
+    rows = np.repeat(np.arange(documents), np.diff(doc_token))  # [T] document row of each token
+    text[np.arange(len(tokens)) + rows] = (
+        tokens.astype(np.int32) + 1
+    )  # a row has as many separators before it
+    return text

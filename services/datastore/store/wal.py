@@ -1,14 +1,14 @@
-"""The write-ahead log of a corpus: what was added and deleted since its segments were sealed.
+"""The write-ahead log of a corpus: documents added and deleted since its segments were sealed.
 
-A record is ``magic, length, epoch, kind, crc32`` and then its payload; the checksum covers all of it. Writing ends
-with fsync, so what was acknowledged is on disk. A record cut short at the end of the log was never acknowledged and
-is dropped; a damaged one with a sound record after it *was* acknowledged, and is reported.
+A record is ``magic, length, epoch, kind, crc32`` followed by its payload; the checksum covers all of it. An append ends
+with fsync, so an acknowledged record is on disk. A truncated record at the end of the log was never acknowledged and
+is dropped; a damaged record with a valid one after it *was* acknowledged, and is reported.
 
-How far was acknowledged is noted beside the log, after the fsync and without one of its own: so rot in the very last
-record is told from a record cut short by a crash, wherever the note got to the disk.
+The acknowledged length is noted in a file beside the log, after the fsync and without an fsync of its own. Wherever
+that note reached the disk, bit rot in the very last record can be told from a record truncated by a crash.
 
-Deletions are small and dear: lost, they would bring a document back. They are kept a second time, in a log of their
-own beside the first.
+Losing a deletion would bring a document back, and deletions are small: they are written a second time, to a log of
+their own.
 """
 
 import os
@@ -32,7 +32,7 @@ LARGEST = 1 << 30
 
 
 class Kind(IntEnum):
-    """What a record says."""
+    """The kinds of change a record can hold."""
 
     ADD = 1
     DELETE = 2
@@ -41,14 +41,14 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class Record:
-    """One change: its epoch, what it is, and its payload."""
+    """One change: its epoch, kind and payload."""
 
     epoch: int
     kind: Kind
     payload: bytes
 
     def to_bytes(self) -> bytes:
-        """The record as it lies in the file."""
+        """Serialise the record."""
         covered = _COVERED.pack(len(self.payload), self.epoch, self.kind)
         crc = zlib.crc32(self.payload, zlib.crc32(covered))
         return _HEAD.pack(_MAGIC, len(self.payload), self.epoch, self.kind, crc) + self.payload
@@ -56,16 +56,16 @@ class Record:
 
 @dataclass
 class Scan:
-    """What reading a log has found.
+    """The result of reading a log.
 
     Attributes
     ----------
     records
-        Sound records, in order.
+        Valid records, in order.
     end
-        Offset after the last of them: what comes behind it was never acknowledged.
+        Offset after the last valid record; bytes beyond it were never acknowledged.
     damaged
-        Stretches (start, end) of acknowledged bytes that are no record any more.
+        Ranges (start, end) of acknowledged bytes that no longer hold a valid record.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Scan:
 
 
 def _record_at(data: memoryview, at: int, after: int) -> tuple[Record, int] | None:
-    """The sound record at an offset and where it ends; None if there is none."""
+    """The valid record at an offset, and the offset after it; None if there is none."""
     if at + _HEAD.size > len(data):
         return None
     magic, length, epoch, kind, crc = _HEAD.unpack_from(data, at)
@@ -88,45 +88,46 @@ def _record_at(data: memoryview, at: int, after: int) -> tuple[Record, int] | No
 
 
 def scan(data: bytes | memoryview, after: int = 0) -> Scan:
-    """Read the records of a log, epochs ascending from ``after``."""
+    """Parse the records of a log, with epochs ascending from ``after``."""
     view, found, at = memoryview(data), Scan(), 0
     raw = bytes(view)
     while at < len(view):
-        sound = _record_at(view, at, after)
-        if sound is None:
-            sound, start = _resume(view, raw, at + 1, after), at
-            if sound is None:
+        valid = _record_at(view, at, after)
+        if valid is None:
+            valid, start = _resume(view, raw, at + 1, after), at
+            if valid is None:
                 break
-            record, at = sound
+            record, at = valid
             found.damaged.append((start, at - _HEAD.size - len(record.payload)))
         else:
-            record, at = sound
+            record, at = valid
         found.records.append(record)
         found.end, after = at, record.epoch
     return found
 
 
 def _resume(view: memoryview, raw: bytes, at: int, after: int) -> tuple[Record, int] | None:
+    """The next valid record at or after an offset, and the offset after it; None if there is none."""
     while (at := raw.find(_MAGIC, at)) >= 0:
-        sound = _record_at(view, at, after)
-        if sound is not None:
-            return sound
+        valid = _record_at(view, at, after)
+        if valid is not None:
+            return valid
         at += 1
     return None
 
 
-class Log:
-    """One log file, appended to by the holder of the corpus's lock and read by everyone.
+class LogFile:
+    """One log file: appended to by the holder of the corpus's file lock, read by every process.
 
     Parameters
     ----------
     path
-        Of an existing file; see ``create``.
+        An existing file; see ``create``.
 
     Raises
     ------
     FileNotFoundError
-        It is not there (any more): read the manifest again.
+        The file does not exist, or was sealed a moment ago: read the manifest again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -138,12 +139,12 @@ class Log:
 
     @staticmethod
     def create(path: Path) -> None:
-        """Make an empty log, durably."""
+        """Create an empty log, durably."""
         path.touch(exist_ok=True)
         sync_folder(path.parent)
 
     def read_on(self) -> Scan:
-        """Return what has come since the last time."""
+        """Return the records appended since the last call."""
         acknowledged = self._acknowledged()
         size = os.fstat(self._file.fileno()).st_size
         if max(size, acknowledged) <= self.end:
@@ -161,7 +162,7 @@ class Log:
         return found
 
     def _acknowledged(self) -> int:
-        """How far the log was acknowledged, as far as is known."""
+        """Acknowledged length of the log, in bytes; 0 if the note is missing or damaged."""
         note = os.pread(self._note, _NOTE.size, 0)
         if len(note) < _NOTE.size:
             return 0
@@ -169,12 +170,14 @@ class Log:
         return end if zlib.crc32(note[:8]) == crc else 0
 
     def append(self, records: Sequence[Record]) -> None:
-        """Add records and make them durable. Only with the lock held and everything read."""
+        """Append records durably. The caller holds the file lock and has read the log to its end."""
         data = b"".join(record.to_bytes() for record in records)
-        # A torn tail goes first, or it would be taken for damage once sound records follow it.
+        # Remove a truncated record first: with valid records after it, it would look like damage.
         if os.fstat(self._file.fileno()).st_size > self.end:
             self._file.truncate(self.end)
-        self._file.seek(self.end)  # past the end where damage took the file's tail: the gap stays damage
+        self._file.seek(
+            self.end
+        )  # beyond the end if damage shortened the file: the gap still counts as damage
         try:
             written = 0
             while written < len(data):
@@ -198,23 +201,23 @@ _TOMB = struct.Struct("<16sI")
 _VECTORS = struct.Struct("<16sII")
 
 
-def tombstone(epoch: int, id_digest: bytes, version: int) -> Record:
-    """The record of a deletion: versions of a document up to this one are gone."""
+def tombstone_record(epoch: int, id_digest: bytes, version: int) -> Record:
+    """The record of a deletion: it ends all versions of a document up to this one."""
     return Record(epoch, Kind.DELETE, _TOMB.pack(id_digest, version))
 
 
 def read_tombstone(record: Record) -> tuple[bytes, int]:
-    """Digest of the document's id (16 bytes) and the last version that is gone."""
+    """Digest of the document's id, 16 bytes, and the last version that the tombstone ends."""
     return _TOMB.unpack(record.payload)
 
 
 def vectors_record(epoch: int, id_digest: bytes, version: int, vectors: np.ndarray) -> Record:
-    """The record of vectors that were computed after their document was added, float [passages, dim]."""
+    """The record of vectors computed after their document was added, float [passages, dim]."""
     head = _VECTORS.pack(id_digest, version, len(vectors))
     return Record(epoch, Kind.VECTORS, head + np.ascontiguousarray(vectors, "<f2").tobytes())
 
 
 def read_vectors(record: Record) -> tuple[bytes, int, np.ndarray]:
-    """Digest of the document's id, its version, and its vectors."""
+    """Digest of the document's id, its version, and its vectors, float16 [passages, dim]."""
     digest, version, count = _VECTORS.unpack_from(record.payload)
     return digest, version, np.frombuffer(record.payload, "<f2", offset=_VECTORS.size).reshape(count, -1)

@@ -1,1 +1,1 @@
-"""Requests for drafts: planned, tuned, told."""
+"""Requests for drafts: messages, planning, tuning."""

@@ -1,20 +1,16 @@
-"""Requests for drafts: what the caller left open is decided here, by the store, the tuner and the measured costs."""
+"""Fills in what a request for drafts leaves open: from the n-gram store, the tuner and measured step times."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
-from palimpsest.candidates.block import Candidates
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.datastore import AsyncDatastore
 from palimpsest.decoding.drafts import DraftRequest, DraftSettings, DraftStrategy
 from palimpsest.decoding.drafts.costs import DraftCosts, cheapest, probe_costs
 from palimpsest.decoding.drafts.healing import Vocabulary, heal
 from palimpsest.decoding.drafts.request import WINDOW
-from palimpsest.decoding.quoting.proposals import proposals
-from palimpsest.decoding.quoting.request import NestRequest
 from palimpsest.engine import Hosted, Request
 from palimpsest.engine.costs import decode_probe_blocks
 from palimpsest.lm.token_bytes import special_ids
@@ -23,107 +19,109 @@ from palimpsest.ngrams import NgramStore, StoreCache
 from services.decoding.drafts.messages import NUMBERS, STRATEGIES, settings_of
 from services.decoding.drafts.tuning import Tuned, TunedCatalogue
 from services.decoding.quoting.quotation import may_quote
+from services.decoding.rooms import CallerRooms
 
-Drafts = pb.DraftSettings
-TOKENS = 10
-"""Tokens of a draft where a request does not say: what superposed drafts are good for."""
-ALPHA, MIN_COVERAGE, QUOTED = 0.5, 0.5, 3
+ALPHA, MIN_COVERAGE = 0.5, 0.5
+"""Weight of the n-grams before tuning, and the coverage below which they are left out."""
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What was decided about a request."""
-
-    request: Request
-    told: pb.DraftsPlanned
-
-
-class DraftPlanner:
-    """Decides requests for drafts; one for the whole server.
+class PlannedDrafts:
+    """A request for drafts with nothing left open.
 
     Parameters
     ----------
-    shelf
-        n-gram stores.
-    tuned
-        What the tuner found.
-    write
-        Gives the bytes of a model's tokens.
+    request
+        The engine's request; it lacks the tokens that were healed, and its strategy.
+    strategy
+        How the drafts are made.
+    message
+        The decisions, as the caller is told them.
     """
 
-    def __init__(
-        self,
-        shelf: StoreCache,
-        tuned: TunedCatalogue,
-        write: Callable[[Hosted], Callable[[int], bytes]],
-    ) -> None:
-        self._shelf, self._tuned, self._write = shelf, tuned, write
+    request: Request
+    strategy: DraftRequest
+    message: pb.DraftsPlanned
+
+
+class DraftPlanner:
+    """Plans requests for drafts; one for the whole server.
+
+    Parameters
+    ----------
+    stores
+        Open n-gram stores.
+    tuned
+        Results of the tuner.
+    """
+
+    def __init__(self, stores: StoreCache, tuned: TunedCatalogue) -> None:
+        self._stores, self._tuned = stores, tuned
         self._vocabularies: dict[str, Vocabulary] = {}
         self._costs: dict[int, tuple[Any, asyncio.Future[DraftCosts]]] = {}
 
     async def plan(
-        self, message: pb.GenerateRequest, wanted: Request, hosted: Hosted, connection: AsyncConnection
-    ) -> Planned:
-        """Decide what the caller left open.
+        self, message: pb.DraftRequest, request: Request, hosted: Hosted, rooms: CallerRooms
+    ) -> PlannedDrafts:
+        """Fill in what the caller left open.
 
         Parameters
         ----------
         message
-            With drafts.
-        wanted
-            What it asks of the engine otherwise.
+            The caller's request.
+        request
+            The same as the engine's request, without a strategy.
         hosted
             The model.
-        connection
-            To the datastore room, for the store; as the caller may use it.
+        rooms
+            The datastore room, which knows the n-gram store, with the caller's token.
 
         Raises
         ------
         InvalidArgument
-            Settings out of range.
+            DRAFT_SETTINGS_INVALID.
         NotFound, FailedPrecondition, PermissionDenied, DataLoss
-            The store: there is none of this name, it is another tokenizer's, not the caller's, or damaged.
+            There is no such n-gram store, it was built with another tokenizer, the caller may not read it, or it is
+            damaged.
         """
-        asked, quotes = message.drafts, may_quote(message.nest)
-        settings = settings_of(asked, quotes)
-        told = pb.DraftsPlanned()
-        if not message.max_tokens:
-            wanted = replace(wanted, max_tokens=TOKENS)
-        request = DraftRequest(settings)
-        if asked.heal:
-            healed = heal(wanted.ids, await asyncio.to_thread(self._vocabulary, hosted))
+        given, quotes = message.settings, may_quote(message.nest)
+        settings = settings_of(message, quotes)
+        decided = pb.DraftsPlanned()
+        strategy = DraftRequest(settings)
+        if given.heal:
+            healed = heal(request.ids, await asyncio.to_thread(self._vocabulary, hosted))
             if healed is not None:
-                wanted = replace(wanted, ids=healed.ids)
-                request = replace(request, healed=healed.taken, allowed=healed.allowed)
-                told.healed = healed.taken
-        if asked.ngrams:
-            told.store, store = await self._store(asked.ngrams, hosted.record, connection)
-            tuned = await asyncio.to_thread(self._tuned.find, told.store, hosted.record.fingerprint)
-            settings, told.coverage = gated(asked, settings, store, tuned, wanted)
-            request = replace(request, store=store)
-        if asked.strategy not in STRATEGIES and not quotes:
-            settings = await self._cheapest(settings, wanted, hosted, told)
-        request = replace(request, settings=settings)
-        told.strategy = NUMBERS[settings.strategy]
-        told.alpha, told.temperature = settings.alpha, settings.temperature
-        return Planned(replace(wanted, strategy=request), told)
+                request = replace(request, ids=healed.ids)
+                strategy = replace(strategy, healed=healed.taken, allowed=healed.allowed)
+                decided.healed = healed.taken
+        if given.ngrams:
+            decided.store, store = await self._store(given.ngrams, hosted.record, rooms.datastore)
+            tuned = await asyncio.to_thread(self._tuned.find, decided.store, hosted.record.fingerprint)
+            settings, decided.coverage = gate_by_coverage(given, settings, store, tuned, request)
+            strategy = replace(strategy, store=store)
+        if given.strategy not in STRATEGIES and not quotes:
+            settings = await self._cheapest(settings, request, hosted, decided)
+        decided.strategy = NUMBERS[settings.strategy]
+        decided.alpha, decided.temperature = settings.alpha, settings.temperature
+        return PlannedDrafts(request, replace(strategy, settings=settings), decided)
 
     async def _store(
         self, name: str, record: ModelRecord, connection: AsyncConnection
     ) -> tuple[str, NgramStore]:
-        """A store and its artefact's digest, which is what it is tuned under."""
+        """The digest of a store's file, under which it is tuned, and the store."""
         found = await AsyncDatastore(connection).get_ngram_store(name=name, timeout=connection.deadline)
-        store = await asyncio.to_thread(self._shelf.get, found.artifact)
+        store = await asyncio.to_thread(self._stores.get, found.artifact)
         store.require(record.tokenizer_fingerprint)
         return found.artifact, store
 
     async def _cheapest(
-        self, settings: DraftSettings, wanted: Request, hosted: Hosted, told: pb.DraftsPlanned
+        self, settings: DraftSettings, request: Request, hosted: Hosted, decided: pb.DraftsPlanned
     ) -> DraftSettings:
+        """Decide for AUTO; adds the expected costs to what the caller is told."""
         engine = hosted.engine
-        samples = bool(wanted.sampling.temperature)
+        samples = bool(request.sampling.temperature)
         if decode_probe_blocks(engine.model) > engine.model.limits.cache_blocks:
-            # Too small a cache to measure in, let alone for many requests at once: what is exact, then.
+            # The cache is too small to measure in, and so for many requests at once: use an exact strategy.
             return replace(
                 settings,
                 reset_every=0,
@@ -134,19 +132,19 @@ class DraftPlanner:
         strategy, expected = cheapest(
             costs,
             settings,
-            len(wanted.ids),
-            wanted.max_tokens,
+            len(request.ids),
+            request.max_tokens,
             engine.running,
             samples,
         )
         for one, seconds in expected.items():
-            told.costs.add(strategy=NUMBERS[one], seconds=seconds)
+            decided.costs.add(strategy=NUMBERS[one], seconds=seconds)
         if not strategy.superposes:
             settings = replace(settings, reset_every=0, exact=False)
         return replace(settings, strategy=strategy)
 
     async def _measured(self, hosted: Hosted) -> DraftCosts:
-        """The model's costs here; measured once, by the first who asks."""
+        """Step times of the model on this machine, measured by the first request that needs them."""
         engine = hosted.engine
         found = self._costs.get(id(engine))
         if found is None or found[0] is not engine or (found[1].done() and found[1].exception() is not None):
@@ -159,54 +157,41 @@ class DraftPlanner:
     def _vocabulary(self, hosted: Hosted) -> Vocabulary:
         key = hosted.record.tokenizer_fingerprint
         if key not in self._vocabularies:
-            model = hosted.engine.model
-            size = min(model.vocab_size, len(cast(Any, model.tokenizer)))
-            special = special_ids(model.tokenizer) | model.eos_ids
-            self._vocabularies[key] = Vocabulary(size, self._write(hosted), special)
+            model, tokenizer = hosted.engine.model, hosted.tokenizer
+            size = min(model.vocab_size, len(tokenizer))
+            special = special_ids(tokenizer) | model.eos_ids
+            self._vocabularies[key] = Vocabulary(size, hosted.token_bytes, special)
         return self._vocabularies[key]
 
 
-def gated(
-    asked: Drafts, settings: DraftSettings, store: NgramStore, tuned: Tuned | None, wanted: Request
+def gate_by_coverage(
+    given: pb.DraftSettings, settings: DraftSettings, store: NgramStore, tuned: Tuned | None, request: Request
 ) -> tuple[DraftSettings, float]:
-    """Weight of the n-grams: what the caller says, else what was tuned; none where the store knows no such text.
+    """Set the weight of the n-grams: the caller's, else the tuned one, but 0 where the store does not cover the prompt.
+
+    Parameters
+    ----------
+    given
+        The caller's settings.
+    settings
+        To be completed.
+    store
+        The n-grams.
+    tuned
+        The tuner's result for this store and model, if there is one.
+    request
+        Its prompt's end is looked up.
 
     Returns
     -------
     tuple
-        Settings, and the share of the prompt's end that the store knows.
+        The settings, and the fraction of the prompt's end that the store covers.
     """
-    coverage = store.coverage(list(wanted.ids[-WINDOW:]))
-    if tuned is not None and not asked.HasField("temperature"):
+    coverage = store.coverage(list(request.ids[-WINDOW:]))
+    if tuned is not None and not given.HasField("temperature"):
         settings = replace(settings, temperature=tuned.temperature)
-    if asked.HasField("alpha"):
-        return replace(settings, alpha=asked.alpha), coverage
-    least = asked.min_coverage if asked.HasField("min_coverage") else MIN_COVERAGE
+    if given.HasField("alpha"):
+        return replace(settings, alpha=given.alpha), coverage
+    least = given.min_coverage if given.HasField("min_coverage") else MIN_COVERAGE
     alpha = 0.0 if coverage < least else ALPHA if tuned is None else tuned.alpha
     return replace(settings, alpha=alpha), coverage
-
-
-def with_quotations(planned: Planned, opened: Request) -> Request:
-    """Let what passages go on with be judged beside the drafts.
-
-    Parameters
-    ----------
-    planned
-        The request for drafts.
-    opened
-        The same as a request that quotes, with its candidates.
-    """
-    nest, request = opened.strategy, planned.request
-    assert isinstance(nest, NestRequest)
-    assert isinstance(request.strategy, DraftRequest)
-    block: Candidates = nest.candidates
-    revocations = nest.revocations
-    extra = proposals(
-        block,
-        request.ids,
-        min(QUOTED, request.strategy.settings.k),
-        request.max_tokens,
-        lambda corpus, document, version: not revocations.is_dead(corpus, document, version),
-        request.strategy.healed,
-    )
-    return replace(request, strategy=replace(request.strategy, extra=tuple(extra)))

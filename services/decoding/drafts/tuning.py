@@ -1,4 +1,4 @@
-"""Tuning superposed drafts for one model and one n-gram store: a grid of alpha and temperature, judged by the model."""
+"""Tuning superposed drafts for a model and an n-gram store: a grid of alpha and temperature, scored by the model."""
 
 import json
 import math
@@ -21,12 +21,12 @@ from palimpsest.redis import translated
 ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.54)
 TEMPERATURES = (0.04, 0.06, 0.1)
 PREFIXES, PREFIX, TOKENS = 24, 15, 10
-"""Prefixes drafts are made for, their tokens, and those of a draft: as the paper's."""
+"""Number of prefixes, tokens of a prefix, and tokens of a draft, as in the paper."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """The best weight of the n-grams and temperature, and the geometric mean perplexity of drafts made with them."""
+    """The best n-gram weight and temperature, and the geometric mean perplexity of the drafts they give."""
 
     alpha: float
     temperature: float
@@ -35,7 +35,7 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of the grid: geometric means over all drafts, and over the best of each prefix."""
+    """One grid point: geometric mean perplexity of all drafts, and of the best draft of each prefix."""
 
     alpha: float
     temperature: float
@@ -44,7 +44,7 @@ class Trial:
 
 
 class TunedCatalogue:
-    """What was tuned, by store and model; blocks, and may be called from any thread.
+    """Tuned settings by store and model. Calls block; thread-safe.
 
     Key, under the installation's prefix: ``drafts-tuned``, HASH of ``store digest/model fingerprint`` -> JSON.
     """
@@ -53,19 +53,19 @@ class TunedCatalogue:
         self._redis, self._key = client, f"{prefix}drafts-tuned"
 
     def put(self, store: str, model: str, tuned: Tuned) -> None:
-        """Keep what was found for the digest of a store and a model's fingerprint."""
+        """Store the settings for a store's digest and a model's fingerprint."""
         with translated():
             self._redis.hset(self._key, f"{store}/{model}", json.dumps(asdict(tuned)))
 
     def find(self, store: str, model: str) -> Tuned | None:
-        """What was found, if they were tuned."""
+        """The settings for a store and a model; None if they were not tuned."""
         with translated():
             found = cast(bytes | None, self._redis.hget(self._key, f"{store}/{model}"))
         return Tuned(**json.loads(found)) if found else None
 
 
 def prefixes_of(ids: Sequence[int], count: int = PREFIXES, size: int = PREFIX) -> list[list[int]]:
-    """Prefixes from a text, spread evenly over it: ``count`` of ``size`` tokens, fewer where the text is short."""
+    """``count`` prefixes of ``size`` tokens, spread evenly over a text; fewer where the text is short."""
     room = len(ids) // (size + TOKENS)
     count = min(count, room)
     step = len(ids) // max(1, count)
@@ -81,20 +81,20 @@ def trials(
     alphas: Sequence[float] = ALPHAS,
     temperatures: Sequence[float] = TEMPERATURES,
 ) -> Iterator[Trial]:
-    """Make drafts at every point of the grid, and let the model judge them.
+    """Make drafts at every grid point, and score them by the model.
 
     Costs one superposed generation and one verification for each prefix and point.
 
     Parameters
     ----------
     engine
-        With the model.
+        Runs the model.
     store
-        Of its tokenizer.
+        Built with the model's tokenizer.
     prefixes
-        Token ids; none of them from the text the store was built of.
+        Token ids of text that is not in the store.
     k
-        Drafts.
+        Drafts for each prefix.
     check
         Called between generations; raises to stop.
     alphas, temperatures
@@ -126,7 +126,7 @@ def drafts_of(engine: Engine, request: Request) -> list[Draft]:
     Raises
     ------
     PalimpsestError
-        What the engine refuses or fails with.
+        The engine refuses the request, or the request fails.
     """
     done, events = threading.Event(), list[Event]()
 

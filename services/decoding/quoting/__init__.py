@@ -1,1 +1,1 @@
-"""Requests that quote corpora: candidate blocks fetched, deletions heeded, spans told."""
+"""Requests that quote corpora: candidate blocks, deletions, spans and scores."""

@@ -1,8 +1,9 @@
-"""Spans, their sources and what quoting did, as the contract's messages."""
+"""Spans, their sources and the statistics of quoting, as the contract's messages."""
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.decoding.quoting import QuotingStats, Span, SpanKind, SpanRevoked
 from palimpsest.decoding.sources import Source
+from services.decoding.convert import GENERATE, Call
 
 _KINDS = {SpanKind.SPAN: pb.QuotedSpan.KIND_SPAN, SpanKind.TOKEN_MATCH: pb.QuotedSpan.KIND_TOKEN_MATCH}
 
@@ -26,18 +27,22 @@ def span_message(span: Span) -> pb.QuotedSpan:
     )
 
 
-def revoked_message(revoked: SpanRevoked) -> pb.SpanRevoked:
-    """A span that is withdrawn."""
-    return pb.SpanRevoked(
-        index=revoked.index,
-        span_id=revoked.id,
-        byte_start=revoked.byte_start,
-        byte_end=revoked.byte_end,
+@GENERATE.converts(Span)
+def _span(event: Span, call: Call) -> pb.GenerateResponse:
+    return pb.GenerateResponse(span=span_message(event))
+
+
+@GENERATE.converts(SpanRevoked)
+def _revoked(event: SpanRevoked, call: Call) -> pb.GenerateResponse:
+    return pb.GenerateResponse(
+        revoked=pb.SpanRevoked(
+            index=event.index, span_id=event.id, byte_start=event.byte_start, byte_end=event.byte_end
+        )
     )
 
 
 def statistics_message(did: QuotingStats) -> pb.NestStatistics:
-    """What one sequence did; retrieval is not the engine's to tell of."""
+    """Statistics of one sequence, without those of retrieval, which the engine does not know."""
     tokens = max(1, did.tokens)
     return pb.NestStatistics(
         lm_forwards=did.lm_forwards,
@@ -47,6 +52,7 @@ def statistics_message(did: QuotingStats) -> pb.NestStatistics:
         proposed_tokens=did.proposed_tokens,
         accepted_tokens=did.accepted_tokens,
         searches=did.searches,
+        documents=did.documents,
         span_token_ratio=did.span_tokens / tokens,
         match_token_ratio=did.match_tokens / tokens,
         dropped_spans=did.dropped,

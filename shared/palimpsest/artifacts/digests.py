@@ -1,4 +1,4 @@
-"""Digests: the only names artefacts have, and the running hashes that make them."""
+"""Digests, which are the only names of artefacts, and the running hashes that compute them."""
 
 import hashlib
 import re
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from palimpsest.errors import InvalidArgument, Reason
 
 CHUNK_BYTES = 1 << 20
-"""Bytes in one chunk on the wire, and in one separately checked piece of a stored blob."""
+"""Bytes of a chunk, both on the wire and as the unit of verification of a stored blob."""
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def hex_of(digest: str) -> str:
-    """Return the 64 hexadecimal digits of a digest: safe as a file name, whatever the caller sent.
+    """Return the 64 hexadecimal digits of a digest; safe as a file name for any input.
 
     Raises
     ------
@@ -22,53 +22,53 @@ def hex_of(digest: str) -> str:
         DIGEST_INVALID: not ``sha256:`` and 64 lower-case hexadecimal digits.
     """
     if not _DIGEST.fullmatch(digest):
-        message = "An artefact is named by its digest, sha256:<64 lower-case hexadecimal digits>."
+        message = f"{digest[:100]!r} is not a digest. Use sha256: and 64 lower-case hexadecimal digits."
         raise InvalidArgument.field(Reason.DIGEST_INVALID, "digest", message)
     return digest.removeprefix("sha256:")
 
 
 @dataclass(frozen=True)
 class Hashes:
-    """What identifies a run of bytes.
+    """The hashes of some bytes.
 
     Attributes
     ----------
     digest
-        ``sha256:<hex>`` of all of it.
-    pieces
-        SHA-256 of each CHUNK_BYTES of it, 32 bytes each, joined; the last piece may be shorter.
+        ``sha256:<hex>`` of all bytes.
+    chunks
+        SHA-256 of each chunk of CHUNK_BYTES, 32 bytes each, concatenated; the last chunk may be shorter.
     size_bytes
-        How many bytes there are.
+        Number of bytes.
     """
 
     digest: str
-    pieces: bytes
+    chunks: bytes
     size_bytes: int
 
 
 class RunningHash:
-    """Hashes bytes as they pass: the whole, and each aligned piece, however the writes are cut."""
+    """Hashes a stream of bytes: all of it, and each aligned chunk, whatever the sizes of the updates."""
 
     def __init__(self) -> None:
         self.size_bytes = 0
         self._whole = hashlib.sha256()
-        self._piece = hashlib.sha256()
-        self._pieces = bytearray()
+        self._chunk = hashlib.sha256()
+        self._chunks = bytearray()
 
     def update(self, data: bytes | memoryview) -> None:
-        """Take the next bytes."""
+        """Hash the next bytes."""
         self._whole.update(data)
         rest = memoryview(data)
         while rest:
             room = CHUNK_BYTES - self.size_bytes % CHUNK_BYTES
             part, rest = rest[:room], rest[room:]
-            self._piece.update(part)
+            self._chunk.update(part)
             self.size_bytes += len(part)
             if len(part) == room:
-                self._pieces += self._piece.digest()
-                self._piece = hashlib.sha256()
+                self._chunks += self._chunk.digest()
+                self._chunk = hashlib.sha256()
 
     def hashes(self) -> Hashes:
-        """What has passed so far."""
-        tail = self._piece.digest() if self.size_bytes % CHUNK_BYTES else b""
-        return Hashes(f"sha256:{self._whole.hexdigest()}", bytes(self._pieces) + tail, self.size_bytes)
+        """The hashes of the bytes so far."""
+        tail = self._chunk.digest() if self.size_bytes % CHUNK_BYTES else b""
+        return Hashes(f"sha256:{self._whole.hexdigest()}", bytes(self._chunks) + tail, self.size_bytes)

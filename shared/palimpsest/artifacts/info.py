@@ -1,4 +1,4 @@
-"""What is known about one artefact beside its bytes, and the sidecar that remembers it."""
+"""The metadata of an artefact, and the sidecar file that stores it."""
 
 import json
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ DEFAULT_MEDIA_TYPE = "application/octet-stream"
 
 @dataclass(frozen=True)
 class ArtifactInfo:
-    """One artefact.
+    """The metadata of one artefact.
 
     Attributes
     ----------
     digest
         ``sha256:<64 hex digits>``.
     size_bytes
-        Length.
+        Number of bytes.
     media_type
-        Such as ``application/jsonl``.
+        For example ``application/jsonl``.
     create_time
-        When it was last stored; storing the same bytes again renews it.
+        When the artefact was last stored; storing the same bytes again renews it.
     """
 
     digest: str
@@ -33,7 +33,7 @@ class ArtifactInfo:
     create_time: datetime
 
     def message(self, owners: list[str] | None = None) -> Artifact:
-        """The artefact as the contract's message."""
+        """The artefact as a message of the contract."""
         created = Timestamp()
         created.FromDatetime(self.create_time)
         return Artifact(
@@ -45,7 +45,7 @@ class ArtifactInfo:
         )
 
     def to_json(self) -> bytes:
-        """The sidecar's content."""
+        """Serialise as a sidecar."""
         fields = {
             "version": 1,
             "digest": self.digest,
@@ -57,12 +57,12 @@ class ArtifactInfo:
 
     @classmethod
     def from_json(cls, data: bytes) -> "ArtifactInfo":
-        """Read a sidecar.
+        """Parse a sidecar.
 
         Raises
         ------
         ValueError
-            It is damaged.
+            The sidecar is damaged.
         """
         try:
             fields = json.loads(data)

@@ -1,4 +1,4 @@
-"""Where the store's bytes lie: named objects on a disk or behind any fsspec URL, replaced whole or not at all."""
+"""The storage back ends: named objects on a disk or behind an fsspec URL, replaced atomically."""
 
 import os
 import shutil
@@ -16,8 +16,8 @@ _REMOTE_BLOCK_BYTES = 8 << 20
 _REMOTE_LOOKUPS_AT_ONCE = 16
 
 
-class Found(NamedTuple):
-    """One object in a listing; modified is in seconds since 1970."""
+class StoredObject(NamedTuple):
+    """One object of a listing; modified is in seconds since 1970."""
 
     name: str
     size_bytes: int
@@ -25,7 +25,7 @@ class Found(NamedTuple):
 
 
 class DiskObjects:
-    """Objects on a local file system, durable when a call returns: fsync, rename, fsync of the folders."""
+    """Objects on a local file system. Changes are durable when a call returns: fsync, rename, fsync of the folders."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -33,7 +33,7 @@ class DiskObjects:
         self.staging.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def publish(self, staged: Path, name: str) -> None:
-        """Move a complete local file to a name; a reader sees all of it, or what was there before."""
+        """Move a complete local file to a name atomically."""
         target = self.root / name
         sync(staged)
         if not target.parent.is_dir():
@@ -43,7 +43,7 @@ class DiskObjects:
         sync(target.parent)
 
     def write(self, name: str, data: bytes) -> None:
-        """Store a small object whole."""
+        """Write a small object atomically."""
         staged = self.staging / uuid.uuid4().hex
         try:
             staged.write_bytes(data)
@@ -52,30 +52,30 @@ class DiskObjects:
             staged.unlink(missing_ok=True)
 
     def open(self, name: str) -> BinaryIO:
-        """Open for reading; FileNotFoundError if there is none."""
+        """Open an object for reading; raises FileNotFoundError if there is none."""
         return (self.root / name).open("rb")
 
     def move(self, name: str, target: str) -> bool:
-        """Rename an object; its age counts from now. False if it is not there."""
-        place = self.root / target
-        place.parent.mkdir(parents=True, exist_ok=True)
+        """Rename an object and reset its age; False if it does not exist."""
+        destination = self.root / target
+        destination.parent.mkdir(parents=True, exist_ok=True)
         try:
-            (self.root / name).replace(place)
+            (self.root / name).replace(destination)
         except FileNotFoundError:
             return False
-        os.utime(place)
+        os.utime(destination)
         return True
 
     def remove(self, name: str) -> None:
-        """Delete an object; nothing happens if it is not there."""
+        """Delete an object, if it exists."""
         (self.root / name).unlink(missing_ok=True)
 
     def present(self, names: Iterable[str]) -> list[bool]:
-        """Say which of these exist."""
+        """Whether each of these objects exists."""
         return [(self.root / name).is_file() for name in names]
 
-    def find(self, folder: str) -> list[Found]:
-        """List everything under a folder."""
+    def find(self, folder: str) -> list[StoredObject]:
+        """List all objects under a folder."""
         found = []
         for path in (self.root / folder).rglob("*"):
             try:
@@ -83,15 +83,15 @@ class DiskObjects:
             except FileNotFoundError:
                 continue
             if path.is_file():
-                found.append(Found(str(path.relative_to(self.root)), status.st_size, status.st_mtime))
+                found.append(StoredObject(str(path.relative_to(self.root)), status.st_size, status.st_mtime))
         return found
 
 
 class RemoteObjects:
     """Objects behind an fsspec URL such as ``s3://bucket/prefix``.
 
-    Such stores have no rename: a file is finished locally and then sent whole, and the sidecar, which is
-    written last, is what makes an artefact exist.
+    Such stores cannot rename: a file is completed locally and then sent as a whole. The sidecar, which is written
+    last, makes the artefact exist.
     """
 
     def __init__(self, url: str, options: Mapping[str, object], staging: Path) -> None:
@@ -105,29 +105,29 @@ class RemoteObjects:
         return f"{self._root}/{name}"
 
     def _make_folder(self, name: str) -> None:
-        """Make an object's folder once: object stores have none, but asking costs them a request."""
+        """Create an object's folder once per process: object stores have no folders, but each call is a request."""
         folder = self._path(name).rpartition("/")[0]
         if folder not in self._folders:
             self._fs.makedirs(folder, exist_ok=True)
             self._folders.add(folder)
 
     def publish(self, staged: Path, name: str) -> None:
-        """Move a complete local file to a name; a reader sees all of it, or what was there before."""
+        """Send a complete local file to a name atomically, and delete it."""
         self._make_folder(name)
         self._fs.put_file(str(staged), self._path(name))
         staged.unlink()
 
     def write(self, name: str, data: bytes) -> None:
-        """Store a small object whole."""
+        """Write a small object atomically."""
         self._make_folder(name)
         self._fs.pipe_file(self._path(name), data)
 
     def open(self, name: str) -> BinaryIO:
-        """Open for reading; FileNotFoundError if there is none."""
+        """Open an object for reading; raises FileNotFoundError if there is none."""
         return cast(BinaryIO, self._fs.open(self._path(name), "rb", block_size=_REMOTE_BLOCK_BYTES))
 
     def move(self, name: str, target: str) -> bool:
-        """Rename an object; its age counts from now. False if it is not there."""
+        """Copy an object to another name and delete the original; False if it does not exist."""
         self._make_folder(target)
         try:
             with (
@@ -141,32 +141,32 @@ class RemoteObjects:
         return True
 
     def remove(self, name: str) -> None:
-        """Delete an object; nothing happens if it is not there."""
+        """Delete an object, if it exists."""
         try:
             self._fs.rm_file(self._path(name))
         except FileNotFoundError:
             return
 
     def present(self, names: Iterable[str]) -> list[bool]:
-        """Say which of these exist."""
+        """Whether each of these objects exists."""
         with ThreadPoolExecutor(_REMOTE_LOOKUPS_AT_ONCE) as pool:
             return list(pool.map(lambda name: bool(self._fs.exists(self._path(name))), names))
 
-    def find(self, folder: str) -> list[Found]:
-        """List everything under a folder."""
+    def find(self, folder: str) -> list[StoredObject]:
+        """List all objects under a folder."""
         listing = self._fs.find(self._path(folder), detail=True)
         return [
-            Found(path.removeprefix(f"{self._root}/"), int(entry["size"]), _modified(entry))
+            StoredObject(path.removeprefix(f"{self._root}/"), int(entry["size"]), _modified(entry))
             for path, entry in cast(dict, listing).items()
         ]
 
 
 Objects = DiskObjects | RemoteObjects
-"""Objects by name; names are relative, with ``/``, and made by the store alone."""
+"""Objects by name. Names are relative, separated by ``/``, and chosen by the store."""
 
 
 def open_objects(url: str, options: Mapping[str, object], staging: Path) -> Objects:
-    """Objects at an fsspec URL; staging is used by stores that are not a local disk."""
+    """Open the objects at an fsspec URL; staging is a local folder, used by stores that are not a local disk."""
     if fsspec.core.split_protocol(url)[0] in ("file", "local", None):
         return DiskObjects(Path(fsspec.core.url_to_fs(url)[1]))
     return RemoteObjects(url, options, staging)
@@ -182,7 +182,7 @@ def sync(path: Path) -> None:
 
 
 def _modified(entry: Mapping[str, object]) -> float:
-    """Seconds since 1970 from whichever key this file system lists it under."""
+    """Modification time in seconds since 1970; file systems list it under different keys."""
     for key in ("mtime", "LastModified", "last_modified", "updated", "created"):
         value = entry.get(key)
         if isinstance(value, datetime):
@@ -191,5 +191,5 @@ def _modified(entry: Mapping[str, object]) -> float:
             return float(value)
         if isinstance(value, str):
             return datetime.fromisoformat(value).timestamp()
-    # Of unknown age: never old enough to collect.
+    # The age is unknown, so the object is never old enough to be collected.
     return float("inf")

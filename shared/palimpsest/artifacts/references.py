@@ -1,14 +1,14 @@
-"""Who still needs an artefact: references in Redis, shared by jobs, models, pins and the collector.
+"""References to artefacts, in Redis: which jobs, models, pins and writers need an artefact.
 
 Keys, all under the installation's prefix:
 
 ``refs:<digest>``        SET of owners: ``job/<id>``, ``model/<id>``, ``pin/<name>``, ``write/<time>-<id>``
-``owned:<owner>``        SET of digests, the same relation the other way
-``collecting``           SET of digests being deleted now; nothing may refer to them until that has ended
-``collecting:<digest>``  the deleter's token; expires, so that a deleter that died blocks nobody for long
+``owned:<owner>``        SET of digests: the inverse of ``refs``
+``collecting``           SET of digests being deleted; new references to them are refused meanwhile
+``collecting:<digest>``  token of the deleting process; expires, so that a dead process blocks others only briefly
 
-A reference is refused while its digest is being deleted, and deletion is refused while a reference exists; each
-is one script, so one of the two always sees the other.
+A reference is refused while its digest is being deleted, and a deletion is refused while a reference exists. Each
+check is one script with its change, so one of the two always sees the other.
 """
 
 import time
@@ -23,11 +23,11 @@ from palimpsest.errors import Aborted, FailedPrecondition, Reason
 from palimpsest.redis import translated
 
 COLLECT_LEASE_SECONDS = 60
-"""How long one artefact's deletion may take before others stop waiting for it."""
+"""Seconds that deleting one artefact may take before others stop waiting for it."""
 
 _ADD = """
 -- KEYS: collecting, owned:<owner>   ARGV: prefix, owner, digest...
--- Returns the first digest under deletion, having changed nothing, or '' once every reference stands.
+-- Returns the first digest being deleted, with nothing changed, or '' once all references are added.
 for i = 3, #ARGV do
   if redis.call('SISMEMBER', KEYS[1], ARGV[i]) == 1 then
     if redis.call('EXISTS', ARGV[1] .. 'collecting:' .. ARGV[i]) == 1 then return ARGV[i] end
@@ -43,7 +43,7 @@ return ''
 
 _REMOVE_OWNER = """
 -- KEYS: owned:<owner>   ARGV: prefix, owner
--- Returns how many references are gone.
+-- Returns how many references were removed.
 local digests = redis.call('SMEMBERS', KEYS[1])
 for _, digest in ipairs(digests) do
   redis.call('SREM', ARGV[1] .. 'refs:' .. digest, ARGV[2])
@@ -54,7 +54,7 @@ return #digests
 
 _BEGIN = """
 -- KEYS: refs:<digest>, collecting, collecting:<digest>   ARGV: digest, token, lease seconds
--- Returns the owners, having changed nothing; or {''} if another deleter is at it; or {} once marked.
+-- Returns the owners, with nothing changed; or {''} if another process is deleting it; or {} once marked.
 local owners = redis.call('SMEMBERS', KEYS[1])
 if #owners > 0 then return owners end
 if not redis.call('SET', KEYS[3], ARGV[2], 'NX', 'EX', ARGV[3]) then return {''} end
@@ -72,7 +72,7 @@ end
 
 _SWEEP = """
 -- KEYS: collecting   ARGV: prefix
--- Lifts the marks of deleters that died. Returns how many.
+-- Removes the marks of dead deleters. Returns how many.
 local lifted = 0
 for _, digest in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   if redis.call('EXISTS', ARGV[1] .. 'collecting:' .. digest) == 0 then
@@ -84,7 +84,7 @@ return lifted
 
 
 class References:
-    """References on artefacts.
+    """References to artefacts.
 
     Every method raises Unavailable (JOB_STORE_UNAVAILABLE) if Redis does not answer and ResourceExhausted
     (JOB_STORE_FULL) if it is out of memory.
@@ -100,37 +100,37 @@ class References:
         self._sweep = client.register_script(_SWEEP)
 
     def add(self, owner: str, digests: Sequence[str]) -> None:
-        """Refer to artefacts, all or none.
+        """Add references to artefacts, all or none.
 
         Raises
         ------
         Aborted
-            ARTIFACT_IN_USE: one of them is being deleted at this moment; store it again.
+            ARTIFACT_IN_USE: one of them is being deleted; store it again.
         """
         with translated():
             keys = [f"{self._prefix}collecting", f"{self._prefix}owned:{owner}"]
             refused = self._add(keys=keys, args=[self._prefix, owner, *digests])
         if refused:
-            message = f"{_text(refused)} is being deleted at this moment. Upload it again, then retry."
+            message = f"{_text(refused)} is being deleted. Upload it again, then retry."
             raise Aborted(Reason.ARTIFACT_IN_USE, message, retry_after=1)
 
     def remove_owner(self, owner: str) -> int:
-        """Drop all references of one owner; return how many there were."""
+        """Remove all references of an owner; return how many there were."""
         with translated():
             keys = [f"{self._prefix}owned:{owner}"]
             return int(cast(int, self._remove_owner(keys=keys, args=[self._prefix, owner])))
 
     def owners(self, digest: str) -> list[str]:
-        """Who refers to an artefact, sorted."""
+        """The owners of references to an artefact, sorted."""
         with translated():
             members = cast(set, self._redis.smembers(f"{self._prefix}refs:{digest}"))
         return sorted(_text(member) for member in members)
 
     @contextmanager
-    def written(self, digest: str, patience: float = COLLECT_LEASE_SECONDS + 5) -> Iterator[None]:
-        """Keep the collector off a digest while it is being stored, waiting for a deletion to end first."""
+    def written(self, digest: str, timeout: float = COLLECT_LEASE_SECONDS + 5) -> Iterator[None]:
+        """Protect a digest from collection while it is being stored; waits up to timeout seconds for a deletion."""
         owner = f"write/{int(time.time())}-{uuid.uuid4().hex}"
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while True:
             try:
                 self.add(owner, [digest])
@@ -146,12 +146,12 @@ class References:
 
     @contextmanager
     def collected(self, digest: str) -> Iterator[None]:
-        """Keep everyone else off a digest while it is being deleted.
+        """Refuse new references to a digest while it is being deleted.
 
         Raises
         ------
         FailedPrecondition
-            ARTIFACT_IN_USE: something refers to it, or another deletion is at it; metadata names the owners.
+            ARTIFACT_IN_USE: something refers to it, or another process is deleting it; metadata names the owners.
         """
         token = uuid.uuid4().hex
         own = f"{self._prefix}collecting:{digest}"
@@ -160,7 +160,7 @@ class References:
             owners = cast(list, self._begin(keys=keys, args=[digest, token, COLLECT_LEASE_SECONDS]))
         if owners:
             names = ", ".join(sorted(_text(owner) for owner in owners)) or "another deletion"
-            message = f"{digest} is still in use by {names}. Delete or unpin those first."
+            message = f"{digest} is in use by {names}. Delete or unpin them first."
             raise FailedPrecondition(
                 Reason.ARTIFACT_IN_USE, message, metadata={"digest": digest, "owners": names}
             )
@@ -171,7 +171,7 @@ class References:
                 self._end(keys=[f"{self._prefix}collecting", own], args=[digest, token])
 
     def sweep(self, oldest_write: float) -> None:
-        """Clear what dead processes left: marks of deletions, and references of writes begun before oldest_write."""
+        """Remove what dead processes left: deletion marks, and references of writes begun before oldest_write."""
         with translated():
             self._sweep(keys=[f"{self._prefix}collecting"], args=[self._prefix])
             pattern = f"{_escape(self._prefix)}owned:write/*"

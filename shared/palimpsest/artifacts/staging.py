@@ -1,4 +1,4 @@
-"""Bytes on their way into the store: written beside it, hashed as they come, published whole or dropped."""
+"""Writing an artefact: bytes are staged beside the store and hashed, then published as a whole or discarded."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ Publish = Callable[[Path, Hashes, str], ArtifactInfo]
 
 
 class ArtifactWriter:
-    """Writes one artefact; nothing of it exists before commit, and nothing stays without one.
+    """Writes one artefact. It does not exist before ``commit``; without a commit nothing is left behind.
 
     Use as a context manager::
 
@@ -53,7 +53,7 @@ class ArtifactWriter:
         return len(data)
 
     def commit(self) -> ArtifactInfo:
-        """Publish what was written; durable when this returns."""
+        """Publish the bytes written as an artefact; durable when this returns."""
         self._file.close()
         with full_disk():
             return self._publish(self._path, self._hash.hashes(), self._media_type)
@@ -69,25 +69,27 @@ class ArtifactWriter:
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Write all of data: an unbuffered write may take only part of it."""
+    """Write all of the data: one unbuffered write may write only a part."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def check_size(size: int, most: int) -> None:
-    """Refuse an artefact that grows past the limit.
+def check_size(size: int, max_bytes: int) -> None:
+    """Refuse an artefact that exceeds the size limit.
 
     Raises
     ------
     ResourceExhausted
         ARTIFACT_TOO_LARGE.
     """
-    if size > most:
-        message = f"The artefact is larger than the {most} bytes this server accepts (PALIMPSEST_ARTIFACT_MAX_BYTES)."
-        raise ResourceExhausted(
-            Reason.ARTIFACT_TOO_LARGE, message, metadata={"max_bytes": most, "size_bytes": size}
+    if size > max_bytes:
+        message = (
+            f"The artefact has {size} bytes or more; this server accepts {max_bytes}. Split it, or raise "
+            "PALIMPSEST_ARTIFACT_MAX_BYTES."
         )
+        metadata = {"max_bytes": max_bytes, "size_bytes": size}
+        raise ResourceExhausted(Reason.ARTIFACT_TOO_LARGE, message, metadata=metadata)
 
 
 @contextmanager
@@ -98,5 +100,5 @@ def full_disk() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        message = "The artefact store is full. Collect garbage or make room on its disk, then resume."
+        message = "The artefact store's disk is full. Collect garbage or free space on it, then resume."
         raise ResourceExhausted(Reason.STORE_FULL, message, retry_after=30) from error

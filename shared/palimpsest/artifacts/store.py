@@ -12,15 +12,15 @@ from typing import BinaryIO
 
 import redis
 
-from palimpsest.artifacts.collection import Collected, Collector, stored_whole
 from palimpsest.artifacts.digests import CHUNK_BYTES, Hashes
+from palimpsest.artifacts.garbage import Collector, GarbageReport, stored_whole
 from palimpsest.artifacts.info import DEFAULT_MEDIA_TYPE, ArtifactInfo
 from palimpsest.artifacts.layout import blob_name, digest_at, meta_name, quarantine_name, record, remove
 from palimpsest.artifacts.objects import DiskObjects, Objects, open_objects
 from palimpsest.artifacts.reading import ChunkFile, StoredBlob, corrupt, not_found, read_part, read_whole
 from palimpsest.artifacts.references import References
 from palimpsest.artifacts.staging import ArtifactWriter, full_disk
-from palimpsest.artifacts.uploads import Uploads
+from palimpsest.artifacts.upload_catalogue import UploadCatalogue
 from palimpsest.errors import DataLoss, InvalidArgument, NotFound, OutOfRange, Reason
 from palimpsest.progress import NullProgress, Progress
 from palimpsest.settings import Settings
@@ -29,24 +29,24 @@ _PAGE_SIZE, _MOST_PER_PAGE = 100, 1000
 
 
 class ArtifactStore:
-    """Content-addressed artefacts; every method blocks, and may be called from any thread or process.
+    """Content-addressed artefacts. Methods block, and may be called from any thread or process.
 
     Parameters
     ----------
     url
         fsspec URL, such as ``file:///var/lib/palimpsest/artifacts`` or ``s3://bucket/prefix``.
     client
-        Redis, where references are kept.
+        Redis client, for references.
     prefix
         Prefix of the Redis keys.
     local
-        Local folder for bytes on their way to a store that is not a local disk.
+        Local folder for staging and uploads, if the store is not a local disk.
     options
         fsspec storage options.
     max_bytes
-        Largest artefact accepted.
+        Maximum size of an artefact, in bytes.
     grace_seconds
-        Age below which collect takes nothing, unless told otherwise.
+        Default minimum age of artefacts that ``collect`` deletes.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class ArtifactStore:
         self._grace_seconds = grace_seconds
         self.references = References(client, prefix)
         folder = self._objects.staging.parent / "uploads"
-        self.uploads = Uploads(folder, self._publish, self.find, self._renew, max_bytes)
+        self.uploads = UploadCatalogue(folder, self._publish, self.find, self._renew, max_bytes)
 
     @classmethod
     def from_settings(cls, settings: Settings, client: redis.Redis) -> "ArtifactStore":
-        """The store an installation is set up with."""
+        """Open the store of an installation."""
         return cls(
             settings.artifact_url,
             client,
@@ -83,7 +83,7 @@ class ArtifactStore:
     # writing
 
     def writer(self, media_type: str = "") -> ArtifactWriter:
-        """Write an artefact piece by piece; see ArtifactWriter."""
+        """Write an artefact incrementally; see ``ArtifactWriter``."""
         return ArtifactWriter(self._objects.staging, self._publish, media_type, self._max_bytes)
 
     def put_bytes(self, data: bytes, media_type: str = "") -> ArtifactInfo:
@@ -93,7 +93,7 @@ class ArtifactStore:
             return writer.commit()
 
     def put_file(self, path: Path, media_type: str = "") -> ArtifactInfo:
-        """Store a copy of a file, in memory for one chunk at a time."""
+        """Store a copy of a file, reading one chunk at a time."""
         with self.writer(media_type) as writer, path.open("rb") as file:
             while data := file.read(CHUNK_BYTES):
                 writer.write(data)
@@ -105,7 +105,7 @@ class ArtifactStore:
             earlier = self.find(digest)
             media_type = media_type or (earlier.media_type if earlier else DEFAULT_MEDIA_TYPE)
             info = ArtifactInfo(digest, hashes.size_bytes, media_type, datetime.now(UTC))
-            # Even if the blob is there: a fresh copy heals one that has rotted unnoticed.
+            # Published even if the blob exists: a fresh copy repairs one that was damaged unnoticed.
             self._objects.publish(staged, blob_name(digest))
             record(self._objects, info, hashes)
         return info
@@ -119,10 +119,10 @@ class ArtifactStore:
                     self._objects.write(meta_name(digest), info.to_json())
         return info
 
-    # looking
+    # look-ups
 
     def find(self, digest: str) -> ArtifactInfo | None:
-        """Look an artefact up; None if the store does not hold it, or holds it damaged."""
+        """Look up an artefact; None if the store does not have it, or it is damaged."""
         try:
             with self._objects.open(meta_name(digest)) as file:
                 data = file.read()
@@ -131,14 +131,14 @@ class ArtifactStore:
         try:
             return ArtifactInfo.from_json(data)
         except ValueError:
-            # The bytes may still be good, and they are what counts.
+            # Only the sidecar is damaged; the bytes may be intact.
             unknown = ArtifactInfo(digest, 0, DEFAULT_MEDIA_TYPE, datetime.now(UTC))
             with contextlib.suppress(DataLoss, NotFound):
                 return StoredBlob(self._objects, unknown).examine()
             return None
 
     def stat(self, digest: str) -> ArtifactInfo:
-        """Look an artefact up.
+        """Look up an artefact.
 
         Raises
         ------
@@ -147,7 +147,7 @@ class ArtifactStore:
         NotFound
             ARTIFACT_NOT_FOUND.
         DataLoss
-            ARTIFACT_CORRUPT: it was found damaged and set aside.
+            ARTIFACT_CORRUPT: it was found damaged, and quarantined.
         """
         info = self.find(digest)
         if info is not None:
@@ -157,12 +157,12 @@ class ArtifactStore:
         raise not_found(digest)
 
     def missing(self, digests: Sequence[str]) -> list[str]:
-        """Which of these the store does not hold, in the order given."""
+        """The digests that the store does not have, in the order given."""
         names = [meta_name(digest) for digest in digests]
-        return [d for d, held in zip(digests, self._objects.present(names), strict=True) if not held]
+        return [d for d, present in zip(digests, self._objects.present(names), strict=True) if not present]
 
     def list(self, page_size: int = 0, page_token: str = "") -> tuple[list[ArtifactInfo], str]:
-        """One page of artefacts, newest first, and the token of the next; empty after the last.
+        """One page of artefacts, newest first, and the token of the next page; empty after the last.
 
         Raises
         ------
@@ -184,7 +184,7 @@ class ArtifactStore:
     def chunks(self, digest: str, offset: int = 0, limit: int = 0) -> Generator[bytes]:
         """Read an artefact, or limit bytes of it from offset, in verified chunks of at most 1 MiB.
 
-        The artefact is looked up at once; its bytes are read as they are asked for.
+        The artefact is looked up at once; its bytes are read as the generator is consumed.
 
         Raises
         ------
@@ -193,11 +193,11 @@ class ArtifactStore:
         OutOfRange
             OFFSET_PAST_END.
         DataLoss
-            ARTIFACT_CORRUPT, at the latest in place of the last chunk.
+            ARTIFACT_CORRUPT, at the latest instead of the last chunk.
         """
         info = self.stat(digest)
         if offset > info.size_bytes:
-            message = f"{digest} has {info.size_bytes} bytes; there is nothing at {offset}."
+            message = f"Offset {offset} is past the end: {digest} has {info.size_bytes} bytes."
             raise OutOfRange(Reason.OFFSET_PAST_END, message, metadata={"size_bytes": info.size_bytes})
         end = min(offset + limit, info.size_bytes) if limit else info.size_bytes
         blob = StoredBlob(self._objects, info)
@@ -206,21 +206,22 @@ class ArtifactStore:
         return read_part(blob, offset, end)
 
     def open(self, digest: str) -> BinaryIO:
-        """Open an artefact for reading forward; the end of the file is reached only if the digest is right."""
+        """Open an artefact as a forward-only file; reading reaches its end only if the digest is verified."""
         return io.BufferedReader(ChunkFile(self.chunks(digest)), CHUNK_BYTES)
 
     def read_bytes(self, digest: str) -> bytes:
-        """The whole of a small artefact."""
+        """Read a small artefact as a whole."""
         return b"".join(self.chunks(digest))
 
     def local_file(self, digest: str) -> Path | None:
-        """Where an artefact's bytes are a file of this machine, to be mapped and never written to; else None.
+        """Path of an artefact's bytes, for mapping read-only; None if the store is not a local disk.
 
-        Neither looked up nor verified: that is for the caller to do. Who has it open keeps it, deleted or not.
+        The artefact is neither looked up nor verified. A process that has the file open can read it even after the
+        artefact is deleted.
         """
         return self._objects.root / blob_name(digest) if isinstance(self._objects, DiskObjects) else None
 
-    # removing
+    # deletion
 
     def delete(self, digest: str) -> None:
         """Delete an artefact that nothing refers to.
@@ -238,8 +239,8 @@ class ArtifactStore:
 
     def collect(
         self, grace_seconds: float | None = None, dry_run: bool = False, progress: Progress | None = None
-    ) -> Collected:
-        """Delete artefacts that nothing refers to and stale uploads, if older than grace_seconds."""
+    ) -> GarbageReport:
+        """Delete unreferenced artefacts and abandoned uploads that are older than grace_seconds."""
         grace = self._grace_seconds if grace_seconds is None else grace_seconds
         collector = Collector(self._objects, self.references, self.uploads, self.find)
         return collector.run(grace, dry_run, progress or NullProgress())
@@ -250,5 +251,5 @@ def _read_page_token(token: str) -> tuple[float, str]:
         modified, name = json.loads(base64.urlsafe_b64decode(token))
         return float(modified), str(name)
     except (ValueError, TypeError):
-        message = "This is not a page token of this method. Begin again without one."
+        message = f"{token!r} is not a page token of ListArtifacts. Start again without a page token."
         raise InvalidArgument.field(Reason.PAGE_TOKEN_INVALID, "page_token", message) from None

@@ -3,7 +3,8 @@
 The modules that run a model (``keys``, ``mixture``, ``samples``) import torch; those exported here do not.
 """
 
-from palimpsest.candidates.block import Candidates, Owner, Passage
-from palimpsest.candidates.settings import Calibration, Mode, Settings
+from palimpsest.candidates.block import Candidates
+from palimpsest.candidates.passages import Owner, Passage
+from palimpsest.candidates.settings import Calibration, Mode, NestSettings
 
-__all__ = ["Calibration", "Candidates", "Mode", "Owner", "Passage", "Settings"]
+__all__ = ["Calibration", "Candidates", "Mode", "NestSettings", "Owner", "Passage"]

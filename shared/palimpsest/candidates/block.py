@@ -5,22 +5,23 @@
     tokens      ... w0 w1 w2 w3 | w0 w1 w2 ...        one passage after another
     keys        ... k0 k1 k2 k3 | k0 k1 k2 ...        ki: the model's state before wi, so its value is wi
 
-A span that starts at i is ``tokens[i : i + n]``, never past the end of its passage. A passage's keys may be missing:
-they are computed by whoever runs the model, and filled in.
+A span that starts at i is ``tokens[i : i + n]`` and never extends past the end of its passage. A passage's keys may be
+missing: the process that runs the model computes them and fills them in.
 
-On the wire the block is a safetensors file whose metadata hold one JSON text; keys that are not there take no room.
+On the wire the block is a safetensors file whose metadata hold one JSON text; missing keys take no space.
 """
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from palimpsest.candidates.passages import Owner, Passage, plain, typed
 from palimpsest.candidates.settings import Calibration
 from palimpsest.errors import InvalidArgument, Reason
 
@@ -29,66 +30,7 @@ MAX_PASSAGES = 1024
 MAX_TOKENS = 1 << 18
 MAX_BYTES = 512 << 20
 MAX_LEFT = 256
-"""Most left-context tokens of one passage."""
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Another live document that holds a passage's very bytes, and where.
-
-    ``byte_start`` and ``char_start`` are the passage's first byte and the code points before it; ``token_start`` is
-    the index of its first token in that document.
-    """
-
-    corpus: str
-    document: str
-    version: int
-    byte_start: int
-    char_start: int
-    token_start: int
-    title: str = ""
-    uri: str = ""
-    document_sha256: str = ""
-
-
-@dataclass(frozen=True)
-class Passage:
-    """One retrieved passage and where it is from.
-
-    Parameters
-    ----------
-    corpus, document, version, passage
-        Whose it is; ``passage`` is its number within the document.
-    score
-        Fused retrieval score, above 0; the best passage has the largest.
-    token_start
-        Index of its first token in the document.
-    title, uri
-        The document's.
-    text
-        The bytes of its tokens: the document's from ``byte_start`` on.
-    byte_start, char_start
-        Of its first byte: bytes, and code points, before it in the document. A character counts where its first byte
-        is.
-    document_sha256
-        Of all the document's bytes, in hex.
-    owners
-        Other live documents with these bytes.
-    """
-
-    corpus: str
-    document: str
-    version: int
-    passage: int
-    score: float
-    token_start: int
-    title: str
-    uri: str
-    text: bytes
-    byte_start: int
-    char_start: int
-    document_sha256: str
-    owners: tuple[Owner, ...] = ()
+"""Maximum number of left-context tokens of a passage."""
 
 
 @dataclass
@@ -144,7 +86,7 @@ class Candidates:
         left: Sequence[Sequence[int]],
         size: int,
     ) -> "Candidates":
-        """A block whose keys are still to come.
+        """A block whose keys are still missing.
 
         Parameters
         ----------
@@ -232,8 +174,8 @@ class Candidates:
             offsets, passage = self.byte_offsets(number), self.passages[number]
             if offsets[0] != 0 or offsets[-1] != length or (np.diff(offsets) < 0).any():
                 raise _invalid(f"the tokens of passage {number} do not cover its text")
-            places = (passage.byte_start, passage.char_start, passage.token_start, passage.version)
-            if min(places) < 0 or not (math.isfinite(passage.score) and passage.score > 0):
+            positions = (passage.byte_start, passage.char_start, passage.token_start, passage.version)
+            if min(positions) < 0 or not (math.isfinite(passage.score) and passage.score > 0):
                 raise _invalid(f"passage {number} has a negative place, or a score that is not above 0")
 
     def to_bytes(self) -> bytes:
@@ -241,7 +183,7 @@ class Candidates:
         self.check()
         meta = {
             "format": FORMAT,
-            "passages": [_plain(p) for p in self.passages],
+            "passages": [plain(p) for p in self.passages],
             "epochs": self.epochs,
             "tombstones": self.tombstones,
             "calibrations": {name: c.to_json() for name, c in self.calibrations.items()},
@@ -314,8 +256,8 @@ class Candidates:
             length = entry.pop("bytes")
             if not isinstance(length, int) or not 0 <= length <= len(text) - at:
                 raise ValueError("texts do not add up")
-            owners = tuple(_typed(Owner, owner) for owner in entry.pop("owners"))
-            passages.append(_typed(Passage, entry, text=text[at : at + length], owners=owners))
+            owners = tuple(typed(Owner, owner) for owner in entry.pop("owners"))
+            passages.append(typed(Passage, entry, text=text[at : at + length], owners=owners))
             at += length
         return cls(
             passages=tuple(passages),
@@ -331,31 +273,8 @@ class Candidates:
         )
 
 
-_TYPES = {"str": str, "int": int, "float": float, "bytes": bytes, "tuple[Owner, ...]": tuple}
-
-
-def _typed(kind: Any, values: dict[str, Any], **more: Any) -> Any:
-    """A record from JSON, each field of its own type."""
-    made = kind(**values, **more)
-    for entry in fields(kind):
-        annotation = entry.type if isinstance(entry.type, str) else getattr(entry.type, "__name__", "tuple")
-        expected, value = _TYPES.get(annotation, tuple), getattr(made, entry.name)
-        if not isinstance(value, expected) or isinstance(value, bool):
-            raise ValueError(f"{entry.name} is {value!r}")
-    return made
-
-
-def _plain(passage: Passage) -> dict[str, Any]:
-    """A passage for JSON: without its text, which goes by its length."""
-    plain = {f.name: getattr(passage, f.name) for f in fields(Passage)}
-    plain["bytes"] = len(plain.pop("text"))
-    plain["score"] = float(plain["score"])
-    plain["owners"] = [dict(owner.__dict__) for owner in passage.owners]
-    return plain
-
-
 def _metadata(data: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file, of which ``load`` tells nothing."""
+    """The metadata of a safetensors file, which ``load`` does not return."""
     size = int.from_bytes(data[:8], "little")
     return json.loads(data[8 : 8 + size])["__metadata__"]
 

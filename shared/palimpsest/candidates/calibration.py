@@ -1,12 +1,12 @@
-"""Choosing the mixture's parameters for one corpus and one model, by what they would have done to sampled text.
+"""Choosing the mixture's parameters for a corpus and a model, by the likelihood of sampled text.
 
-The paper's own values are right for its models; for others they may be much worse than no retrieval at all, as states
-differ in how far apart they are. So positions are sampled from the corpus's documents, each searched in passages of
-*other* documents, and the grid point with the lowest negative log-likelihood is taken, provided that it does no harm
-where the store has nothing to offer: positions whose last six tokens are not in it.
+The paper's values suit its models; on others they may be much worse than no retrieval, because distances between states
+differ. So positions are sampled from the corpus's documents, each searched in passages of *other* documents, and the
+grid point with the lowest negative log-likelihood is chosen, provided that it does no harm at novel positions: those
+whose last six tokens are not in the store.
 
-What the passage prior is good for cannot be seen that way, as the right document is never there. So there may be a
-second sample, in which it is; the losses of both count alike.
+That sample cannot show the benefit of the passage prior, because the right document is never there. So there may be a
+second sample that includes it; the losses of both have equal weight.
 """
 
 import math
@@ -26,15 +26,15 @@ R = (64, 128, 256, 1024)
 BETA = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)
 
 CONTEXT = 6
-"""Tokens before a position that must be in the store for it to be seen before."""
+"""A position counts as seen if the store contains this many tokens before it."""
 
 LEAST_KEYS = 8
-"""As in :mod:`palimpsest.candidates.mixture`, which needs torch."""
+"""As in :mod:`palimpsest.candidates.mixture`, which imports torch."""
 
 LEAST_POSITIONS = 64
 
 HARM = 0.005
-"""Nats a novel position may lose on average and count as unharmed: the model's weight is never quite 1."""
+"""Mean loss in nats that novel positions may take: the model's weight is never exactly 1."""
 
 PAPER = Calibration(mu=1.0, alpha=0.3, tau=0.1, r=1024, beta=0.0)
 """The paper's literal values."""
@@ -42,18 +42,18 @@ PAPER = Calibration(mu=1.0, alpha=0.3, tau=0.1, r=1024, beta=0.0)
 
 @dataclass(frozen=True)
 class States:
-    """What was found at N sampled positions, with R neighbours each, nearest first.
+    """N sampled positions with R neighbours each, nearest first.
 
     Attributes
     ----------
     distances
         float32 [N, R]: squared distances of states of norm sqrt(d); infinite where there were fewer neighbours.
     hits
-        bool [N, R]: whether the neighbour's value is the token that came.
+        bool [N, R]: whether the neighbour's value is the actual token.
     priors
         float32 [N, R]: log of the neighbour's passage score over the best.
     lm
-        float32 [N]: log-probability (nats) of that token under the model.
+        float32 [N]: log-probability (nats) of the actual token under the model.
     seen
         bool [N]: whether the store has the position's last six tokens.
     size
@@ -75,7 +75,7 @@ class States:
 
 
 def knn_log_probability(states: States, mu: float, beta: float, r: int) -> np.ndarray:
-    """Log-probability of the token that came under its r nearest neighbours alone: float64 [N], -inf if none had it."""
+    """Log-probability of the actual token under the r nearest neighbours alone: float64 [N], -inf if none has it."""
     part = slice(0, r)
     scores = -mu / math.sqrt(states.size) * states.distances[:, part].astype(np.float64)
     if beta:
@@ -87,7 +87,7 @@ def knn_log_probability(states: States, mu: float, beta: float, r: int) -> np.nd
 
 
 def ratios(states: States, r: int) -> np.ndarray:
-    """How much the nearest of r neighbours stands out at each position: float64 [N]; 1 with fewer than 8."""
+    """Distance ratio of the nearest to the last of r neighbours: float64 [N]; 1 with fewer than 8 neighbours."""
     distances = states.distances[:, :r].astype(np.float64)
     counts = np.isfinite(distances).sum(axis=1)
     last = distances[np.arange(len(distances)), np.maximum(counts - 1, 0)]
@@ -96,7 +96,7 @@ def ratios(states: States, r: int) -> np.ndarray:
 
 
 def losses(states: States, point: Calibration) -> np.ndarray:
-    """Negative log-likelihood (nats) of the token that came at each position: float64 [N]."""
+    """Negative log-likelihood (nats) of the actual token at each position: float64 [N]."""
     knn = knn_log_probability(states, point.mu, point.beta, point.r)
     return _mixed(states, ratios(states, point.r), knn, _few(states), point.alpha, point.tau)
 
@@ -125,9 +125,9 @@ def calibrate(
     Parameters
     ----------
     states
-        Positions searched in other documents' passages.
+        Positions searched in passages of other documents.
     within
-        Positions searched with their own document among the passages; None if there are none, and then no prior.
+        Positions searched with their own document among the passages; None for no such sample, and no prior.
     model
         Fingerprint of the model.
     mu, alpha, tau, r, beta
@@ -136,8 +136,8 @@ def calibrate(
     Returns
     -------
     Calibration
-        The point with the lowest loss among those that do novel positions no harm on average; where every point does,
-        the one that does least. What it does is in it; ask :func:`hurts`.
+        The point with the lowest loss among those that do not harm novel positions on average; if all do, the one with
+        the least harm. It includes its measured losses; see :func:`hurts`.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def calibrate(
     if len(states.lm) < LEAST_POSITIONS:
         raise FailedPrecondition(
             Reason.CALIBRATION_EMPTY,
-            f"Only {len(states.lm)} positions could be sampled; calibrating takes {LEAST_POSITIONS} at least. Add "
+            f"Only {len(states.lm)} positions could be sampled; calibration needs at least {LEAST_POSITIONS}. Add "
             "documents, or longer ones.",
         )
     samples = [states] if within is None or not len(within.lm) else [states, within]
@@ -173,12 +173,12 @@ def _harm(states: States, loss: np.ndarray) -> float:
 
 
 def _few(states: States) -> np.ndarray:
-    """Positions with too few neighbours, where the model is on its own: bool [N]."""
+    """Positions with too few neighbours for a mixture: bool [N]."""
     return np.isfinite(states.distances).sum(axis=1) < LEAST_KEYS
 
 
 def measured(states: States, point: Calibration, model: str = "") -> Calibration:
-    """A point with what it does to the sampled positions."""
+    """A point with its losses at the sampled positions."""
     loss, novel = losses(states, point), ~states.seen
 
     def mean(values: np.ndarray) -> float:
@@ -191,7 +191,7 @@ def measured(states: States, point: Calibration, model: str = "") -> Calibration
 
 
 def hurts(states: States, point: Calibration) -> bool:
-    """Whether a point, such as :data:`PAPER`, is worse than no retrieval: overall, or where nothing is known."""
+    """Whether a point, such as :data:`PAPER`, is worse than no retrieval: overall, or at novel positions."""
     found = measured(states, point)
     return found.nll > found.nll_lm or found.novel_nll > found.novel_nll_lm + HARM
 

@@ -1,8 +1,8 @@
-"""Keys: the states by which a passage's tokens are found, computed by the model and kept as int8.
+"""Keys: the hidden states by which a passage's tokens are found, computed by the model and stored as int8.
 
-The key of a token is the state before it: what the last layer's MLP reads, after its norm, at the token's predecessor
-(the paper's site, section 3.1). Its length says little and differs between models by orders of magnitude, so it is
-scaled to sqrt(d). Eight bits with one scale a key find the same neighbours.
+The key of a token is the input of the last layer's MLP, after its norm, at the token's predecessor (paper, section
+3.1). Its norm carries little information and differs between models by orders of magnitude, so it is scaled to sqrt(d).
+Eight bits with one scale for each key find the same neighbours.
 """
 
 import math
@@ -16,7 +16,7 @@ import torch
 
 from palimpsest.candidates.block import Candidates
 from palimpsest.engine.limits import check_ids
-from palimpsest.engine.tasks import Pieces
+from palimpsest.engine.tasks import TaskSteps
 from palimpsest.lm.blocks import BLOCK
 from palimpsest.lm.forward import Cache, SequenceInput
 from palimpsest.lm.model import LanguageModel
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from palimpsest.engine.engine import Engine
 
 ROWS = 256
-"""Tokens of one forward pass."""
+"""Maximum number of tokens in one forward pass."""
 
 
 @dataclass(frozen=True)
@@ -61,23 +61,23 @@ def key_pieces(
     model: LanguageModel,
     passages: Sequence[tuple[Sequence[int], Sequence[int]]],
     rows: Callable[[], int] = lambda: ROWS,
-) -> Pieces[list[Keys]]:
-    """Compute the keys of passages, giving control back after each forward pass.
+) -> TaskSteps[list[Keys]]:
+    """Compute the keys of passages, yielding after each forward pass.
 
     Parameters
     ----------
     model
-        In use by the calling thread alone.
+        Used by the calling thread alone.
     passages
-        Token ids of each, and those before it in its document: context, which gets no keys.
+        Token ids of each passage, and the ids before it in its document: context, which gets no keys.
     rows
-        Says how many tokens the next pass may have.
+        Returns the maximum number of tokens of the next pass.
 
     Returns
     -------
     list of Keys
-        One for each passage. The first token of a document has no key, nor has the second: the state at a text's
-        very first position is an outlier whatever the token is.
+        One for each passage. The first two tokens of a document have no key: the state at a text's first position is
+        an outlier, whatever the token.
 
     Raises
     ------
@@ -107,11 +107,11 @@ def key_pieces(
 
 
 class _Reader:
-    """One passage being read."""
+    """A passage while it is being read."""
 
     def __init__(self, cache: Cache, ids: Sequence[int], left: Sequence[int]) -> None:
         self.cache, self._before, self._count = cache, len(left), len(ids)
-        # The state after the last token is nobody's key here.
+        # The state after the last token is the key of no token here.
         self._ids = [int(t) for t in (*left, *ids)][:-1]
         self.states: list[torch.Tensor] = []
 
@@ -137,7 +137,7 @@ class _Reader:
 
 
 def _groups(passages: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[int]]:
-    """Passages read side by side: about one pass of tokens each."""
+    """Groups of passages that are read side by side, with about one pass of tokens each."""
     groups: list[list[int]] = []
     room = 0
     for number, (ids, left) in enumerate(passages):
@@ -151,25 +151,15 @@ def _groups(passages: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[lis
 
 
 def key_blocks(passages: Sequence[tuple[Sequence[int], Sequence[int]]]) -> int:
-    """Cache blocks that :func:`key_pieces` takes at most."""
+    """Maximum number of cache blocks that :func:`key_pieces` takes."""
     sizes = [-(-(len(ids) + len(left)) // BLOCK) for ids, left in passages]
     return max((sum(sizes[n] for n in group) for group in _groups(passages)), default=0)
-
-
-def passage_keys(model: LanguageModel, passages: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Keys]:
-    """Compute keys at once, with a model that no other thread uses; see :func:`key_pieces`."""
-    pieces = key_pieces(model, passages)
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            return end.value
 
 
 def submit_keys(
     engine: "Engine", passages: Sequence[tuple[Sequence[int], Sequence[int]]]
 ) -> "Future[list[Keys]]":
-    """Have an engine compute keys between its steps; see :func:`key_pieces`. Cancel the future to give it up.
+    """Compute keys between an engine's steps; see :func:`key_pieces`. Cancel the future to stop.
 
     Raises
     ------
@@ -184,7 +174,7 @@ def submit_keys(
 
 
 def missing(block: Candidates) -> list[int]:
-    """Numbers of a block's passages whose keys are still to be computed."""
+    """Numbers of the passages in a block whose keys are missing."""
     return np.flatnonzero(~block.present).tolist()
 
 
@@ -195,5 +185,5 @@ def fill(block: Candidates, numbers: Sequence[int], keys: Sequence[Keys]) -> Non
 
 
 def passages_of(block: Candidates, numbers: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """Tokens and left context of some of a block's passages, as :func:`key_pieces` takes them."""
+    """Tokens and left context of passages in a block, as :func:`key_pieces` takes them."""
     return [(block.ids(n).tolist(), list(block.left[n])) for n in numbers]

@@ -1,4 +1,4 @@
-"""The mixture of what the model says and what its nearest neighbours were followed by (paper, section 3.2).
+"""The mixture of the model's distribution and that of the tokens after its nearest neighbours (paper, section 3.2).
 
 ::
 
@@ -9,8 +9,8 @@
     weight = sigmoid((ratio - alpha) / tau)                   the model's
     p_M    = weight p_LM + (1 - weight) p_kNN
 
-Search is exact: one matrix product for all positions of a step. No more than the live keys are ever counted as
-neighbours, so a small store does not look like a confident one.
+The search is exact: one matrix product for all positions of a step. Only live keys count as neighbours, so a small
+store does not look like a confident one.
 """
 
 import math
@@ -23,19 +23,19 @@ import torch
 
 from palimpsest.candidates.block import Candidates
 from palimpsest.candidates.keys import dequantise, normalised
-from palimpsest.candidates.settings import Mode, Settings
+from palimpsest.candidates.settings import Mode, NestSettings
 
 LEAST_KEYS = 8
-"""With fewer live keys the model is on its own."""
+"""With fewer live keys the mixture is the model alone."""
 
 
-class Store:
-    """A block's keys, ready for search; never changed, so sequences may share it.
+class KeyIndex:
+    """A block's keys, ready for search; immutable, so sequences may share it.
 
     Parameters
     ----------
     block
-        The candidates; passages without keys are left out of the search.
+        The candidates; passages without keys are not searched.
     special
         Token ids that are never proposed.
     device
@@ -43,14 +43,14 @@ class Store:
 
     Attributes
     ----------
-    place
-        int64 [K]: each key's token in the block.
+    positions
+        int64 [K]: each key's position in the block.
     values
-        int64 [T]: for each token of the block, its number among :attr:`vocabulary`.
+        int64 [T]: for each token of the block, its index in :attr:`vocabulary`.
     vocabulary
         int64 [U]: the block's distinct token ids, ascending.
     prior
-        float32 [K]: log of the passage's score over the best one's.
+        float32 [K]: log of the passage's score over the best score.
     """
 
     def __init__(
@@ -59,27 +59,27 @@ class Store:
         self.block = block
         forbidden = np.isin(block.tokens, np.fromiter(special, dtype=np.int64, count=len(special)))
         self.allowed = ~forbidden
-        place = np.flatnonzero((block.scales > 0) & ~forbidden)
+        position = np.flatnonzero((block.scales > 0) & ~forbidden)
         vocabulary, values = np.unique(block.tokens, return_inverse=True)
         scores = np.array([p.score for p in block.passages], dtype=np.float64)
         prior = (
             np.log(scores / scores.max(initial=1e-300))[block.passage_of()] if len(scores) else np.zeros(0)
         )
         self.size = block.keys.shape[1]
-        keys = dequantise(block.keys[place], block.scales[place])
+        keys = dequantise(block.keys[position], block.scales[position])
         self.keys = torch.from_numpy(keys).to(device)
-        self.norms = torch.from_numpy(block.norms[place]).to(device)
-        self.place = torch.from_numpy(place).to(device)
+        self.norms = torch.from_numpy(block.norms[position]).to(device)
+        self.positions = torch.from_numpy(position).to(device)
         self.vocabulary = torch.from_numpy(vocabulary.astype(np.int64)).to(device)
         self.values = torch.from_numpy(values.astype(np.int64)).to(device)
-        self.key_values = self.values[self.place]
-        self.prior = torch.from_numpy(prior[place].astype(np.float32)).to(device)
+        self.key_values = self.values[self.positions]
+        self.prior = torch.from_numpy(prior[position].astype(np.float32)).to(device)
         self.number = np.full(len(block), -1, dtype=np.int64)
-        self.number[place] = np.arange(len(place))
+        self.number[position] = np.arange(len(position))
 
     def __len__(self) -> int:
         """How many keys there are."""
-        return len(self.place)
+        return len(self.positions)
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Neighbours:
     Attributes
     ----------
     keys
-        int64 [m, r]: their numbers in the store, nearest first.
+        int64 [m, r]: their indices, nearest first.
     distances
         float32 [m, r]: squared distances.
     """
@@ -98,24 +98,24 @@ class Neighbours:
     distances: torch.Tensor
 
     def ratio(self) -> torch.Tensor:
-        """How far the nearest stands out: float32 [m] in 0..1; 1 where all are equally near."""
+        """Distance of the nearest over that of the farthest: float32 [m] in 0..1; 1 where all are equally near."""
         last = self.distances[:, -1]
         return torch.where(last > 0, self.distances[:, 0] / last.clamp_min(1e-30), torch.ones_like(last))
 
 
-def search(store: Store, states: torch.Tensor, live: torch.Tensor, r: int) -> Neighbours | None:
+def search(index: KeyIndex, states: torch.Tensor, live: torch.Tensor, r: int) -> Neighbours | None:
     """Find the nearest live keys of states.
 
     Parameters
     ----------
-    store
+    index
         With K keys of d elements.
     states
-        [m, d], of any length: they are scaled as keys are.
+        float [m, d], of any norm: they are scaled like keys.
     live
         bool [K].
     r
-        Neighbours wanted; fewer if fewer are live.
+        Number of neighbours; fewer if fewer are live.
 
     Returns
     -------
@@ -126,7 +126,8 @@ def search(store: Store, states: torch.Tensor, live: torch.Tensor, r: int) -> Ne
     if count < LEAST_KEYS:
         return None
     queries = normalised(states)
-    squared = torch.addmm(store.norms + store.size, queries, store.keys.T, alpha=-2.0).clamp_min_(0.0)
+    # |q - k|^2 = d + |k|^2 - 2 q.k  # (m, K)
+    squared = torch.addmm(index.norms + index.size, queries, index.keys.T, alpha=-2.0).clamp_min_(0.0)
     if count < len(live):
         squared.masked_fill_(~live, math.inf)
     best = torch.topk(squared, min(r, count), largest=False)
@@ -138,23 +139,23 @@ class Mixed:
 
     Parameters
     ----------
-    store, neighbours
-        What was searched, and found; None for the model alone.
+    index, neighbours
+        The keys, and the neighbours found; None for the model alone.
     logits
-        [m, vocabulary], float32; divided by the temperature if there is one.
+        float32 [m, vocabulary], divided by the temperature if there is one.
     settings
-        With nothing left open.
+        With every field filled in.
 
     Attributes
     ----------
     weight, ratio
-        float32 [m] in numpy: the model's weight, and how much the nearest stands out.
+        float32 numpy [m]: the model's weight, and the distance ratio.
     """
 
     def __init__(
-        self, store: Store, neighbours: Neighbours | None, logits: torch.Tensor, settings: Settings
+        self, index: KeyIndex, neighbours: Neighbours | None, logits: torch.Tensor, settings: NestSettings
     ) -> None:
-        self._store, self._logits, count = store, logits, logits.shape[0]
+        self._index, self._logits, count = index, logits, logits.shape[0]
         self.neighbours = neighbours
         if neighbours is None:
             self.ratio, self.weight = np.ones(count, np.float32), np.ones(count, np.float32)
@@ -162,18 +163,18 @@ class Mixed:
         assert settings.mu is not None
         assert settings.alpha is not None
         assert settings.tau is not None
-        scores = neighbours.distances * (-settings.mu / math.sqrt(store.size))
+        scores = neighbours.distances * (-settings.mu / math.sqrt(index.size))
         if settings.beta:
-            scores = scores + settings.beta * store.prior[neighbours.keys]
-        self.neighbour_weights = torch.softmax(scores, dim=-1)
-        found = torch.zeros(count, len(store.vocabulary), device=logits.device)
-        found.scatter_add_(1, store.key_values[neighbours.keys], self.neighbour_weights)
+            scores = scores + settings.beta * index.prior[neighbours.keys]
+        self.neighbour_weights = torch.softmax(scores, dim=-1)  # (m, r)
+        found = torch.zeros(count, len(index.vocabulary), device=logits.device)  # (m, U)
+        found.scatter_add_(1, index.key_values[neighbours.keys], self.neighbour_weights)
         ratio = neighbours.ratio()
         if settings.mode is Mode.KNN_LM:
             weight = torch.full_like(ratio, settings.lm_weight)
         else:
             weight = torch.sigmoid((ratio - settings.alpha) / settings.tau)
-        by_model = torch.exp(logits[:, store.vocabulary] - self.total[:, None])
+        by_model = torch.exp(logits[:, index.vocabulary] - self.total[:, None])  # (m, U)
         self._found, self._mixed = found, torch.lerp(found, by_model, weight[:, None])
         self.ratio, self.weight = ratio.cpu().numpy(), weight.cpu().numpy()
 
@@ -184,14 +185,14 @@ class Mixed:
 
     @cached_property
     def _best(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens outside the block are only the model's, so its favourite stands for them all."""
+        """Tokens outside the block get the model's share only, so its best token stands for them all."""
         top = self._logits.argmax(dim=-1)
         top_p = torch.exp(self._logits.gather(1, top[:, None])[:, 0] - self.total)
         if self.neighbours is None:
             return top.cpu().numpy(), top_p.cpu().numpy()
         top_p = top_p * torch.from_numpy(self.weight).to(top_p)
         inside = self._mixed.max(dim=-1)
-        best = torch.where(inside.values >= top_p, self._store.vocabulary[inside.indices], top)
+        best = torch.where(inside.values >= top_p, self._index.vocabulary[inside.indices], top)
         return best.cpu().numpy(), torch.maximum(inside.values, top_p).cpu().numpy()
 
     @property
@@ -204,36 +205,38 @@ class Mixed:
         """Its probability: float32 [m]."""
         return self._best[1]
 
-    def of_places(self, places: np.ndarray) -> np.ndarray:
-        """Probability at position n of the block's token at ``places[n]``: float32 [len(places)]."""
-        rows = torch.arange(len(places), device=self._logits.device)
+    def of_positions(self, positions: np.ndarray) -> np.ndarray:
+        """Probability at row n of the block's token at ``positions[n]``: float32 [len(positions)]."""
+        rows = torch.arange(len(positions), device=self._logits.device)
         if self.neighbours is None:
-            ids = torch.from_numpy(self._store.block.tokens[places].astype(np.int64)).to(self._logits.device)
-            return torch.exp(self._logits[rows, ids] - self.total[: len(places)]).cpu().numpy()
-        values = self._store.values[torch.from_numpy(places).to(self._logits.device)]
+            ids = torch.from_numpy(self._index.block.tokens[positions].astype(np.int64)).to(
+                self._logits.device
+            )
+            return torch.exp(self._logits[rows, ids] - self.total[: len(positions)]).cpu().numpy()
+        values = self._index.values[torch.from_numpy(positions).to(self._logits.device)]
         return self._mixed[rows, values].cpu().numpy()
 
     def of_tokens(self, ids: torch.Tensor) -> torch.Tensor:
-        """Probability at each position of the token ``ids[n]``: float32 [m]."""
+        """Probability at row n of the token ``ids[n]``: float32 [m]."""
         by_model = torch.exp(self._logits.gather(1, ids[:, None])[:, 0] - self.total)
         if self.neighbours is None:
             return by_model
         weight = torch.from_numpy(self.weight).to(by_model)
-        known = self._store.vocabulary
+        known = self._index.vocabulary
         slot = torch.searchsorted(known, ids).clamp_max(len(known) - 1)
         found = self._found.gather(1, slot[:, None])[:, 0] * (known[slot] == ids)
         return weight * by_model + (1 - weight) * found
 
     def dense(self, row: int, by_model: torch.Tensor) -> torch.Tensor:
-        """The mixture over the whole vocabulary at one position, with the model's probabilities given: [vocabulary]."""
+        """The mixture over the whole vocabulary at one row, given the model's probabilities: float32 [vocabulary]."""
         if self.neighbours is None:
             return by_model
         mixed = by_model * float(self.weight[row])
-        mixed[self._store.vocabulary] += (1 - float(self.weight[row])) * self._found[row]
+        mixed[self._index.vocabulary] += (1 - float(self.weight[row])) * self._found[row]
         return mixed
 
     def carrier(self, row: int, token: int, usable: np.ndarray) -> int:
-        """Of the neighbours with this token, the usable place of the largest weight; -1 if there is none.
+        """Of the neighbours with this token, the usable position with the largest weight; -1 if there is none.
 
         ``usable`` is bool [T].
         """
@@ -241,15 +244,15 @@ class Mixed:
             return -1
         keys = self.neighbours.keys[row]
         weights = self.neighbour_weights[row] * (
-            self._store.vocabulary[self._store.key_values[keys]] == token
+            self._index.vocabulary[self._index.key_values[keys]] == token
         )
-        places = self._store.place[keys].cpu().numpy()
-        weights = weights.cpu().numpy() * usable[places]
+        positions = self._index.positions[keys].cpu().numpy()
+        weights = weights.cpu().numpy() * usable[positions]
         slot = int(weights.argmax())
-        return int(places[slot]) if weights[slot] > 0 else -1
+        return int(positions[slot]) if weights[slot] > 0 else -1
 
     def nearest(self, row: int) -> int:
-        """The block's token with the largest neighbour weight; -1 without neighbours."""
+        """The position with the largest neighbour weight; -1 without neighbours."""
         if self.neighbours is None:
             return -1
-        return int(self._store.place[self.neighbours.keys[row][self.neighbour_weights[row].argmax()]])
+        return int(self._index.positions[self.neighbours.keys[row][self.neighbour_weights[row].argmax()]])

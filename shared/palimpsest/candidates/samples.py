@@ -1,4 +1,4 @@
-"""Collecting what calibration needs: the model's states and neighbours at sampled positions."""
+"""Samples for calibration: the model's states and their neighbours at sampled positions."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -10,10 +10,10 @@ import torch
 
 from palimpsest.candidates.block import Candidates
 from palimpsest.candidates.calibration import R, States
-from palimpsest.candidates.mixture import Store, search
+from palimpsest.candidates.mixture import KeyIndex, search
 from palimpsest.engine.limits import check_ids
 from palimpsest.engine.scoring import CHUNK
-from palimpsest.engine.tasks import Pieces
+from palimpsest.engine.tasks import TaskSteps
 from palimpsest.lm.blocks import BLOCK
 from palimpsest.lm.forward import SequenceInput
 from palimpsest.lm.model import LanguageModel
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """A text to sample positions from, and the passages to search in.
+    """A text to sample positions from, and the passages to search.
 
     Parameters
     ----------
     ids
-        Tokens of a document's stretch.
+        Tokens of a part of a document.
     candidates
-        Passages retrieved for it, with keys: of other documents, or with its own among them.
+        Passages retrieved for it, with keys: from other documents only, or with its own among them.
     skip
         Leading tokens that are context only.
     seen
@@ -45,23 +45,25 @@ class Sample:
     seen: np.ndarray
 
 
-def state_pieces(model: LanguageModel, samples: Sequence[Sample], neighbours: int = max(R)) -> Pieces[States]:
-    """Collect states, giving control back after each chunk of 64 tokens.
+def state_pieces(
+    model: LanguageModel, samples: Sequence[Sample], neighbours: int = max(R)
+) -> TaskSteps[States]:
+    """Collect states, yielding after each chunk of 64 tokens.
 
     Parameters
     ----------
     model
-        In use by the calling thread alone.
+        Used by the calling thread alone.
     samples
         At least one.
     neighbours
-        Most neighbours kept of each position.
+        Maximum number of neighbours kept for each position.
     """
     special = special_ids(model.tokenizer) | model.eos_ids
     parts: list[States] = []
     for sample in samples:
-        store = Store(sample.candidates, special, model.device)
-        live = torch.ones(len(store), dtype=torch.bool, device=model.device)
+        index = KeyIndex(sample.candidates, special, model.device)
+        live = torch.ones(len(index), dtype=torch.bool, device=model.device)
         cache, ids, first = model.new_cache(), sample.ids, max(1, sample.skip)
         try:
             for start in range(0, len(ids) - 1, CHUNK):
@@ -75,7 +77,7 @@ def state_pieces(model: LanguageModel, samples: Sequence[Sample], neighbours: in
                     assert output.retrieval_queries is not None
                     parts.append(
                         _states(
-                            store, live, output.logits[cut:], output.retrieval_queries[cut:], list(targets[cut:]),
+                            index, live, output.logits[cut:], output.retrieval_queries[cut:], list(targets[cut:]),
                             sample.seen[start + 1 + cut : start + 1 + len(part)], neighbours,
                         )
                     )  # fmt: skip
@@ -86,7 +88,7 @@ def state_pieces(model: LanguageModel, samples: Sequence[Sample], neighbours: in
 
 
 def _states(
-    store: Store, live: torch.Tensor, logits: torch.Tensor, keys: torch.Tensor, targets: list[int],
+    index: KeyIndex, live: torch.Tensor, logits: torch.Tensor, keys: torch.Tensor, targets: list[int],
     seen: np.ndarray, neighbours: int,
 ) -> States:  # fmt: skip
     count = len(targets)
@@ -95,18 +97,18 @@ def _states(
     distances = np.full((count, neighbours), np.inf, dtype=np.float32)
     hits = np.zeros((count, neighbours), dtype=bool)
     priors = np.zeros((count, neighbours), dtype=np.float32)
-    found = search(store, keys, live, neighbours)
+    found = search(index, keys, live, neighbours)
     if found is not None:
         width = found.keys.shape[1]
         distances[:, :width] = found.distances.cpu().numpy()
-        values = store.vocabulary[store.key_values[found.keys]]
+        values = index.vocabulary[index.key_values[found.keys]]
         hits[:, :width] = (values == ids[:, None]).cpu().numpy()
-        priors[:, :width] = store.prior[found.keys].cpu().numpy()
-    return States(distances, hits, priors, lm.cpu().numpy(), seen.astype(bool), store.size)
+        priors[:, :width] = index.prior[found.keys].cpu().numpy()
+    return States(distances, hits, priors, lm.cpu().numpy(), seen.astype(bool), index.size)
 
 
 def submit_states(engine: "Engine", samples: Sequence[Sample], neighbours: int = max(R)) -> "Future[States]":
-    """Have an engine collect states between its steps; see :func:`state_pieces`.
+    """Collect states between an engine's steps; see :func:`state_pieces`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How quoting weighs retrieval against the model: settings, and what calibration found for a corpus."""
+"""How quoting weighs retrieval against the model: settings, and the calibration of a corpus."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,40 +9,40 @@ from palimpsest.errors import InvalidArgument, Reason
 
 
 class Mode(Enum):
-    """What may be taken from the passages, and by which rule."""
+    """Which tokens are taken from passages, and by which rule."""
 
     LM = "lm"
-    """Nothing: the model alone."""
+    """None: the model alone."""
     KNN_LM = "knn_lm"
     """The mixture with one fixed weight, token by token."""
     NEST = "nest"
     """Spans, accepted leniently."""
     NEST_STRICT = "nest_strict"
-    """Spans, accepted where the mixture likes them at least half as much as what it likes best."""
+    """Spans, accepted where the mixture gives a token at least half the probability of its best token."""
     LOSSLESS = "lossless"
-    """Spans that say what the model alone would have said."""
+    """Spans, accepted where the model alone would have chosen the same tokens."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The mixture's parameters as chosen for one corpus and one model, and what they were chosen by.
+    """The mixture's parameters for a corpus and a model, and the measurements they were chosen by.
 
     Parameters
     ----------
     mu
         Distance temperature, in units of 1 / sqrt(d).
     alpha, tau
-        Where the retrieval confidence turns, and how sharply.
+        Midpoint and width of the sigmoid that turns the distance ratio into the model's weight.
     r
-        Neighbours.
+        Number of neighbours.
     beta
-        Weight of the passage prior; without it, what is copied is often another document's.
+        Weight of the passage prior; without it, quotes often come from the wrong document.
     model
         Fingerprint of the model whose states were sampled.
     positions, novel
         Sampled positions, and how many of them had a context that is not in the store.
     nll_lm, nll
-        Mean negative log-likelihood (nats) of the model alone, and of the mixture.
+        Mean negative log-likelihood (nats) under the model alone, and under the mixture.
     novel_nll_lm, novel_nll
         The same on the novel positions.
     """
@@ -71,7 +71,7 @@ class Calibration:
         Raises
         ------
         ValueError
-            A field is no number.
+            A field is not a number.
         """
         known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
         texts = {"model"}
@@ -82,8 +82,8 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How one request quotes. None leaves a value to the corpus's calibration, or to the default where there is none.
+class NestSettings:
+    """How one request quotes. None takes the corpus's calibrated value, or the default without a calibration.
 
     Parameters
     ----------
@@ -94,13 +94,13 @@ class Settings:
     delta
         A span is proposed where the model's weight is at most this (paper: 0.5).
     gamma
-        Leniency of acceptance in (0, 1]; small is lenient. None for the mode's own: 0.05, or 0.5 in NEST_STRICT.
+        Acceptance threshold in (0, 1]; small is lenient. None for the mode's default: 0.05, or 0.5 in NEST_STRICT.
     lm_weight
         The model's fixed weight in KNN_LM.
     draft
-        Most tokens proposed at once.
+        Maximum number of tokens proposed at once.
     token_matches
-        Whether to report single tokens that are the nearest neighbour's too.
+        Whether to report single tokens that the nearest neighbour has as well.
     """
 
     mode: Mode = Mode.NEST
@@ -121,7 +121,7 @@ class Settings:
         Raises
         ------
         InvalidArgument
-            A value out of its range, by name.
+            INVALID_REQUEST: a value is out of range; the field is named.
         """
         strict = self.mode is Mode.NEST_STRICT
         ranges = {
@@ -145,8 +145,8 @@ class Settings:
                     Reason.INVALID_REQUEST, f"nest.{name}", f"{name} is {value}; it must be {allowed}."
                 )
 
-    def filled(self, calibration: Calibration | None) -> "Settings":
-        """These settings with nothing left open."""
+    def filled(self, calibration: Calibration | None) -> "NestSettings":
+        """These settings with every field filled in."""
         found = calibration or Calibration()
         names = [n for n in ("mu", "alpha", "tau", "r", "beta") if getattr(self, n) is None]
         gamma = 0.5 if self.mode is Mode.NEST_STRICT else 0.05

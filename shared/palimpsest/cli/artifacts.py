@@ -1,4 +1,4 @@
-"""``palimpsest artifacts``: bytes in and out of the store."""
+"""``palimpsest artifacts``: upload, download, list and delete artefacts."""
 
 import sys
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from palimpsest.cli.output.progress import follow, transfer
 from palimpsest.cli.session import Session, command
 from palimpsest.client import Client
 
-app = typer.Typer(help="Artefacts: immutable bytes named by their digest.", no_args_is_help=True)
+app = typer.Typer(help="Manage artefacts: immutable bytes named by their digest.", no_args_is_help=True)
 
 Digest = Annotated[str, typer.Argument(help="sha256:<64 hex digits>.")]
 
@@ -31,7 +31,8 @@ def _all(client: Client, limit: int) -> Iterator[artifacts_pb2.Artifact]:
 
 @command(app, "list")
 def list_(
-    session: Session, limit: Annotated[int, typer.Option(min=1, help="Most artefacts to list.")] = 100
+    session: Session,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of artefacts to list.")] = 100,
 ) -> None:
     """List artefacts, newest first."""
     with session.client() as client:
@@ -47,7 +48,7 @@ def list_(
 
 @command(app)
 def show(session: Session, digest: Digest) -> None:
-    """Show an artefact's size, type and what refers to it."""
+    """Show an artefact's size, media type, and what refers to it."""
     with session.client() as client:
         session.show(client.artifacts.get_artifact(digest=digest))
 
@@ -56,9 +57,9 @@ def show(session: Session, digest: Digest) -> None:
 def put(
     session: Session,
     file: Annotated[str, typer.Argument(help="File to upload; - reads standard input.")],
-    media_type: Annotated[str, typer.Option(help="Such as application/jsonl.")] = "",
+    media_type: Annotated[str, typer.Option(help="For example application/jsonl.")] = "",
 ) -> None:
-    """Upload a file; what the store holds already is not sent again."""
+    """Upload a file. If the store has it already, nothing is sent."""
     with session.client() as client, transfer(f"Uploading {file}") as progress:
         source = sys.stdin.buffer if file == "-" else file
         artifact = client.artifacts.upload(source, media_type=media_type, progress=progress)
@@ -74,7 +75,7 @@ def get(
     digest: Digest,
     out: Annotated[str, typer.Option("--out", "-o", help="File to write; - for standard output.")] = "-",
 ) -> None:
-    """Download an artefact, checked against its digest."""
+    """Download an artefact and verify its digest."""
     with session.client() as client, transfer("Downloading") as progress:
         if out == "-":
             client.artifacts.download(digest, sys.stdout.buffer, progress=progress)
@@ -97,12 +98,12 @@ def delete(session: Session, digest: Digest) -> None:
 @command(app)
 def gc(
     session: Session,
-    grace: Annotated[
-        int, typer.Option(min=0, help="Only those at least this old, in seconds; 0: as set.")
-    ] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")] = False,
+    grace: Annotated[int, typer.Option(min=0, help="Minimum age in seconds. 0: the server's setting.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count what would be deleted; delete nothing.")
+    ] = False,
 ) -> None:
-    """Delete the artefacts that nothing refers to."""
+    """Delete artefacts that nothing refers to."""
     with session.client() as client:
         job = client.artifacts.collect_garbage(grace_seconds=grace, dry_run=dry_run)
-        session.show(follow(job, "Collecting"))
+        session.show(follow(job, "Collecting garbage"))

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import typer
+from pydantic_settings import BaseSettings
 
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import table
-from palimpsest.settings import Settings
+from palimpsest.settings import ALL_SETTINGS, variable
 
 app = typer.Typer(help="Settings: what they are and where they come from.", no_args_is_help=True)
 
@@ -25,8 +26,11 @@ def _group() -> None: ...
 
 @app.command(epilog=table())
 def show(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
-    """Show every setting, its value and its origin; secrets are masked."""
-    rows = described(Settings(), os.environ)
+    """Show every setting, its value and its origin; secrets are masked.
+
+    The values are those of this process; a server or worker elsewhere may have others.
+    """
+    rows = described(os.environ)
     if as_json:
         output.print_json(rows)
     else:
@@ -36,22 +40,34 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON do
         )
 
 
-def described(settings: Settings, environment: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return name, variable, value, origin and description of every setting, secrets masked."""
+def described(environment: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return name, variable, value, origin and description of every setting, secrets masked.
+
+    The origin is "environment", "secret file" (in ``/run/secrets``) or "default".
+    """
     present = {name.upper() for name in environment}
     rows = []
-    for name, field in type(settings).model_fields.items():
-        variable = f"PALIMPSEST_{name.upper()}"
-        rows.append(
-            {
-                "name": name,
-                "variable": variable,
-                "value": masked(name, getattr(settings, name)),
-                "origin": "environment" if variable in present else "default",
-                "description": field.description or "",
-            }
-        )
+    for group in ALL_SETTINGS:
+        values = group()
+        files = _secret_files(group)
+        for name, field in group.model_fields.items():
+            found = variable(group, name)
+            origin = "environment" if found in present else "secret file" if found in files else "default"
+            rows.append(
+                {
+                    "name": name,
+                    "variable": found,
+                    "value": masked(name, getattr(values, name)),
+                    "origin": origin,
+                    "description": field.description or "",
+                }
+            )
     return rows
+
+
+def _secret_files(group: type[BaseSettings]) -> set[str]:
+    folder = group.model_config.get("secrets_dir")
+    return {file.name.upper() for file in Path(str(folder)).iterdir()} if folder else set()
 
 
 def masked(name: str, value: Any) -> Any:

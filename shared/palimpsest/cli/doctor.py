@@ -162,7 +162,7 @@ CHECKS: list[Callable[[Settings], Finding]] = [
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False) -> None:
-    """Check this machine and say what to do about each problem; ends with 1 if there is one."""
+    """Check this machine and name a remedy for each problem. Exits with 1 if there is one."""
     settings = Settings()
     findings = [check(settings) for check in CHECKS]
     if as_json:

@@ -1,4 +1,4 @@
-"""``palimpsest drafts``: several ways a text may go on, to choose from."""
+"""``palimpsest drafts``: several continuations of a text to choose from."""
 
 import sys
 import time
@@ -20,53 +20,68 @@ from palimpsest.report.drafts import drafts_page
 STOPS = ("word", "sentence", "line")
 
 
+Prompt = Annotated[str, typer.Argument(help="The text to continue; - or nothing reads standard input.")]
+Count = Annotated[int, typer.Option("-k", min=1, max=10, help="Number of drafts.")]
+Strategy = Annotated[str, typer.Option(help=f"{', '.join(STRATEGIES)}.")]
+Ngrams = Annotated[str, typer.Option(metavar="NAME", help="n-gram store, for superposed drafts.")]
+Alpha = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="Weight of the n-grams. Default: the tuned weight.")
+]
+MaxTokens = Annotated[int, typer.Option(min=0, help="Maximum number of tokens in a draft; 0 for 10.")]
+StopAt = Annotated[str, typer.Option(help="End after a word, sentence or line.")]
+Heal = Annotated[bool, typer.Option("--heal", help="The prompt may end within a word.")]
+ResetEvery = Annotated[
+    int, typer.Option(min=0, help="Superposed: all drafts continue from the best one after this many tokens.")
+]
+OverGenerate = Annotated[
+    int, typer.Option(min=0, help="Verified: drafts made, of which the best k are kept; 0 for 2 k.")
+]
+Diversity = Annotated[
+    float | None, typer.Option(min=0.0, help="Diverse: nats subtracted for each earlier beam's token.")
+]
+Corpus = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Corpus whose passages compete with the drafts; repeatable."),
+]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Superposed: score the drafts exactly, for their log-probabilities.")
+]
+HtmlFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also write a page with the drafts side by side.")
+]
+
+
 def drafts(
     session: Session,
-    prompt: Annotated[
-        str, typer.Argument(help="What they go on with; - or nothing reads standard input.")
-    ] = "-",
-    k: Annotated[int, typer.Option("-k", min=1, max=10, help="Drafts.")] = 3,
+    prompt: Prompt = "-",
+    k: Count = 3,
     model: Model = "",
-    strategy: Annotated[str, typer.Option(help=f"{', '.join(STRATEGIES)}.")] = "auto",
-    ngrams: Annotated[str, typer.Option(metavar="NAME", help="n-gram store, for superposed drafts.")] = "",
-    alpha: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Share of the n-grams. Default: as tuned.")
-    ] = None,
-    max_tokens: Annotated[int, typer.Option(min=0, help="Most tokens of a draft; 0 for 10.")] = 0,
-    stop_at: Annotated[str, typer.Option(help="End after a word, sentence or line.")] = "",
+    strategy: Strategy = "auto",
+    ngrams: Ngrams = "",
+    alpha: Alpha = None,
+    max_tokens: MaxTokens = 0,
+    stop_at: StopAt = "",
     stop: Stop = None,
-    heal: Annotated[bool, typer.Option("--heal", help="The prompt may end within a word.")] = False,
+    heal: Heal = False,
     temperature: Temperature = 0.0,
     top_p: TopP = None,
     seed: Seed = None,
-    reset_every: Annotated[
-        int, typer.Option(min=0, help="Superposed: all go on from the best after so many tokens.")
-    ] = 0,
-    over_generate: Annotated[
-        int, typer.Option(min=0, help="Verified: drafts made, of which the best k stay; 0 for 2 k.")
-    ] = 0,
-    corpus: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="Corpus to quote drafts from, judged beside the others; repeatable."
-        ),
-    ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Superposed: read them once more for their log-probabilities.")
-    ] = False,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a page with them side by side.")
-    ] = None,
+    reset_every: ResetEvery = 0,
+    over_generate: OverGenerate = 0,
+    diversity: Diversity = None,
+    corpus: Corpus = None,
+    exact: Exact = False,
+    html: HtmlFile = None,
 ) -> None:
-    """Make several drafts of how a text goes on, best first.
+    """Make several short continuations of a text, best first.
 
-    On a terminal they are shown while they come along. What a draft says like the best one is dimmed. --temperature,
-    --top-p and --seed are for nucleus; with a temperature, auto takes samples where it does not superpose.
+    A terminal shows them while they grow. The prefix that a draft shares with the best one is dimmed. --temperature,
+    --top-p and --seed apply to nucleus; with a temperature, auto considers samples instead of beams.
     """
     for option, given, known in (("--strategy", strategy, STRATEGIES), ("--stop-at", stop_at, ("", *STOPS))):
         if given not in known:
             raise typer.BadParameter(
-                f"{given!r} is none of {', '.join(filter(None, known))}", param_hint=option
+                f"{given!r} is not one of {', '.join(filter(None, known))}", param_hint=option
             )
     if prompt == "-":
         if sys.stdin.isatty():
@@ -89,6 +104,7 @@ def drafts(
             alpha=alpha,
             reset_every=reset_every,
             over_generate=over_generate,
+            diversity=diversity,
             exact=exact,
             **asked,
         )

@@ -8,7 +8,7 @@ import typer
 from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.cli.kv.options import Deadline, LossBudget, load_settings
 from palimpsest.cli.names import context_name
-from palimpsest.cli.output import cells
+from palimpsest.cli.output import load_view as cells
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.quantities import show_seconds
 from palimpsest.cli.output.quotes import (
@@ -56,7 +56,9 @@ def generate(
     seed: Seed = None,
     stop: Stop = None,
     logprobs: Logprobs = None,
-    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on past the end of text.")] = False,
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", help="Continue past the end-of-sequence token.")
+    ] = False,
     context: Annotated[
         str, typer.Option(metavar="NAME", help="Stored context that the prompt continues.")
     ] = "",
@@ -67,11 +69,11 @@ def generate(
     passages: Passages = 0,
     html: HtmlFile = None,
 ) -> None:
-    """Generate text. One sequence streams as it comes; several are printed as each one ends.
+    """Generate text. One sequence streams as it is generated; several are printed as each one ends.
 
-    With --context, what the model holds of that text is loaded rather than computed; --deadline and
-    --loss-budget say how. With --corpus, the text may quote that corpus: what is quoted carries the number of its
-    source, and the sources are listed below; --html writes a page with both.
+    With --context, the context's stored KV cache is loaded instead of being computed; --deadline and --loss-budget
+    set its quality. With --corpus, the text may quote that corpus: each quote carries the number of its source, and the
+    sources are listed below; --html writes a page with both.
     """
     if prompt == "-":
         if sys.stdin.isatty():
@@ -86,7 +88,7 @@ def generate(
     if corpus:
         asked["nest"] = nest_settings(corpus, mode, passages)
     if html and (not corpus or n > 1):
-        raise typer.BadParameter("--html shows one sequence that quotes a --corpus.")
+        raise typer.BadParameter("--html needs a --corpus and a single sequence.")
     with session.client() as client:
         events = client.decoding.generate(
             model=chosen_model(client, model),
@@ -131,7 +133,7 @@ def _print(events: Kept, n: int, with_logprobs: bool) -> None:
 
 
 def _tell(loaded: decoding_pb2.ContextLoaded) -> None:
-    """Say, beside the text, how the context came."""
+    """Print on standard error how the context was loaded."""
     levels, console = [chunk.level for chunk in loaded.chunks], output.console(stderr=True)
     console.print(cells.row(levels))
     console.print(cells.legend(levels))

@@ -6,7 +6,7 @@ import typer
 
 from palimpsest.api.models.v1 import models_pb2
 from palimpsest.cli.output import printing as output
-from palimpsest.cli.output.pages import all_pages
+from palimpsest.cli.output.paging import all_pages
 from palimpsest.cli.output.progress import follow
 from palimpsest.cli.session import Session, command
 from palimpsest.client import Client

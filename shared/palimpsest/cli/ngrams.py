@@ -1,4 +1,4 @@
-"""``palimpsest ngrams``: stores of what follows what in a text: build, list, look into, delete."""
+"""``palimpsest ngrams``: n-gram stores: build, list, inspect, tune, delete."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +10,14 @@ from palimpsest.cli.corpus.commands import Wait
 from palimpsest.cli.models import labels_of
 from palimpsest.cli.names import corpus_name
 from palimpsest.cli.output import printing as output
-from palimpsest.cli.output.pages import all_pages
+from palimpsest.cli.output.paging import all_pages
 from palimpsest.cli.output.progress import follow, transfer
 from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command
 
-app = typer.Typer(help="N-gram stores: what follows what in a text, for drafting.", no_args_is_help=True)
+app = typer.Typer(
+    help="N-gram stores: counts of token sequences in a text, for drafts.", no_args_is_help=True
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="ngramStores/ID, or the ID alone.")]
 _LINES = (".jsonl", ".ndjson")
@@ -41,9 +43,9 @@ def build(
     ] = None,
     wait: Wait = True,
 ) -> None:
-    """Count what follows what in a corpus or a file, as a job."""
+    """Count the n-grams of a corpus or a file, as a job."""
     if bool(corpus) == (file is not None):
-        raise typer.BadParameter("name a --corpus or a --file, and not both", param_hint="--corpus")
+        raise typer.BadParameter("give either a --corpus or a --file, not both", param_hint="--corpus")
     with session.client() as client:
         digest, owner = None, model
         if file is not None:
@@ -94,9 +96,11 @@ def show(
     session: Session,
     name: Name,
     text: Annotated[
-        str, typer.Argument(metavar="TEXT", help="What follows this text? Default: show the store.")
+        str, typer.Argument(metavar="TEXT", help="Show what follows this text. Default: show the store.")
     ] = "",
-    limit: Annotated[int, typer.Option("-k", "--limit", min=1, max=1000, help="Tokens of each order.")] = 5,
+    limit: Annotated[
+        int, typer.Option("-k", "--limit", min=1, max=1000, help="Number of tokens for each order.")
+    ] = 5,
 ) -> None:
     """Show a store, or what follows a text in it."""
     with session.client() as client:
@@ -117,19 +121,21 @@ def show(
         for order in found.orders
     ]
     output.print_table([">order", "after", ">seen", "what follows, most often first"], rows)
-    typer.echo(f"{found.coverage:.0%} of the text's tokens come after two that the store knows.")
+    typer.echo(f"{found.coverage:.0%} of the text's tokens follow two tokens that the store contains.")
 
 
 @command(app)
 def tune(
     session: Session,
     name: Name,
-    file: Annotated[Path, typer.Option(help="Text that drafts are made for; none the store was built of.")],
+    file: Annotated[
+        Path, typer.Option(help="Text representative of the prompts; not part of the store's text.")
+    ],
     model: Model = "",
-    k: Annotated[int, typer.Option("-k", min=1, max=10, help="Drafts.")] = 3,
+    k: Annotated[int, typer.Option("-k", min=1, max=10, help="Number of drafts.")] = 3,
     wait: Wait = True,
 ) -> None:
-    """Choose how the store weighs in when a model drafts, as a job; used by default from then on."""
+    """Find the store's best weight for a model's drafts, as a job; later drafts use it by default."""
     with session.client() as client:
         model = chosen_model(client, model)
         with transfer(f"Uploading {file}") as progress:
@@ -157,7 +163,7 @@ def delete(session: Session, name: Name) -> None:
 
 
 def _text(data: bytes) -> str:
-    """Some tokens as one can see them: quoted, spaces and all."""
+    """Tokens as quoted text, so that spaces are visible."""
     return repr(data.decode(errors="backslashreplace"))
 
 

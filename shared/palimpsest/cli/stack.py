@@ -97,7 +97,7 @@ def down(state_dir: StateDir = None) -> None:
 
 
 def health(session: Session) -> None:
-    """Say whether the server serves; ends with 4 if it does not. Starts nothing."""
+    """Check the server's health. Exits with 4 if it is not serving; never starts one."""
     from palimpsest.rpc.channel import Tls, parse_targets
     from palimpsest.rpc.health import check
 

@@ -1,4 +1,4 @@
-"""What the datastore's streams carry, for both clients: documents cut into messages, blocks put together again."""
+"""The datastore's streams, for both clients: documents split into messages, candidate blocks joined from them."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,7 @@ class NewDocument:
 
 
 def parts_of(document: NewDocument) -> Iterator[dict[str, Any]]:
-    """A document as the parts of the messages it is sent in."""
+    """Yield a document as the parts of the messages that carry it."""
     data = document.data.encode() if isinstance(document.data, str) else document.data
     begin = datastore_pb2.AddDocumentsRequest.Begin(
         document=document.document,
@@ -51,12 +51,12 @@ def parts_of(document: NewDocument) -> Iterator[dict[str, Any]]:
 
 
 def refusal(answer: datastore_pb2.AddDocumentsResponse) -> PalimpsestError | None:
-    """The error a document was refused with, if it was."""
+    """The error with which a document was refused, or None."""
     return from_status(answer.error) if answer.HasField("error") else None
 
 
 class BlockBytes:
-    """A candidate block as its parts arrive."""
+    """Collects a candidate block from its parts."""
 
     def __init__(self) -> None:
         self.opened = datastore_pb2.OpenSessionResponse.Opened()

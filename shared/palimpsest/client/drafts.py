@@ -1,4 +1,4 @@
-"""Several drafts of one prompt: what a stream of them says, put together as it comes."""
+"""Several drafts of one prompt: the events of their stream, assembled into the drafts' present text."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ STRATEGIES = {
     "diverse": "diverse_beam",
     "nucleus": "nucleus",
 }
-"""Short names of the strategies, and the contract's, which do as well."""
+"""Short names of the strategies, and the contract's names, which work as well."""
 
 _SETTINGS = frozenset(pb.DraftSettings.DESCRIPTOR.fields_by_name)
-_REQUEST = frozenset({*pb.GenerateRequest.DESCRIPTOR.fields_by_name, "timeout"} - {"drafts"})
+_REQUEST = frozenset({*pb.DraftRequest.DESCRIPTOR.fields_by_name, "timeout"} - {"settings"})
 
 
 @dataclass(frozen=True)
@@ -28,25 +28,25 @@ class Draft:
     Parameters
     ----------
     text
-        The whole of it; it follows the prompt's text.
+        Its whole text, which follows the prompt's.
     token_ids
-        Its tokens. The last one may be what ended it, and no part of the text.
+        Its tokens. The last one may be the token that ended it and contribute no text.
     logprob
-        The model's own log-probability of all its tokens, in nats; None where the draft was not read by itself.
+        The model's log-probability of all its tokens, in nats; None where the draft was not scored on its own.
     token_logprobs
-        That of each token; empty likewise.
+        The log-probability of each token; empty where ``logprob`` is None.
     score
-        What the search went by, a token: no log-probability where drafts were superposed.
+        The search's own score, a mean over tokens. Not a log-probability where drafts were superposed.
     reason
         Why it ended: "length", "eos" or "stop".
     stop
         The stop string that ended it.
     ngram_share
-        Share of the tokens after the first whose n-gram the store has.
+        Fraction of the tokens after the first whose n-gram is in the store.
     sources
-        Where a draft that was quoted comes from.
+        The documents that a quoted draft comes from.
     slot
-        Its place in :attr:`DraftBoard.texts`.
+        Its index in :attr:`DraftBoard.texts`.
     """
 
     text: str
@@ -63,22 +63,22 @@ class Draft:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the server decided where the request left it open.
+    """What the server decided where the request left a choice.
 
     Parameters
     ----------
     strategy
-        By its short name.
+        Its short name.
     costs
-        Seconds expected of each strategy that came into question; empty where the request named one.
+        Expected seconds of each strategy that "auto" compared; empty where the request named one.
     alpha, temperature
-        Share of the n-grams in the mixture, 0 for none, and the shared distribution's temperature.
+        Weight of the n-grams in the mixture (0: not used), and the temperature of the superposed distribution.
     coverage
-        Share of the prompt's end that the store knows; 0 without a store.
+        Fraction of the prompt's end that the store covers; 0 without a store.
     store
         Digest of the store's file.
     healed
-        The end of the prompt that was taken back because it ends within a word.
+        Bytes removed from the prompt's end because it ends within a word.
     """
 
     strategy: str
@@ -92,16 +92,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class DraftUpdate:
-    """What one draft has become.
+    """The new text of one draft.
 
     Parameters
     ----------
     slot
-        Which one.
+        Which draft.
     text
-        All of it, now.
+        Its whole text now.
     kept
-        How many characters at its start were there before.
+        How many characters at its start are unchanged.
     """
 
     slot: int
@@ -111,21 +111,20 @@ class DraftUpdate:
 
 @dataclass
 class DraftBoard:
-    """The drafts of one stream; takes its events.
+    """The drafts of one stream, updated by its events.
 
     Attributes
     ----------
     texts, token_ids
-        Of every draft as it is now, by slot. A draft keeps its slot while it lives; what stands in one may be
-        rewritten.
+        Every draft as it is now, by slot. A draft keeps its slot while it lives; the text in a slot may be rewritten.
     drafts
-        The finished ones, best first.
+        The finished drafts, best first.
     plan
-        What was decided; None until it is told.
+        What the server decided; None before the first event.
     started
-        The message that the prompt has been read; None before.
+        The event that followed the prompt's prefill; None before it.
     summary
-        The message that ended the stream; None while it goes on.
+        The event that ended the stream; None while it runs.
     """
 
     texts: list[str] = field(default_factory=list)
@@ -135,19 +134,19 @@ class DraftBoard:
     started: pb.GenerateStarted | None = None
     summary: pb.DraftsFinished | None = None
 
-    def take(self, event: pb.GenerateResponse) -> DraftUpdate | None:
-        """Take the stream's next event; returns what has become of a draft, if it tells of one's text."""
+    def take(self, event: pb.DraftResponse) -> DraftUpdate | None:
+        """Apply the stream's next event; returns the changed draft if the event changes one's text."""
         match event.WhichOneof("event"):
-            case "drafts_planned":
-                self.plan = _plan(event.drafts_planned)
+            case "planned":
+                self.plan = _plan(event.planned)
             case "started":
                 self.started = event.started
-            case "draft":
-                return self._rewrite(event.draft)
-            case "draft_finished":
-                self.drafts.append(_draft(event.draft_finished))
-            case "drafts_finished":
-                self.summary = event.drafts_finished
+            case "delta":
+                return self._rewrite(event.delta)
+            case "finished":
+                self.drafts.append(_draft(event.finished))
+            case "summary":
+                self.summary = event.summary
         return None
 
     def _rewrite(self, delta: pb.DraftDelta) -> DraftUpdate:
@@ -161,7 +160,7 @@ class DraftBoard:
 
 
 def shared_length(text: str, other: str) -> int:
-    """How many characters two texts begin with alike."""
+    """Length of two texts' common prefix, in characters."""
     pairs = zip(text, other, strict=False)
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(text), len(other)))
 
@@ -169,12 +168,12 @@ def shared_length(text: str, other: str) -> int:
 def drafts_request(
     *, strategy: str, corpora: Sequence[str], nest: object, fields: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Fields of ``generate`` for what ``drafts`` takes: those of DraftSettings go into ``drafts``.
+    """Fields of ``draft`` for the keywords of ``drafts``: those of DraftSettings go into ``settings``.
 
     Raises
     ------
     TypeError
-        A field that neither has.
+        A field that neither message has.
     """
     for name in fields:
         if name not in _SETTINGS | _REQUEST:
@@ -192,7 +191,7 @@ def drafts_request(
             nest = quoting
         else:
             nest = {**(nest if isinstance(nest, Mapping) else {}), "corpora": list(corpora)}
-    return {**asked, "nest": nest, "drafts": settings}
+    return {**asked, "nest": nest, "settings": settings}
 
 
 def _plan(message: pb.DraftsPlanned) -> Plan:

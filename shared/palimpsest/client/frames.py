@@ -1,4 +1,4 @@
-"""Caches as the codec's calls carry them: a spec, then frames of numbers; and coded chunks put together."""
+"""KV caches in the codec's streams: a spec, then frames of elements; and coded chunks joined from their frames."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ def shape_of(kv: "KeyValues") -> codec_pb2.CacheShape:
 
 
 def frames_of(kv: "KeyValues", chunk_tokens: int = 0) -> Iterator[bytes]:
-    """Yield a cache's numbers chunk by chunk, each chunk's keys, then its values."""
+    """Yield a cache's elements chunk by chunk: each chunk's keys, then its values."""
     from palimpsest.kv.raw import raw_frames
 
     for chunk in kv.chunks(chunk_tokens or kv.tokens):
@@ -47,14 +47,14 @@ def frames_of(kv: "KeyValues", chunk_tokens: int = 0) -> Iterator[bytes]:
 
 
 class Levels:
-    """Coded chunks as they come, one level after another."""
+    """Collects coded chunks, one level after another."""
 
     def __init__(self) -> None:
         self._parts: dict[str, bytearray] = {}
         self._sizes: dict[str, int] = {}
 
     def take(self, part: codec_pb2.EncodeCacheResponse) -> None:
-        """Take the next piece.
+        """Append the next frame.
 
         Raises
         ------
@@ -82,14 +82,14 @@ class Levels:
 
 
 class Numbers:
-    """A decoded cache as it comes: its shape, then its numbers."""
+    """Collects a decoded cache: its shape, then its elements."""
 
     def __init__(self) -> None:
         self._shape = codec_pb2.CacheShape()
         self._data = bytearray()
 
     def take(self, part: codec_pb2.DecodeCacheResponse) -> None:
-        """Take the next piece."""
+        """Append the next frame."""
         if part.HasField("shape"):
             self._shape = part.shape
         self._data += part.data

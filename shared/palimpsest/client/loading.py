@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Decision = codec_pb2.LoadContextResponse.Decision
 
-TEXT = "text"
+RECOMPUTE = "recompute"
 """The level of a chunk that is recomputed from its token ids."""
 
 
@@ -107,7 +107,7 @@ class LoadedContext:
     kv
         Keys and values of the same tokens.
     chunks
-        For each chunk its level, or ``"text"`` if it was recomputed, and its bytes on the wire.
+        For each chunk its level, or ``"recompute"`` if it was recomputed, and its bytes on the wire.
     seconds
         From the request until everything was usable.
     loss

@@ -1,4 +1,4 @@
-"""What a client needs to know of one RPC, read from the contract's own descriptors."""
+"""One RPC as a client calls it, read from the contract's descriptors."""
 
 from dataclasses import dataclass
 from functools import cache

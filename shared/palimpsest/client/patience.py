@@ -1,4 +1,4 @@
-"""How long to go on when a server is away: which failures pass, and the pauses between attempts."""
+"""Retrying while a server is away: which failures are transient, and the pauses between attempts."""
 
 import random
 import time
@@ -6,7 +6,7 @@ import time
 from palimpsest.errors import Cancelled, Code, Internal, PalimpsestError, Reason, Unavailable
 
 PATIENCE_SECONDS = 60.0
-"""Without any progress for this long, the failure is the caller's to see."""
+"""Seconds without progress after which the failure is raised to the caller."""
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
@@ -22,7 +22,7 @@ def transient(error: PalimpsestError) -> bool:
 
 
 class Patience:
-    """The pauses of one piece of work that goes on through failures.
+    """The pauses of one operation that is retried.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Patience:
         self._pause = _FIRST_PAUSE
 
     def progressed(self) -> None:
-        """Note that the work went on; the next failure is the first again."""
+        """Note progress; the next failure counts as the first."""
         self._since = None
         self._pause = _FIRST_PAUSE
 

@@ -3,13 +3,13 @@
 import hashlib
 import os
 import tempfile
-import threading
-from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import platformdirs
+
+from palimpsest.lru import LruCache
 
 if TYPE_CHECKING:
     from palimpsest.kv import CalibrationProfile
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 _HELD = 4
 """Profiles in memory; each takes up to a tenth of its model's weights."""
 
-_lock = threading.Lock()
-_held: "OrderedDict[str, CalibrationProfile]" = OrderedDict()
+_held: "LruCache[str, CalibrationProfile]" = LruCache(_HELD)
 
 
 def folder() -> Path:
@@ -28,10 +27,9 @@ def folder() -> Path:
 
 def find(digest: str) -> "CalibrationProfile | None":
     """Return a profile from memory or disk; None if it has to be fetched."""
-    with _lock:
-        if digest in _held:
-            _held.move_to_end(digest)
-            return _held[digest]
+    held = _held.get(digest)
+    if held is not None:
+        return held
     with suppress(OSError):
         data = (folder() / digest.removeprefix("sha256:")).read_bytes()
         if f"sha256:{hashlib.sha256(data).hexdigest()}" == digest:
@@ -58,10 +56,4 @@ def keep(digest: str, data: bytes) -> "CalibrationProfile":
 def _hold(digest: str, data: bytes) -> "CalibrationProfile":
     from palimpsest.kv import CalibrationProfile
 
-    profile = CalibrationProfile.from_bytes(data)
-    with _lock:
-        _held[digest] = profile
-        _held.move_to_end(digest)
-        while len(_held) > _HELD:
-            _held.popitem(last=False)
-    return profile
+    return _held.put(digest, CalibrationProfile.from_bytes(data))

@@ -68,7 +68,7 @@ class CitedText:
     text
         All of it so far.
     finished
-        The message that ended it, or None while it goes on.
+        The message that ended the text; None while it is still being generated.
     """
 
     text: str = ""

@@ -1,4 +1,4 @@
-"""From keyword arguments to request messages, with complaints that name the field."""
+"""From keyword arguments to request messages, with errors that name the field."""
 
 import difflib
 import uuid

@@ -1,4 +1,4 @@
-"""What uploads and downloads need besides the calls: sources, destinations, chunks."""
+"""Uploads and downloads, apart from the calls: sources, destinations, chunks."""
 
 import hashlib
 import io
@@ -18,7 +18,7 @@ CHUNK_BYTES = 1 << 20
 """The contract's limit for one message."""
 
 Progress = Callable[[int, int], object]
-"""Called with bytes done and bytes in all."""
+"""Called with the bytes done and the total."""
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 Destination = str | os.PathLike[str] | BinaryIO
@@ -46,7 +46,7 @@ def opened(source: Source) -> Iterator[BinaryIO]:
 
 
 class Chunks:
-    """A file from where it stands to its end, as messages; safe to read from several threads.
+    """The rest of a file, from its current position, as messages; safe to read from several threads.
 
     A broken call may still be asking for its next chunk while the call that replaces it starts over.
 

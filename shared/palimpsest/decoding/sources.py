@@ -1,30 +1,30 @@
-"""Where text that was not generated comes from: a range of bytes in a document of a corpus."""
+"""Where quoted text comes from: a range of bytes in a document of a corpus."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a span's bytes are. Ranges are half-open.
+    """Where a span's bytes are in one document. Ranges are half-open.
 
     Parameters
     ----------
     corpus, document, version, passage
-        Whose they are; ``passage`` is a number within the document, and -1 where only the document is known.
+        The document and its passage; ``passage`` is a number within the document, -1 where only the document is known.
     title, uri
-        The document's.
+        Of the document.
     byte_start, byte_end, char_start, char_end
-        In the document: bytes, and code points.
+        Within the document, in bytes and in code points.
     token_start, token_end
-        In the document, of the whole tokens that the bytes were taken from.
+        Within the document: the whole tokens that contain the bytes.
     sha256
-        Of those bytes, in hex.
+        Of these bytes, in hex.
     document_sha256
-        Of all the document's bytes.
+        Of the whole document, in hex.
     score
         The passage's retrieval score.
     prefix, suffix
-        A little of the passage's text before and after.
+        Some of the passage's text before and after.
     """
 
     corpus: str

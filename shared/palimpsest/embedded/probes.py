@@ -50,12 +50,12 @@ def worker_consumes(redis_url: str) -> bool:
 
 
 def free_address(listen: str, *, exact: bool) -> str:
-    """Return listen if nobody listens there, else the same host with a free port.
+    """Return listen if the address is free, else the same host with a free port.
 
     Raises
     ------
     FailedPrecondition
-        The address is taken and exact says that no other will do.
+        The address is taken and exact forbids another.
     """
     if listen.startswith("unix:"):
         return listen

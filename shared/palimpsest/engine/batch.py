@@ -3,17 +3,18 @@
 import logging
 from dataclasses import dataclass
 
+from palimpsest.engine.budget import CacheBudget
 from palimpsest.engine.costs import StepCost, timed
 from palimpsest.engine.events import PrefixReady, Started
-from palimpsest.engine.limits import CacheBudget
 from palimpsest.engine.prefix_assembler import PrefixAssembler
 from palimpsest.engine.request_state import RequestState
 from palimpsest.engine.requests import Sequence, Step
 from palimpsest.engine.sequence import SequenceState
 from palimpsest.errors import Internal, PalimpsestError, Reason
-from palimpsest.lm.blocks import BLOCK, PagedCache
+from palimpsest.lm.blocks import BLOCK
 from palimpsest.lm.faults import is_fatal
 from palimpsest.lm.forward import Output, SequenceInput
+from palimpsest.lm.paged_cache import PagedCache
 from palimpsest.lm.protocols import Model
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class Counters:
 
 
 class Batch:
-    """Admitted requests; all of it belongs to the engine's thread.
+    """Admitted requests; used on the engine's thread alone.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ class Batch:
         self.active: list[RequestState] = []
 
     @property
-    def handles(self) -> list[RequestState]:
+    def states(self) -> list[RequestState]:
         """Every admitted request."""
         return [*self.active, *self.prompts]
 
@@ -73,32 +74,32 @@ class Batch:
         limits = self.model.limits
         return limits.prefill_chunk_beside if self.active else limits.prefill_chunk
 
-    def admit(self, handle: RequestState) -> bool:
-        """Give a request a place and its memory, if it can have them."""
-        places = sum(h.places for h in self.handles)
-        if places and places + handle.places > self.max_running:
+    def admit(self, state: RequestState) -> bool:
+        """Admit a request if there are slots and memory for it."""
+        places = sum(h.places for h in self.states)
+        if places and places + state.places > self.max_running:
             return False
-        if not self._budget.take(handle.blocks):
+        if not self._budget.take(state.blocks):
             return False
-        handle.cache = self.model.new_cache()
-        if handle.request.prefix is not None:
-            handle.assembler = PrefixAssembler(handle.request, handle.keys, handle.cache)
-        self.prompts.append(handle)
+        state.cache = self.model.new_cache()
+        if state.request.prefix is not None:
+            state.assembler = PrefixAssembler(state.request, state.keys, state.cache)
+        self.prompts.append(state)
         return True
 
     def drop_ended(self) -> bool:
-        """Let go of what nobody waits for any more; returns whether there was any."""
-        over = [h for h in self.handles if h.over]
-        for handle in over:
-            self._release(handle)
-            handle.end()
+        """Remove requests that were cancelled or have failed; returns whether there were any."""
+        over = [h for h in self.states if h.over]
+        for state in over:
+            self._release(state)
+            state.end()
         return bool(over)
 
     def step(self) -> bool:
-        """What every sequence reads next and a piece of the prompts; returns whether there was anything to do."""
-        sequences = [s for handle in self.active for s in handle.sequences]
-        took = self._take_arrival()
-        prompts = self._prompt_pieces()
+        """Run the next tokens of every sequence and a chunk of the prompts; returns whether there was work."""
+        sequences = [s for state in self.active for s in state.sequences]
+        took = self._take_chunk()
+        prompts = self._prompt_chunks()
         fed = [s.feed() for s in sequences]
         rows = [row for own in fed for row in own] + [row for _, row in prompts]
         if not rows:
@@ -108,26 +109,26 @@ class Batch:
         self.counters.decode_steps += bool(sequences)
         given = iter(outputs)
         by_sequence = {id(s): [next(given) for _ in own] for s, own in zip(sequences, fed, strict=True)}
-        for handle in self.active:
-            for sequence in handle.sequences:
-                self._take(handle, sequence, by_sequence[id(sequence)], step)
-        for (handle, row), output in zip(prompts, given, strict=True):
-            self._after_prompt(handle, row, output, step)
+        for state in self.active:
+            for sequence in state.sequences:
+                self._take(state, sequence, by_sequence[id(sequence)], step)
+        for (state, row), output in zip(prompts, given, strict=True):
+            self._after_prompt(state, row, output, step)
         self._deliver()
         return True
 
-    def _take(self, handle: RequestState, sequence: Sequence, outputs: list[Output], step: Step) -> None:
-        """Let one sequence go on; an error of its own is the end of its request, and of no other."""
+    def _take(self, state: RequestState, sequence: Sequence, outputs: list[Output], step: Step) -> None:
+        """Advance one sequence; an error of its own ends its request and no other."""
         before = sequence.generated
         try:
-            handle.events += sequence.take(outputs, step)
+            state.events += sequence.take(outputs, step)
         except PalimpsestError as error:
-            handle.fail(error)
+            state.fail(error)
         except Exception as error:
             if is_fatal(error):
                 raise
             log.exception("a sequence failed")
-            handle.fail(Internal(Reason.REQUEST_FAILED, "The request failed; this is a bug in the server."))
+            state.fail(Internal(Reason.REQUEST_FAILED, "The request failed; this is a bug in the server."))
         self.counters.generated_tokens += sequence.generated - before
 
     def _forward(self, rows: list[SequenceInput], prompts: int) -> tuple[list[Output], float]:
@@ -141,106 +142,106 @@ class Batch:
             self._costs.saw_decode(sum(row.count for row in rows), looked_at, seconds)
         return outputs, seconds
 
-    def _release(self, handle: RequestState) -> None:
-        for sequence in handle.sequences:
+    def _release(self, state: RequestState) -> None:
+        for sequence in state.sequences:
             sequence.release()
-        handle.sequences.clear()
-        if handle.cache is not None:
-            handle.cache.release()
-            handle.cache = None
-        if handle.assembler is not None:
-            handle.assembler.release()
+        state.sequences.clear()
+        if state.cache is not None:
+            state.cache.release()
+            state.cache = None
+        if state.assembler is not None:
+            state.assembler.release()
         for group in (self.active, self.prompts):
-            if handle in group:
-                group.remove(handle)
-        self._budget.give(handle.blocks)
+            if state in group:
+                group.remove(state)
+        self._budget.give(state.blocks)
 
-    def _take_arrival(self) -> bool:
-        """Take in one piece of one past: copying it is work, and streams go on between two pieces."""
+    def _take_chunk(self) -> bool:
+        """Take one chunk of one external prefix. One a step: copying takes time, and streams go on in between."""
         return any(h.assembler.take() for h in self.prompts if h.assembler is not None)
 
-    def _prompt_pieces(self) -> list[tuple[RequestState, SequenceInput]]:
-        """The prompt pieces of this step.
+    def _prompt_chunks(self) -> list[tuple[RequestState, SequenceInput]]:
+        """Choose the prompt chunks of this step.
 
-        Prompts are read in order of arrival. One that starts like a prompt in this very step waits, as its
-        blocks will be there in the next.
+        Prompts are read in order of arrival. One that begins like another prompt of this step waits: its blocks will be
+        in the prefix index at the next.
         """
         chosen: list[tuple[RequestState, SequenceInput]] = []
         left = self.prompt_rows
-        coming: set[bytes] = set()
-        for handle in self.prompts:
-            cache = handle.cache
+        upcoming: set[bytes] = set()
+        for state in self.prompts:
+            cache = state.cache
             assert cache is not None
-            ids, stop = handle.request.ids, len(handle.request.ids)
-            if handle.assembler is not None:
-                stop, handle.shared = handle.assembler.advance(), handle.assembler.shared
-                self._report_prefix(handle)
+            ids, stop = state.request.ids, len(state.request.ids)
+            if state.assembler is not None:
+                stop, state.shared = state.assembler.advance(), state.assembler.shared
+                self._report_prefix(state)
                 if stop <= cache.length:
                     continue
             elif isinstance(cache, PagedCache):
-                handle.shared += cache.adopt(handle.keys)
+                state.shared += cache.adopt(state.keys)
             if isinstance(cache, PagedCache):
-                following = handle.keys[cache.length // BLOCK : cache.length // BLOCK + 1]
-                if coming.intersection(following):
+                following = state.keys[cache.length // BLOCK : cache.length // BLOCK + 1]
+                if upcoming.intersection(following):
                     continue
             count = min(left, stop - cache.length)
             if count <= 0:
                 break
-            if handle.assembler is not None:
-                handle.assembler.begin()
+            if state.assembler is not None:
+                state.assembler.begin()
             last = cache.length + count == len(ids)
-            piece = ids[cache.length : cache.length + count]
-            strategy = handle.request.strategy
+            chunk = ids[cache.length : cache.length + count]
+            strategy = state.request.strategy
             queries = last and strategy is not None and strategy.needs == "retrieval_queries"
             row = SequenceInput(
                 cache,
-                piece,
+                chunk,
                 logits="last" if last else "none",
                 retrieval_queries="last" if queries else "none",
             )
-            chosen.append((handle, row))
-            coming.update(handle.keys[cache.length // BLOCK : (cache.length + count) // BLOCK])
+            chosen.append((state, row))
+            upcoming.update(state.keys[cache.length // BLOCK : (cache.length + count) // BLOCK])
             left -= count
         return chosen
 
-    def _after_prompt(self, handle: RequestState, row: SequenceInput, output: Output, step: Step) -> None:
+    def _after_prompt(self, state: RequestState, row: SequenceInput, output: Output, step: Step) -> None:
         self.counters.prefill_tokens += row.count
-        cache, request = handle.cache, handle.request
+        cache, request = state.cache, state.request
         assert cache is not None
         if isinstance(cache, PagedCache):
-            cache.file(handle.keys[: cache.length // BLOCK])
-        if handle.assembler is not None:
-            handle.assembler.passed()
-            self._report_prefix(handle)
+            cache.file(state.keys[: cache.length // BLOCK])
+        if state.assembler is not None:
+            state.assembler.passed()
+            self._report_prefix(state)
         if row.logits == "none":
             return
-        self.counters.prefill_tokens_shared += handle.shared
-        handle.events.append(Started(len(request.ids), handle.shared))
-        self.prompts.remove(handle)
-        self.active.append(handle)
+        self.counters.prefill_tokens_shared += state.shared
+        state.events.append(Started(len(request.ids), state.shared))
+        self.prompts.remove(state)
+        self.active.append(state)
         start = SequenceState if request.strategy is None else request.strategy.start
         for index in range(request.n):
             own = cache if index == request.n - 1 else cache.branch()
             sequence = start(request, index, own, self.model)
-            handle.sequences.append(sequence)
-            self._take(handle, sequence, [output], step)
-        handle.cache = None
+            state.sequences.append(sequence)
+            self._take(state, sequence, [output], step)
+        state.cache = None
 
-    def _report_prefix(self, handle: RequestState) -> None:
-        """Say that all of a request's past is there, once."""
-        assembler = handle.assembler
-        if assembler is not None and assembler.done and not handle.prefix_reported:
-            handle.prefix_reported = True
+    def _report_prefix(self, state: RequestState) -> None:
+        """Report once that a request's whole external prefix is in the cache."""
+        assembler = state.assembler
+        if assembler is not None and assembler.done and not state.prefix_reported:
+            state.prefix_reported = True
             assembler.prefix.close()
-            handle.deliver([PrefixReady(tuple(assembler.how), assembler.exact_tokens)])
+            state.deliver([PrefixReady(tuple(assembler.how), assembler.exact_tokens)])
 
     def _deliver(self) -> None:
-        for handle in [h for h in self.active if not h.over]:
-            for sequence in [s for s in handle.sequences if s.done]:
+        for state in [h for h in self.active if not h.over]:
+            for sequence in [s for s in state.sequences if s.done]:
                 sequence.release()
-                handle.sequences.remove(sequence)
-            events, handle.events = handle.events, []
-            if not handle.sequences:
-                self._release(handle)
+                state.sequences.remove(sequence)
+            events, state.events = state.events, []
+            if not state.sequences:
+                self._release(state)
             if events:
-                handle.deliver(events)
+                state.deliver(events)

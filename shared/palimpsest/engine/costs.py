@@ -15,9 +15,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from palimpsest.engine.tasks import Pieces
-from palimpsest.lm.blocks import BLOCK, PagedCache
+from palimpsest.engine.tasks import TaskSteps
+from palimpsest.lm.blocks import BLOCK
 from palimpsest.lm.forward import Cache, Output, SequenceInput
+from palimpsest.lm.paged_cache import PagedCache
 from palimpsest.lm.protocols import Model
 
 PROBE_ROWS, PROBE_DEPTH = 64, 1024
@@ -169,7 +170,7 @@ def prefill_probe_blocks(model: Model) -> int:
     return -(-sum(_prefill_probe(model)) // BLOCK)
 
 
-def probe_prefill(model: Model, cost: StepCost) -> Pieces[None]:
+def probe_prefill(model: Model, cost: StepCost) -> TaskSteps[None]:
     """Measure a prompt chunk at the start and one further on: a fraction of a second.
 
     What the second one attends to is whatever is in the blocks it is given; that makes no difference to the time.
@@ -198,7 +199,7 @@ def _decode_depth(model: Model) -> int:
     return max(0, min(PROBE_DEPTH, room - BLOCK))
 
 
-def probe_decode(model: Model, cost: StepCost) -> Pieces[StepCost]:
+def probe_decode(model: Model, cost: StepCost) -> TaskSteps[StepCost]:
     """Measure decode steps of several sizes, a step at a time: as long as about sixty steps of one stream."""
     base: dict[int, float] = {}
     cache = model.new_cache()

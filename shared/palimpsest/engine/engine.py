@@ -1,10 +1,10 @@
-"""The engine: one thread that owns a model and decodes many requests in one batch.
+"""The engine: one thread that owns a model and decodes many requests in one batch (continuous batching).
 
-Requests join and leave between steps. A step reads the next tokens of every running sequence, one of most, and a
-piece of the first waiting prompt, so that a long prompt does not hold up running streams.
+Requests join and leave between steps. Each step runs the next token of every sequence (several for drafts and quotes)
+and one chunk of the first waiting prompt, so a long prompt does not hold up running streams.
 
 Memory: a request is admitted only if the cache can hold all its sequences at their full length, so nothing is ever
-preempted. Blocks that it shares with others are counted for each, which errs on the safe side.
+preempted. Blocks that requests share are counted for each of them, which errs on the safe side.
 
 What a sequence generates does not depend on what else is in the batch, bit for bit, where the model's
 ``forward_kind`` and ``prefill_kind`` are "compiled". With torch's products, near-ties between tokens may fall
@@ -20,14 +20,15 @@ from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
 from palimpsest.engine.batch import Batch, Counters
+from palimpsest.engine.budget import CacheBudget
 from palimpsest.engine.costs import StepCost, prefill_probe_blocks, probe_prefill
 from palimpsest.engine.events import Deliver
-from palimpsest.engine.limits import CacheBudget, check_request, check_task
-from palimpsest.engine.prefill import Take, prefill_pieces
+from palimpsest.engine.limits import check_request, check_task
+from palimpsest.engine.prefill import Take, prefill_steps
 from palimpsest.engine.request_state import RequestState
 from palimpsest.engine.requests import Request
-from palimpsest.engine.scoring import Scores, score_pieces
-from palimpsest.engine.tasks import Pieces, T, Task, Tasks
+from palimpsest.engine.scoring import Scores, score_steps
+from palimpsest.engine.tasks import T, Task, Tasks, TaskSteps
 from palimpsest.errors import PalimpsestError, Reason, ResourceExhausted, Unavailable
 from palimpsest.lm.blocks import BLOCK, prefix_keys
 from palimpsest.lm.faults import is_fatal
@@ -44,11 +45,11 @@ class Engine(Generic[ModelT]):
     Parameters
     ----------
     model
-        Used by this engine's thread alone from now on.
+        Used by the engine's thread alone from now on.
     max_running
         Most sequences in one step. A single request with more runs alone.
     queue_limit
-        Requests that may wait for a place.
+        Requests that may be queued.
     """
 
     def __init__(self, model: ModelT, max_running: int = 32, queue_limit: int = 128) -> None:
@@ -84,19 +85,19 @@ class Engine(Generic[ModelT]):
         """
         blocks = self.check(request)
         keys = prefix_keys(request.ids[:-1]) if self.model.pool is not None else []
-        handle = RequestState(request, deliver, blocks, keys, self._wake)
+        state = RequestState(request, deliver, blocks, keys, self._wake)
         if request.prefix is not None:
             request.prefix.attach(self._wake)
         with self._lock:
             self._refuse_if_ended_or_full(len(self._inbox))
-            self._inbox.append(handle)
+            self._inbox.append(state)
             self._wake()
-        return handle
+        return state
 
     def submit_score(self, ids: Sequence[int], top: int = 0, skip: int = 0) -> "Future[Scores]":
         """Queue a text whose tokens are to be scored, each given those before it.
 
-        Cancel the future to give the text up; that takes effect before its next 64 tokens.
+        Cancel the future to stop; that takes effect before the next 64 tokens.
 
         Parameters
         ----------
@@ -113,25 +114,25 @@ class Engine(Generic[ModelT]):
             As :meth:`submit`.
         """
         self.check(Request(ids, max_tokens=0))
-        return self._submit_task(score_pieces(self.model, ids, top, skip), -(-len(ids) // BLOCK))
+        return self._submit_task(score_steps(self.model, ids, top, skip), -(-len(ids) // BLOCK))
 
     def submit_prefill(self, ids: Sequence[int], chunk_tokens: int, take: Take) -> "Future[None]":
-        """Queue a text whose keys and values are wanted; they go to ``take`` as they are computed.
+        """Queue a text whose keys and values are wanted; ``take`` receives them as they are computed.
 
         The text is read between the steps of running requests, 256 tokens at once or 64 beside streams. Cancel
-        the future to give it up; that takes effect before its next piece. An error of ``take`` fails the future.
+        the future to stop; that takes effect before the next step. An error of ``take`` fails the future.
 
         Parameters
         ----------
         ids
             The text's tokens.
         chunk_tokens
-            Tokens of a stretch; the last one may be shorter.
+            Tokens of a chunk; the last one may be shorter.
         take
-            Called on the engine's thread as ``take(start, keys, values)`` for every stretch in order, with tensors
-            [layers, kv_heads, tokens, head_dim] in the model's dtype that are its own. It must be quick: one that
-            has work to do hands it to another thread and returns a future of it, and is never given more than two
-            stretches whose futures are not done.
+            Called on the engine's thread as ``take(start, keys, values)`` for every chunk in order, with tensors
+            [layers, kv_heads, tokens, head_dim] in the model's dtype that it may keep. It must return quickly: where
+            there is work to do, it hands the chunk to another thread and returns a future. At most two chunks are
+            outstanding: the engine waits for the older future first.
 
         Raises
         ------
@@ -140,21 +141,21 @@ class Engine(Generic[ModelT]):
 
         Examples
         --------
-        ``engine.submit_prefill(ids, 512, lambda *stretch: pool.submit(encode, *stretch)).result()``
+        ``engine.submit_prefill(ids, 512, lambda *chunk: pool.submit(encode, *chunk)).result()``
         """
         if chunk_tokens < 1:
-            raise ValueError(f"chunk_tokens is {chunk_tokens}; a stretch has at least one token")
+            raise ValueError(f"chunk_tokens is {chunk_tokens}; a chunk has at least one token")
 
         def rows() -> int:
             return self._batch.prompt_rows
 
-        def count(start: int, tokens: int, seconds: float) -> None:
+        def observe(start: int, tokens: int, seconds: float) -> None:
             self.counters.prefill_tokens += tokens
             self.costs.saw_prefill(start, tokens, seconds)
 
         self.check(Request(ids, max_tokens=0))
-        pieces = prefill_pieces(self.model, ids, chunk_tokens, take, rows, count)
-        return self._submit_task(pieces, -(-len(ids) // BLOCK))
+        steps = prefill_steps(self.model, ids, chunk_tokens, take, rows, observe)
+        return self._submit_task(steps, -(-len(ids) // BLOCK))
 
     def prefill_curve(self) -> list[tuple[int, float]]:
         """How long prefilling a text's first n tokens takes here when nothing else runs.
@@ -179,10 +180,10 @@ class Engine(Generic[ModelT]):
         return self.costs.prefill_curve(self.model.limits.context_length)
 
     def held(self, ids: Sequence[int], salt: bytes) -> int:
-        """Leading tokens that a request with such a past would find in the prefix index now.
+        """Count the leading tokens that a request with such an external prefix would find in the prefix index now.
 
-        They may be gone when it is admitted, so what is left out of a load because of this has to be told as to be
-        recomputed: that costs nothing where it is still there.
+        The blocks may be evicted before the request is admitted, so mark any chunk you skip as "recompute"; if it is
+        still cached that costs nothing.
         """
         pool = self.model.pool
         return 0 if pool is None else BLOCK * pool.count(prefix_keys(ids), prefix_keys(ids, salt))
@@ -194,7 +195,7 @@ class Engine(Generic[ModelT]):
 
     @property
     def waiting(self) -> int:
-        """Requests not admitted yet."""
+        """Requests and tasks that are queued."""
         return len(self._inbox) + len(self._tasks)
 
     @property
@@ -205,11 +206,11 @@ class Engine(Generic[ModelT]):
     @property
     def idle(self) -> bool:
         """Whether there is no request and no task."""
-        return not (self._batch.handles or self._inbox or len(self._tasks))
+        return not (self._batch.states or self._inbox or len(self._tasks))
 
     @property
     def cache_bytes_used(self) -> int:
-        """Bytes of cache that running requests hold or have a right to."""
+        """Bytes of cache that are reserved for running requests."""
         return self._budget.used * self.model.limits.block_bytes
 
     def close(self, timeout: float = 30.0) -> None:
@@ -220,13 +221,13 @@ class Engine(Generic[ModelT]):
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)
 
-    def submit_task(self, pieces: Pieces[T], blocks: int, longest: int) -> "Future[T]":
-        """Queue work that the engine's thread does between steps, a piece at a time.
+    def submit_task(self, steps: TaskSteps[T], blocks: int, longest: int) -> "Future[T]":
+        """Queue work that the engine's thread does between steps, a little at a time.
 
         Parameters
         ----------
-        pieces
-            The work; it may use the model, and gives control back often. Cancel the future to give it up.
+        steps
+            The work; it may use the model, and gives control back often. Cancel the future to stop it.
         blocks
             Cache memory it needs at most.
         longest
@@ -238,15 +239,15 @@ class Engine(Generic[ModelT]):
             As :meth:`submit`.
         """
         check_task(self.model, blocks, longest)
-        return self._submit_task(pieces, blocks)
+        return self._submit_task(steps, blocks)
 
     @property
     def prompt_rows(self) -> int:
-        """Tokens that one piece of a task should have now: fewer beside running streams."""
+        """Tokens that one step of a task should have now: fewer beside running streams."""
         return self._batch.prompt_rows
 
-    def _submit_task(self, pieces: Pieces[T], blocks: int) -> "Future[T]":
-        task: Task[Any] = Task(pieces, blocks)
+    def _submit_task(self, steps: TaskSteps[T], blocks: int) -> "Future[T]":
+        task: Task[Any] = Task(steps, blocks)
         with self._lock:
             self._refuse_if_ended_or_full(len(self._tasks))
             self._tasks.add(task)
@@ -254,7 +255,7 @@ class Engine(Generic[ModelT]):
         return task.future
 
     def _wake(self) -> None:
-        """Make the engine look again: something has come, or something it waited for is there."""
+        """Wake the engine: something was queued, or something it waited for is done."""
         with self._lock:
             self._awake = True
             self._lock.notify_all()
@@ -294,13 +295,13 @@ class Engine(Generic[ModelT]):
             self.model.close()
 
     def _step(self) -> None:
-        """Do what there is to do once. If there is nothing, the engine sleeps until somebody wakes it."""
+        """Do one round of work. If there is none, the engine sleeps until it is woken."""
         moved = self._batch.drop_ended()
         moved |= self._admit()
         moved |= self._tasks.advance()
         moved |= self._batch.step()
         if moved:
-            self._awake = True  # never set to False here: somebody may have woken us meanwhile
+            self._awake = True  # never set to False here: another thread may have woken us meanwhile
 
     def _admit(self) -> bool:
         if not self._inbox:
@@ -308,9 +309,9 @@ class Engine(Generic[ModelT]):
         with self._lock:
             before = len(self._inbox)
             over = [h for h in self._inbox if h.over]
-            for handle in over:
-                self._inbox.remove(handle)
-                handle.end()
+            for state in over:
+                self._inbox.remove(state)
+                state.end()
             while self._inbox and self._batch.admit(self._inbox[0]):
                 self._inbox.popleft()
             return len(self._inbox) != before
@@ -318,8 +319,8 @@ class Engine(Generic[ModelT]):
     def _end(self, error: PalimpsestError) -> None:
         with self._lock:
             self._failure = error
-            handles = [*self._batch.handles, *self._inbox]
+            states = [*self._batch.states, *self._inbox]
             self._inbox.clear()
-        for handle in handles:
-            handle.end(error)
+        for state in states:
+            state.end(error)
         self._tasks.end(error)

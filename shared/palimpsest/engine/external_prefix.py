@@ -1,4 +1,4 @@
-"""The past of a request that comes from elsewhere: leading tokens whose keys and values are loaded or recomputed."""
+"""The external prefix of a request: leading tokens whose keys and values are loaded, or recomputed if faster."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -13,17 +13,17 @@ from palimpsest.errors import PalimpsestError
 
 
 class ChunkOrigin(Enum):
-    """How a piece of the past came into the cache."""
+    """How a chunk of an external prefix came into the cache."""
 
     LOADED = "loaded"
     RECOMPUTED = "recomputed"
-    CACHED = "held"
-    """It was in the prefix index, all but less than a block."""
+    CACHED = "cached"
+    """The prefix index had it, all but less than a block."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Consecutive tokens that are loaded or recomputed together."""
+class ChunkSpan:
+    """The token positions of one chunk; its tokens are loaded or recomputed together."""
 
     index: int
     start: int
@@ -37,62 +37,73 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class PrefixChunk:
-    """Keys and values of a piece, on their way to the engine; ``taken`` is done when they are no longer needed."""
+    """Keys and values of one chunk on their way to the engine.
 
-    piece: Piece
+    Parameters
+    ----------
+    span
+        Which tokens.
+    keys, values
+        [layers, kv_heads, tokens, head_dim].
+    taken
+        Done when the engine needs the tensors no longer.
+    """
+
+    span: ChunkSpan
     keys: torch.Tensor
     values: torch.Tensor
     taken: "Future[None]"
 
-    def let_go(self) -> None:
-        """Say that the tensors are no longer needed, to whoever still waits for that."""
+    def release(self) -> None:
+        """Complete ``taken``, unless its owner has cancelled it."""
         if self.taken.set_running_or_notify_cancel():
             self.taken.set_result(None)
 
 
 class ExternalPrefix:
-    """What is known of a request's leading tokens, told from any thread, in any order.
+    """What is known of a request's leading tokens. Any thread may add to it, in any order.
 
-    A piece of which nothing is known yet makes its request wait, and no other. Numbers that have arrived go before
-    an order to recompute, unless that has begun.
+    A request waits while nothing is known of its next chunk; other requests do not. A chunk that has arrived wins over
+    an order to recompute it, unless the computation has begun.
 
     Parameters
     ----------
-    pieces
-        Tokens of each piece, from the first token on.
+    chunks
+        Tokens of each chunk, from the first token on.
     salt
-        Names where loaded keys and values come from and how. They are approximate, so only requests with an equal
-        salt find them in the prefix index.
+        Names where loaded keys and values come from and how they were coded. They are approximate, so the prefix index
+        gives them only to requests with an equal salt.
     on_recomputed
-        Called with a piece's number and the seconds it took, for every piece of which ``recompute`` was said: 0.0
-        where it was there already. Must be quick; called on the engine's thread, or by ``recompute`` itself.
+        Called with a chunk's index and the seconds it took, for every chunk that was ordered recomputed; 0.0 seconds
+        where it was in the cache already. Must return quickly: it runs on the engine's thread, or in
+        :meth:`recompute`.
 
     Attributes
     ----------
-    pieces, tokens
-        The pieces with their positions, and how many tokens they are in all.
+    chunks, tokens
+        The chunks with their positions, and how many tokens they have together.
     error
-        What :meth:`failed` said.
+        The error given to :meth:`failed`.
     """
 
     def __init__(
         self,
-        pieces: Sequence[int],
+        chunks: Sequence[int],
         salt: bytes = b"",
         on_recomputed: Callable[[int, float], object] = lambda index, seconds: None,
     ) -> None:
-        if not pieces or min(pieces) < 1:
-            raise ValueError(f"pieces of {list(pieces)} tokens; there is at least one, and none is empty")
-        starts = accumulate(pieces, initial=0)
-        self.pieces = tuple(
-            Piece(n, start, tokens) for n, (tokens, start) in enumerate(zip(pieces, starts, strict=False))
+        if not chunks or min(chunks) < 1:
+            raise ValueError(f"chunks of {list(chunks)} tokens: there must be at least one, and none empty")
+        starts = accumulate(chunks, initial=0)
+        self.chunks = tuple(
+            ChunkSpan(n, start, tokens) for n, (tokens, start) in enumerate(zip(chunks, starts, strict=False))
         )
-        self.tokens = self.pieces[-1].stop
+        self.tokens = self.chunks[-1].stop
         self.salt = salt
         self.error: PalimpsestError | None = None
         self._on_recomputed = on_recomputed
         self._lock = threading.Lock()
-        self._arrivals: dict[int, PrefixChunk] = {}
+        self._arrived: dict[int, PrefixChunk] = {}
         self._ordered: set[int] = set()
         self._rest = False
         self._passed = 0
@@ -102,61 +113,61 @@ class ExternalPrefix:
     # Called from any thread.
 
     def arrived(self, index: int, keys: torch.Tensor, values: torch.Tensor) -> "Future[None]":
-        """Give a piece's keys and values.
+        """Hand over a chunk's keys and values.
 
         Parameters
         ----------
         index
-            Which piece.
+            Which chunk.
         keys, values
-            [layers, kv_heads, tokens, head_dim], keys rotated as the model has them. Not written to; not to be
-            written to until taken.
+            [layers, kv_heads, tokens, head_dim], keys with the model's rotary positions applied. The engine does not
+            write to them, and the caller must not until they are taken.
 
         Returns
         -------
         Future
-            Done when the tensors are in the engine's memory, or of no use. Who waits for it before giving more has
-            one piece beside the cache at most, however long the request waits for a place.
+            Done when the tensors are in the engine's memory, or not wanted. A caller that waits for it before it hands
+            over the next chunk holds at most one chunk beside the cache, however long the request is queued.
 
         Raises
         ------
         ValueError
-            Keys or values are not of the piece's tokens.
+            Keys or values do not have the chunk's number of tokens.
         """
-        piece = self.pieces[index]
-        if keys.ndim != 4 or values.ndim != 4 or {keys.shape[2], values.shape[2]} != {piece.tokens}:
-            raise ValueError(f"piece {index} is of {piece.tokens} tokens; these are {list(keys.shape)}")
-        arrival = PrefixChunk(piece, keys, values, Future())
+        span = self.chunks[index]
+        if keys.ndim != 4 or values.ndim != 4 or {keys.shape[2], values.shape[2]} != {span.tokens}:
+            raise ValueError(f"chunk {index} has {span.tokens} tokens; these are {list(keys.shape)}")
+        chunk = PrefixChunk(span, keys, values, Future())
         with self._lock:
-            unwanted = arrival if self._closed or index < self._passed else self._arrivals.get(index)
-            if unwanted is not arrival:
-                self._arrivals[index] = arrival
+            unwanted = chunk if self._closed or index < self._passed else self._arrived.get(index)
+            if unwanted is not chunk:
+                self._arrived[index] = chunk
         if unwanted is not None:
-            unwanted.let_go()
-        self._tell()
-        return arrival.taken
+            unwanted.release()
+        self._notify()
+        return chunk.taken
 
     def recompute(self, index: int) -> None:
-        """Let the engine prefill a piece, once everything before it is there."""
+        """Let the engine prefill a chunk, once everything before it is in the cache."""
         with self._lock:
             self._ordered.add(index)
             passed = index < self._passed
         if passed:
             self._on_recomputed(index, 0.0)
         else:
-            self._tell()
+            self._notify()
 
     def recompute_rest(self) -> None:
-        """Let the engine prefill whatever has not arrived: nothing more will come."""
+        """Let the engine prefill every chunk that has not arrived: no more will."""
         self._rest = True
-        self._tell()
+        self._notify()
 
     def failed(self, error: PalimpsestError) -> None:
         """End the request with an error."""
         self.error = error
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         wake = self._wake
         if wake is not None:
             wake()
@@ -164,32 +175,38 @@ class ExternalPrefix:
     # Called by the engine.
 
     def attach(self, wake: Callable[[], None]) -> None:
-        """Say whom to wake; a past belongs to one request."""
+        """Set the function that wakes the engine.
+
+        Raises
+        ------
+        ValueError
+            Another request has this prefix already.
+        """
         if self._wake is not None:
-            raise ValueError("this past belongs to a request already")
+            raise ValueError("this prefix belongs to a request already")
         self._wake = wake
 
     def take(self) -> PrefixChunk | None:
-        """The earliest piece of those that have arrived; the caller completes its ``taken``."""
+        """Return the earliest chunk that has arrived; the caller releases it."""
         with self._lock:
-            return self._arrivals.pop(min(self._arrivals)) if self._arrivals else None
+            return self._arrived.pop(min(self._arrived)) if self._arrived else None
 
     def to_recompute(self, index: int) -> bool:
-        """Whether a piece is to be prefilled."""
+        """Whether a chunk is to be prefilled."""
         return self._rest or index in self._ordered
 
-    def passed(self, piece: Piece, seconds: float) -> None:
-        """Take note that a piece is in the cache, whichever way, after ``seconds`` of computing it."""
+    def passed(self, span: ChunkSpan, seconds: float) -> None:
+        """Record that a chunk is in the cache, however it came there, after ``seconds`` of computing it."""
         with self._lock:
-            self._passed = piece.index + 1
-            ordered = piece.index in self._ordered
+            self._passed = span.index + 1
+            ordered = span.index in self._ordered
         if ordered:
-            self._on_recomputed(piece.index, seconds)
+            self._on_recomputed(span.index, seconds)
 
     def close(self) -> None:
-        """Let go of what nobody will take any more."""
+        """Release chunks that will not be taken any more."""
         with self._lock:
             self._closed = True
-            left, self._arrivals = list(self._arrivals.values()), {}
-        for arrival in left:
-            arrival.let_go()
+            left, self._arrived = list(self._arrived.values()), {}
+        for chunk in left:
+            chunk.release()

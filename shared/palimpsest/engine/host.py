@@ -6,18 +6,20 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import palimpsest
 from palimpsest.errors import Reason, ResourceExhausted
 from palimpsest.models import ModelCatalogue, ModelRecord, verify
 from palimpsest.progress import NullProgress, Progress
 from palimpsest.settings import Settings
 
 if TYPE_CHECKING:
-    from palimpsest.engine import Engine
+    from palimpsest.engine.engine import Engine
     from palimpsest.jobs import JobContext
+    from palimpsest.lm import TokenBytes
+    from palimpsest.lm.model import LanguageModel
 
 
 @dataclass(eq=False)
@@ -25,8 +27,20 @@ class Hosted:
     """A model in memory, with its engine."""
 
     record: ModelRecord
-    engine: "Engine"
+    engine: "Engine[LanguageModel]"
     users: int = 0
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self.engine.model.tokenizer
+
+    @cached_property
+    def token_bytes(self) -> "TokenBytes":
+        """Returns the bytes of a token."""
+        from palimpsest.lm import TokenBytes
+
+        return TokenBytes(self.tokenizer)
 
 
 class EngineHost:
@@ -48,7 +62,7 @@ class EngineHost:
         self._hosted: OrderedDict[str, Hosted] = OrderedDict()
 
     def acquire(self, model_id: str, progress: Progress | None = None) -> Hosted:
-        """The engine for a model, loaded first if need be; blocks. Give it back with :meth:`release`.
+        """The engine for a model, loaded first if need be; blocks. Return it with :meth:`release`.
 
         Raises
         ------
@@ -75,7 +89,7 @@ class EngineHost:
             return hosted
 
     def release(self, hosted: Hosted) -> None:
-        """Say that a user of an engine has finished with it."""
+        """Count one user of an engine less."""
         with self._lock:
             hosted.users -= 1
 
@@ -111,7 +125,7 @@ class EngineHost:
             return hosted
 
     def _make_room(self, model_id: str) -> None:
-        """Drop an engine that cannot serve any more, and idle ones while there are too many."""
+        """Close an engine that can no longer serve, and idle ones while there are too many."""
         with self._lock:
             gone = [h for m, h in self._hosted.items() if m == model_id]
             self._hosted.pop(model_id, None)
@@ -129,8 +143,8 @@ class EngineHost:
         for hosted in gone:
             hosted.engine.close()
 
-    def _load(self, record: ModelRecord) -> "Engine":
-        from palimpsest.engine import Engine
+    def _load(self, record: ModelRecord) -> "Engine[LanguageModel]":
+        from palimpsest.engine.engine import Engine
         from palimpsest.lm import load
 
         s = self._settings
@@ -139,8 +153,8 @@ class EngineHost:
 
 
 def _keep_compiled_code_in(folder: Path) -> None:
-    """Let numba keep its compiled code among our state where it cannot keep it beside the source, as in an image."""
-    package = Path(palimpsest.__file__).parent / "lm" / "cpu"
+    """Keep numba's compiled code in our state folder where the source folder is read-only, as in an image."""
+    package = Path(__file__).parents[1] / "lm" / "cpu"
     if not os.access(package, os.W_OK):
         os.environ.setdefault("NUMBA_CACHE_DIR", str(folder / "compiled"))
 

@@ -1,4 +1,4 @@
-"""What a request may ask of a model: checked before it is queued."""
+"""Admission: what a request may ask of a model, checked before it is queued."""
 
 from collections.abc import Sequence
 
@@ -6,28 +6,6 @@ from palimpsest.engine.requests import Request
 from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
 from palimpsest.lm.blocks import BLOCK
 from palimpsest.lm.protocols import Model
-
-
-class CacheBudget:
-    """Cache memory, in blocks, given to requests and tasks before they begin.
-
-    Whoever begins has a right to all it may ever need, so nothing is preempted.
-    """
-
-    def __init__(self, blocks: int) -> None:
-        self.blocks = blocks
-        self.used = 0
-
-    def take(self, blocks: int) -> bool:
-        """Reserve blocks if there are as many; says whether."""
-        if self.used + blocks > self.blocks:
-            return False
-        self.used += blocks
-        return True
-
-    def give(self, blocks: int) -> None:
-        """Return what was taken."""
-        self.used -= blocks
 
 
 def check_request(model: Model, request: Request) -> int:
@@ -43,8 +21,8 @@ def check_request(model: Model, request: Request) -> int:
     Raises
     ------
     InvalidArgument
-        No prompt, or none after the past, ids outside the vocabulary, top_k larger than it, or longer than the context;
-        and whatever the drafting refuses.
+        No prompt, or none after the external prefix; ids outside the vocabulary; top_k larger than it; longer than the
+        context; or settings that the strategy refuses.
     ResourceExhausted
         Larger than the whole cache memory.
     """
@@ -56,7 +34,7 @@ def check_request(model: Model, request: Request) -> int:
     if request.prefix is not None and request.prefix.tokens >= prompt:
         raise InvalidArgument(
             Reason.PROMPT_EMPTY,
-            f"All {prompt} tokens are the context's; send a prompt that follows it, of one token at least.",
+            f"The prompt is empty: all {prompt} tokens come from the stored context. Add at least one prompt token.",
         )
     check_ids(model, request.ids)
     if request.sampling.top_k > model.limits.vocab_size:

@@ -30,12 +30,12 @@ class RequestState:
 
     @property
     def width(self) -> int:
-        """Places in the batch that each of its sequences may take."""
+        """Slots in the batch that each of its sequences may take."""
         return 1 if self.request.strategy is None else self.request.strategy.width
 
     @property
     def places(self) -> int:
-        """Places in the batch that it may take."""
+        """Slots in the batch that it may take."""
         return self.request.n * self.width
 
     @property
@@ -47,11 +47,11 @@ class RequestState:
 
     @property
     def over(self) -> bool:
-        """Whether the request is to leave before the next step."""
+        """Whether the request leaves before the next step."""
         return self.cancelled or self.error is not None
 
     def end(self, error: PalimpsestError | None = None) -> None:
-        """Let go of the past; tell of an error, ours or one from outside, if that is the end."""
+        """Close the external prefix, and report an error if that is what ended the request."""
         if self.request.prefix is not None:
             self.request.prefix.close()
         error = error or self.error
@@ -59,11 +59,11 @@ class RequestState:
             self.deliver([Failed(error)])
 
     def fail(self, error: PalimpsestError) -> None:
-        """Let an error end the request before the next step; on the engine's thread."""
+        """End the request with an error before the next step; called on the engine's thread."""
         self.failure = error
         self.wake()
 
     def cancel(self) -> None:
-        """Take the request out before the next step; no more events come."""
+        """Remove the request before the next step; no more events come."""
         self.cancelled = True
         self.wake()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from palimpsest.engine.tasks import Pieces
+from palimpsest.engine.tasks import TaskSteps
 from palimpsest.lm.forward import SequenceInput
 from palimpsest.lm.protocols import Model
 from palimpsest.lm.sampling import Choice
@@ -40,15 +40,15 @@ def score(model: Model, ids: Sequence[int], top: int = 0, skip: int = 0) -> Scor
     skip
         Leading tokens that are context only.
     """
-    pieces = score_pieces(model, ids, top, skip)
+    steps = score_steps(model, ids, top, skip)
     while True:
         try:
-            next(pieces)
+            next(steps)
         except StopIteration as end:
             return end.value
 
 
-def score_pieces(model: Model, ids: Sequence[int], top: int, skip: int) -> Pieces[Scores]:
+def score_steps(model: Model, ids: Sequence[int], top: int, skip: int) -> TaskSteps[Scores]:
     """Score as :func:`score` does, giving control back after each chunk of 64 tokens."""
     cache, first = model.new_cache(), max(1, skip)
     tokens: list[Choice] = []

@@ -1,4 +1,4 @@
-"""One sequence in the batch: its cache, its text, its end."""
+"""The plain sequence: one token after another, its text, its end."""
 
 from collections.abc import Sequence
 
@@ -6,16 +6,15 @@ from palimpsest.engine.events import Delta, Event, Finish, Finished
 from palimpsest.engine.requests import Request, Step
 from palimpsest.lm.detokenizer import StopMatcher
 from palimpsest.lm.forward import Cache, Output, SequenceInput
-from palimpsest.lm.protocols import Model
+from palimpsest.lm.protocols import Model, TextDecoder
 from palimpsest.lm.sampling import Choice, choose
 
 
 class SequenceState:
-    """A sequence past its prompt.
+    """A sequence that generates text token by token; implements :class:`palimpsest.engine.requests.Sequence`.
 
-    Each step reads what :meth:`feed` gives and hands :meth:`take` the outputs. This one reads its last token; others
-    override both, and may read more than they keep: they crop the cache to what they took. A sequence never reads more
-    tokens than it may still generate, as that is all the memory it was promised.
+    A subclass may read several tokens in a step by overriding :meth:`feed` and :meth:`take`; it appends the tokens it
+    keeps with :meth:`push` and crops the cache to them.
 
     Parameters
     ----------
@@ -26,16 +25,32 @@ class SequenceState:
     cache
         Holds the prompt, and every generated token but the last.
     model
-        For its text decoder and end-of-sequence tokens.
+        Provides the text decoder and the end-of-sequence tokens.
+    decoder
+        Turns tokens into text; None for the model's own.
+
+    Attributes
+    ----------
+    next_id
+        The token pushed last; -1 before the first.
+    eos_ids
+        Tokens that end the sequence; none where the request ignores them.
     """
 
-    def __init__(self, request: Request, index: int, cache: Cache, model: Model) -> None:
+    def __init__(
+        self,
+        request: Request,
+        index: int,
+        cache: Cache,
+        model: Model,
+        decoder: TextDecoder | None = None,
+    ) -> None:
         self.request, self.index, self.cache = request, index, cache
         self.next_id = -1
         self.generated = 0
         self.done = False
-        self._eos = frozenset() if request.ignore_eos else model.eos_ids
-        self._detokenizer = model.text_decoder()
+        self.eos_ids = frozenset[int]() if request.ignore_eos else frozenset(model.eos_ids)
+        self._detokenizer = model.text_decoder() if decoder is None else decoder
         self._stops = StopMatcher(request.stop)
         self._text: list[str] = []
         self._logprob = 0.0
@@ -44,19 +59,16 @@ class SequenceState:
         self._end: tuple[Finish, str] | None = None
 
     def feed(self) -> Sequence[SequenceInput]:
-        """What to read in the next step."""
+        """Rows of the next step: the last token."""
         return [SequenceInput(self.cache, [self.next_id])]
 
     def take(self, outputs: Sequence[Output], step: Step) -> list[Event]:
-        """Go on by what the model said of the tokens read last; returns what there is to tell.
-
-        The first output is that of the prompt's last token.
-        """
+        """Choose the next token from the last one's output; the first output is that of the prompt's last token."""
         self.push(self.choose(outputs[0], 0))
         return self.events()
 
     def release(self) -> None:
-        """Give the memory back; the sequence has ended or is given up."""
+        """Give the memory back; the sequence has ended or its request was cancelled."""
         self.cache.release()
 
     def choose(self, output: Output, row: int) -> Choice:
@@ -70,7 +82,7 @@ class SequenceState:
         self.generated += 1
         self._logprob += choice.logprob
         self._unsent.append(choice)
-        is_eos = choice.id in self._eos
+        is_eos = choice.id in self.eos_ids
         text, stop = self._stops.push("" if is_eos else self._detokenizer.push(choice.id))
         reason = Finish.EOS if is_eos else None
         if stop is None and reason is None and self.generated >= self.request.max_tokens:
@@ -87,7 +99,7 @@ class SequenceState:
             self.done, self._end = True, (reason, stop or "")
 
     def events(self) -> list[Event]:
-        """What there is to tell since the last call."""
+        """Events since the last call."""
         events: list[Event] = []
         if self._new or (self.done and self._unsent):
             self._text.append(self._new)
@@ -98,5 +110,10 @@ class SequenceState:
         if self._end is not None:
             reason, stop = self._end
             whole = "".join(self._text)
-            events.append(Finished(self.index, reason, stop, self.generated, whole, self._logprob))
+            end = Finished(self.index, reason, stop, self.generated, whole, self._logprob)
+            events.append(self.finished(end))
         return events
+
+    def finished(self, end: Finished) -> Finished:
+        """The event that ends the sequence; a subclass may replace it with one that carries more."""
+        return end

@@ -1,4 +1,4 @@
-"""Work on one text that the engine does between steps, a piece at a time: scoring, and prefilling for keeps."""
+"""Work that the engine does between steps, a little at a time: scoring, prefilling to store, measuring."""
 
 import threading
 from collections import deque
@@ -6,20 +6,20 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from palimpsest.engine.limits import CacheBudget
+from palimpsest.engine.budget import CacheBudget
 from palimpsest.errors import PalimpsestError
 
 T = TypeVar("T")
 
-Pieces = Generator["Future[Any] | None", None, T]
-"""Work that gives control back after each piece, and returns its result at the end.
+TaskSteps = Generator["Future[Any] | None", None, T]
+"""Work that gives control back after each of its steps, and returns its result at the end.
 
 It yields None, or a future it cannot go on without: the engine does other things, or sleeps, until that is done.
 """
 
 
 class Refused(Exception):
-    """Wraps an error that is not the engine's own: it fails the task it comes from, and nothing else."""
+    """Wraps an error of a caller's code: it fails its task and nothing else."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -27,21 +27,21 @@ class Refused(Exception):
 
 
 class Task(Generic[T]):
-    """One piece of work and the future its owner holds.
+    """One task and the future its owner holds.
 
     Parameters
     ----------
-    pieces
+    steps
         The work; closed if the owner cancels the future.
     blocks
         Cache memory it may need, in blocks.
     """
 
-    def __init__(self, pieces: Pieces[T], blocks: int) -> None:
+    def __init__(self, steps: TaskSteps[T], blocks: int) -> None:
         self.blocks = blocks
         self.admitted = False
         self.future: Future[T] = Future()
-        self._pieces = pieces
+        self._steps = steps
         self._waits_for: Future[Any] | None = None
         self._result: T | None = None
         self._error: Exception | None = None
@@ -52,12 +52,12 @@ class Task(Generic[T]):
         return self.future.cancelled() or self._waits_for is None or self._waits_for.done()
 
     def advance(self, wake: Callable[[], None]) -> bool:
-        """Do the next piece; returns whether it was the last. ``wake`` is called once a wait is over."""
+        """Do the next step; returns whether it was the last. ``wake`` is called once a wait is over."""
         if self.future.cancelled():
-            self._pieces.close()
+            self._steps.close()
             return True
         try:
-            self._waits_for = next(self._pieces)
+            self._waits_for = next(self._steps)
         except StopIteration as end:
             self._result = end.value
             return True
@@ -72,7 +72,7 @@ class Task(Generic[T]):
         return False
 
     def settle(self, error: Exception | None = None) -> None:
-        """Give the future what the work came to, unless its owner has given it up."""
+        """Set the future's result or error, unless its owner has cancelled it."""
         error = error or self._error
         if not self.future.set_running_or_notify_cancel():
             return
@@ -83,7 +83,7 @@ class Task(Generic[T]):
 
 
 class Tasks:
-    """Tasks in order of arrival; the first that can go on does. Add from any thread, the rest is the engine's.
+    """Tasks in order of arrival; the first that can go on does. Only :meth:`add` may be called from any thread.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class Tasks:
         task.future.add_done_callback(lambda _: self._wake())
 
     def advance(self) -> bool:
-        """Do a piece of the first task that can go on; returns whether there was one.
+        """Do a step of the first task that can go on; returns whether there was one.
 
         Memory is given in order of arrival: a task that does not fit yet holds up those behind it.
         """
@@ -128,7 +128,7 @@ class Tasks:
         return False
 
     def end(self, error: PalimpsestError) -> None:
-        """Fail whatever is left."""
+        """Fail the tasks that are left."""
         with self._lock:
             tasks, self._tasks = list(self._tasks), deque()
         for task in tasks:

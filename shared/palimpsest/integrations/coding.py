@@ -1,4 +1,4 @@
-"""Chunks that come without a word on where they lie: how they are coded, and how much room that takes."""
+"""How chunks of unknown position are coded, and how many bytes that takes at most."""
 
 import math
 from pathlib import Path
@@ -8,16 +8,16 @@ import torch
 
 from palimpsest.errors import InvalidArgument, Reason, Unimplemented
 from palimpsest.kv import LOSSLESS, CalibrationProfile, Identity, KeyValues, Rotary, encode, read_header
-from palimpsest.kv.container import Kind
+from palimpsest.kv.header import Kind
 
 POSITIONS = 1 << 15
-"""Where a chunk may begin, as far as its position is looked for; cosines repeat themselves further on."""
+"""Positions at which a chunk's start is searched for; further on, cosines repeat."""
 SINKS = 4
-"""Leading tokens that say nothing of a chunk's position."""
+"""Leading tokens to ignore when a chunk's position is searched for."""
 ROOM = 2048
 """Bytes that a chunk's header takes at most, its directory apart."""
 ROOM_OF_A_LAYER = 3 * (28 + 12)
-"""Bytes that a layer's sections take at most beside their numbers: sinks, keys, values; lines and headers."""
+"""Bytes that a layer's sections take at most beyond their elements: directory entries and headers."""
 
 
 class Coding:
@@ -39,7 +39,7 @@ class Coding:
     Raises
     ------
     InvalidArgument
-        The profile is none, or the rotary embedding needs ``kv_heads``.
+        The profile is not valid, or the rotary embedding needs ``kv_heads``.
     """
 
     def __init__(

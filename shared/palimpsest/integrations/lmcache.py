@@ -8,9 +8,9 @@
 and then, for any storage adapter, ``"serde": {"type": "palimpsest", "level": "balanced", "profile": "/path"}``.
 
 Made for the interfaces of LMCache 0.5 (``lmcache.v1.distributed.serde``); callers that know no keys are served too.
-Nothing there says at what position a chunk begins. Un-rotating keys from a wrong one and rotating them back is exact,
-and the generic codec takes as few bytes from any; for a profile the position is found in the keys themselves, and a
-chunk that it would code badly all the same is left to the generic codec.
+LMCache does not pass the position at which a chunk begins. Un-rotating keys from a wrong position and rotating them
+back is exact, and the generic codec takes as few bytes from any position. With a profile the position is estimated from
+the keys; a chunk that would still be coded badly is left to the generic codec.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ import torch
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason, ResourceExhausted
 from palimpsest.integrations.coding import Coding, most_bytes
 from palimpsest.kv import Identity, decode, read_header
-from palimpsest.kv.container import damaged
+from palimpsest.kv.header import damaged
 
 NAME = "palimpsest"
 
@@ -93,7 +93,7 @@ class PalimpsestDeserializer:
             if wanted.keys.shape != kv.keys.shape:
                 raise InvalidArgument(
                     Reason.KV_SHAPE,
-                    f"The chunk is {list(kv.keys.shape)}, the place for it {list(wanted.keys.shape)}.",
+                    f"The chunk is {list(kv.keys.shape)}, the buffer for it {list(wanted.keys.shape)}.",
                 )
             decoded.append(kv)
             at += header.total

@@ -24,12 +24,12 @@ class PagedLayer:
     Raises
     ------
     Unimplemented
-        A layout that is neither: latent attention, states, or quantised numbers.
+        A layout that is neither: latent attention, states, or quantised elements.
     """
 
     def __init__(self, buffer: torch.Tensor, block_size: int, blocks: int | None = None) -> None:
         if not isinstance(buffer, torch.Tensor):  # states come as lists
-            raise Unimplemented(Reason.KV_LAYER_UNSUPPORTED, "A layer keeps a state in place of positions.")
+            raise Unimplemented(Reason.KV_LAYER_UNSUPPORTED, "A layer keeps a state instead of positions.")
         if buffer.ndim == 4 and buffer.shape[3] % 2 == 0:
             self._keys, self._values = buffer.transpose(1, 2).chunk(2, -1)  # [blocks, size, heads, dim]
         elif buffer.ndim == 5 and buffer.shape[0] == 2 and not (buffer.shape[1] == 2 and blocks != 2):

@@ -1,4 +1,4 @@
-"""vLLM's connector: prompts whose beginning a Palimpsest server holds are loaded in place of being computed.
+"""vLLM's connector: prefixes of prompts that a Palimpsest server stores are loaded instead of computed.
 
 ::
 
@@ -7,16 +7,14 @@
         "kv_connector_module_path": "palimpsest.integrations.vllm",
         "kv_role": "kv_both",
         "kv_load_failure_policy": "recompute",
-        "kv_connector_extra_config": {"target": "127.0.0.1:50051", "model": "smollm2-135m"}}'
+        "kv_connector_extra_config": {"target": "127.0.0.1:7600", "model": "smollm2-135m"}}'
 
-Made for ``KVConnectorBase_V1`` as of vLLM 0.33. What is stored is lossy; what is damaged is recomputed by vLLM, and a
-server that is away costs speed alone. One worker, full attention, no adapters, no images: other models are refused,
-other requests left alone.
+Made for ``KVConnectorBase_V1`` as of vLLM 0.33. Stored contexts are lossy. vLLM recomputes what is damaged or
+missing, so a server that is down costs speed and nothing else. One worker and full attention: other models are refused.
+Requests with adapters or images are left alone.
 """
 
 import logging
-import re
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -25,8 +23,7 @@ import torch
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, PalimpsestError, Reason, Unimplemented
 from palimpsest.integrations.contexts import ContextStore, Match, ServerStore
-from palimpsest.integrations.paged import PagedLayer
-from palimpsest.kv import KeyValues
+from palimpsest.integrations.layer_transfer import LayerTransfer, Load, Save
 
 
 class _Missing:
@@ -48,33 +45,11 @@ except ModuleNotFoundError as missing:
         raise
 
 logger = logging.getLogger(__name__)
-WAITING = 4
-"""Contexts on their way to the store; while so many are, prompts that end are not stored."""
-
-
-@dataclass(frozen=True)
-class Load:
-    """Tokens ``first .. last - 1`` of a request are to come from a stored context."""
-
-    request_id: str
-    match: Match
-    first: int
-    last: int
-    blocks: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Save:
-    """The first tokens of a request, all computed after this step, are to be stored."""
-
-    request_id: str
-    ids: tuple[int, ...]
-    blocks: tuple[int, ...]
 
 
 @dataclass
 class PalimpsestMetadata(_Metadata):
-    """What the scheduler's side tells the worker's about one step."""
+    """What the worker has to do in one step."""
 
     loads: list[Load] = field(default_factory=list)
     saves: list[Save] = field(default_factory=list)
@@ -117,13 +92,7 @@ class PalimpsestConnector(_Base):
         self._prompts: dict[str, _Prompt] = {}
         self._storable: set[str] = set()
         # the worker's side
-        self._layers: dict[str, PagedLayer] = {}
-        self._order: list[str] = []
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="palimpsest-kv")
-        self._loading: list[tuple[Load, Future[list[KeyValues]]]] = []
-        self._saved: dict[str, list[tuple[torch.Tensor, torch.Tensor] | None]] = {}
-        self._putting: set[Future[None]] = set()
-        self._failed: set[int] = set()
+        self._transfer = LayerTransfer(self._store, self._block_size, self._blocks)
 
     def open_store(self, transfer: Any) -> ContextStore:
         """Connect to the server that the configuration names; override to keep contexts elsewhere.
@@ -168,8 +137,8 @@ class PalimpsestConnector(_Base):
         return max(0, self._usable(match, len(ids)) - num_computed_tokens), False
 
     def update_state_after_alloc(self, request: Any, blocks: Any, num_external_tokens: int) -> None:
-        """Remember what is to be loaded, and where."""
-        if _ids(request):  # the step's own record does not say which requests are private
+        """Note what is to be loaded, and into which blocks."""
+        if _ids(request):  # the step's own record does not mark private requests
             self._storable.add(request.request_id)
         match = self._matches.pop(request.request_id, None)
         if num_external_tokens <= 0 or match is None:
@@ -228,60 +197,32 @@ class PalimpsestConnector(_Base):
 
     @classmethod
     def requires_piecewise_for_cudagraph(cls, extra_config: dict[str, Any]) -> bool:
-        """Say that layers are waited for and copied between the pieces of a graph."""
+        """Return True: layers are waited for and copied between the parts of a graph."""
         return True
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
         """Take note of the paged buffers, in the order of their layers."""
-        self._order = sorted(kv_caches, key=_number)
-        self._layers = {
-            name: PagedLayer(kv_caches[name], self._block_size, self._blocks) for name in self._order
-        }
+        self._transfer.register(kv_caches)
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
         """Begin to load what the step needs; layers are written when they are waited for."""
-        if not self._layers:
-            self.register_kv_caches(_caches(forward_context))
-        self._loading = [(load, self._threads.submit(self._fetch, load)) for load in self._meta().loads]
+        if not self._transfer.registered:
+            self._transfer.register(_caches(forward_context))
+        self._transfer.start(self._meta().loads)
 
     def wait_for_layer_load(self, layer_name: str) -> None:
         """Write a layer's keys and values into its blocks."""
-        if layer_name not in self._layers:  # it shares another layer's cache
-            return
-        at = self._order.index(layer_name)
-        for load, coming in self._loading:
-            for kv in coming.result():
-                first = max(load.first, kv.start)
-                part = kv[first - kv.start : min(load.last, kv.start + kv.tokens) - kv.start]
-                self._layers[layer_name].scatter(load.blocks, first, part.keys[at], part.values[at])
-        if at == len(self._order) - 1:
-            self._loading = []
+        self._transfer.write(layer_name)
 
     def save_kv_layer(
         self, layer_name: str, kv_layer: torch.Tensor, attn_metadata: Any, **kwargs: Any
     ) -> None:
         """Copy a layer of the prompts that this step completes, before anything can overwrite it."""
-        if layer_name not in self._layers:
-            return
-        at = self._order.index(layer_name)
-        for save in self._meta().saves:
-            if not self._room():
-                continue
-            layers = self._saved.setdefault(save.request_id, [None] * len(self._order))
-            keys, values = self._layers[layer_name].gather(save.blocks, 0, len(save.ids))
-            layers[at] = keys.cpu(), values.cpu()
+        self._transfer.copy(layer_name, self._meta().saves)
 
     def wait_for_save(self) -> None:
-        """Hand complete copies to the store, which takes them in its own time."""
-        for save in self._meta().saves:
-            layers = self._saved.pop(save.request_id, None)
-            if layers is None or any(layer is None for layer in layers):
-                continue
-            keys, values = zip(*(layer for layer in layers if layer is not None), strict=True)
-            kv = KeyValues(torch.stack(keys), torch.stack(values))
-            putting = self._threads.submit(self._put, save, kv)
-            self._putting.add(putting)
-            putting.add_done_callback(self._putting.discard)
+        """Hand complete copies to the store, which stores them in the background."""
+        self._transfer.put(self._meta().saves)
 
     def get_finished(self, finished_req_ids: set[str]) -> tuple[set[str] | None, set[str] | None]:
         """Return nothing: no request's blocks are held beyond its steps."""
@@ -289,13 +230,11 @@ class PalimpsestConnector(_Base):
 
     def get_block_ids_with_load_errors(self) -> set[int]:
         """Return, once, the blocks whose tokens did not come; vLLM computes from the first of them on."""
-        wait(coming for _, coming in self._loading)
-        failed, self._failed = self._failed, set()
-        return failed
+        return self._transfer.failed_blocks()
 
     def shutdown(self) -> None:
         """Finish what is on its way to the store, then close it."""
-        self._threads.shutdown(wait=True)
+        self._transfer.close()
         self._store.close()
 
     def _meta(self) -> PalimpsestMetadata:
@@ -303,42 +242,9 @@ class PalimpsestConnector(_Base):
         assert isinstance(meta, PalimpsestMetadata)
         return meta
 
-    def _room(self) -> bool:
-        return len(self._putting) < WAITING
-
-    def _fetch(self, load: Load) -> list[KeyValues]:
-        """Load what fits; note the blocks of what does not come."""
-        pieces: list[KeyValues] = []
-        try:
-            for kv in self._store.load(load.match):
-                if kv.start < load.last and kv.start + kv.tokens > load.first and self._fits(kv):
-                    pieces.append(kv)
-        except PalimpsestError as wrong:
-            logger.warning("A context did not come whole, the rest is recomputed: %s", wrong)
-        except Exception:  # a cache must not end the engine
-            logger.exception("A context could not be loaded; it is recomputed.")
-        covered = {at for kv in pieces for at in range(kv.start, kv.start + kv.tokens)}
-        self._failed |= {
-            load.blocks[at // self._block_size] for at in range(load.first, load.last) if at not in covered
-        }
-        return pieces
-
-    def _fits(self, kv: KeyValues) -> bool:
-        layer = self._layers[self._order[0]]
-        heads, key_dim, value_dim = kv.geometry.kv_heads, kv.geometry.key_dim, kv.geometry.value_dim
-        return (kv.geometry.layers, heads, key_dim, value_dim) == (len(self._order), *layer.shape)
-
-    def _put(self, save: Save, kv: KeyValues) -> None:
-        try:
-            self._store.put(save.ids, kv)
-        except PalimpsestError as wrong:
-            logger.warning("A context was not stored: %s", wrong)
-        except Exception:
-            logger.exception("A context could not be stored.")
-
 
 def _ids(request: Any) -> list[int]:
-    """Return a prompt's token ids; none if they alone do not say what its keys and values are."""
+    """Return a prompt's token ids; none if they alone do not determine its keys and values."""
     if (
         any(getattr(request, name, None) for name in ("mm_features", "lora_request", "cache_salt"))
         or getattr(request, "prompt_embeds", None) is not None
@@ -350,7 +256,3 @@ def _ids(request: Any) -> list[int]:
 def _caches(forward_context: Any) -> dict[str, torch.Tensor]:
     layers = forward_context.no_compile_layers.items()
     return {name: layer.kv_cache for name, layer in layers if getattr(layer, "kv_cache", None) is not None}
-
-
-def _number(name: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", name)]

@@ -2,7 +2,8 @@
 
 from palimpsest.kv.calibration import LEVELS, Sensitivity, calibrate
 from palimpsest.kv.codec import CODECS, LOSSLESS, decode, encode
-from palimpsest.kv.container import ChunkMeta, Header, Identity, read_header
+from palimpsest.kv.container import read_header
+from palimpsest.kv.header import ChunkMeta, Header, Identity
 from palimpsest.kv.layout import Geometry, KeyValues, from_cache, to_cache
 from palimpsest.kv.profile import CalibrationProfile
 from palimpsest.kv.reader import ChunkReader

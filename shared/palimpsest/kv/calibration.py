@@ -13,10 +13,12 @@ import torch
 
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.kv.classic import calibrate_classic
+from palimpsest.kv.coding.centres import NEAR, centres, count_offsets
 from palimpsest.kv.coding.quantiser import ZERO, choose_classes, quantise
-from palimpsest.kv.coding.rans import ALPHABET, frequencies_from_counts, jit
+from palimpsest.kv.coding.tables import ALPHABET, frequencies_from_counts
 from palimpsest.kv.layout import Geometry, KeyValues
-from palimpsest.kv.profile import CalibrationProfile, LevelTables
+from palimpsest.kv.level_tables import LevelTables
+from palimpsest.kv.profile import CalibrationProfile
 from palimpsest.kv.rotary import Rotary
 from palimpsest.kv.transform import coefficients
 from palimpsest.progress import NullProgress, Progress
@@ -40,8 +42,6 @@ PLAIN_STEPS: Mapping[str, float] = {
 }
 """Steps where no sensitivity is known, in deviations of a component of a layer."""
 TABLES = 64
-NEAR = 4
-"""Cells on each side of zero whose reconstruction point is learned."""
 NEVER = 2e-4
 """A coefficient that leaves the zero cell less often than this is not coded."""
 
@@ -94,7 +94,7 @@ def calibrate(
     classic
         Whether to calibrate the paper's own scheme too.
     progress
-        Told about each cache.
+        Called for each cache.
 
     Returns
     -------
@@ -231,7 +231,7 @@ def _tables(
                 y = coefficients(kv, profile, component, at)
                 for number, step in enumerate(steps.values()):
                     symbols, _ = quantise(y, step, y.shape[1])
-                    _count(
+                    count_offsets(
                         symbols,
                         y,
                         np.float32(1 / step),
@@ -264,38 +264,5 @@ def _level(
         kept,
         classes.reshape(counts.shape[:3]),
         frequencies_from_counts(totals),
-        _centres(flat, offsets.reshape(-1, NEAR), classes, len(totals)),
+        centres(flat, offsets.reshape(-1, NEAR), classes, len(totals)),
     )
-
-
-def _centres(counts: np.ndarray, offsets: np.ndarray, classes: np.ndarray, tables: int) -> np.ndarray:
-    """Return where each symbol is reconstructed: near zero, cells hold more on their inner side."""
-    number = np.zeros((tables, NEAR))
-    shift = np.zeros((tables, NEAR))
-    near = (
-        counts[:, ZERO + 1 : ZERO + 1 + NEAR].astype(np.float64) + counts[:, ZERO - 1 : ZERO - 1 - NEAR : -1]
-    )
-    np.add.at(number, classes, near)
-    np.add.at(shift, classes, offsets)
-    shift = np.clip(np.where(number > 50, shift / np.maximum(number, 1), 0), -0.5, 0.5)
-    centres = np.tile(np.arange(ALPHABET, dtype=np.float64) - ZERO, (tables, 1))
-    centres[:, ZERO + 1 : ZERO + 1 + NEAR] += shift
-    centres[:, ZERO - 1 : ZERO - 1 - NEAR : -1] -= shift
-    return centres.astype(np.float32)
-
-
-@jit
-def _count(
-    symbols: np.ndarray, y: np.ndarray, scale: np.float32, counts: np.ndarray, offsets: np.ndarray
-) -> None:
-    """Add to the counts of each column, and to how far outward in their cells the near-zero values lie."""
-    tokens, width = symbols.shape
-    for token in range(tokens):
-        for column in range(width):
-            symbol = symbols[token, column]
-            counts[column, symbol] += 1
-            cell = np.int64(symbol) - ZERO
-            distance = abs(cell)
-            if 0 < distance <= NEAR:
-                exact = abs(np.float64(y[token, column]) * scale)
-                offsets[column, distance - 1] += exact - distance

@@ -24,10 +24,11 @@ from palimpsest.kv.coding.quantiser import (
     symbol_checksum,
     unpack_symbols,
 )
-from palimpsest.kv.coding.rans import ALPHABET, frequencies_from_counts
-from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
+from palimpsest.kv.coding.tables import ALPHABET, frequencies_from_counts
+from palimpsest.kv.header import ChunkMeta, Kind, Section, checksum_seed, damaged
 from palimpsest.kv.layout import Geometry, KeyValues
-from palimpsest.kv.profile import CalibrationProfile, ClassicTables
+from palimpsest.kv.level_tables import ClassicTables
+from palimpsest.kv.profile import CalibrationProfile
 
 GROUP = 10
 """Tokens of a group; the first is its anchor."""
@@ -106,7 +107,7 @@ def encode_group(
         scale, classes, _ = paper.levels[name]
         parts = _symbols(kv, paper, component, first, layers, scale)
         _, *units = _steps(paper, kv.geometry, component, first, layers, scale)
-        crc = place(section_kind, first, layers)
+        crc = checksum_seed(section_kind, first, layers)
         payloads, squares, worst = [], 0.0, 0.0
         for kind, ((cells, symbols, escapes), unit) in enumerate(zip(parts, units, strict=True)):
             columns = _columns(classes[kind, component], kv.geometry, component, first, layers)
@@ -140,7 +141,7 @@ def decode_group(section: Section, meta: ChunkMeta, profile: CalibrationProfile,
     cut = 4 + int.from_bytes(view[:4], "little")
     if len(view) < 4 or cut > len(view):
         raise damaged("A section is cut short; fetch the chunk again.")
-    crc, parts = place(section.kind, first, layers), []
+    crc, parts = checksum_seed(section.kind, first, layers), []
     for kind, (payload, rows) in enumerate(
         ((view[4:cut], len(anchors)), (view[cut:], tokens - len(anchors)))
     ):

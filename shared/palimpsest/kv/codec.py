@@ -8,20 +8,15 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.kv import classic, generic, transform
 from palimpsest.kv.coding import lossless
-from palimpsest.kv.container import (
-    DECODED_LIMIT,
-    EXPANSION_LIMIT,
-    ChunkMeta,
-    Identity,
-    Section,
-    pack,
-)
+from palimpsest.kv.container import DECODED_LIMIT, EXPANSION_LIMIT, pack
+from palimpsest.kv.header import ChunkMeta, Identity, Section
 from palimpsest.kv.layout import Geometry, KeyValues
 from palimpsest.kv.profile import CalibrationProfile
 from palimpsest.kv.reader import ChunkReader, run_jobs
@@ -33,7 +28,10 @@ CODECS = ("transform", "classic", "generic")
 GENERIC_SINKS = 4
 """Leading tokens the generic codec keeps apart."""
 LARGEST = 1e15
-"""Numbers above this are no keys and values, and their squares leave float32; only the lossless level carries them."""
+"""Elements above this are not keys or values of a model, and their squares overflow float32: lossless only."""
+
+
+_Encoder = Callable[[KeyValues], dict[str, Section]]
 
 
 def encode(
@@ -51,15 +49,15 @@ def encode(
     Parameters
     ----------
     kv
-        The chunk; its ``start`` says where in the context it lies.
+        The chunk; its ``start`` is its position in the context.
     levels
         ``"lossless"``, or names of the codec's levels.
     codec
-        ``"transform"``, ``"classic"`` (both need a profile) or ``"generic"`` (needs none).
+        ``"transform"``, ``"classic"`` (both need a profile) or ``"generic"``.
     profile
         From ``calibrate``.
     rotary
-        For ``"generic"``: how the model turns its keys; None: they are coded as they are.
+        For ``"generic"``: how the model rotates its keys; None: they are coded as they are.
     identity
         What the chunk belongs to; a reader can insist on it.
     threads
@@ -73,7 +71,7 @@ def encode(
     Raises
     ------
     InvalidArgument
-        An unknown level or codec, or numbers that are not finite (only lossless carries those).
+        An unknown level or codec, or elements that are not finite (only lossless carries those).
     FailedPrecondition
         The profile is missing, or belongs to another geometry.
     """
@@ -81,68 +79,106 @@ def encode(
         raise InvalidArgument(
             Reason.KV_LEVEL_UNKNOWN, f"Give at least one level, and a codec of {', '.join(CODECS)}."
         )
-    # Numbers only, wherever they were computed and whether or not gradients were.
+    # A plain copy on the CPU, whatever device the cache is on and whether or not it has gradients.
     kv = KeyValues(kv.keys.detach().cpu(), kv.values.detach().cpu(), kv.start)
-    _meta(kv, codec, levels[0], identity or Identity())  # refused before the work rather than after it
+    identity = identity or Identity()
+    _meta(kv, codec, levels[0], identity)  # refused before the work rather than after it
     lossy = [name for name in dict.fromkeys(levels) if name != LOSSLESS]
-    result: dict[str, bytes] = {}
+    coded: dict[str, bytes] = {}
     if LOSSLESS in levels:
-        result[LOSSLESS] = _encode_lossless(kv, identity or Identity(), threads)
+        coded[LOSSLESS] = _encode_lossless(kv, identity, threads)
     if not lossy:
-        return result
+        return coded
     if not all(float(part.abs().amax()) <= LARGEST for part in (kv.keys, kv.values)):  # also false for NaN
         raise InvalidArgument(
             Reason.KV_NOT_FINITE,
-            f"The cache has infinities, NaN or numbers above {LARGEST:.0e}; only the lossless level carries those.",
+            f"The cache has infinities, NaN or elements above {LARGEST:.0e}; only the lossless level carries those.",
         )
     if codec == "generic":
-        rotary, kept, profile_id = rotary or Rotary(), GENERIC_SINKS, ""
-        groups = _groups(kv.geometry, generic.GROUP)
-        _known(lossy, list(generic.STEPS))
-        coders = [
-            partial(
-                generic.encode_group,
-                rotary=rotary,
-                component=component,
-                first=first,
-                layers=layers,
-                levels=lossy,
-            )
-            for first, layers in groups
-            for component in (0, 1)
-        ]
+        coder = _generic_coder(kv.geometry, rotary or Rotary(), lossy)
     else:
-        if profile is None:
-            raise FailedPrecondition(
-                Reason.KV_PROFILE_MISSING,
-                f"The {codec} codec needs a calibration profile; calibrate, or use generic.",
-            )
-        profile.require(kv.geometry)
-        rotary, kept, profile_id, groups = profile.rotary, profile.sinks, profile.id, profile.groups
-        _known(lossy, list(profile.levels if codec == "transform" else profile.require_classic([]).levels))
-        coders = [
-            partial(
-                transform.encode_group if codec == "transform" else classic.encode_group,
-                profile=profile,
-                component=component,
-                group=group,
-                levels=lossy,
-            )
-            for group in range(len(groups))
-            for component in (0, 1)
-        ]
-    sinks = max(0, min(kept - kv.start, kv.tokens))
-    jobs: list[Callable[[], dict[str, Section]]] = []
-    for at, (first, layers) in enumerate(groups):
-        if sinks:
-            jobs.append(partial(_sinks, kv[:sinks], first, layers, lossy))
-        if sinks < kv.tokens:
-            jobs += [partial(coder, kv[sinks:]) for coder in coders[2 * at : 2 * at + 2]]
-    sections = run_jobs(jobs, threads)
+        coder = _calibrated_coder(kv.geometry, codec, profile, lossy)
+    sinks = max(0, min(coder.sinks - kv.start, kv.tokens))
+    sections = run_jobs(_jobs(kv, coder, sinks, lossy), threads)  # in the order of the layers
     for name in lossy:
-        meta = _meta(kv, codec, name, identity or Identity(), sinks=sinks, profile=profile_id, rotary=rotary)
-        result[name] = pack(meta, [section[name] for section in sections])
-    return result
+        meta = _meta(kv, codec, name, identity, sinks=sinks, profile=coder.profile_id, rotary=coder.rotary)
+        coded[name] = pack(meta, [section[name] for section in sections])
+    return coded
+
+
+class _Coder(NamedTuple):
+    """How a lossy codec codes a chunk.
+
+    Attributes
+    ----------
+    rotary
+        How the keys were rotated.
+    sinks
+        Leading tokens of the context that are coded apart.
+    profile_id
+        Digest of the calibration profile; empty: none.
+    groups
+        First layer and number of layers of each group.
+    encoders
+        For each group, keys and values: chunk without sinks to the section of each level.
+    """
+
+    rotary: Rotary
+    sinks: int
+    profile_id: str
+    groups: list[tuple[int, int]]
+    encoders: list[tuple[_Encoder, _Encoder]]
+
+
+def _generic_coder(geometry: Geometry, rotary: Rotary, levels: Sequence[str]) -> _Coder:
+    _known(levels, list(generic.STEPS))
+    groups = _groups(geometry, generic.GROUP)
+
+    def encoder(component: int, first: int, layers: int) -> _Encoder:
+        return partial(
+            generic.encode_group,
+            rotary=rotary,
+            component=component,
+            first=first,
+            layers=layers,
+            levels=levels,
+        )
+
+    encoders = [(encoder(0, *group), encoder(1, *group)) for group in groups]
+    return _Coder(rotary, GENERIC_SINKS, "", groups, encoders)
+
+
+def _calibrated_coder(
+    geometry: Geometry, codec: str, profile: CalibrationProfile | None, levels: Sequence[str]
+) -> _Coder:
+    if profile is None:
+        raise FailedPrecondition(
+            Reason.KV_PROFILE_MISSING,
+            f"The {codec} codec needs a calibration profile; calibrate, or use generic.",
+        )
+    profile.require(geometry)
+    plain = codec == "transform"
+    _known(levels, list(profile.levels if plain else profile.require_classic([]).levels))
+    encode_group = transform.encode_group if plain else classic.encode_group
+
+    def encoder(component: int, group: int) -> _Encoder:
+        return partial(encode_group, profile=profile, component=component, group=group, levels=levels)
+
+    encoders = [(encoder(0, group), encoder(1, group)) for group in range(len(profile.groups))]
+    return _Coder(profile.rotary, profile.sinks, profile.id, profile.groups, encoders)
+
+
+def _jobs(
+    kv: KeyValues, coder: _Coder, sinks: int, levels: Sequence[str]
+) -> list[Callable[[], dict[str, Section]]]:
+    """The sections of a chunk, to be coded: of each group of layers the sinks, the keys, the values."""
+    jobs: list[Callable[[], dict[str, Section]]] = []
+    for (first, layers), encoders in zip(coder.groups, coder.encoders, strict=True):
+        if sinks:
+            jobs.append(partial(_sinks, kv[:sinks], first, layers, levels))
+        if sinks < kv.tokens:
+            jobs += [partial(encoder, kv[sinks:]) for encoder in encoders]
+    return jobs
 
 
 def decode(
@@ -181,7 +217,7 @@ def decode(
     InvalidArgument, Unimplemented
         Not a chunk, or a newer one.
     DataLoss
-        A single bit is not as it was written.
+        The bytes are not those that were written.
     FailedPrecondition
         Another profile or identity.
     ResourceExhausted

@@ -18,195 +18,38 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import IntEnum
 from itertools import accumulate
-from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from palimpsest.errors import (
-    DataLoss,
-    FailedPrecondition,
-    InvalidArgument,
-    Reason,
-    ResourceExhausted,
-    Unimplemented,
-)
+from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted, Unimplemented
+from palimpsest.kv.header import Buffer, ChunkMeta, Entry, Header, Kind, Requirements, Section, damaged
 
 MAGIC = b"\x89PLKV\r\n\x1a"
 MAJOR, MINOR = 1, 0
 COMMIT = b"kept"
 META_LIMIT = 1 << 16
-"""Bytes of metadata; a writer needs one hundredth. JSON may unfold to a hundred times its length while it is read."""
+"""Largest metadata, in bytes; a writer needs one hundredth. JSON may grow a hundredfold while it is parsed."""
 SECTION_LIMIT = 4096
 DECODED_LIMIT = 4 << 30
-"""Bytes a chunk may decode to unless the caller says otherwise."""
+"""Bytes a chunk may decode to unless the caller sets another limit."""
 EXPANSION_LIMIT = 1024
-"""Times its own length that a chunk may decode to unless the caller says otherwise.
+"""How many times its own length a chunk may decode to unless the caller sets another limit.
 
-Real caches come to 10 to 40 at the coarsest level, but an honest chunk may lie far beyond: a symbol may take
-as little as a twelfth of a bit (``rans.least_bytes``), which makes 384 of a float32, and a profile leaves out the
-coefficients that never leave zero. Padded and constant stretches come near that, and a lower limit would refuse what
-``encode`` writes. A bomb gains nothing by it: before memory is taken, each section is checked to be long enough for
-its symbols.
+Real caches reach 10 to 40 at the coarsest level, but a valid chunk may reach far more: a symbol takes as little as a
+twelfth of a bit (``tables.least_bytes``), which is a ratio of 384 for float32, and a profile drops the coefficients
+that are always zero. Padded and constant chunks come near that, so a lower limit would refuse what ``encode`` writes.
+The limit is not what stops a decompression bomb: before memory is allocated, each section is checked to be long enough
+for its symbols.
 """
 
 _HEAD = struct.Struct("<8sBBHIIQI")
+"""magic, major, minor, zero, meta length, sections, total length, CRC-32"""
 _ENTRY = struct.Struct("<BBHHHIIIff")
+"""kind, zero, first layer, layers, zero, length, payload CRC-32, symbols CRC-32, error, worst"""
 _FOOT = struct.Struct("<QI4s")
+"""total length, CRC-32 of the header, commit marker"""
 FOOTER_SIZE = _FOOT.size
-
-Buffer = bytes | bytearray | memoryview
-Digest = Annotated[str, Field(max_length=128)]
-Count = Annotated[int, Field(ge=1, le=1 << 20)]
-
-
-class Kind(IntEnum):
-    """What a section holds."""
-
-    SINKS = 1
-    KEYS = 2
-    VALUES = 3
-
-
-class Identity(BaseModel):
-    """What a chunk belongs to. Empty fields are unknown and match nothing but empty ones."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    model: Digest = ""
-    """Fingerprint of weights and config."""
-    tokenizer: Digest = ""
-    prefix: Digest = ""
-    """Digest of the token ids up to the end of this chunk, so that a swapped chunk is noticed."""
-
-
-class _Required(BaseModel):
-    """What a reader has to know before it may make sense of the rest."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    requires: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=64)] = []
-
-
-class ChunkMeta(_Required):
-    """Everything about a chunk that is not in its directory."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    codec: Literal["transform", "classic", "generic", "lossless"]
-    level: Annotated[str, Field(max_length=64)]
-    profile: Digest = ""
-    identity: Identity = Identity()
-    layers: Annotated[int, Field(ge=1, le=4096)]
-    kv_heads: Annotated[int, Field(ge=1, le=4096)]
-    key_dim: Annotated[int, Field(ge=1, le=4096)]
-    value_dim: Annotated[int, Field(ge=1, le=4096)]
-    dtype: Literal["bfloat16", "float16", "float32"]
-    tokens: Count
-    start: Annotated[int, Field(ge=0, le=1 << 30)] = 0
-    sinks: Annotated[int, Field(ge=0, le=64)] = 0
-    rotary: Literal["none", "half"] = "none"
-    theta: Annotated[float, Field(gt=1.0, lt=1e12)] = 10_000.0
-
-    @property
-    def values(self) -> int:
-        """Numbers in the decoded chunk."""
-        return self.tokens * self.layers * self.kv_heads * (self.key_dim + self.value_dim)
-
-    @property
-    def decoded_bytes(self) -> int:
-        """Bytes of the decoded chunk."""
-        return self.values * (4 if self.dtype == "float32" else 2)
-
-
-@dataclass(frozen=True)
-class Section:
-    """One section, before it is written or after it is read.
-
-    Parameters
-    ----------
-    kind
-        What it holds.
-    first_layer, layers
-        Which layers.
-    payload
-        Its bytes.
-    symbols
-        CRC-32 of the section's place, its quantised symbols and whatever else it decodes to: integers, so that the
-        check holds on any device.
-    error, worst
-        Root mean square and largest error when it was encoded, in the codec's own weighting (of coefficients for
-        ``transform``, of keys and values themselves otherwise); 0 where nothing is lost.
-    """
-
-    kind: Kind
-    first_layer: int
-    layers: int
-    payload: Buffer
-    symbols: int = 0
-    error: float = 0.0
-    worst: float = 0.0
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A section's line in the directory."""
-
-    kind: Kind
-    first_layer: int
-    layers: int
-    offset: int
-    length: int
-    payload_crc: int
-    symbols_crc: int
-    error: float
-    worst: float
-
-
-@dataclass(frozen=True)
-class Header:
-    """A chunk's header, checked."""
-
-    meta: ChunkMeta
-    entries: tuple[Entry, ...]
-    size: int
-    total: int
-    crc: int
-
-    def section(self, index: int, payload: Buffer) -> Section:
-        """Check one section's bytes against the directory.
-
-        Raises
-        ------
-        DataLoss
-            The bytes are not those that were written.
-        """
-        entry = self.entries[index]
-        if len(payload) != entry.length or zlib.crc32(payload) != entry.payload_crc:
-            raise damaged(
-                "A section's bytes are not those that were written; fetch the chunk again.", entry.offset
-            )
-        return Section(
-            entry.kind,
-            entry.first_layer,
-            entry.layers,
-            payload,
-            entry.symbols_crc,
-            entry.error,
-            entry.worst,
-        )
-
-
-def damaged(message: str, offset: int = 0) -> DataLoss:
-    """Build the error for stored bytes that cannot be right, with the offset of the first wrong part."""
-    return DataLoss(Reason.KV_DAMAGED, message, metadata={"offset": offset})
-
-
-def place(kind: Kind, first_layer: int, layers: int) -> int:
-    """Return what a section's symbol checksum starts from, so that it fits no other place in the chunk."""
-    return zlib.crc32(struct.pack("<BHH", kind, first_layer, layers))
 
 
 def pack(meta: ChunkMeta, sections: Sequence[Section]) -> bytes:
@@ -215,7 +58,7 @@ def pack(meta: ChunkMeta, sections: Sequence[Section]) -> bytes:
     Raises
     ------
     InvalidArgument
-        A section is longer than the directory can say.
+        KV_TOO_LARGE: a section is longer than the directory can record.
     """
     if max(len(s.payload) for s in sections) >= 1 << 32:
         raise InvalidArgument(
@@ -275,7 +118,7 @@ def header_size(data: Buffer) -> int:
 def read_header(
     data: Buffer, *, decoded_limit: int = DECODED_LIMIT, expansion_limit: int = EXPANSION_LIMIT
 ) -> Header:
-    """Parse and check a chunk's header; later bytes are not looked at.
+    """Parse and check a chunk's header; the bytes after it are not read.
 
     Parameters
     ----------
@@ -284,7 +127,7 @@ def read_header(
     decoded_limit
         Bytes the chunk may decode to.
     expansion_limit
-        Times its own length that it may decode to.
+        How many times its own length it may decode to.
 
     Raises
     ------
@@ -302,37 +145,12 @@ def read_header(
     _, _, _, _, meta_length, count, total, crc = _HEAD.unpack_from(view)
     if zlib.crc32(view[_HEAD.size : size], zlib.crc32(view[: _HEAD.size - 4])) != crc:
         raise damaged("The chunk's header is damaged; fetch it again.")
-    text = bytes(view[_HEAD.size : _HEAD.size + meta_length])
-    try:
-        # First, for what is required may be the very thing that makes the rest of the header look wrong.
-        required = _Required.model_validate_json(text).requires
-        if required:
-            raise Unimplemented(
-                Reason.KV_FORMAT_UNKNOWN,
-                f"The chunk needs {', '.join(required)}, which this reader lacks; upgrade it.",
-                metadata={"requires": ",".join(required)},
-            )
-        meta = ChunkMeta.model_validate_json(text)
-    except ValidationError as wrong:
-        raise damaged(f"The chunk's header makes no sense: {wrong.errors()[0]['msg']}.", _HEAD.size) from None
-    lines = [_ENTRY.unpack_from(view, _HEAD.size + meta_length + at * _ENTRY.size) for at in range(count)]
-    starts = list(accumulate((line[5] for line in lines), initial=size))
-    if starts[-1] + _FOOT.size != total:
-        raise damaged("The chunk's sections do not add up to its length; fetch it again.")
-    entries = []
-    for line, offset in zip(lines, starts, strict=False):
-        kind, _, first, layers, _, length, payload_crc, symbols_crc, error, worst = line
-        if kind not in set(Kind) or layers < 1 or first + layers > meta.layers:
-            raise damaged("The chunk's directory names layers or kinds that do not exist.", offset)
-        if not (math.isfinite(error) and math.isfinite(worst)):
-            raise damaged("The chunk's directory gives errors that are no numbers.", offset)
-        entries.append(
-            Entry(Kind(kind), first, layers, offset, length, payload_crc, symbols_crc, error, worst)
-        )
+    meta = _read_meta(bytes(view[_HEAD.size : _HEAD.size + meta_length]))
+    entries = _read_directory(view[_HEAD.size + meta_length : size], count, meta.layers, size, total)
     if meta.sinks > meta.tokens:
-        raise damaged("The chunk says it has more sink tokens than tokens.")
+        raise damaged("The chunk's header gives more sink tokens than tokens.")
     if meta.rotary != "none" and meta.key_dim % 2:
-        raise damaged("The chunk says it rotates heads of an odd number of elements.")
+        raise damaged("The chunk's header gives rotary heads with an odd number of elements.")
     if meta.decoded_bytes > min(decoded_limit, total * expansion_limit):
         raise ResourceExhausted(
             Reason.KV_TOO_LARGE,
@@ -343,7 +161,42 @@ def read_header(
                 "expansion_limit": expansion_limit,
             },
         )
-    return Header(meta, tuple(entries), size, total, crc)
+    return Header(meta, entries, size, total, crc)
+
+
+def _read_meta(text: bytes) -> ChunkMeta:
+    try:
+        # Requirements first: a feature this reader lacks may be the very thing that makes the rest look wrong.
+        required = Requirements.model_validate_json(text).requires
+        if required:
+            raise Unimplemented(
+                Reason.KV_FORMAT_UNKNOWN,
+                f"The chunk needs {', '.join(required)}, which this reader lacks; upgrade it.",
+                metadata={"requires": ",".join(required)},
+            )
+        return ChunkMeta.model_validate_json(text)
+    except ValidationError as wrong:
+        message = f"The chunk's header is not valid: {wrong.errors()[0]['msg']}."
+        raise damaged(message, _HEAD.size) from None
+
+
+def _read_directory(directory: Buffer, count: int, layers: int, offset: int, total: int) -> tuple[Entry, ...]:
+    """Read ``count`` entries; the first section begins at ``offset``, and the chunk ends at ``total``."""
+    lines = [_ENTRY.unpack_from(directory, at * _ENTRY.size) for at in range(count)]
+    starts = list(accumulate((line[5] for line in lines), initial=offset))
+    if starts[-1] + _FOOT.size != total:
+        raise damaged("The chunk's sections do not add up to its length; fetch it again.")
+    entries: list[Entry] = []
+    for line, start in zip(lines, starts, strict=False):
+        kind, _, first, covered, _, length, payload_crc, symbols_crc, error, worst = line
+        if kind not in set(Kind) or covered < 1 or first + covered > layers:
+            raise damaged("The chunk's directory names layers or kinds that do not exist.", start)
+        if not (math.isfinite(error) and math.isfinite(worst)):
+            raise damaged("The chunk's directory gives errors that are not finite.", start)
+        entries.append(
+            Entry(Kind(kind), first, covered, start, length, payload_crc, symbols_crc, error, worst)
+        )
+    return tuple(entries)
 
 
 def unpack(data: Buffer, *, decoded_limit: int = DECODED_LIMIT) -> tuple[ChunkMeta, list[Section]]:
@@ -376,20 +229,3 @@ def check_footer(header: Header, footer: Buffer) -> None:
     """
     if bytes(footer) != _FOOT.pack(header.total, header.crc, COMMIT):
         raise damaged("The chunk was not written to its end; fetch it again.", header.total - _FOOT.size)
-
-
-def check_identity(found: Identity, expected: Identity) -> None:
-    """Refuse a chunk of another model, tokenizer or prefix.
-
-    Raises
-    ------
-    FailedPrecondition
-        It belongs to something else; the metadata says what.
-    """
-    for name in Identity.model_fields:
-        if getattr(found, name) != getattr(expected, name):
-            raise FailedPrecondition(
-                Reason.KV_IDENTITY_MISMATCH,
-                f"The chunk was made with another {name}; encode the context again with this one.",
-                metadata={"field": name, "found": getattr(found, name), "expected": getattr(expected, name)},
-            )

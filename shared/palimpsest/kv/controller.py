@@ -10,13 +10,12 @@ Pure and deterministic: times come in as arguments, decisions go out as data wit
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.kv.plan import Chunk, Decision, Load, Option, Receipt
 
-Mode = Literal["quality", "delay"]
 SMOOTHING = 0.6
 """Weight of the newest receipt in the running mean of the bandwidth."""
 CAUTION = 0.75
@@ -33,126 +32,6 @@ GIVE_UP = 0.9
 """A late chunk is given up where doing it again ends this much sooner, and the deadline would be missed otherwise."""
 PATIENCE = 0.05
 """A finer or coarser level than the last must gain at least this share of loss or time."""
-
-
-@dataclass(frozen=True)
-class Option:
-    """One way to fetch a chunk.
-
-    Parameters
-    ----------
-    level
-        Its name.
-    size
-        Bytes on the wire.
-    loss
-        What using it costs, in nats a token; 0 is lossless.
-    decode
-        Seconds to decode it.
-    """
-
-    level: str
-    size: int
-    loss: float
-    decode: float
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A chunk of the context, finest option first; every chunk of a load offers the same levels."""
-
-    tokens: int
-    recompute: float
-    options: tuple[Option, ...]
-
-
-@dataclass(frozen=True)
-class Load:
-    """A context to load.
-
-    Parameters
-    ----------
-    chunks
-        In order.
-    deadline
-        Seconds from the start until everything has to be usable.
-    mode
-        ``"quality"``: least loss in time, where a small gain is not worth a close finish. ``"delay"``: soonest within
-        ``loss_budget``.
-    loss_budget
-        Largest mean loss in ``"delay"`` mode, in nats a token.
-    tail
-        Seconds needed after the last chunk, such as the prefill of the question.
-    bandwidth
-        Bytes a second to expect before the first receipt; 0: unknown.
-    sharers
-        Loads that share the compute lane; recomputing takes that many times as long.
-    recompute
-        Whether there is a compute lane at all.
-    """
-
-    chunks: tuple[Chunk, ...]
-    deadline: float
-    mode: Mode = "quality"
-    loss_budget: float = 0.02
-    tail: float = 0.0
-    bandwidth: float = 0.0
-    sharers: int = 1
-    recompute: bool = True
-
-    def __post_init__(self) -> None:
-        names = [tuple(option.level for option in chunk.options) for chunk in self.chunks]
-        sizes = [option.size for chunk in self.chunks for option in chunk.options]
-        if not names or not names[0] or len(set(names)) != 1 or min(sizes) < 1:
-            raise InvalidArgument(
-                Reason.KV_PLAN_INVALID, "A load has chunks, and all of them the same levels."
-            )
-        if self.deadline <= 0 or self.sharers < 1 or self.bandwidth < 0:
-            raise InvalidArgument(
-                Reason.KV_PLAN_INVALID, "A load has a deadline above 0 and at least one sharer."
-            )
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What the receiver saw: bytes that arrived and the seconds they took."""
-
-    size: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What to do next, and why.
-
-    Parameters
-    ----------
-    fetch
-        Chunk to fetch next, or None: the compute lane does the rest.
-    level
-        At which level.
-    recompute
-        Chunk to recompute next, or None.
-    split
-        First chunk that is fetched in the plan.
-    finish
-        When the plan expects to be done, in seconds from the start.
-    loss
-        Mean loss of the plan, in nats a token.
-    bandwidth
-        Bytes a second it counted on.
-    feasible
-        Whether the plan meets the deadline.
-    """
-
-    fetch: int | None
-    level: str
-    recompute: int | None
-    split: int
-    finish: float
-    loss: float
-    bandwidth: float
-    feasible: bool
 
 
 class Controller:

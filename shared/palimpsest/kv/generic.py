@@ -23,8 +23,8 @@ from palimpsest.kv.coding.quantiser import (
     symbol_checksum,
     unpack_symbols,
 )
-from palimpsest.kv.coding.rans import ALPHABET, Tables, frequencies_from_counts
-from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
+from palimpsest.kv.coding.tables import ALPHABET, Tables, frequencies_from_counts
+from palimpsest.kv.header import ChunkMeta, Kind, Section, checksum_seed, damaged
 from palimpsest.kv.layout import KeyValues
 from palimpsest.kv.rotary import Rotary
 
@@ -78,7 +78,9 @@ def encode_group(
         squares, worst = measure_error(
             cells.numpy(), symbols, 1.0, np.zeros(x.shape[1], dtype=np.uint8), plain_centres(1), units
         )
-        crc = symbol_checksum(symbols, escapes, zlib.crc32(scales + columns, place(kind, first, layers)))
+        crc = symbol_checksum(
+            symbols, escapes, zlib.crc32(scales + columns, checksum_seed(kind, first, layers))
+        )
         result[name] = Section(kind, first, layers, payload, crc, math.sqrt(squares / x.numel()), worst)
     return result
 
@@ -111,7 +113,9 @@ def decode_group(section: Section, meta: ChunkMeta, out: KeyValues) -> None:
     if (classes >= TABLES).any() or not np.isfinite(mean).all():
         raise damaged("A section's tables do not exist; fetch the chunk again.")
     symbols, escapes = unpack_symbols(view[at + side :], tokens, classes, geometric_tables())
-    before = zlib.crc32(bytes(view[4:at]) + raw, place(section.kind, section.first_layer, section.layers))
+    before = zlib.crc32(
+        bytes(view[4:at]) + raw, checksum_seed(section.kind, section.first_layer, section.layers)
+    )
     if symbol_checksum(symbols, escapes, before) != section.symbols:
         raise damaged("A section decodes to other symbols than it was made from; fetch the chunk again.")
     cells = dequantise(symbols, escapes, 1.0, np.zeros(width, dtype=np.uint8), plain_centres(1))

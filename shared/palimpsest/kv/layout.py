@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedConfig
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-"""The element types a stream can say it holds."""
+"""The element types of a stream, by name."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Geometry:
 
     @property
     def values_per_token(self) -> int:
-        """Numbers that one token adds to the cache."""
+        """Elements that one token adds to the cache."""
         return self.layers * (self.key_width + self.value_width)
 
 
@@ -120,27 +120,25 @@ class KeyValues:
         if step != 1 or last <= first:
             raise OutOfRange(
                 Reason.KV_RANGE,
-                f"Tokens {first} to {last} are not a stretch of these {self.tokens}.",
+                f"Tokens {first} to {last} are not a consecutive range of these {self.tokens} tokens.",
                 metadata={"tokens": self.tokens},
             )
         return KeyValues(self.keys[:, :, first:last], self.values[:, :, first:last], self.start + first)
 
     def chunks(self, tokens: int) -> "list[KeyValues]":
-        """Cut into stretches of ``tokens``; the last may be shorter, and none is lost."""
+        """Cut into chunks of ``tokens``; the last may be shorter."""
         if tokens < 1:
             raise InvalidArgument(Reason.KV_RANGE, "A chunk has at least one token.")
         return [self[at : min(at + tokens, self.tokens)] for at in range(0, self.tokens, tokens)]
 
     @staticmethod
     def join(parts: "list[KeyValues]") -> "KeyValues":
-        """Put consecutive stretches together again."""
+        """Join consecutive chunks."""
         if not parts or len({(part.geometry, part.keys.dtype) for part in parts}) != 1:
-            raise InvalidArgument(Reason.KV_SHAPE, "Give stretches, all of one shape and type.")
+            raise InvalidArgument(Reason.KV_SHAPE, "Give at least one chunk, and all of one shape and type.")
         for before, after in pairwise(parts):
             if after.start != before.start + before.tokens:
-                raise InvalidArgument(
-                    Reason.KV_RANGE, "The stretches do not follow on each other; sort them."
-                )
+                raise InvalidArgument(Reason.KV_RANGE, "The chunks are not consecutive; sort them by start.")
         return KeyValues(
             torch.cat([part.keys for part in parts], 2),
             torch.cat([part.values for part in parts], 2),
@@ -161,7 +159,7 @@ def from_cache(cache: "DynamicCache", row: int = 0) -> KeyValues:
     Raises
     ------
     Unimplemented
-        A layer keeps a window, a state or quantised numbers in place of all positions.
+        A layer keeps a window, a state or quantised elements instead of every position.
     InvalidArgument
         The cache is empty, has no such row, or layers of different shapes.
     """

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,67 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
-from palimpsest.kv.coding.rans import ALPHABET, Tables
 from palimpsest.kv.layout import Geometry
+from palimpsest.kv.level_tables import ClassicTables, LevelTables
 from palimpsest.kv.rotary import Rotary
 
 FORMAT = 1
 COMPONENTS = ("keys", "values")
-
-
-@dataclass(frozen=True)
-class LevelTables:
-    """How one level quantises and codes the coefficients.
-
-    Parameters
-    ----------
-    step
-        Width of a quantisation cell, in weighted units: one number for all coefficients, which spends bits where
-        they matter (reverse water-filling).
-    kept
-        ``[2, groups]`` int: coefficients coded for keys and values of each group; the rest are always zero.
-    classes
-        ``[2, groups, width]`` uint8: the table of each coefficient.
-    frequencies
-        ``[tables, 256]`` uint16, integers so that every machine decodes alike. Symbol 128 is zero, 0 an escape.
-    centres
-        ``[tables, 256]`` float32: where in its cell a symbol is reconstructed, as a multiple of the step.
-    """
-
-    step: float
-    kept: np.ndarray
-    classes: np.ndarray
-    frequencies: np.ndarray
-    centres: np.ndarray
-
-    @cached_property
-    def tables(self) -> Tables:
-        """The frequencies, ready for coding."""
-        return Tables(self.frequencies)
-
-
-@dataclass(frozen=True)
-class ClassicTables:
-    """Scales and tables of the paper's own scheme (section 5.2), per layer and channel.
-
-    Parameters
-    ----------
-    mean, anchor_scale, delta_scale
-        ``[2, layers, width]`` float32: mean, step of the 8-bit anchors, deviation of the deltas.
-    levels
-        For each level: multiple of the paper's bins, ``[2 kinds, 2, layers, width]`` uint8 classes with kind 0 the
-        anchors, and their frequencies.
-    """
-
-    mean: np.ndarray
-    anchor_scale: np.ndarray
-    delta_scale: np.ndarray
-    levels: "dict[str, tuple[float, np.ndarray, np.ndarray]]"
-
-    @cached_property
-    def tables(self) -> dict[str, Tables]:
-        """The frequencies of each level, ready for coding."""
-        return {name: Tables(level[2]) for name, level in self.levels.items()}
 
 
 @dataclass(frozen=True)
@@ -218,7 +162,7 @@ class CalibrationProfile:
         Raises
         ------
         InvalidArgument
-            The bytes are no profile, or one whose parts do not fit each other.
+            KV_PROFILE_INVALID: the bytes are not a profile, or its parts do not fit each other.
         """
         try:
             length = int.from_bytes(data[:8], "little")
@@ -230,7 +174,7 @@ class CalibrationProfile:
         except (SafetensorError, ValueError, TypeError, LookupError, ArithmeticError) as wrong:
             raise InvalidArgument(
                 Reason.KV_PROFILE_INVALID,
-                f"These bytes are no calibration profile ({wrong}); calibrate again.",
+                f"These bytes are not a calibration profile ({wrong}); calibrate again.",
             ) from None
         return profile
 
@@ -281,36 +225,11 @@ class CalibrationProfile:
             )
             if not fits or not all(bool(part.isfinite().all()) for part in (mean, *bases)):
                 raise ValueError("a mean or basis of the wrong shape or not finite")
-        wide = self.group * max(widths)
+        room = np.array([[layers * width for _, layers in self.groups] for width in widths])
         for level in self.levels.values():
-            shape = (2, len(self.groups))
-            fits = level.kept.shape == shape and level.classes.shape == (*shape, wide)
-            fits = fits and level.frequencies.shape == level.centres.shape == (
-                len(level.frequencies),
-                ALPHABET,
-            )
-            room = np.array([[layers * width for _, layers in self.groups] for width in widths])
-            fits = fits and bool(np.isfinite(level.centres).all())
-            bounded = 0 < level.step < math.inf and (level.kept >= 0).all() and (level.kept <= room).all()
-            if not fits or not bounded or level.classes.max() >= len(level.frequencies):
-                raise ValueError("a level's tables do not fit")
-            if not level.frequencies.all():
-                raise ValueError("a level's tables leave out symbols")
-            _ = level.tables
+            level.check(room, self.group * max(widths))
         if self.classic:
-            self._check_classic(self.classic, (2, self.geometry.layers, max(widths)))
-
-    @staticmethod
-    def _check_classic(classic: ClassicTables, shape: tuple[int, int, int]) -> None:
-        for part, least in ((classic.mean, -math.inf), (classic.anchor_scale, 0), (classic.delta_scale, 0)):
-            if part.shape != shape or not (np.isfinite(part) & (part > least)).all():
-                raise ValueError("a classic mean or scale of the wrong shape or not finite")
-        for scale, classes, frequencies in classic.levels.values():
-            if not 0 < scale < math.inf or classes.shape != (2, *shape) or not frequencies.all():
-                raise ValueError("the classic tables do not fit")
-            if classes.max() >= len(frequencies):
-                raise ValueError("the classic tables do not fit")
-        _ = classic.tables
+            self.classic.check(self.geometry.layers, max(widths))
 
     def require(self, geometry: Geometry, profile_id: str = "") -> None:
         """Check that a cache or a stream belongs to this profile.

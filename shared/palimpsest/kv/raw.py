@@ -1,4 +1,4 @@
-"""Keys and values as plain numbers, the way calls carry them: keys, then values, row-major, little-endian."""
+"""Keys and values as raw elements, as calls carry them: keys, then values, row-major, little-endian."""
 
 from collections.abc import Iterator
 
@@ -16,17 +16,17 @@ def raw_size(geometry: Geometry, tokens: int, dtype: str) -> int:
 
 
 def raw_frames(kv: KeyValues, size: int = FRAME_BYTES) -> Iterator[bytes]:
-    """Yield the numbers of a stretch in frames of at most ``size`` bytes; none holds both keys and values."""
+    """Yield the elements of a chunk in frames of at most ``size`` bytes; no frame holds both keys and values."""
     for part in (kv.keys, kv.values):
-        numbers = part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
-        for at in range(0, len(numbers), size):
-            yield bytes(numbers[at : at + size])
+        elements = part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+        for at in range(0, len(elements), size):
+            yield bytes(elements[at : at + size])
 
 
 def from_raw(
     data: bytes | bytearray, geometry: Geometry, tokens: int, dtype: str, start: int = 0
 ) -> KeyValues:
-    """Put keys and values together from their numbers; a bytearray is used in place.
+    """Build keys and values from their elements; a bytearray is used in place.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def from_raw(
             f"A cache of this shape takes {raw_size(geometry, tokens, dtype)} bytes, not {len(data)}.",
             metadata={"expected": raw_size(geometry, tokens, dtype), "found": len(data)},
         )
-    numbers = torch.frombuffer(bytearray(data) if isinstance(data, bytes) else data, dtype=DTYPES[dtype])
+    elements = torch.frombuffer(bytearray(data) if isinstance(data, bytes) else data, dtype=DTYPES[dtype])
     heads = (geometry.layers, geometry.kv_heads, tokens)
-    keys, values = numbers.split([geometry.layers * tokens * geometry.width(part) for part in (0, 1)])
+    keys, values = elements.split([geometry.layers * tokens * geometry.width(part) for part in (0, 1)])
     return KeyValues(keys.view(*heads, geometry.key_dim), values.view(*heads, geometry.value_dim), start)

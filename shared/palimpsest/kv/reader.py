@@ -1,4 +1,4 @@
-"""Decode a chunk while it arrives, layer by layer; nothing is taken on trust, and memory last of all."""
+"""Decode a chunk while it arrives, layer by layer. Everything is checked before memory is allocated."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,18 +14,11 @@ from palimpsest.kv.container import (
     DECODED_LIMIT,
     EXPANSION_LIMIT,
     FOOTER_SIZE,
-    ChunkMeta,
-    Entry,
-    Header,
-    Identity,
-    Kind,
-    Section,
     check_footer,
-    check_identity,
-    damaged,
     header_size,
     read_header,
 )
+from palimpsest.kv.header import ChunkMeta, Entry, Header, Identity, Kind, Section, check_identity, damaged
 from palimpsest.kv.layout import DTYPES, Geometry, KeyValues
 from palimpsest.kv.profile import CalibrationProfile
 from palimpsest.kv.sinks import decode_sinks, sink_bytes
@@ -35,7 +28,7 @@ class ChunkReader:
     """Decode a chunk while it arrives: the first layers are usable before the last have been sent.
 
     Parameters are those of ``decode``. Feed bytes as they come; what comes back is the layers ready so far. A reader
-    that has raised an error is of no more use: it raises it again.
+    that has raised an error raises it again on every later call.
     """
 
     def __init__(
@@ -126,7 +119,7 @@ class ChunkReader:
             if (meta.rotary, meta.theta) != (turn.kind, turn.theta):
                 raise FailedPrecondition(
                     Reason.KV_PROFILE_MISMATCH,
-                    "The chunk's keys were rotated otherwise than its profile says; encode the context again.",
+                    "The chunk's rotary settings do not match its profile; encode the context again.",
                 )
         _check_directory(header, self._profile)
         shape = (meta.layers, meta.kv_heads, meta.tokens)
@@ -213,11 +206,13 @@ def _check_directory(header: Header, profile: CalibrationProfile | None) -> None
         else:
             symbols = (meta.tokens - meta.sinks) * _columns(entry, meta, profile)
             least = least_bytes(symbols)
-            if meta.codec == "lossless":  # where a small section may hold the numbers as they are
+            if meta.codec == "lossless":  # where a small section may hold raw elements
                 least = min(least, lossless.HEAD_SIZE + symbols * DTYPES[meta.dtype].itemsize)
             possible = entry.length >= least
         if not possible:
-            raise damaged("A section has not the bytes for what it says it holds.", entry.offset)
+            raise damaged(
+                "A section is too short or too long for what its directory entry describes.", entry.offset
+            )
 
 
 def _columns(entry: Entry, meta: ChunkMeta, profile: CalibrationProfile | None) -> int:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rotary:
-    """How a model turns its keys.
+    """How a model rotates its keys.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Rotary:
             sine = -sine
         half = keys.shape[-1] // 2
         turned = torch.empty_like(keys, memory_format=torch.contiguous_format)
-        # In place, half by half: what this costs is the memory that passes, not the arithmetic.
+        # In place, half by half: the cost is memory traffic, not arithmetic.
         for mine, other, value in (
             (slice(0, half), slice(half, None), -1),
             (slice(half, None), slice(0, half), 1),

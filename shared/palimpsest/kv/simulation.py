@@ -1,10 +1,11 @@
-"""Play a load against a network whose bandwidth changes, with any policy; for tests, benchmarks and dry runs."""
+"""Simulate a load over a network whose bandwidth changes, with any policy; for estimates and benchmarks."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from palimpsest.kv.controller import CAUTION, LATE, Controller, Decision, Load, Option, Receipt
+from palimpsest.kv.controller import CAUTION, LATE, Controller
+from palimpsest.kv.plan import Decision, Load, Option, Receipt
 
 
 @dataclass(frozen=True)
@@ -15,10 +16,10 @@ class Trace:
     hold: float
 
     @classmethod
-    def drawn(cls, seed: int, low: float, high: float, hold: float, pieces: int = 64) -> "Trace":
+    def drawn(cls, seed: int, low: float, high: float, hold: float, steps: int = 64) -> "Trace":
         """Draw a trace with uniform values."""
         draw = random.Random(seed)
-        return cls(tuple(draw.uniform(low, high) for _ in range(pieces)), hold)
+        return cls(tuple(draw.uniform(low, high) for _ in range(steps)), hold)
 
     def arrival(self, start: float, size: float) -> float:
         """Return when the last of ``size`` bytes arrives if the first is sent at ``start``."""
@@ -117,7 +118,7 @@ def play(load: Load, trace: Trace) -> Outcome:
             flight = _Flight(decision.fetch, option, now, trace.arrival(now, option.size))
             network = min(now + LATE * option.size / expected, flight.arrival)
         elif network <= compute and compute > now:
-            # Nothing to fetch as things stand: look again when the compute lane has something to tell.
+            # Nothing to fetch now: decide again when the compute lane has finished its chunk.
             network = compute
         elif decision.recompute is None:
             compute = max(network, now)
@@ -143,7 +144,7 @@ Policy = Callable[[int, float, float], int | None]
 def play_fixed(load: Load, trace: Trace, choose: Callable[[int, float], int | None]) -> Outcome:
     """Load in order over one lane: ``choose(chunk, bandwidth)`` gives each chunk's option, or None to recompute it.
 
-    The bandwidth it is told is that of the moment, which no real policy knows.
+    ``choose`` gets the bandwidth of the moment, which a real policy does not know.
     """
 
     def knowing(number: int, now: float, measured: float) -> int | None:
@@ -155,8 +156,8 @@ def play_fixed(load: Load, trace: Trace, choose: Callable[[int, float], int | No
 def play_in_order(load: Load, trace: Trace, choose: Policy) -> Outcome:
     """Load in order over one lane, as the paper does; transfer and decoding overlap, recomputing waits for both.
 
-    ``choose`` is told the time, and the bytes a second that the last fetched chunk came with: what ``load`` expects
-    before the first.
+    ``choose`` gets the time, and the bandwidth measured on the last fetched chunk in bytes a second; before the first
+    one, the bandwidth that ``load`` expects.
     """
     network = decoder = compute = first = losses = 0.0
     measured, fetched = load.bandwidth, 0
@@ -176,34 +177,3 @@ def play_in_order(load: Load, trace: Trace, choose: Policy) -> Outcome:
         first = decoder if number == 0 else first
     tokens = sum(chunk.tokens for chunk in load.chunks)
     return Outcome(max(decoder, compute), first, losses / tokens, fetched, ())
-
-
-def paper_rule(load: Load, levels: Sequence[int]) -> Policy:
-    """Return the paper's rule (appendix C.1), for ``play_in_order``.
-
-    Text for the rest if that is in time, for it is exact; else the finest level at which the rest is in time with the
-    last chunk's throughput; else the coarsest. The first chunk, where nothing is known of the link, is of a middle one.
-    """
-
-    def choose(number: int, now: float, measured: float) -> int | None:
-        rest, left = load.chunks[number:], load.deadline - load.tail - now
-        if sum(chunk.recompute for chunk in rest) * load.sharers <= left:
-            return None
-        if not measured:
-            return levels[len(levels) // 2]
-        return next(
-            (at for at in levels if sum(c.options[at].size for c in rest) / measured <= left), levels[-1]
-        )
-
-    return choose
-
-
-def shared_rule(load: Load, levels: Sequence[int]) -> Callable[[int, float], int | None]:
-    """Return the published code's rule: an equal share of time for each chunk, the finest that fits, else text."""
-    share = load.deadline / len(load.chunks)
-
-    def choose(number: int, bandwidth: float) -> int | None:
-        options = load.chunks[number].options
-        return next((at for at in levels if options[at].size / bandwidth <= share), None)
-
-    return choose

@@ -1,7 +1,7 @@
 """The first tokens of a context, kept apart: 8 bits a value with a scale for each token and head.
 
-Attention rests on them whatever they say (attention sinks), and they look like no other token: through the transform
-they would cost quality out of proportion, and 8 bits are as good as exact.
+Attention concentrates on them whatever their text (attention sinks), and their distribution is unlike that of other
+tokens: the transform would lose too much quality on them, and 8 bits are as good as exact.
 """
 
 import math
@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import torch
 
-from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
+from palimpsest.kv.header import ChunkMeta, Kind, Section, checksum_seed, damaged
 from palimpsest.kv.layout import KeyValues
 
 
@@ -26,7 +26,7 @@ def encode_sinks(kv: KeyValues, first: int, layers: int) -> Section:
         squares, worst = squares + float(away.double().square().sum()), max(worst, float(away.max()))
         count += away.numel()
     whole = b"".join(payload)
-    crc = zlib.crc32(whole, place(Kind.SINKS, first, layers))
+    crc = zlib.crc32(whole, checksum_seed(Kind.SINKS, first, layers))
     return Section(Kind.SINKS, first, layers, whole, crc, math.sqrt(squares / count), worst)
 
 
@@ -48,7 +48,7 @@ def decode_sinks(section: Section, meta: ChunkMeta, out: KeyValues) -> None:
     if sum(sizes) != len(section.payload):
         raise damaged("A section of sink tokens has the wrong size; fetch the chunk again.")
     if (
-        zlib.crc32(section.payload, place(section.kind, section.first_layer, section.layers))
+        zlib.crc32(section.payload, checksum_seed(section.kind, section.first_layer, section.layers))
         != section.symbols
     ):
         raise damaged("A section of sink tokens is not the one written here; fetch the chunk again.")

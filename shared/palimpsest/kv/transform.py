@@ -20,9 +20,10 @@ from palimpsest.kv.coding.quantiser import (
     symbol_checksum,
     unpack_symbols,
 )
-from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
+from palimpsest.kv.header import ChunkMeta, Kind, Section, checksum_seed, damaged
 from palimpsest.kv.layout import KeyValues
-from palimpsest.kv.profile import CalibrationProfile, LevelTables
+from palimpsest.kv.level_tables import LevelTables
+from palimpsest.kv.profile import CalibrationProfile
 
 
 def coefficients(kv: KeyValues, profile: CalibrationProfile, component: int, group: int) -> np.ndarray:
@@ -65,7 +66,7 @@ def encode_group(
         squares, worst = measure_error(
             y, symbols, level.step, classes, level.centres, np.ones(y.shape[1], dtype=np.float32)
         )
-        crc = symbol_checksum(symbols, escapes, place(kind, first, layers))
+        crc = symbol_checksum(symbols, escapes, checksum_seed(kind, first, layers))
         result[name] = Section(kind, first, layers, payload, crc, math.sqrt(squares / y.size), worst)
     return result
 
@@ -95,7 +96,7 @@ def decode_group(section: Section, meta: ChunkMeta, profile: CalibrationProfile,
     classes = _classes(level, component, group)
     tokens = meta.tokens - meta.sinks
     symbols, escapes = unpack_symbols(section.payload, tokens, classes, level.tables)
-    before = place(section.kind, section.first_layer, section.layers)
+    before = checksum_seed(section.kind, section.first_layer, section.layers)
     if symbol_checksum(symbols, escapes, before) != section.symbols:
         raise damaged("A section decodes to other symbols than it was made from; fetch the chunk again.")
     y = torch.from_numpy(dequantise(symbols, escapes, level.step, classes, level.centres))
@@ -115,10 +116,10 @@ def group_of(profile: CalibrationProfile, first: int, layers: int) -> int:
     Raises
     ------
     DataLoss
-        They are none.
+        KV_DAMAGED: they are not a group of the profile.
     """
     if (first, layers) not in profile.groups:
-        raise damaged("A section covers layers that are no group of the profile.")
+        raise damaged("A section covers layers that are not a group of the profile.")
     return profile.groups.index((first, layers))
 
 

@@ -12,7 +12,7 @@ Training, grafting and unlearning select weights by these names, hooks are set o
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -204,7 +204,7 @@ def _layer(block: nn.Module, path: str, config: Any) -> dict[str, Part]:
     mlp = _name(block, _MLP)  # OPT keeps its two matrices in the block itself
     module, inside = (getattr(block, mlp), f"{path}.{mlp}") if mlp else (block, path)
     if hasattr(module, "gate_up_proj"):
-        half = module.gate_up_proj.weight.shape[0] // 2
+        half = int(cast(nn.Linear, module.gate_up_proj).weight.shape[0]) // 2
         parts["gate"] = Part(f"{inside}.gate_up_proj", (0, half))
         parts["up"] = Part(f"{inside}.gate_up_proj", (half, 2 * half))
     for part, names in _IN_MLP.items():

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import torch
 
-from palimpsest.lm.blocks import PagedCache
+from palimpsest.lm.paged_cache import PagedCache
 
 
 class Cache(Protocol):

@@ -1,12 +1,16 @@
-"""The forward pass of llama-shaped models in torch: fused matrices, paged caches, any device."""
+"""The forward pass of llama-shaped models in torch: fused matrices, paged caches, any device.
+
+Shapes: R rows (new tokens of all sequences), n of them in one sequence of T tokens; C hidden, H heads, K key-value
+heads, D head size, F inner size, V vocabulary.
+"""
 
 from collections.abc import Sequence
 
 import torch
 from torch.nn import functional as F
 
-from palimpsest.lm.blocks import PagedCache
 from palimpsest.lm.forward import Copies
+from palimpsest.lm.paged_cache import PagedCache
 from palimpsest.lm.weights import LayerWeights, LlamaWeights
 
 
@@ -41,8 +45,8 @@ class FusedForward:
         positions = torch.cat(
             [torch.arange(s, s + n, device=device) for s, n in zip(starts, counts, strict=True)]
         )
-        cos, sin = self._cos[positions][:, None], self._sin[positions][:, None]
-        x = read = x.to(w.embedding.dtype)
+        cos, sin = self._cos[positions][:, None], self._sin[positions][:, None]  # (R, 1, D)
+        x = read = x.to(w.embedding.dtype)  # (R, C)
         kept = {}
         for index, layer in enumerate(w.layers):
             if index in hidden:
@@ -50,13 +54,13 @@ class FusedForward:
             mixed = self._attention(
                 layer, index, self._norm(x, layer.norm_1), cos, sin, caches, counts, starts, copies
             )
-            x = x + F.linear(mixed, layer.o)
-            read = self._norm(x, layer.norm_2)
-            gate, up = F.linear(read, layer.gate_up).chunk(2, dim=-1)
-            x = x + F.linear(F.silu(gate) * up, layer.down)
+            x = x + F.linear(mixed, layer.o)  # (R, H D) -> (R, C)
+            read = self._norm(x, layer.norm_2)  # (R, C)
+            gate, up = F.linear(read, layer.gate_up).chunk(2, dim=-1)  # (R, F) each
+            x = x + F.linear(F.silu(gate) * up, layer.down)  # (R, C)
         if len(w.layers) in hidden:
             kept[len(w.layers)] = self._norm(x, w.final_norm).float()
-        chosen = x[torch.tensor(list(outputs), dtype=torch.long, device=device)]
+        chosen = x[torch.tensor(list(outputs), dtype=torch.long, device=device)]  # (outputs, C)
         found = read[torch.tensor(list(queries), dtype=torch.long, device=device)].float()
         return F.linear(self._norm(chosen, w.final_norm), w.head).float(), kept, found
 
@@ -70,12 +74,13 @@ class FusedForward:
         caches: Sequence[PagedCache], counts: Sequence[int], starts: Sequence[int],
         copies: Copies | None,
     ) -> torch.Tensor:  # fmt: skip
-        """Attention output before the o matrix, [rows, heads * head_dim]."""
+        """Attention output before the o matrix: (R, H D)."""
         w = self.weights
-        qkv = F.linear(x, layer.qkv)
+        qkv = F.linear(x, layer.qkv)  # (R, (H + 2 K) D)
         if layer.qkv_bias is not None:
             qkv = (qkv.float() + layer.qkv_bias).to(qkv.dtype)
         q, k, v = qkv.unflatten(-1, (-1, w.head_dim)).split([w.heads, w.kv_heads, w.kv_heads], dim=1)
+        # q (R, H, D); k, v (R, K, D)
         if layer.norm_q is not None and layer.norm_k is not None:
             q, k = self._norm(q, layer.norm_q), self._norm(k, layer.norm_k)
         q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
@@ -89,10 +94,12 @@ class FusedForward:
                     position, one = start + row - rows.start, slice(row, row + 1)
                     for other in copies.caches[row]:
                         caches[other].write(index, position, k[one], v[one])
-            keys, values = cache.gather(index)
+            keys, values = cache.gather(index)  # (K, T, D) each
             mask = None
             if count > 1:
-                mask = torch.ones(count, cache.length, dtype=torch.bool, device=x.device).tril(start)
+                mask = torch.ones(count, cache.length, dtype=torch.bool, device=x.device).tril(
+                    start
+                )  # (n, T)
             out = F.scaled_dot_product_attention(
                 q[rows].transpose(0, 1)[None],
                 keys[None],
@@ -101,7 +108,7 @@ class FusedForward:
                 scale=w.scale,
                 enable_gqa=True,
             )
-            mixed.append(out[0].transpose(0, 1).flatten(1))
+            mixed.append(out[0].transpose(0, 1).flatten(1))  # (1, H, n, D) -> (n, H D)
         return torch.cat(mixed)
 
 

@@ -170,3 +170,11 @@ class ModuleForward:
         assert self._read is not None
         # Some flatten the batch away.
         return self._read.flatten(0, -2)[-row.query_outputs :].float().clone()
+
+
+def whole_inputs(rows: Sequence[SequenceInput], embedded: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Join the embeddings that each cache grows by, shared ones included: [tokens, hidden] each."""
+    paths: dict[int, torch.Tensor] = {}
+    for row, own in zip(rows, embedded, strict=True):
+        paths[id(row)] = own if row.after is None else torch.cat([paths[id(row.after)][: row.shared], own])
+    return [paths[id(row)] for row in rows]

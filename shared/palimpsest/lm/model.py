@@ -1,19 +1,20 @@
 """A language model in memory: tokenizer, weights, and the fastest forward pass that agrees with transformers'."""
 
 import logging
-import time
 from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
 
+from palimpsest.lm.agreement import agrees, probe_ids, seconds_of_prompt
 from palimpsest.lm.anatomy import last_mlp
-from palimpsest.lm.blocks import BLOCK, BlockPool, PagedCache
+from palimpsest.lm.blocks import BLOCK, BlockPool
 from palimpsest.lm.detokenizer import Detokenizer
 from palimpsest.lm.forward import Cache, Copies, Output, Paged, SequenceInput
 from palimpsest.lm.fused import FusedForward
-from palimpsest.lm.generic import ModuleForward
+from palimpsest.lm.generic import ModuleForward, whole_inputs
+from palimpsest.lm.paged_cache import PagedCache
 from palimpsest.lm.protocols import Limits
 from palimpsest.lm.weights import LlamaWeights, fuse, is_llama_shaped
 
@@ -23,9 +24,6 @@ except (ImportError, RuntimeError):  # numba is optional, and it may find nowher
     CompiledForward = None
 
 log = logging.getLogger(__name__)
-
-_PROBE = 24
-"""Tokens of the prompt on which forward passes are compared at load."""
 
 CHUNK = 256
 """Prompt tokens of one step when nothing else runs."""
@@ -111,7 +109,7 @@ class LanguageModel:
         self.generic = ModuleForward(self.module, kv_shape)
         self._block_bytes = 2 * self.num_layers * heads * head_dim * BLOCK * self.dtype.itemsize
         self._blocks = max(1, min(cache_bytes // self._block_bytes, 64 * -(-self.context_length // BLOCK)))
-        probe = self._probe_ids()
+        probe = probe_ids(self)
         with torch.inference_mode():
             expected = self.module(input_ids=probe[None]).logits[0].float()
         if w is not None:
@@ -146,32 +144,14 @@ class LanguageModel:
         if not agrees:
             log.warning("the compiled forward pass differs from transformers': using torch")
             self.compiled, self.forward_kind, self.prefill_kind = None, "fused", "fused"
-        elif _seconds_of_prompt(self, "compiled") > _TORCH_MUST_BE * _seconds_of_prompt(self, "fused"):
+        elif seconds_of_prompt(self, "compiled") > _TORCH_MUST_BE * seconds_of_prompt(self, "fused"):
             self.prefill_kind = "fused"
 
-    def _probe_ids(self) -> torch.Tensor:
-        ids = (torch.arange(1, _PROBE + 1) * 7919) % max(2, self.vocab_size - 1)
-        return ids.to(self.device)
-
     def _agrees(self, probe: torch.Tensor, expected: torch.Tensor) -> bool:
-        """Compare a prompt pass and single steps after it with transformers' whole pass."""
-        cut = _PROBE - 4
-        cache = self.new_cache()
-        try:
-            ids = probe.tolist()
-            parts = [self.forward([SequenceInput(cache, ids[:cut], logits="all")])[0].logits]
-            parts += [self.forward([SequenceInput(cache, [token])])[0].logits for token in ids[cut:]]
-        except Exception:
-            log.exception("the %s forward pass failed on the probe", self.forward_kind)
-            return False
-        finally:
-            cache.release()
-        difference = (torch.cat(parts) - expected).norm() / expected.norm().clamp_min(1e-6)
-        log.debug("forward %s differs by %.2g", self.forward_kind, difference)
-        return bool(difference < (1e-3 if self.dtype == torch.float32 else 0.1))
+        return agrees(self, probe, expected)
 
     def new_cache(self) -> Cache:
-        """An empty sequence."""
+        """Return the cache of an empty sequence."""
         return self.generic.new_cache() if self.pool is None else PagedCache(self.pool)
 
     def embed(self, ids: Sequence[int]) -> torch.Tensor:
@@ -202,11 +182,11 @@ class LanguageModel:
         ResourceExhausted
             The cache memory is full; no sequence has grown.
         FailedPrecondition
-            Keys are asked of a model whose last MLP is not where any known kind of model has it.
+            Retrieval queries are wanted of a model whose last MLP was not found.
         """
         embedded = [self.embed(r.ids or ()) if r.embeddings is None else r.embeddings for r in inputs]
         if self.pool is None:
-            return self.generic.run(inputs, _whole(inputs, embedded), hidden)
+            return self.generic.run(inputs, whole_inputs(inputs, embedded), hidden)
         outputs: list[Output | None] = [None] * len(inputs)
         grown = []
         try:
@@ -241,15 +221,20 @@ class LanguageModel:
         embedded: Sequence[torch.Tensor],
         hidden: Sequence[int],
     ) -> list[Output]:
-        wanted, sites, first = [], [], 0
+        """Run one kind of pass over entries one after another, and cut its results into one output for each entry.
+
+        Below, R counts the new tokens of all entries, C is the hidden size, V the vocabulary.
+        """
+        wanted, sites, first = [], [], 0  # row numbers of which logits, and retrieval queries, are wanted
         for row in rows:
             first += row.count
             wanted.extend(range(first - row.outputs, first))
             sites.extend(range(first - row.query_outputs, first))
         caches = [row.cache for row in rows]
         counts = [row.count for row in rows]
-        joined = torch.cat(list(embedded))
+        joined = torch.cat(list(embedded))  # (R, C)
         logits, states, found = forward.run(caches, counts, joined, wanted, hidden, sites, Copies.of(rows))  # type: ignore[arg-type]
+        # logits (wanted, V); states {layer: (R, C)}; found (sites, C)
         outputs, first, out, site = [], 0, 0, 0
         for row in rows:
             own = {layer: state[first : first + row.count] for layer, state in states.items()}
@@ -274,7 +259,7 @@ class LanguageModel:
         return Detokenizer(self.tokenizer)
 
     def prepare(self) -> None:
-        """Keep torch's threads out of the way where the compiled pass, with threads of its own, does all the work."""
+        """Stop torch's own threads from competing with the compiled pass, where that does all the work."""
         if self.prefill_kind == "compiled":
             torch.set_num_threads(1)
 
@@ -284,17 +269,9 @@ class LanguageModel:
             torch.cuda.synchronize(self.device)
 
     def close(self) -> None:
-        """Stop helper threads; the memory goes with the last reference."""
+        """Stop the compiled pass's threads; memory goes with the last reference."""
         if self.compiled is not None:
             self.compiled.close()
-
-
-def _whole(rows: Sequence[SequenceInput], embedded: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Input embeddings by which each cache grows, those that other rows have too included."""
-    paths: dict[int, torch.Tensor] = {}
-    for row, own in zip(rows, embedded, strict=True):
-        paths[id(row)] = own if row.after is None else torch.cat([paths[id(row.after)][: row.shared], own])
-    return [paths[id(row)] for row in rows]
 
 
 def _can_compile(w: LlamaWeights) -> bool:
@@ -311,16 +288,3 @@ def _eos_ids(module: PreTrainedModel) -> frozenset[int]:
             found.update([value] if isinstance(value, int) else value)
             break
     return frozenset(found)
-
-
-def _seconds_of_prompt(model: LanguageModel, kind: str) -> float:
-    """Seconds for a prompt chunk of 64 tokens, the better of two."""
-    model.prefill_kind, best = kind, float("inf")
-    for _ in range(2):
-        cache = model.new_cache()
-        start = time.perf_counter()
-        model.forward([SequenceInput(cache, [1] * 64, logits="none")])
-        best = min(best, time.perf_counter() - start)
-        cache.release()
-    model.prefill_kind = "compiled"
-    return best

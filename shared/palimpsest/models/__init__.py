@@ -3,6 +3,7 @@
 from palimpsest.models.catalogue import Lineage, ModelCatalogue
 from palimpsest.models.convert import convert_gguf
 from palimpsest.models.fingerprint import Fingerprints, fingerprint_folder
+from palimpsest.models.geometry import ModelGeometry
 from palimpsest.models.pair import PairComparison, compare
 from palimpsest.models.record import ModelRecord
 from palimpsest.models.registration import register, unregister, verify
@@ -13,6 +14,7 @@ __all__ = [
     "Fingerprints",
     "Lineage",
     "ModelCatalogue",
+    "ModelGeometry",
     "ModelRecord",
     "PairComparison",
     "check_source",

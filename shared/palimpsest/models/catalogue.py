@@ -2,63 +2,25 @@
 
 Keys, all under the installation's prefix:
 
-``models``              ZSET of model ids by order of registration
-``models:next``         the next place in that order
-``model:<id>``          HASH: ``record`` (JSON), ``fingerprint``, ``parent``
+``models``              ZSET of model ids in the order of registration
+``models:next``         the number given last in that order
+``model:<id>``          HASH: ``record`` (JSON), ``fingerprint``, ``parent``, ``path``
 ``model:<id>:children`` SET of ids that name this model as their parent
 
-Each change is one script, so two registrations of one id, or a deletion and the registration of a child, cannot
-both win.
+Each change is one step of :mod:`palimpsest.catalogue`, so two registrations of one id, or a deletion and the
+registration of a child, cannot both win.
 """
 
-from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import cast
 
 import redis
 
-from palimpsest.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
+from palimpsest.catalogue import Catalogue, Layout, Links
+from palimpsest.errors import AlreadyExists, FailedPrecondition, NotFound, Reason
 from palimpsest.models.record import ModelRecord
 from palimpsest.redis import translated
-
-_PAGE_SIZE, _MOST_PER_PAGE = 100, 1000
-
-_PUT = """
--- KEYS: models, models:next   ARGV: prefix, id, record, fingerprint, parent, path
--- Returns {'new'}, {'same', record}, {'other', fingerprint} or {'orphan'}.
-local own = ARGV[1] .. 'model:' .. ARGV[2]
-local fingerprint = redis.call('HGET', own, 'fingerprint')
-if fingerprint then
-  if fingerprint ~= ARGV[4] then return {'other', fingerprint} end
-  -- The same content, perhaps moved on the disk since: the path just checked is the one that holds.
-  redis.call('HSET', own, 'path', ARGV[6])
-  return {'same', redis.call('HGET', own, 'record')}
-end
-if ARGV[5] ~= '' then
-  if redis.call('EXISTS', ARGV[1] .. 'model:' .. ARGV[5]) == 0 then return {'orphan'} end
-  redis.call('SADD', ARGV[1] .. 'model:' .. ARGV[5] .. ':children', ARGV[2])
-end
-redis.call('HSET', own, 'record', ARGV[3], 'fingerprint', ARGV[4], 'parent', ARGV[5], 'path', ARGV[6])
-redis.call('ZADD', KEYS[1], redis.call('INCR', KEYS[2]), ARGV[2])
-return {'new'}
-"""
-
-_DELETE = """
--- KEYS: models   ARGV: prefix, id
--- Returns {'gone', record, path}, {'missing'} or {'parent', child...}.
-local own = ARGV[1] .. 'model:' .. ARGV[2]
-local found = redis.call('HMGET', own, 'record', 'parent', 'path')
-if not found[1] then return {'missing'} end
-local children = redis.call('SMEMBERS', own .. ':children')
-if #children > 0 then
-  table.insert(children, 1, 'parent')
-  return children
-end
-if found[2] ~= '' then redis.call('SREM', ARGV[1] .. 'model:' .. found[2] .. ':children', ARGV[2]) end
-redis.call('DEL', own)
-redis.call('ZREM', KEYS[1], ARGV[2])
-return {'gone', found[1], found[3]}
-"""
 
 
 @dataclass(frozen=True)
@@ -76,10 +38,16 @@ class ModelCatalogue:
     """
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
-        self._redis = client
-        self._prefix = prefix
-        self._put = client.register_script(_PUT)
-        self._delete = client.register_script(_DELETE)
+        self._redis, self._prefix = client, prefix
+        layout = Layout(
+            index=f"{prefix}models",
+            row=lambda model_id: f"{prefix}model:{model_id}",
+            fields=lambda _: ("record", "fingerprint", "parent", "path"),
+            write=lambda record: (record.to_json(), record.fingerprint, record.parent, record.path),
+            read=lambda values: replace(ModelRecord.from_json(values[0]), path=values[3]),
+            links=self._links,
+        )
+        self._entries: Catalogue[ModelRecord] = Catalogue(client, layout, _not_found, _has_children)
 
     def put(self, record: ModelRecord) -> ModelRecord:
         """Add a model; if the id is there with the same content, return what is there.
@@ -91,28 +59,17 @@ class ModelCatalogue:
         NotFound
             MODEL_NOT_FOUND: the parent is not registered.
         """
-        with translated():
-            answer, *rest = cast(
-                list[bytes],
-                self._put(
-                    keys=[f"{self._prefix}models", f"{self._prefix}models:next"],
-                    args=[
-                        self._prefix,
-                        record.model_id,
-                        record.to_json(),
-                        record.fingerprint,
-                        record.parent,
-                        record.path,
-                    ],
-                ),
-            )
-        if answer == b"other":
-            message = f"{record.model_id!r} is a model with other content already. Use another id, or delete that one."
-            facts = {"registered": rest[0].decode(), "offered": record.fingerprint}
-            raise AlreadyExists(Reason.MODEL_EXISTS, message, metadata=facts)
-        if answer == b"orphan":
-            raise _not_found(record.parent)
-        return replace(ModelRecord.from_json(rest[0]), path=record.path) if answer == b"same" else record
+        while True:
+            there = self._entries.put(record.model_id, record)
+            if there is None:
+                return record
+            if there.fingerprint != record.fingerprint:
+                message = f"{record.model_id!r} names a model with other content. Use another id, or delete that one."
+                facts = {"registered": there.fingerprint, "offered": record.fingerprint}
+                raise AlreadyExists(Reason.MODEL_EXISTS, message, metadata=facts)
+            with suppress(NotFound):  # deleted at this moment: add it again
+                # The same content, perhaps moved on the disk since: the path just checked is the one that holds.
+                return self._entries.update(record.model_id, lambda found: replace(found, path=record.path))
 
     def get(self, model_id: str) -> ModelRecord:
         """Look a model up.
@@ -122,10 +79,7 @@ class ModelCatalogue:
         NotFound
             MODEL_NOT_FOUND.
         """
-        found = self._records([model_id])
-        if not found:
-            raise _not_found(model_id)
-        return found[0]
+        return self._entries.get(model_id)
 
     def list(self, page_size: int = 0, page_token: str = "") -> tuple[list[ModelRecord], str]:
         """One page of models, oldest first, and the token of the next; empty after the last.
@@ -135,19 +89,7 @@ class ModelCatalogue:
         InvalidArgument
             PAGE_TOKEN_INVALID.
         """
-        size = min(page_size, _MOST_PER_PAGE) if page_size else _PAGE_SIZE
-        if page_token and not page_token.isdecimal():
-            message = "This is not a page token of this method. Begin again without one."
-            raise InvalidArgument.field(Reason.PAGE_TOKEN_INVALID, "page_token", message)
-        with translated():
-            rows = cast(
-                list[tuple[bytes, float]],
-                self._redis.zrangebyscore(
-                    f"{self._prefix}models", f"({page_token or 0}", "+inf", 0, size + 1, withscores=True
-                ),
-            )
-        records = self._records(model_id.decode() for model_id, _ in rows[:size])
-        return records, str(int(rows[size - 1][1])) if len(rows) > size else ""
+        return self._entries.list(page_size, page_token)
 
     def delete(self, model_id: str) -> ModelRecord:
         """Forget a model and return what it was; its files are the caller's business.
@@ -159,17 +101,7 @@ class ModelCatalogue:
         FailedPrecondition
             MODEL_HAS_CHILDREN: another model names it as its parent.
         """
-        with translated():
-            answer, *rest = cast(
-                list[bytes], self._delete(keys=[f"{self._prefix}models"], args=[self._prefix, model_id])
-            )
-        if answer == b"missing":
-            raise _not_found(model_id)
-        if answer == b"parent":
-            children = ", ".join(sorted(child.decode() for child in rest))
-            message = f"{model_id!r} is the parent of {children}. Delete those first."
-            raise FailedPrecondition(Reason.MODEL_HAS_CHILDREN, message, metadata={"children": children})
-        return replace(ModelRecord.from_json(rest[0]), path=rest[1].decode())
+        return self._entries.delete(model_id)
 
     def lineage(self, model_id: str) -> Lineage:
         """Where a model comes from, and what was made from it.
@@ -185,21 +117,29 @@ class ModelCatalogue:
             record = self.get(record.parent)
             ancestors.append(record)
         with translated():
-            children = cast(set[bytes], self._redis.smembers(f"{self._prefix}model:{model_id}:children"))
-        return Lineage(ancestors, self._records(sorted(child.decode() for child in children)))
+            children = cast(set[bytes], self._redis.smembers(self._children(model_id)))
+        return Lineage(ancestors, self._entries.find_all(sorted(child.decode() for child in children)))
 
     def uses(self, path: str) -> bool:
         """Say whether any registered model lies in this folder."""
-        with translated():
-            ids = cast(list[bytes], self._redis.zrange(f"{self._prefix}models", 0, -1))
-        return any(record.path == path for record in self._records(model_id.decode() for model_id in ids))
+        return any(record.path == path for record in self._entries.find_all(self._entries.ids()))
 
-    def _records(self, model_ids: Iterable[str]) -> "list[ModelRecord]":
-        with translated(), self._redis.pipeline(transaction=False) as pipe:
-            for model_id in model_ids:
-                pipe.hmget(f"{self._prefix}model:{model_id}", "record", "path")
-            rows = pipe.execute()
-        return [replace(ModelRecord.from_json(data), path=path.decode()) for data, path in rows if data]
+    def _links(self, record: ModelRecord) -> Links:
+        parent = [record.parent] if record.parent else []
+        return Links(
+            members=[(self._children(each), record.model_id) for each in parent],
+            needs=parent,
+            held_by=self._children(record.model_id),
+        )
+
+    def _children(self, model_id: str) -> str:
+        return f"{self._prefix}model:{model_id}:children"
+
+
+def _has_children(model_id: str, children: list[str]) -> FailedPrecondition:
+    names = ", ".join(children)
+    message = f"{model_id!r} is the parent of {names}. Delete those first."
+    return FailedPrecondition(Reason.MODEL_HAS_CHILDREN, message, metadata={"children": names})
 
 
 def _not_found(model_id: str) -> NotFound:

@@ -47,7 +47,7 @@ def convert_gguf(path: Path, models_dir: Path, progress: Progress | None = None)
     models_dir
         Folder that keeps conversions; created if missing.
     progress
-        Told of each stage, and asked between stages whether to stop.
+        Called with each stage; may raise between stages to stop.
 
     Returns
     -------

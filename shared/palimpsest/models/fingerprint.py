@@ -67,7 +67,7 @@ def fingerprint_folder(
         Remembers results there by path, size and modification time of the files, so that an unchanged folder
         costs nothing.
     progress
-        Told of each tensor, and asked whether to stop.
+        Called with each tensor; may raise to stop.
 
     Raises
     ------

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.models.geometry import ModelGeometry
 from palimpsest.models.weights import StoredTensor, stored_tensors
 
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -14,7 +15,7 @@ _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat
 
 @dataclass(frozen=True)
 class FolderFacts:
-    """What a model folder holds; the fields are those of the contract's ``Model``."""
+    """What a model folder holds; the fields are those of :class:`~palimpsest.models.record.ModelRecord`."""
 
     architecture: str
     parameter_count: int
@@ -23,6 +24,7 @@ class FolderFacts:
     context_length: int
     vocab_size: int
     has_chat_template: bool
+    stored_geometry: ModelGeometry
 
 
 def inspect_folder(folder: Path) -> FolderFacts:
@@ -56,6 +58,7 @@ def inspect_folder(folder: Path) -> FolderFacts:
         context_length=int(getattr(text, "max_position_embeddings", 0) or 0),
         vocab_size=int(text.vocab_size),
         has_chat_template=bool(tokenizer.chat_template),
+        stored_geometry=ModelGeometry.of(config),
     )
 
 

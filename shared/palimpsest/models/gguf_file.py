@@ -36,7 +36,7 @@ _DEFAULT_ALIGNMENT = 32
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What the head of a GGUF file says.
+    """The header of a GGUF file.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class GgufHeader:
     tensor_types
         Name of each tensor, and its storage type such as ``Q4_1`` or ``F32``.
     elements
-        Numbers in all tensors together.
+        Elements of all tensors together.
     size
         Bytes the tensors need, counted from the start of the file.
     """

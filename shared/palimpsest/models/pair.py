@@ -68,7 +68,7 @@ def compare(base: Path, donor: Path, progress: Progress | None = None) -> PairCo
     base, donor
         Safetensors folders, sharded or not.
     progress
-        Told of each tensor, and asked whether to stop.
+        Called with each tensor; may raise to stop.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def _vocabulary(folder: Path) -> dict[str, int]:
 
 
 def _tied(folder: Path, tensors: dict[str, StoredTensor]) -> bool:
-    """Whether one matrix is both input and output embedding: what the config says, or, silent, what is stored."""
+    """Whether one matrix is both input and output embedding: by the config, or else by the stored tensors."""
     return bool(_object(folder / "config.json").get("tie_word_embeddings", _HEAD not in tensors))
 
 

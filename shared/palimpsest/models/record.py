@@ -1,13 +1,15 @@
-"""What is remembered about a registered model."""
+"""The record of a registered model."""
 
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from palimpsest.api.models.v1.models_pb2 import Model
+from palimpsest.models.geometry import ModelGeometry, read_geometry
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class ModelRecord:
         Name of the contract's ``Relation``, such as ``RELATION_FINE_TUNED``.
     create_time
         Seconds since 1970, UTC.
+    stored_geometry
+        The geometry as it was registered; None in records of older versions. Read ``geometry`` instead.
     """
 
     model_id: str
@@ -41,11 +45,17 @@ class ModelRecord:
     relation: str = "RELATION_UNSPECIFIED"
     create_time: float = 0.0
     labels: dict[str, str] = field(default_factory=dict)
+    stored_geometry: ModelGeometry | None = None
+
+    @property
+    def geometry(self) -> ModelGeometry:
+        """The model's sizes; read from its config if they were not stored at registration."""
+        return self.stored_geometry or read_geometry(Path(self.path), self.fingerprint)
 
     def message(self) -> Model:
         """The record as the contract's message; the path stays here."""
         fields = asdict(self)
-        del fields["path"]
+        del fields["path"], fields["stored_geometry"]
         created = Timestamp()
         created.FromDatetime(datetime.fromtimestamp(fields.pop("create_time"), UTC))
         return Model(create_time=created, **fields)
@@ -59,4 +69,5 @@ class ModelRecord:
         """Read a stored record."""
         fields = cast(dict, json.loads(data))
         del fields["version"]
-        return cls(**fields)
+        geometry = fields.pop("stored_geometry", None)
+        return cls(**fields, stored_geometry=ModelGeometry(**geometry) if geometry else None)

@@ -4,7 +4,6 @@ import shutil
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from palimpsest.errors import Aborted, FailedPrecondition, InvalidArgument, PermissionDenied, Reason
@@ -68,7 +67,7 @@ def register(
         relation=relation,
         create_time=time.time(),
         labels=dict(labels or {}),
-        **asdict(facts),
+        **vars(facts),
     )
     progress.step(1, 1, "registering")
     if local.folder.parent != settings.models_dir:

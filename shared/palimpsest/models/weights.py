@@ -133,7 +133,7 @@ def _tensor(path: Path, base: int, name: str, entry: dict) -> StoredTensor:
         or any(length < 0 for length in shape)
         or math.prod(shape) * bits != (end - start) * 8
     ):
-        raise ValueError(f"tensor {name!r} does not fit its place")
+        raise ValueError(f"tensor {name!r} does not fit its byte range")
     return StoredTensor(name, entry["dtype"], shape, path, base + start, base + end)
 
 

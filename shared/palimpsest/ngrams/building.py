@@ -1,4 +1,4 @@
-"""Building a store in bounded memory; how windows are sorted is in ``sorting``."""
+"""Building a store in bounded memory; see ``sorting`` for how windows are sorted."""
 
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ def build_store(
     progress: Progress | None = None,
     bucket: int = BUCKET,
 ) -> Layout:
-    """Write a store of documents' n-grams; the same documents, in whatever order, give the same bytes.
+    """Write a store of documents' n-grams; the same documents in any order give the same bytes.
 
     Costs about 34 bytes of disk for each token while it runs (68 with a vocabulary above 65,535), in the folder of the
     file, and about a second of one core for a million tokens. Memory: one document, and one bucket.
@@ -33,9 +33,9 @@ def build_store(
     Parameters
     ----------
     documents
-        Token ids, int [n] each, without anything that is not text: no opening special token.
+        Token ids of each, int [n], without special tokens.
     path
-        Written whole or not at all; replaced if it is there.
+        Replaced atomically.
     tokenizer
         Fingerprint of the tokenizer.
     vocab_size
@@ -64,7 +64,7 @@ def build_store(
         starts, count = _collect(documents, windows, vocab_size, dtype, progress)
         if not count:
             raise FailedPrecondition(
-                Reason.NGRAMS_EMPTY, "There is no text to count n-grams in. Add documents, or send a text."
+                Reason.NGRAMS_EMPTY, "There is no text to count n-grams of. Add documents, or send a text."
             )
         layout = Layout(tokenizer, vocab_size, int(starts[-1]), count)
         partial = Path(scratch) / "store"
@@ -117,7 +117,7 @@ def _checked(document: np.ndarray | Sequence[int], vocab_size: int) -> np.ndarra
 
 
 def _windows(ids: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Every window of a document, [n, 6], those at its end filled up."""
+    """Every window of a document, [n, 6], padded at its end."""
     padded = np.full(len(ids) + LONGEST, filler(dtype), dtype=dtype)
     padded[: len(ids)] = ids
     return np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(padded, LONGEST)[: len(ids)])

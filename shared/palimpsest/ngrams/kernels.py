@@ -1,8 +1,8 @@
-"""Look-ups in sorted windows, compiled: binary searches in contiguous columns, within the range of the shorter context.
+"""Compiled look-ups in sorted windows: binary searches in contiguous columns, within the range of the shorter context.
 
-``columns`` is [5, tokens], ``starts`` [vocab_size + 1], as ``layout`` has them, read-only. ``end`` is the filler: where
-it begins in a range, the windows end that run past their document. Every range that is searched lies within one that
-``starts`` gave, and ``NgramStore.open`` has checked those, so no column can lead outside of the file.
+``columns`` is [5, tokens] and ``starts`` [vocab_size + 1], both read-only, as in ``layout``. ``end`` is the filler:
+windows that have it run past the end of their document. Every searched range lies within one given by ``starts``, which
+``NgramStore.open`` has checked, so no look-up leaves the file.
 """
 
 # ruff: noqa: ANN001, ANN201, ANN202, D417 - typed by numba, not by annotations
@@ -45,7 +45,7 @@ def _range(starts, columns, context, begin, size):
 
 @numba.njit(nogil=True, cache=True)
 def mix(starts, columns, end, contexts, candidates, weights, out):
-    """out[d, c] += sum over orders of weight * share of candidate c among what follows draft d's last tokens.
+    """out[d, c] += sum over orders of weight * share of candidate c among the tokens after draft d's last ones.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def mix(starts, columns, end, contexts, candidates, weights, out):
 
 @numba.njit(nogil=True, cache=True)
 def count(starts, columns, end, context, candidates, out):
-    """Counts of each candidate after a context of at most five tokens; returns the total of all that follow it."""
+    """Count each candidate after a context of at most five tokens; returns the count of all tokens after it."""
     vocabulary = len(starts) - 1
     size = len(context)
     if size == 0:
@@ -107,7 +107,7 @@ def count(starts, columns, end, context, candidates, out):
 
 @numba.njit(nogil=True, cache=True)
 def runs(starts, columns, end, context, tokens, counts):
-    """Every token that follows a context of one to five tokens, ascending, with its count; returns how many."""
+    """Every token after a context of one to five tokens, ascending, with its count; returns how many there are."""
     size = len(context)
     low, high = _range(starts, columns, context, 0, size)
     column = columns[size - 1]
@@ -123,7 +123,7 @@ def runs(starts, columns, end, context, tokens, counts):
 
 @numba.njit(nogil=True, cache=True)
 def seen(starts, columns, end, ids, size):
-    """How many of the positions of ids, from ``size`` on, come after ``size`` tokens that something follows."""
+    """How many positions of ids, from ``size`` on, come after ``size`` tokens that have a continuation."""
     found = 0
     for at in range(size, len(ids)):
         low, high = _range(starts, columns, ids, at - size, size)

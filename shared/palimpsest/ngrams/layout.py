@@ -1,4 +1,4 @@
-"""The file of an n-gram store: what lies where, and how a file is told from one that is something else, cut or altered.
+"""The file of an n-gram store: its layout, and how foreign, truncated and altered files are detected.
 
 ::
 
@@ -29,7 +29,7 @@ import numpy as np
 from palimpsest.errors import DataLoss, Reason
 
 ORDERS = (2, 3, 4, 5, 6)
-"""Lengths of n-grams that a store answers for."""
+"""Lengths of the n-grams in a store."""
 LONGEST = ORDERS[-1]
 """Tokens of a window."""
 MAGIC = b"PLMPngrm"
@@ -43,16 +43,16 @@ _READ = 1 << 20
 
 @dataclass(frozen=True)
 class Layout:
-    """What a store's header says, and the places that follow from it.
+    """The facts in a store's header, and the offsets that follow from them.
 
     Attributes
     ----------
     tokenizer
-        Fingerprint of the tokenizer its ids are of.
+        Fingerprint of the tokenizer.
     vocab_size
         Ids are below this.
     tokens, documents
-        Of the text it was built from; documents without tokens do not count.
+        Of the text that the store was built from; empty documents do not count.
     """
 
     tokenizer: str
@@ -62,27 +62,27 @@ class Layout:
 
     @property
     def column_dtype(self) -> np.dtype:
-        """Of the columns: uint16 where the vocabulary leaves room for the filler, else uint32."""
+        """Type of the columns: uint16 where the vocabulary leaves room for the filler, else uint32."""
         return column_dtype(self.vocab_size)
 
     @property
     def start_dtype(self) -> np.dtype:
-        """Of the starts: uint32 up to four thousand million tokens."""
+        """Type of the starts: uint32 below 2**32 tokens."""
         return np.dtype("<u4" if self.tokens < 1 << 32 else "<u8")
 
     @property
     def start_offset(self) -> int:
-        """Where the starts lie."""
+        """Offset of the starts, in bytes."""
         return _aligned(_PREFIX.size + len(self._header(0, 0, 0)) + DIGEST)
 
     @property
     def column_offset(self) -> int:
-        """Where the columns lie."""
+        """Offset of the columns, in bytes."""
         return _aligned(self.start_offset + self.start_dtype.itemsize * (self.vocab_size + 1))
 
     @property
     def length(self) -> int:
-        """Bytes of the file."""
+        """Length of the file, in bytes."""
         return self.column_offset + self.column_dtype.itemsize * (LONGEST - 1) * self.tokens + DIGEST
 
     def _header(self, start: int, column: int, length: int) -> bytes:
@@ -92,7 +92,7 @@ class Layout:
             "orders": list(ORDERS),
             "tokens": self.tokens,
             "documents": self.documents,
-            # Of a fixed width, so that the header's length does not depend on what is in it.
+            # Fixed width, so that the header's length does not depend on the values.
             "arrays": {
                 "starts": [self.start_dtype.str, f"{start:020d}"],
                 "columns": [self.column_dtype.str, f"{column:020d}"],
@@ -109,12 +109,12 @@ class Layout:
 
 
 def column_dtype(vocab_size: int) -> np.dtype:
-    """Type of the columns for a vocabulary; its largest number is the filler."""
+    """Type of the columns for a vocabulary; its largest value is the filler."""
     return np.dtype("<u2" if vocab_size <= 0xFFFF else "<u4")
 
 
 def filler(dtype: np.dtype) -> int:
-    """What stands for tokens after the end of a document; sorts after all of them."""
+    """Padding after the end of a document; sorts after every token."""
     return int(np.iinfo(dtype).max)
 
 
@@ -124,7 +124,7 @@ def read_layout(file: BinaryIO, path: Path) -> Layout:
     Raises
     ------
     DataLoss
-        NGRAMS_FORMAT_UNKNOWN: it is no store, or of another version. NGRAMS_DAMAGED: cut, or not what was written.
+        NGRAMS_FORMAT_UNKNOWN: not a store, or another version. NGRAMS_DAMAGED: truncated or altered.
     """
     prefix = file.read(_PREFIX.size)
     if len(prefix) < _PREFIX.size or prefix[: len(MAGIC)] != MAGIC:
@@ -132,7 +132,7 @@ def read_layout(file: BinaryIO, path: Path) -> Layout:
             damaged(path, f"it ends after {len(prefix)} bytes")
         raise DataLoss(
             Reason.NGRAMS_FORMAT_UNKNOWN,
-            f"{path.name} is no n-gram store (it begins with {prefix[:8]!r}). Stores are flat files written by "
+            f"{path.name} is not an n-gram store (it begins with {prefix[:8]!r}). Stores are flat files written by "
             "`palimpsest ngrams build`; other formats, pickles above all, are never opened. Build it anew.",
         )
     _, version, size = _PREFIX.unpack(prefix)

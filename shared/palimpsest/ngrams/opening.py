@@ -1,14 +1,13 @@
-"""Stores that are artefacts, opened by digest: mapped where they lie, or from a copy on this machine's disk."""
+"""Opening stores that are artefacts: mapped in place, or from a copy on this machine's disk."""
 
 import os
-import threading
 import time
 import uuid
-from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palimpsest.errors import DataLoss
+from palimpsest.lru import LruCache
 from palimpsest.ngrams.store import NgramStore
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE = "application/x-palimpsest-ngrams"
 CACHE_BYTES = 16 << 30
-"""Copies kept in a folder, in bytes, unless told otherwise."""
+"""Default size of the copies in a folder, in bytes."""
 _HELD = 8
 _SUFFIX = ".ngrams"
 _LEFTOVER_SECONDS = 24 * 3600
@@ -25,22 +24,22 @@ _LEFTOVER_SECONDS = 24 * 3600
 def open_store(
     artifacts: "ArtifactStore", digest: str, folder: Path, *, cache_bytes: int = CACHE_BYTES
 ) -> NgramStore:
-    """Map the store that an artefact is.
+    """Map the store in an artefact.
 
-    Where artefacts are files on this machine the blob itself is mapped. Elsewhere it is copied into a folder first,
-    whole or not at all, and the copies used longest ago make room. Either way all bytes are read once and compared
-    with the digest; see ``NgramStore.open``.
+    Where artefacts are files on this machine, the blob itself is mapped. Elsewhere it is first copied into a folder,
+    atomically, and the least recently used copies make room. Either way all bytes are read once and compared with the
+    digest; see ``NgramStore.open``.
 
     Parameters
     ----------
     artifacts
-        Where it is.
+        The artefact store.
     digest
         ``sha256:<64 hex digits>``.
     folder
-        For copies; made when one is needed. Processes may share it.
+        For copies; created when needed. Processes may share it.
     cache_bytes
-        Most bytes of copies, this one included unless it alone is larger.
+        Maximum size of the copies, including this one unless it alone is larger.
 
     Raises
     ------
@@ -55,7 +54,7 @@ def open_store(
         try:
             return NgramStore.open(blob, digest=digest)
         except (DataLoss, FileNotFoundError):
-            for _ in artifacts.chunks(digest):  # sets it aside, if it is not what its name says
+            for _ in artifacts.chunks(digest):  # quarantines the blob if it does not match its digest
                 pass
             raise
     copy = folder / f"{digest.removeprefix('sha256:')}{_SUFFIX}"
@@ -68,7 +67,7 @@ def open_store(
             os.utime(copy)
             return found
         except FileNotFoundError:
-            continue  # another process has made room just now
+            continue  # another process has just deleted the copy
         except DataLoss:
             copy.unlink(missing_ok=True)
             if not again:
@@ -88,7 +87,7 @@ def _fetch(artifacts: "ArtifactStore", digest: str, copy: Path) -> None:
 
 
 def _make_room(folder: Path, most: int) -> None:
-    """Delete copies, those used longest ago first, until they take at most so many bytes; and leftovers of crashes."""
+    """Delete the least recently used copies until the rest fits in ``most`` bytes, and leftovers of crashes."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     now, kept = time.time(), []
     for path in folder.iterdir():
@@ -104,12 +103,12 @@ def _make_room(folder: Path, most: int) -> None:
     for _, size, path in sorted(kept):
         if total <= most:
             break
-        path.unlink(missing_ok=True)  # who has it mapped may go on
+        path.unlink(missing_ok=True)  # a process that has it mapped keeps it
         total -= size
 
 
 class StoreCache:
-    """Stores of artefacts by digest, kept open from one call to the next. May be used from any thread.
+    """Open stores by artefact digest, kept from one call to the next. Thread-safe.
 
     Parameters
     ----------
@@ -119,17 +118,10 @@ class StoreCache:
 
     def __init__(self, artifacts: "ArtifactStore", folder: Path, cache_bytes: int = CACHE_BYTES) -> None:
         self._artifacts, self._folder, self._cache_bytes = artifacts, folder, cache_bytes
-        self._lock = threading.Lock()
-        self._held: OrderedDict[str, NgramStore] = OrderedDict()
+        self._held: LruCache[str, NgramStore] = LruCache(_HELD)
 
     def get(self, digest: str) -> NgramStore:
         """Return the store of a digest; raises what ``open_store`` raises."""
-        with self._lock:
-            if digest not in self._held:
-                self._held[digest] = open_store(
-                    self._artifacts, digest, self._folder, cache_bytes=self._cache_bytes
-                )
-                while len(self._held) > _HELD:
-                    self._held.popitem(last=False)
-            self._held.move_to_end(digest)
-            return self._held[digest]
+        return self._held.get_or_make(
+            digest, lambda: open_store(self._artifacts, digest, self._folder, cache_bytes=self._cache_bytes)
+        )

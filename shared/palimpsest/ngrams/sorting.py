@@ -1,8 +1,8 @@
-"""Sorting more windows than fit in memory: parted into files by their tokens, each file sorted by itself.
+"""Sorting more windows than fit in memory: a most-significant-token bucket sort on disk.
 
-A file with too many windows is parted by the first token in which they may differ, into files of consecutive tokens;
-those that are still too large by the same token more finely, or, where they all have one there, by the next. So a text
-of any length, however it repeats itself, is sorted in the memory of one bucket.
+A file with too many windows is partitioned by the first token in which they may differ, into files of consecutive
+tokens. Files that are still too large are partitioned more finely, or by the next token where all windows agree. So any
+text, however repetitive, is sorted in the memory of one bucket.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,12 +14,12 @@ import numpy as np
 from palimpsest.ngrams.layout import LONGEST
 
 _PARTS = 64
-"""A bucket is parted into about so many files, twice that at most, all open at once."""
+"""A bucket is partitioned into about this many files, at most twice as many, all open at once."""
 
 
 @dataclass(frozen=True)
 class _Bucket:
-    """A file of windows that agree before a column, and whose places in it are from ``low`` to below ``high``."""
+    """A file of windows that agree before a column and whose tokens in it are in [low, high)."""
 
     path: Path
     column: int
@@ -39,7 +39,7 @@ class Sorting:
     limit
         Windows in memory at once.
     check
-        Called for every stretch of so many windows; what it raises ends the work.
+        Called for every ``limit`` windows; raises to stop.
     """
 
     def __init__(self, dtype: np.dtype, vocab_size: int, limit: int, check: Callable[[], None]) -> None:
@@ -49,7 +49,7 @@ class Sorting:
     def run(self, path: Path) -> Iterator[np.ndarray]:
         """Yield a file's windows in order, [n, 6] at a time, never more than the limit; the file is deleted.
 
-        Costs as much disk again as the file, beside it.
+        Needs as much additional disk space as the file.
         """
         yield from self._sort(_Bucket(path, 0, 0, self._vocabulary + 1))
 
@@ -65,10 +65,10 @@ class Sorting:
         bucket.path.unlink()
 
     def _part(self, bucket: _Bucket) -> list[_Bucket]:
-        """Part a bucket by its column into buckets of consecutive places, in order."""
+        """Partition a bucket by its column into buckets of consecutive tokens, in order."""
         histogram = np.zeros(bucket.high - bucket.low, dtype=np.int64)
         for block in self._read(bucket):
-            histogram += np.bincount(self._places(block, bucket), minlength=len(histogram))
+            histogram += np.bincount(self._offsets(block, bucket), minlength=len(histogram))
         groups = _groups(histogram, max(self._limit, int(histogram.sum()) // _PARTS))
         parts = []
         for number, (first, last) in enumerate(groups):
@@ -81,7 +81,7 @@ class Sorting:
         try:
             firsts = np.array([first for first, _ in groups])
             for block in self._read(bucket):
-                part = np.searchsorted(firsts, self._places(block, bucket), side="right") - 1
+                part = np.searchsorted(firsts, self._offsets(block, bucket), side="right") - 1
                 order = np.argsort(part, kind="stable")
                 bounds = np.searchsorted(part[order], np.arange(len(files) + 1))
                 for number, file in enumerate(files):
@@ -93,27 +93,27 @@ class Sorting:
         return parts
 
     def _read(self, bucket: _Bucket) -> Iterator[np.ndarray]:
-        """A bucket's windows as they lie in its file, as many at a time as may be in memory."""
+        """A bucket's windows in file order, as many at a time as fit in memory."""
         with bucket.path.open("rb") as file:
             while len(block := np.fromfile(file, self._dtype, LONGEST * self._limit)):
                 self._check()
                 yield block.reshape(-1, LONGEST)
 
-    def _places(self, block: np.ndarray, bucket: _Bucket) -> np.ndarray:
-        """Of each window's token in the bucket's column, counted from the bucket's first; the filler's is the last."""
+    def _offsets(self, block: np.ndarray, bucket: _Bucket) -> np.ndarray:
+        """Each window's token in the bucket's column, relative to ``low``; the filler comes last: int64 [n]."""
         return np.minimum(block[:, bucket.column].astype(np.int64), self._vocabulary) - bucket.low
 
 
 def _groups(histogram: np.ndarray, most: int) -> list[tuple[int, int]]:
-    """First and last place of each group of consecutive places with at most so many windows, or of one place alone."""
+    """First and last offset of each group of consecutive offsets with at most ``most`` windows, or of a single one."""
     groups: list[tuple[int, int]] = []
     size = most
-    for place in np.flatnonzero(histogram).tolist():
-        count = int(histogram[place])
+    for offset in np.flatnonzero(histogram).tolist():
+        count = int(histogram[offset])
         if size + count > most:
-            groups.append((place, place))
+            groups.append((offset, offset))
             size = count
         else:
-            groups[-1] = groups[-1][0], place
+            groups[-1] = groups[-1][0], offset
             size += count
     return groups

@@ -1,4 +1,4 @@
-"""An n-gram store, mapped: what follows a few tokens in its text, and how often."""
+"""A memory-mapped n-gram store: which tokens follow a context in its text, and how often."""
 
 import mmap
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ CONTEXT = LONGEST - 1
 
 
 class NgramStore:
-    """An open store; made by ``open``. May be used from any thread; no search holds Python's lock.
+    """An open store; see ``open``. Thread-safe; searches release the GIL.
 
     Attributes
     ----------
     path
         The file. It may be deleted while the store is open.
     tokenizer
-        Fingerprint of the tokenizer its ids are of.
+        Fingerprint of the tokenizer.
     vocab_size
         Ids are below this.
     tokens, documents
-        Of the text it was built from.
+        Of the text that the store was built from.
     digest
         ``sha256:<hex>`` of the file without its last 32 bytes, which are this digest: equal for equal stores. The
         digest of the artefact that a store may be covers those too.
@@ -48,17 +48,17 @@ class NgramStore:
         """Map a file.
 
         Costs a read of the header and the starts; with ``verify`` all of it is read once, a gigabyte in about a second.
-        Nothing is kept in memory but what the system chooses to.
+        The system decides which pages stay in memory.
 
         Parameters
         ----------
         path
-            Of a file that nobody writes to any more.
+            A file that no process writes to.
         verify
             Compare the whole file with its checksum. Without it, what is read first is still checked: magic, version,
             header, length, and that the starts lead nowhere outside of the file.
         digest
-            What the SHA-256 of the whole file has to be, ``sha256:<hex>``, if known; compared with ``verify`` only.
+            Expected SHA-256 of the whole file, ``sha256:<hex>``, if known; checked with ``verify`` only.
 
         Raises
         ------
@@ -75,10 +75,10 @@ class NgramStore:
             if verify:
                 running = checksum(file, layout.length - DIGEST)
                 if running.digest() != footer:
-                    damaged(path, "its bytes do not have the checksum they were written with")
+                    damaged(path, "its bytes do not match their checksum")
                 running.update(footer)
                 if digest not in ("", f"sha256:{running.hexdigest()}"):
-                    damaged(path, "it is another store than its name says")
+                    damaged(path, "its digest is not the expected one")
             mapped = mmap.mmap(file.fileno(), layout.length, access=mmap.ACCESS_READ)
         starts = np.frombuffer(mapped, layout.start_dtype, layout.vocab_size + 1, layout.start_offset)
         columns = np.frombuffer(mapped, layout.column_dtype, CONTEXT * layout.tokens, layout.column_offset)
@@ -87,7 +87,7 @@ class NgramStore:
         return cls(path, layout, f"sha256:{footer.hex()}", starts, columns.reshape(CONTEXT, layout.tokens))
 
     def require(self, tokenizer: str) -> None:
-        """Refuse a store whose ids mean something else.
+        """Refuse a store that was built with another tokenizer.
 
         Raises
         ------
@@ -97,17 +97,18 @@ class NgramStore:
         if self.tokenizer != tokenizer:
             raise FailedPrecondition(
                 Reason.NGRAMS_TOKENIZER_MISMATCH,
-                f"The n-gram store {self.path.name[:19]} is of the tokenizer {self.tokenizer[:19]}…, and the model has "
-                f"{tokenizer[:19]}…. Build a store for this model: palimpsest ngrams build NAME --model MODEL.",
+                f"The n-gram store {self.path.name[:19]} was built with the tokenizer {self.tokenizer[:19]}…, but the "
+                f"model has {tokenizer[:19]}…. Build a store for this model: palimpsest ngrams build NAME "
+                "--model MODEL.",
                 metadata={"found": self.tokenizer, "expected": tokenizer},
             )
 
     def probabilities(
         self, contexts: np.ndarray, candidates: np.ndarray, weights: Sequence[float] | np.ndarray
     ) -> np.ndarray:
-        """Weighted sums of the shares that candidates have among what follows each draft (section 3 of the paper).
+        """Weighted sums of the candidates' shares among the tokens after each draft (section 3 of the paper).
 
-        No smoothing, no back-off, nothing renormalised: an order whose context is not in the text adds 0. Costs k * c
+        Without smoothing, back-off or renormalisation: an order whose context is not in the text adds 0. Costs k * c
         * 5 times two binary searches, each within what the context leaves.
 
         Parameters

@@ -1,4 +1,4 @@
-"""A page that shows drafts side by side: what they say like the best one is dimmed, so that the choice stands out."""
+"""A page that shows drafts side by side, with the prefix they share with the best one dimmed."""
 
 from collections.abc import Sequence
 from html import escape
@@ -9,7 +9,7 @@ from palimpsest.client.drafts import Draft, Plan, shared_length
 from palimpsest.report.page import html_page, linked
 
 _TAIL = 400
-"""Characters of the prompt's end that are shown: what is to be gone on with."""
+"""Characters of the prompt's end that are shown."""
 
 _STYLE = """\
 body { max-width: 72rem; }
@@ -36,11 +36,11 @@ def drafts_page(drafts: Sequence[Draft], prompt: str, plan: Plan | None = None, 
     drafts
         Best first.
     prompt
-        What they go on with; its end is shown above them.
+        The prompt; its end is shown above the drafts.
     plan
-        How they were made.
+        How the drafts were made.
     model
-        Who made them.
+        The model's name.
 
     Returns
     -------
@@ -54,8 +54,8 @@ def drafts_page(drafts: Sequence[Draft], prompt: str, plan: Plan | None = None, 
     tail = prompt if len(prompt) <= _TAIL else "…" + prompt[-_TAIL:]
     shown = _BODY.substitute(
         prompt=escape(tail),
-        drafts=f'<ol class="drafts">{cards}</ol>' if cards else "<p>There are none.</p>",
-        footer=escape(f"{made}{how}. Dimmed: what a draft says like the best one."),
+        drafts=f'<ol class="drafts">{cards}</ol>' if cards else "<p>There are no drafts.</p>",
+        footer=escape(f"{made}{how}. Dimmed: the prefix that a draft shares with the best one."),
     )
     return html_page(prompt[-80:] or "Drafts", _STYLE, shown)
 

@@ -116,7 +116,7 @@ def _delays(axes: "Axes", curves: Sequence[Curve]) -> None:
             label=curve.name,
             linewidth=3 if thick else 1.2,
             alpha=0.6 if thick else 1.0,
-            linestyle="--" if curve.name == "text" else "-",
+            linestyle="--" if curve.name == "recompute" else "-",
         )
     axes.set(xlabel="link, Mbit/s", ylabel="seconds until usable", title="delay", xscale="log", yscale="log")
     axes.grid(alpha=0.3, which="both")

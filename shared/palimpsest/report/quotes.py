@@ -7,7 +7,7 @@ from palimpsest.client.quotes import CitedText, Quote, Source
 from palimpsest.report.page import html_page, linked
 
 _HUES = 8
-"""Sources are told apart by colour; the ninth has the first one's again, and its number tells."""
+"""A colour for each source; the ninth has the first one's again and differs by its number."""
 
 _STYLE = """\
 mark { color: inherit; background: hsl(var(--h) 70% var(--l)); border-radius: .2em; padding: .08em .1em; }

@@ -2,8 +2,8 @@
 
 ``python -m tests.benchmarks.codec`` takes about twenty minutes on two cores, most of it calibration and prefill.
 ``PALIMPSEST_BENCH_PROFILE`` names a file to keep the calibration profile in between runs. zstandard and constriction
-are compared with where they are installed. The parts: ``codec_quality``, ``codec_speed``, ``codec_policy`` (deadlines,
-played) and ``codec_loading`` (over an emulated link, timed).
+are compared with where they are installed. The parts: ``codec.quality``, ``codec.speed``, ``codec.policy`` (deadlines,
+played) and ``codec.loading`` (over an emulated link, timed).
 """
 
 import torch

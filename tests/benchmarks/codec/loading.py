@@ -20,7 +20,7 @@ import torch
 from palimpsest import Client
 from palimpsest.client.loading import LoadedContext
 from palimpsest.kv import LEVELS, KeyValues
-from palimpsest.kv.controller import Chunk, Load
+from palimpsest.kv.plan import Chunk, Load
 from palimpsest.kv.simulation import Trace, play
 from tests.benchmarks.codec.models import (
     MEASURED,
@@ -233,7 +233,7 @@ def held_to(
     tie: float,
     figures: Figures,
 ) -> None:
-    """The player of ``codec_policy`` against the link: the same traces, the same deadline."""
+    """The player of ``codec.policy`` against the link: the same traces, the same deadline."""
     text = job.seconds["prefill"]
     deadline, ratios = 0.5 * text, []
     mine = tuple(Chunk(c.tokens, c.recompute, c.options[1:]) for c in chunks)

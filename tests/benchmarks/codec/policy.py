@@ -1,6 +1,6 @@
 """Deadlines on links whose bandwidth changes: the controller against fixed levels and against the published rules.
 
-Played, not timed: 200 traces, three deadlines and nine policies would take a day on a real link; ``codec_loading``
+Played, not timed: 200 traces, three deadlines and nine policies would take a day on a real link; ``codec.loading``
 holds the player against one. The sizes are those of the coded chunks, losses and speeds those just measured. The
 controller's constants were set on seeds 20,000 to 20,499; it is judged on 10,000 to 10,199.
 """
@@ -9,11 +9,13 @@ import statistics
 import time
 
 from palimpsest.kv import LEVELS, CalibrationProfile, KeyValues, encode
-from palimpsest.kv.controller import Chunk, Controller, Load, Option
-from palimpsest.kv.simulation import Outcome, Trace, paper_rule, play, play_fixed, play_in_order, shared_rule
+from palimpsest.kv.controller import Controller
+from palimpsest.kv.plan import Chunk, Load, Option
+from palimpsest.kv.simulation import Outcome, Trace, play, play_fixed, play_in_order
 from tests.benchmarks.codec.models import PIECE, PREFIX
 from tests.benchmarks.codec.quality import Mean
 from tests.benchmarks.figures import Figures
+from tests.kv_references import paper_rule, shared_rule
 
 SEEDS = range(10_000, 10_200)
 SHARES = (0.25, 0.5, 0.75)

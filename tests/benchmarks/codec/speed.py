@@ -10,13 +10,15 @@ import numpy as np
 import torch
 
 from palimpsest.kv import LEVELS, CalibrationProfile, KeyValues, decode, encode
-from palimpsest.kv.coding.quantiser import ideal_bits, quantise
+from palimpsest.kv.coding.quantiser import quantise
 from palimpsest.kv.coding.rans import decode as rans_decode
 from palimpsest.kv.coding.rans import encode as rans_encode
-from palimpsest.kv.container import Kind, unpack
+from palimpsest.kv.container import unpack
+from palimpsest.kv.header import Kind
 from palimpsest.kv.transform import coefficients
 from tests.benchmarks.codec.models import MEASURED, PREFIX, ROUNDS, THREADS, Prefill, whole
 from tests.benchmarks.figures import Figures, interleaved
+from tests.kv_references import ideal_bits
 
 CHUNK = 1024
 

@@ -1,12 +1,12 @@
 """Quoting with exact sources: speed, perplexity, facts, exactness, the datastore, and what each part is worth.
 
-``python -m tests.benchmarks.nest`` takes about half an hour on two cores. The parts run alone too: ``nest_decoding``,
-``nest_scoring`` and ``nest_store``. PALIMPSEST_BENCH_KEYS names a folder where token keys are kept between runs.
+``python -m tests.benchmarks.nest`` takes about half an hour on two cores. ``nest.decoding``, ``nest.scoring`` and
+``nest.store`` run alone too. PALIMPSEST_BENCH_KEYS names a folder where token keys are kept between runs.
 """
 
 from dataclasses import replace
 
-from palimpsest.candidates import Mode, Settings
+from palimpsest.candidates import Mode, NestSettings
 from tests.benchmarks.biographies import SLOTS
 from tests.benchmarks.figures import Figures
 from tests.benchmarks.nest import decoding as nest_decoding
@@ -18,15 +18,15 @@ from tests.benchmarks.nest.scoring import Manual, windows
 
 PEOPLE, TOKENS, WINDOWS = 6, 96, 4
 
-_PAPER = Settings(mu=1.0, alpha=0.3, tau=0.1, r=1024, beta=0.0)
+_PAPER = NestSettings(mu=1.0, alpha=0.3, tau=0.1, r=1024, beta=0.0)
 ABLATION = {
-    "the model alone": Settings(mode=Mode.LM),
+    "the model alone": NestSettings(mode=Mode.LM),
     "+ neighbours (kNN-LM)": replace(_PAPER, mode=Mode.KNN_LM),
     "+ confidence": replace(_PAPER, delta=0.0),
     "+ spans": replace(_PAPER, gamma=1.0),
     "+ relaxed acceptance": _PAPER,
-    "+ calibration": Settings(beta=0.0),
-    "+ passage prior": Settings(),
+    "+ calibration": NestSettings(beta=0.0),
+    "+ passage prior": NestSettings(),
 }
 """Each line adds to the one before; up to relaxed acceptance with the paper's own parameters."""
 

@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from palimpsest.candidates import Mode, Settings
+from palimpsest.candidates import Mode, NestSettings
 from palimpsest.decoding.quoting.request import NestRequest
 from palimpsest.engine import Request
 from tests.benchmarks.biographies import SLOTS, Person, people
@@ -36,7 +36,11 @@ class Biographies:
         figures.figure("the paper's literal values hurt", hurt)
 
     def request(
-        self, person: Person, settings: Settings | None, tokens: int = TOKENS, corpus: Corpus | None = None
+        self,
+        person: Person,
+        settings: NestSettings | None,
+        tokens: int = TOKENS,
+        corpus: Corpus | None = None,
     ) -> Request:
         ids = self.bench.chat(person.question, person.name)
         if settings is None:
@@ -82,7 +86,7 @@ def _seconds_of_retrieval(bios: Biographies, person: Person, forget: bool) -> fl
         for number, _ in found:
             bios.corpus.keys.pop(number, None)
     began = time.perf_counter()
-    bios.request(person, Settings())
+    bios.request(person, NestSettings())
     return time.perf_counter() - began
 
 
@@ -90,7 +94,7 @@ def matched(bench: Bench, figures: Figures, bios: Biographies) -> None:
     asked = bios.people[:6]
     first, again = (_seconds_of_retrieval(bios, asked[0], forget) for forget in (True, False))
     figures.gate("retrieval and keys of a second request over those of the first", "<= 0.1", again / first)
-    requests = [bios.request(p, Settings()) for p in asked]
+    requests = [bios.request(p, NestSettings()) for p in asked]
     runs, speed, outside = compare(
         bench, [(bios.request(p, None), r) for p, r in zip(asked, requests, strict=True)]
     )
@@ -106,7 +110,7 @@ def irrelevant(bench: Bench, figures: Figures, bios: Biographies) -> None:
     corpus.calibration, _ = bench.calibrated(corpus, list(corpus.documents)[4::13], PASSAGES)
     figures.figure("calibration of the manual", str(corpus.calibration))
     asked = bios.people[:4]
-    pairs = [(bios.request(p, None), bios.request(p, Settings(), TOKENS, corpus)) for p in asked]
+    pairs = [(bios.request(p, None), bios.request(p, NestSettings(), TOKENS, corpus)) for p in asked]
     runs, speed, outside = compare(bench, pairs)
     tokens = sum(len(r.ids) for r in runs)
     figures.gate("irrelevant: forwards a token", "<= 1.05", sum(r.stats.lm_forwards for r in runs) / tokens)
@@ -117,7 +121,7 @@ def irrelevant(bench: Bench, figures: Figures, bios: Biographies) -> None:
 
 def facts(bench: Bench, figures: Figures, bios: Biographies) -> None:
     asked = bios.people[8:20]
-    quoting = [bench.run(bios.request(p, Settings(), 96)) for p in asked]
+    quoting = [bench.run(bios.request(p, NestSettings(), 96)) for p in asked]
     plain = [bench.run(bios.request(p, None, 96)) for p in asked[:4]]
     for name, asked_gate, runs in (("quoting", ">= 0.85", quoting), ("the model alone", "<= 0.05", plain)):
         right = sum(p.facts[slot] in r.text for p, r in zip(asked, runs, strict=False) for slot in SLOTS)
@@ -128,8 +132,8 @@ def facts(bench: Bench, figures: Figures, bios: Biographies) -> None:
     )
     told(figures, "facts", quoting, [bios.corpus])
     for name, settings in (
-        ("no prior", Settings(beta=0.0)),
-        ("paper", Settings(mu=1.0, alpha=0.3, tau=0.1, r=1024, beta=0.0)),
+        ("no prior", NestSettings(beta=0.0)),
+        ("paper", NestSettings(mu=1.0, alpha=0.3, tau=0.1, r=1024, beta=0.0)),
     ):
         runs = [bench.run(bios.request(p, settings, 96)) for p in asked[:6]]
         own = sum(r.from_document(p.name) for p, r in zip(asked, runs, strict=False))
@@ -147,7 +151,7 @@ def lossless(bench: Bench, figures: Figures, bios: Biographies) -> None:
     same, quoted = 0, 0
     for n, (person, run) in enumerate(zip(asked, plain, strict=True)):
         store = corpus if n % 2 == 0 else bios.corpus
-        result = bench.run(bios.request(person, Settings(mode=Mode.LOSSLESS), 32, store))
+        result = bench.run(bios.request(person, NestSettings(mode=Mode.LOSSLESS), 32, store))
         same += result.ids == run.ids
         quoted += result.quoted
     figures.gate("lossless: answers identical to greedy, of 20", "== 20", same)
@@ -157,7 +161,7 @@ def lossless(bench: Bench, figures: Figures, bios: Biographies) -> None:
 def rivals(bench: Bench, figures: Figures, bios: Biographies) -> None:
     module, asked = bench.model.module, bios.people[:4]
     torch.set_num_threads(1)
-    requests = [bios.request(p, Settings()) for p in asked]
+    requests = [bios.request(p, NestSettings()) for p in asked]
     seconds: dict[str, list[float]] = {"nest": [], "prompt lookup": [], "generate": []}
     for _ in range(2):
         seconds["nest"].append(sum(bench.run(r).seconds for r in requests))

@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 import torch
 
-from palimpsest.candidates import Candidates, Settings
+from palimpsest.candidates import Candidates, NestSettings
 from palimpsest.candidates.calibration import PAPER
 from palimpsest.candidates.keys import normalised
-from palimpsest.candidates.mixture import Mixed, Store, search
+from palimpsest.candidates.mixture import KeyIndex, Mixed, search
 from palimpsest.decoding.quoting.request import NestRequest
 from palimpsest.decoding.quoting.scoring import NestScores, submit_nest_score
-from palimpsest.engine.tasks import Pieces
+from palimpsest.engine.tasks import TaskSteps
 from palimpsest.lm import Output, SequenceInput
 from palimpsest.lm.blocks import BLOCK
 from tests.benchmarks.figures import Figures
@@ -51,7 +51,9 @@ class Manual:
         figures.figure("calibration of the manual", str(self.corpus.calibration))
         figures.figure("the paper's literal values hurt", hurt)
 
-    def scores(self, texts: list[list[int]], settings: Settings, store: set[int] | None = None) -> NestScores:
+    def scores(
+        self, texts: list[list[int]], settings: NestSettings, store: set[int] | None = None
+    ) -> NestScores:
         """Score windows, each against passages retrieved by its first tokens."""
         found = []
         numbers = {id(p.passage): n for n, p in enumerate(self.corpus.pieces)}
@@ -72,7 +74,7 @@ def report(figures: Figures, name: str, scores: NestScores) -> None:
 
 def stored(bench: Bench, figures: Figures, text: Manual) -> None:
     texts = windows(text.corpus, text.titles[1::4])
-    scores = text.scores(texts, Settings())
+    scores = text.scores(texts, NestSettings())
     figures.gate(
         "in the store: perplexity over the model's",
         "<= 0.60",
@@ -84,7 +86,7 @@ def stored(bench: Bench, figures: Figures, text: Manual) -> None:
         scores.perplexity("nest") / scores.perplexity("knn_lm"),
     )
     report(figures, "in the store", scores)
-    literal = Settings(mu=PAPER.mu, alpha=PAPER.alpha, tau=PAPER.tau, r=PAPER.r, beta=0.0)
+    literal = NestSettings(mu=PAPER.mu, alpha=PAPER.alpha, tau=PAPER.tau, r=PAPER.r, beta=0.0)
     report(figures, "in the store, the paper's literal values", text.scores(texts, literal))
 
 
@@ -92,7 +94,7 @@ def held(bench: Bench, figures: Figures, text: Manual) -> None:
     titles = [t for t in text.titles[3::5] if len(text.corpus.ids[t]) > PREFIX + WINDOW + 100][:WINDOWS]
     store = clean_split(text.corpus, titles)
     texts = windows(text.corpus, titles)
-    scores = text.scores(texts, Settings(), store)
+    scores = text.scores(texts, NestSettings(), store)
     figures.gate(
         "held out: perplexity over the model's",
         "<= 1.01",
@@ -102,7 +104,7 @@ def held(bench: Bench, figures: Figures, text: Manual) -> None:
     figures.gate("held out: share of tokens that lose more than half a nat", "<= 0.08", worse)
     report(figures, "held out", scores)
     figures.figure("held out: passages left in the store", len(store))
-    literal = Settings(mu=PAPER.mu, alpha=PAPER.alpha, tau=PAPER.tau, r=PAPER.r, beta=0.0)
+    literal = NestSettings(mu=PAPER.mu, alpha=PAPER.alpha, tau=PAPER.tau, r=PAPER.r, beta=0.0)
     report(figures, "held out, the paper's literal values", text.scores(texts, literal, store))
 
 
@@ -116,11 +118,11 @@ def rounding(bench: Bench, figures: Figures, text: Manual) -> None:
     longest = max(len(ids), *(len(block.left[n]) + len(block.ids(n)) for n in range(len(block.passages))))
     states = bench.engine.submit_task(_states(bench, block, ids), -(-longest // BLOCK), longest)
     exact, output = states.result()
-    store, settings = Store(block), NestRequest(block, Settings()).filled
+    store, settings = KeyIndex(block), NestRequest(block, NestSettings()).filled
     queries, live = output.retrieval_queries[PREFIX - 1 : -1], torch.ones(len(store), dtype=torch.bool)
     targets = torch.tensor(ids[PREFIX:])
-    found, fine = {}, Store(block)
-    fine.keys, fine.norms = exact[store.place], exact[store.place].square().sum(1)
+    found, fine = {}, KeyIndex(block)
+    fine.keys, fine.norms = exact[store.positions], exact[store.positions].square().sum(1)
     for r in (16, 256):
         a, b = (search(s, queries, live, r).keys.tolist() for s in (store, fine))
         found[r] = np.mean([len(set(x) & set(y)) / r for x, y in zip(a, b, strict=True)])
@@ -135,7 +137,7 @@ def rounding(bench: Bench, figures: Figures, text: Manual) -> None:
     )
 
 
-def _states(bench: Bench, block: Candidates, ids: list[int]) -> Pieces[tuple[torch.Tensor, Output]]:
+def _states(bench: Bench, block: Candidates, ids: list[int]) -> TaskSteps[tuple[torch.Tensor, Output]]:
     """On the engine's thread: the states before all tokens of a block, float32, and what is said of a text."""
     rows = []
     for number in range(len(block.passages)):

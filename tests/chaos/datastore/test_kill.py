@@ -5,8 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -20,27 +18,21 @@ from tests.unit.datastore.conftest import spec_for
 
 ROOT = Path(__file__).resolve().parents[3]
 TRIALS = int(os.environ.get("PALIMPSEST_CHAOS_TRIALS", "3"))
+MOST_LINES = 700
+"""About a second and a half of a victim's work: some builds and compactions are under way in it."""
 
 
-def killed_after(seconds: float, folder: Path, model: Path, seed: int) -> list[str]:
-    """What a victim said before it was killed that long after it was ready."""
+def killed_after(count: int, folder: Path, model: Path, seed: int) -> list[str]:
+    """Run a victim, kill it once it has written so many lines, and return all that it has written by then."""
     command = [sys.executable, "-m", "tests.chaos.datastore.victim", folder, model, seed]
     lines: list[str] = []
     with subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, text=True) as victim:
-        ready = threading.Event()
-
-        def read() -> None:
-            for line in victim.stdout:
-                if line.endswith("\n"):
-                    lines.append(line[:-1])
-                    ready.set()
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        assert ready.wait(60)
-        time.sleep(seconds)
-        victim.send_signal(signal.SIGKILL)
-        reader.join()
+        for line in victim.stdout:
+            if line.endswith("\n"):
+                lines.append(line[:-1])
+                if len(lines) == count:
+                    victim.send_signal(signal.SIGKILL)
+    assert len(lines) >= count, "the victim ended by itself"
     return lines
 
 
@@ -75,7 +67,7 @@ def test_killed_at_random_points(tmp_path: Path, tiny_model: Path):
     state: dict[str, str] = {}
     epoch = 0
     for trial in range(TRIALS):
-        lines = killed_after(chance.uniform(0.02, 1.5), folder, tiny_model, chance.randrange(1 << 30))
+        lines = killed_after(chance.randrange(1, MOST_LINES), folder, tiny_model, chance.randrange(1 << 30))
         state, allowed = after(state, lines)
         corpus = Corpus(folder)
         view = corpus.view()

@@ -64,7 +64,7 @@ def test_a_corpus_is_quoted_and_its_ngrams_weigh_in(ask, palimpsest, cli_model, 
     with Client(stack.target, token=stack.token) as client:
         client.datastore.build_ngram_store(store_id=name, corpus=f"corpora/{name}").result(timeout=60)
     weighed = ask("the quick brown fox", "--strategy", "superposed", "--ngrams", name, "--alpha", 0.5)
-    assert "n-grams know 100% of the prompt's end, weight 0.5" in weighed.err
+    assert "n-grams cover 100% of the prompt's end, weight 0.5" in weighed.err
     page = tmp_path / "drafts.html"
     quoting = ("jumps over the lazy", "-k", 10, "--over-generate", 10, "--max-tokens", 3, "--stop-at", "word")
     quoted = ask(*quoting, "--corpus", name, "--html", page)

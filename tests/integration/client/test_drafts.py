@@ -78,7 +78,7 @@ async def test_refusals_come_from_reading(twin, ask):
         await twin.call(ask(model="nobody").result)
     with pytest.raises(InvalidArgument) as wrong:
         await twin.call(ask(reset_every=4).result)
-    assert wrong.value.violations[0].field == "drafts.reset_every"
+    assert wrong.value.violations[0].field == "settings.reset_every"
     with pytest.raises(ValueError, match="diverse_beam"):
         ask(strategy="guess")
     with pytest.raises(TypeError, match=r"drafts\(\) has no field reset_evry; did you mean reset_every"):
@@ -114,6 +114,10 @@ async def test_what_was_tuned_is_what_the_next_request_goes_by(twin, ask, model)
     assert (after.plan.alpha, after.plan.temperature) == pytest.approx((tuned.alpha, tuned.temperature))
     again = await twin.call(client.decoding.tune_drafts, **tune, prefixes=2, k=2)
     assert await twin.call(again.result, timeout=60) == tuned
+
+    # What the server looks up on the caller's behalf is no field of the request.
+    with pytest.raises(TypeError, match="ngrams_artifact"):
+        await twin.call(client.decoding.tune_drafts, **tune, ngrams_artifact=store.artifact)
 
     short = await twin.call(client.artifacts.upload, b"too short", media_type="text/plain")
     job = await twin.call(client.decoding.tune_drafts, **{**tune, "texts": short.digest})

@@ -15,7 +15,7 @@ from palimpsest.settings import Settings
 from services.codec import CodecRoom
 from services.codec.tasks import calibrate, create_context
 from services.registry import RegistryRoom
-from tests.rooms import room_settings, worker_resources
+from tests.rooms import client_of, room_settings, serving, worker_resources
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +31,13 @@ def resources(codec_settings: Settings, tiny_model: Path) -> WorkerResources:
 
 @pytest.fixture(scope="module")
 async def server(codec_settings: Settings, resources: WorkerResources) -> AsyncIterator[Server]:
-    server = Server(codec_settings, [RegistryRoom(), CodecRoom()])
-    await server.start()
-    yield server
-    await server.stop()
+    async with serving(codec_settings, RegistryRoom(), CodecRoom()) as server:
+        yield server
 
 
 @pytest.fixture
 async def client(server: Server) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(f"127.0.0.1:{server.port}") as client:
+    async with client_of(server) as client:
         yield client
 
 

@@ -211,7 +211,7 @@ async def test_a_chunk_rotten_at_every_level_is_recomputed_or_refused(client, cr
     settings = {"recompute": [{"tokens": 150, "seconds": 3000}], "loss_budget": 9.0}
     loaded = await client.codec.load(name, settings=settings, recompute=recompute)
     assert (50, 50) in orders
-    assert loaded.chunks[1][0] == "text"
+    assert loaded.chunks[1][0] == "recompute"
 
 
 async def test_put_and_load_round_trip(client, exact):
@@ -314,9 +314,9 @@ async def test_estimates_tell_the_ways_apart(client, made):
     }
     found = await client.codec.estimate(name=made.name, settings=settings)
     ways = {way.name: way for way in found.ways}
-    assert [*ways] == ["adaptive", "lossless", "near-lossless", "balanced", "smallest", "text"]
-    assert ways["text"].finish_seconds == pytest.approx(2)
-    assert ways["text"].loss == ways["text"].bytes == 0
+    assert [*ways] == ["adaptive", "lossless", "near-lossless", "balanced", "smallest", "recompute"]
+    assert ways["recompute"].finish_seconds == pytest.approx(2)
+    assert ways["recompute"].loss == ways["recompute"].bytes == 0
     assert ways["adaptive"].in_time
     assert not ways["lossless"].in_time
     assert sorted(d.chunk for d in found.decisions) == list(range(5))

@@ -16,7 +16,7 @@ from palimpsest.rpc.server import Server
 from palimpsest.settings import Settings
 from services.datastore import DatastoreRoom, tasks
 from services.registry import RegistryRoom
-from tests.rooms import room_settings, worker_resources
+from tests.rooms import client_of, room_settings, serving, worker_resources
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +32,23 @@ def resources(own_settings: Settings, tiny_model: Path) -> WorkerResources:
 
 @pytest.fixture(scope="module")
 async def server(own_settings: Settings, resources: WorkerResources) -> AsyncIterator[Server]:
-    server = Server(own_settings, [RegistryRoom(), DatastoreRoom()])
-    await server.start()
-    yield server
-    await server.stop()
+    # Longer than any pause of a busy machine: no test waits until it is over, see `impatient`.
+    patience = {"PALIMPSEST_DATASTORE_ACKNOWLEDGE_SECONDS": "60"}
+    async with serving(own_settings, RegistryRoom(), DatastoreRoom(), **patience) as server:
+        yield server
+
+
+@pytest.fixture
+def impatient(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deletions of the test break the streams of those who do not acknowledge them at once."""
+    room = next(room for room in server.rooms if isinstance(room, DatastoreRoom))
+    settings = room._servicer._settings.model_copy(update={"acknowledge_seconds": 0.1})
+    monkeypatch.setattr(room._servicer, "_settings", settings)
 
 
 @pytest.fixture
 async def client(server: Server) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(f"127.0.0.1:{server.port}") as client:
+    async with client_of(server) as client:
         yield client
 
 

@@ -217,7 +217,9 @@ async def test_people_can_look_into_a_store(client, build, tokenizer, name, reso
     every = tokenizer.encode(text.encode()).ids.tolist()
     top = Counter(every).most_common(1)[0][1]
     assert found.orders[0].continuations[0].count == top
-    assert found.orders[0].continuations[0].text == tokenizer.pieces[found.orders[0].continuations[0].token]
+    assert (
+        found.orders[0].continuations[0].text == tokenizer.token_bytes[found.orders[0].continuations[0].token]
+    )
     assert (await client.datastore.inspect_ngrams(text=text, **asked)).coverage == 1
     assert (await client.datastore.inspect_ngrams(text="QZ XW KV", **asked)).coverage < 0.5
     alone = await client.datastore.inspect_ngrams(name=store.name)

@@ -14,7 +14,7 @@ from palimpsest.errors import (
     Reason,
     ResourceExhausted,
 )
-from services.datastore.settings import DatastoreSettings
+from palimpsest.settings import DatastoreSettings
 from tests.integration.datastore.shared import FACTS, Watching, add, block_of, found, to_the_end
 
 

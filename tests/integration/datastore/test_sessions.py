@@ -112,7 +112,13 @@ async def test_deletions_wait_for_those_who_watch(client, corpus):
     news = await anext(watching.stream)
     assert [(d.document, d.version) for d in news.deleted] == [("ada", 1)]
     assert "ada" not in await found(client, corpus, "program machine", limit=50)
-    await asyncio.sleep(0.1)
+    # A whole deletion that nobody watches takes place meanwhile.
+    unwatched = await client.datastore.create_corpus(
+        corpus_id=f"{corpus.name.partition('/')[2]}-unwatched", model="tiny", encoder="hashed-words"
+    )
+    await add(client, unwatched, {"ada": FACTS["ada"]})
+    receipt = await client.datastore.delete_documents(corpus=unwatched.name, documents=["ada"])
+    assert (len(receipt.deleted), receipt.watchers_acknowledged, receipt.watchers_broken) == (1, 0, 0)
     assert not deleting.done()
     watching.queue.put_nowait(news.tombstone_version)
     receipt = await deleting
@@ -126,7 +132,7 @@ async def test_deletions_wait_for_those_who_watch(client, corpus):
     watching.stream.close()
 
 
-async def test_who_does_not_acknowledge_is_cut_off(client, corpus):
+async def test_who_does_not_acknowledge_is_cut_off(client, corpus, impatient):
     await add(client, corpus, FACTS)
     watching = Watching(client, corpus)
     await anext(watching.stream)

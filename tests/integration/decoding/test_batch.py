@@ -7,7 +7,8 @@ import pytest
 import redis
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
-from palimpsest.errors import Cancelled, InvalidArgument, Reason
+from palimpsest.engine.sequence import SequenceState
+from palimpsest.errors import Cancelled, FailedPrecondition, Internal, InvalidArgument, Reason, Unavailable
 from palimpsest.jobs import JobContext, WorkerResources
 from palimpsest.models import register
 from palimpsest.progress import Drain, NullProgress
@@ -157,3 +158,44 @@ def test_a_last_line_without_an_end_counts(resources):
     response, data = run(resources, [b'{"prompt":"the"}\n{"prompt":"fox"}'])
     assert response.succeeded == 2
     assert len(data.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Internal(Reason.REQUEST_FAILED, "The request failed."),
+        FailedPrecondition(Reason.MODEL_INVALID, "This model cannot do that."),
+    ],
+    ids=["internal", "precondition"],
+)
+def test_an_error_of_one_line_in_the_engine_ends_that_line_alone(resources, monkeypatch, error):
+    lines = [{"id": n, "prompt": "the quick", "seed": 13 if n == 1 else n} for n in range(4)]
+    _, expected = run(resources, lines)
+    choose = SequenceState.choose
+
+    def fail_for_one(self, output, row):
+        if self.request.sampling.seed == 13 and self.generated == 3:
+            raise error
+        return choose(self, output, row)
+
+    monkeypatch.setattr(SequenceState, "choose", fail_for_one)
+    response, data = run(resources, lines)
+    out, undisturbed = data.splitlines(), expected.splitlines()
+    assert json.loads(out[1]) == {
+        "id": 1,
+        "index": 1,
+        "error": {"code": error.code.name, "reason": error.reason, "message": error.message},
+    }
+    assert [out[n] for n in (0, 2, 3)] == [undisturbed[n] for n in (0, 2, 3)]
+    assert (response.succeeded, response.failed) == (3, 1)
+
+
+@pytest.mark.parametrize("reason", [Reason.ENGINE_FAILED, Reason.SHUTTING_DOWN])
+def test_an_engine_that_stops_ends_the_job(resources, monkeypatch, reason):
+    def stop(self, output, row):
+        raise Unavailable(reason, "The engine is no more.")
+
+    monkeypatch.setattr(SequenceState, "choose", stop)
+    with pytest.raises(Unavailable) as stopped:
+        run(resources, [{"prompt": "the quick"}] * 3)
+    assert stopped.value.reason == reason

@@ -25,7 +25,7 @@ from services.codec import CodecRoom
 from services.codec.tasks import create_context
 from services.decoding import DecodingRoom
 from services.registry import RegistryRoom
-from tests.rooms import room_settings, worker_resources
+from tests.rooms import room_settings, serving, worker_resources
 from tests.waiting import until, until_async
 
 # Words begin with their space, so that text and prompt are cut into tokens alike apart and together.
@@ -43,16 +43,8 @@ def resources(
 @pytest.fixture(scope="module")
 async def server(resources: WorkerResources) -> AsyncIterator[Server]:
     settings = resources.settings.model_copy(update={"listen": f"127.0.0.1:{unused_port()}"})
-    server = Server(settings, [RegistryRoom(), CodecRoom(), DecodingRoom()])
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(f"127.0.0.1:{server.port}") as client:
-        yield client
+    async with serving(settings, RegistryRoom(), CodecRoom(), DecodingRoom()) as server:
+        yield server
 
 
 def unused_port() -> int:
@@ -94,7 +86,7 @@ def held_up(engine: Engine) -> Iterator[None]:
 
 def arriving(engine: Engine) -> bool:
     """Whether a chunk waits for the engine to take it in."""
-    return any(h.request.past is not None and h.request.past._arrivals for h in list(engine._inbox))
+    return any(h.request.prefix is not None and h.request.prefix._arrived for h in list(engine._inbox))
 
 
 def at_rest(engine: Engine) -> bool:
@@ -153,7 +145,7 @@ async def test_by_default_load_and_recomputation_meet(client, server, resources)
     text, context, _ = await generate(client, prompt=" the fox", context=made.name)
     assert text
     assert sum(chunk.tokens for chunk in context.chunks) == made.token_count
-    assert {chunk.level for chunk in context.chunks} <= {"text", "lossless", "balanced"}
+    assert {chunk.level for chunk in context.chunks} <= {"recompute", "lossless", "balanced"}
 
 
 async def test_a_lossy_context_is_loaded_once_held_and_never_mixed_up(client, server, resources):
@@ -210,20 +202,21 @@ async def test_rotten_chunks_are_recomputed(client, server, resources):
     text, context, _ = await generate(client, prompt=" jumps", context=made.name, context_load=FETCH_ALL)
     assert text == plain
     assert context.loss == 0
-    assert {chunk.level for chunk in context.chunks} == {"text"}
+    assert {chunk.level for chunk in context.chunks} == {"recompute"}
 
 
 async def test_a_client_that_leaves_in_the_middle_of_a_load_frees_its_memory(client, server, resources):
     made = make(resources, "left", ["lossless"], chunk_tokens=16)
     engine = await engine_of(server, client)
-    desk = next(room for room in server.rooms if isinstance(room, DecodingRoom))._servicer._context_loader()
+    room = next(room for room in server.rooms if isinstance(room, DecodingRoom))
+    contexts = room._servicer._planner()._contexts
     with held_up(engine):
         call = asyncio.ensure_future(
             generate(client, prompt=" then", context=made.name, context_load=FETCH_ALL)
         )
-        await until_async(lambda: _true(arriving(engine) and desk._under_way == 1))
+        await until_async(lambda: _true(arriving(engine) and contexts._running_loads == 1))
         call.cancel()
-        await until_async(lambda: _true(desk._under_way == 0))
+        await until_async(lambda: _true(contexts._running_loads == 0))
     await until_async(lambda: _true(at_rest(engine)))
 
 
@@ -249,7 +242,7 @@ async def test_a_load_that_breaks_off_is_finished_by_recomputing(resources):
         text, context, _ = await call
         assert text
         levels = [chunk.level for chunk in context.chunks]
-        assert levels[0] == "text", "loads come from the back"
+        assert levels[0] == "recompute", "loads come from the back"
         assert 0 < context.loss < 1
         until(lambda: at_rest(engine))
         with pytest.raises(Unavailable):
@@ -266,17 +259,15 @@ async def test_the_callers_token_is_what_the_codec_room_sees(resources, tmp_path
     settings = resources.settings.model_copy(
         update={"listen": f"127.0.0.1:{unused_port()}", "tokens_file": tmp_path / "tokens.json"}
     )
-    server = Server(settings, [RegistryRoom(), CodecRoom(), DecodingRoom()])
-    await server.start()
-    async with AsyncClient(f"127.0.0.1:{server.port}", token="both") as client:
-        text, context, _ = await generate(client, prompt=" then", context=made.name)
-        assert text
-        assert context.chunks
-    async with AsyncClient(f"127.0.0.1:{server.port}", token="half") as client:
-        with pytest.raises(PermissionDenied):
-            await generate(client, prompt=" then", context=made.name)
-        assert (await generate(client, prompt=" then"))[0]
-    await server.stop()
+    async with serving(settings, RegistryRoom(), CodecRoom(), DecodingRoom()) as server:
+        async with AsyncClient(f"127.0.0.1:{server.port}", token="both") as client:
+            text, context, _ = await generate(client, prompt=" then", context=made.name)
+            assert text
+            assert context.chunks
+        async with AsyncClient(f"127.0.0.1:{server.port}", token="half") as client:
+            with pytest.raises(PermissionDenied):
+                await generate(client, prompt=" then", context=made.name)
+            assert (await generate(client, prompt=" then"))[0]
 
 
 async def test_contexts_that_cannot_be_continued(client, server, resources, sample_like):

@@ -5,7 +5,6 @@ import json
 import re
 import socket
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -54,37 +53,6 @@ def resources(
     return worker_resources(settings, tiny=tiny_model, other=other)
 
 
-@pytest.fixture(scope="module")
-async def datastore(resources: WorkerResources) -> AsyncIterator[Server]:
-    server = Server(resources.settings, [RegistryRoom(), DatastoreRoom()])
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture(scope="module")
-async def server(resources: WorkerResources, datastore: Server) -> AsyncIterator[Server]:
-    """The decoding room, on a server of its own."""
-    peers = {"peers": f"datastore=127.0.0.1:{datastore.port}"}
-    server = Server(resources.settings.model_copy(update=peers), [DecodingRoom()])
-    await server.start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(f"127.0.0.1:{server.port}") as client:
-        yield client
-
-
-@pytest.fixture
-async def library(datastore: Server) -> AsyncIterator[AsyncClient]:
-    """The datastore's client."""
-    async with AsyncClient(f"127.0.0.1:{datastore.port}") as client:
-        yield client
-
-
 @pytest.fixture
 async def corpus(library: AsyncClient) -> str:
     made = await library.datastore.create_corpus(
@@ -123,16 +91,18 @@ async def finished(client: AsyncClient, **fields: Any) -> AsyncDrafting:
 @pytest.mark.parametrize("strategy", NAMED)
 async def test_every_strategy_tells_its_drafts_as_they_come_and_best_first(client, tokenizer, strategy):
     ids = tokenizer(PROMPT).input_ids
-    settings = {"k": 3, "strategy": STRATEGIES[strategy]}
+    settings = {"strategy": STRATEGIES[strategy]}
     events, board = [], DraftBoard()
-    async with client.decoding.generate(model="tiny", tokens=ids, max_tokens=8, drafts=settings) as stream:
+    async with client.decoding.draft(
+        model="tiny", tokens=ids, k=3, max_tokens=8, settings=settings
+    ) as stream:
         async for event in stream:
             events.append(event.WhichOneof("event"))
             board.take(event)
-    assert events[:2] == ["drafts_planned", "started"]
-    assert events[-1] == "drafts_finished"
-    assert events.count("draft") >= 3
-    assert events[-1 - len(board.drafts) : -1] == ["draft_finished"] * len(board.drafts)
+    assert events[:2] == ["planned", "started"]
+    assert events[-1] == "summary"
+    assert events.count("delta") >= 3
+    assert events[-1 - len(board.drafts) : -1] == ["finished"] * len(board.drafts)
     assert board.plan.strategy == strategy
     assert not board.plan.costs
     assert 1 <= len(board.drafts) <= 3
@@ -167,7 +137,7 @@ async def test_auto_says_what_it_chose_and_what_it_counted_with(client):
     assert done.plan.strategy in done.plan.costs
     assert all(cost > 0 for cost in done.plan.costs.values())
     again = await finished(client, strategy="auto")
-    assert again.plan.costs == done.plan.costs  # measured once
+    assert set(again.plan.costs) == set(done.plan.costs)
     sampled = await finished(client, strategy="auto", sampling={"temperature": 0.8, "seed": 3})
     assert set(sampled.plan.costs) == {"nucleus", "superposed"}
 
@@ -203,9 +173,12 @@ async def test_a_store_of_the_corpus_weighs_in_where_it_knows_the_text(client, n
     assert done.plan.coverage == 1.0
     assert (done.plan.alpha, done.plan.temperature) == pytest.approx((0.5, 0.06))
     assert done.summary.lookup_seconds > 0
-    # A random model has to be outvoted.
-    followed = await finished(client, strategy="superposed", ngrams=ngrams.name, alpha=1.0, candidates=384)
-    assert max(draft.ngram_share for draft in followed.drafts) > 0.5
+    # The more drafts are made, the more candidates of a random model there are for the n-grams to choose from.
+    weighed = {"strategy": "verified", "ngrams": ngrams.name, "k": 10, "over_generate": 40}
+    followed = await finished(client, **weighed, alpha=1.0)
+    ignored = await finished(client, **weighed, alpha=0.001)
+    assert min(draft.ngram_share for draft in followed.drafts) > 0.4
+    assert max(draft.ngram_share for draft in ignored.drafts) < 0.4
     elsewhere = {"strategy": "superposed", "ngrams": ngrams.name, "prompt": "ZQXJ KVWZ QQXX 0918273645"}
     gated = await finished(client, **elsewhere)
     assert gated.plan.coverage < 0.5
@@ -249,22 +222,17 @@ async def test_whose_token_may_not_read_the_datastore_gets_no_store(resources, n
 
 
 BAD: list[tuple[str, dict[str, Any]]] = [
-    ("drafts.k", {"k": 11}),
-    ("drafts.k", {"k": -1}),
-    ("drafts.alpha", {"alpha": 1.5}),
-    ("drafts.temperature", {"temperature": float("nan")}),
-    ("drafts.candidates", {"candidates": 2, "k": 3}),
-    ("drafts.order_weights", {"order_weights": [0.5, 0.5]}),
-    ("drafts.order_weights", {"order_weights": [0.0] * 5}),
-    ("drafts.over_generate", {"over_generate": 2, "strategy": "verified"}),
-    ("drafts.over_generate", {"over_generate": 6, "strategy": "superposed"}),
-    ("drafts.reset_every", {"reset_every": 4, "strategy": "beam"}),
-    ("drafts.ngrams", {"ngrams": "../elsewhere"}),
-    ("drafts.strategy", {"strategy": "beam", "corpora": ["corpora/nowhere"]}),
+    ("k", {"k": 11}),
+    ("k", {"k": -1}),
+    ("settings.alpha", {"alpha": 1.5}),
+    ("settings.temperature", {"temperature": float("nan")}),
+    ("settings.diversity", {"diversity": -1.0, "strategy": "diverse"}),
+    ("settings.over_generate", {"over_generate": 2, "strategy": "verified"}),
+    ("settings.over_generate", {"over_generate": 6, "strategy": "superposed"}),
+    ("settings.reset_every", {"reset_every": 4, "strategy": "beam"}),
+    ("settings.ngrams", {"ngrams": "../elsewhere"}),
+    ("settings.strategy", {"strategy": "beam", "corpora": ["corpora/nowhere"]}),
     ("max_tokens", {"max_tokens": 257}),
-    ("n", {"n": 2}),
-    ("logprobs", {"logprobs": 1}),
-    ("context", {"context": "contexts/none"}),
 ]
 
 

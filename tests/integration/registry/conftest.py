@@ -25,7 +25,7 @@ from palimpsest.rpc.server import Server
 from palimpsest.settings import Settings
 from palimpsest.status import from_rpc_error, from_status
 from services.registry import RegistryRoom
-from tests.rooms import room_settings
+from tests.rooms import room_settings, serving
 
 ROOT = Path(__file__).parents[3]
 RESULTS: list[type[Message]] = [models_pb2.Model, models_pb2.PairReport, artifacts_pb2.CollectGarbageResponse]
@@ -38,10 +38,8 @@ def registry_settings(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 async def server(registry_settings: Settings) -> AsyncIterator[Server]:
-    server = Server(registry_settings, [RegistryRoom()])
-    await server.start()
-    yield server
-    await server.stop()
+    async with serving(registry_settings, RegistryRoom()) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

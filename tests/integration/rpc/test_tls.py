@@ -128,9 +128,19 @@ def test_plain_text_off_loopback_is_refused(listen):
     require_safe_listener(Settings(listen=listen, insecure=True))
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.1:1", "localhost:1", "[::1]:1", "unix:/tmp/x"])
-def test_loopback_and_sockets_may_be_plain(listen):
+@pytest.mark.parametrize(
+    ("listen", "nearly"),
+    [
+        ("127.0.0.1:1", "128.0.0.1:1"),
+        ("localhost:1", "localhost.example.org:1"),
+        ("[::1]:1", "[::2]:1"),
+        ("unix:/tmp/x", "unix.example.org:1"),
+    ],
+)
+def test_loopback_and_sockets_may_be_plain(listen, nearly):
     require_safe_listener(Settings(listen=listen))
+    with pytest.raises(errors.FailedPrecondition, match="plain text"):
+        require_safe_listener(Settings(listen=nearly))
 
 
 def test_half_a_pair_is_refused(tmp_path):

@@ -109,7 +109,7 @@ def test_hash_does_not_depend_on_the_cuts(cuts):
         running.update(data[start:end])
     whole.update(data)
     assert running.hashes() == whole.hashes()
-    assert whole.hashes().pieces == b"".join(
+    assert whole.hashes().chunks == b"".join(
         hashlib.sha256(data[i : i + CHUNK_BYTES]).digest() for i in range(0, len(data), CHUNK_BYTES)
     )
 

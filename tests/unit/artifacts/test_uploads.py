@@ -14,8 +14,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from palimpsest.artifacts import CHUNK_BYTES, Announced
-from palimpsest.artifacts.uploads import Uploads
+from palimpsest.artifacts import CHUNK_BYTES, UploadSpec
+from palimpsest.artifacts.upload_catalogue import UploadCatalogue
 from palimpsest.errors import (
     Aborted,
     DataLoss,
@@ -36,7 +36,7 @@ def test_cut_at_any_byte(any_store, cuts, knows_digest):
     reference = any_store.put_bytes(DATA).digest
     any_store.delete(reference)
     upload_id = uuid.uuid4().hex
-    announced = Announced(digest=reference) if knows_digest else Announced()
+    announced = UploadSpec(digest=reference) if knows_digest else UploadSpec()
     for cut in [*sorted(cuts), len(DATA)]:
         with any_store.uploads.open(upload_id, announced) as upload:
             start = upload.size_bytes
@@ -55,10 +55,10 @@ def test_cut_at_any_byte(any_store, cuts, knows_digest):
 KILLED = """
 import os, sys, redis
 from pathlib import Path
-from palimpsest.artifacts import Announced, ArtifactStore
+from palimpsest.artifacts import UploadSpec, ArtifactStore
 url, prefix, folder, size = sys.argv[1:]
 store = ArtifactStore(Path(folder).as_uri(), redis.Redis.from_url(url), prefix=prefix, local=Path(folder))
-upload = store.uploads.open("killed", Announced())
+upload = store.uploads.open("killed", UploadSpec())
 data = os.urandom(1 << 20)
 offset = 0
 while offset < int(size):
@@ -76,7 +76,7 @@ def test_killed_server_keeps_what_it_acknowledged(make_store, valkey, redis_pref
     store = make_store()
     committed = store.uploads.status("killed").committed_size
     assert 20 << 20 >= committed >= 12 << 20
-    with store.uploads.open("killed", Announced()) as upload:
+    with store.uploads.open("killed", UploadSpec()) as upload:
         assert upload.size_bytes == committed
         upload.write(committed, b"end")
         info = upload.finish()
@@ -85,37 +85,37 @@ def test_killed_server_keeps_what_it_acknowledged(make_store, valkey, redis_pref
 
 
 def test_bytes_past_the_committed_mark_are_dropped(store):
-    with store.uploads.open("u", Announced()) as upload:
+    with store.uploads.open("u", UploadSpec()) as upload:
         upload.write(0, b"abc")
     data = next(store.uploads._folder.rglob("data"))
     with data.open("ab") as file:
         file.write(b"\0\0\0\0")
-    with store.uploads.open("u", Announced()) as upload:
+    with store.uploads.open("u", UploadSpec()) as upload:
         assert upload.size_bytes == 3
         assert upload.finish().size_bytes == 3
 
 
 def test_one_writer_at_a_time(store):
-    with store.uploads.open("u", Announced()) as upload:
+    with store.uploads.open("u", UploadSpec()) as upload:
         with pytest.raises(Aborted) as caught:
-            store.uploads.open("u", Announced())
+            store.uploads.open("u", UploadSpec())
         assert caught.value.reason == "UPLOAD_BUSY"
         upload.write(0, b"abc")
-    with store.uploads.open("u", Announced()) as upload:
+    with store.uploads.open("u", UploadSpec()) as upload:
         assert upload.size_bytes == 3
 
 
 def test_callers_do_not_share_upload_ids(store):
-    with store.uploads.open("u", Announced(), principal="ann") as upload:
+    with store.uploads.open("u", UploadSpec(), principal="ann") as upload:
         upload.write(0, b"abc")
-    with store.uploads.open("u", Announced(), principal="bob") as upload:
+    with store.uploads.open("u", UploadSpec(), principal="bob") as upload:
         assert upload.size_bytes == 0
     with pytest.raises(NotFound):
         store.uploads.status("u", principal="eve")
 
 
 def test_wrong_offset_says_where_to_go_on(store):
-    with store.uploads.open("u", Announced()) as upload:
+    with store.uploads.open("u", UploadSpec()) as upload:
         upload.write(0, b"abc")
         for offset in (0, 2, 4):
             with pytest.raises(OutOfRange) as caught:
@@ -125,7 +125,7 @@ def test_wrong_offset_says_where_to_go_on(store):
 
 
 def test_checksum(store):
-    with store.uploads.open("u", Announced()) as upload:
+    with store.uploads.open("u", UploadSpec()) as upload:
         upload.write(0, b"abc", zlib.crc32(b"abc"))
         with pytest.raises(DataLoss) as caught:
             upload.write(3, b"def", zlib.crc32(b"deg"))
@@ -137,19 +137,19 @@ def test_checksum(store):
 def test_wrong_digest_starts_again(store):
     digest = store.put_bytes(b"abcd").digest
     store.delete(digest)
-    with store.uploads.open("u", Announced(digest=digest)) as upload:
+    with store.uploads.open("u", UploadSpec(digest=digest)) as upload:
         upload.write(0, b"abcX")
         with pytest.raises(DataLoss) as caught:
             upload.finish()
         assert caught.value.reason == "DIGEST_MISMATCH"
     assert store.uploads.status("u").committed_size == 0
-    with store.uploads.open("u", Announced(digest=digest)) as upload:
+    with store.uploads.open("u", UploadSpec(digest=digest)) as upload:
         upload.write(0, b"abcd")
         assert upload.finish().digest == digest
 
 
 def test_announced_size(store):
-    with store.uploads.open("u", Announced(size_bytes=4)) as upload:
+    with store.uploads.open("u", UploadSpec(size_bytes=4)) as upload:
         upload.write(0, b"abc")
         with pytest.raises(OutOfRange):
             upload.finish()
@@ -160,18 +160,18 @@ def test_announced_size(store):
 
 
 def test_announced_otherwise(store):
-    with store.uploads.open("u", Announced(size_bytes=4)) as upload:
+    with store.uploads.open("u", UploadSpec(size_bytes=4)) as upload:
         upload.write(0, b"a")
     with pytest.raises(InvalidArgument) as caught:
-        store.uploads.open("u", Announced(size_bytes=5))
+        store.uploads.open("u", UploadSpec(size_bytes=5))
     assert caught.value.reason == "UPLOAD_REUSED"
-    with store.uploads.open("u", Announced()) as upload:
+    with store.uploads.open("u", UploadSpec()) as upload:
         assert upload.size_bytes == 1
 
 
 def test_held_artifacts_are_not_sent(store):
     info = store.put_bytes(b"abc")
-    with store.uploads.open("u", Announced(digest=info.digest)) as upload:
+    with store.uploads.open("u", UploadSpec(digest=info.digest)) as upload:
         assert upload.artifact is not None
         assert upload.finish().digest == info.digest
     assert store.uploads.status("u").artifact.digest == info.digest
@@ -179,18 +179,18 @@ def test_held_artifacts_are_not_sent(store):
 
 def test_finished_upload_can_be_finished_again(store):
     for _ in range(2):
-        with store.uploads.open("u", Announced()) as upload:
+        with store.uploads.open("u", UploadSpec()) as upload:
             if upload.artifact is None:
                 upload.write(0, b"abc")
             assert upload.finish().size_bytes == 3
 
 
 def test_finished_but_deleted_since(store):
-    with store.uploads.open("u", Announced()) as upload:
+    with store.uploads.open("u", UploadSpec()) as upload:
         upload.write(0, b"abc")
         store.delete(upload.finish().digest)
     assert store.uploads.status("u").artifact is None
-    with store.uploads.open("u", Announced()) as upload:
+    with store.uploads.open("u", UploadSpec()) as upload:
         assert upload.size_bytes == 0
         upload.write(0, b"abc")
         assert store.read_bytes(upload.finish().digest) == b"abc"
@@ -199,7 +199,7 @@ def test_finished_but_deleted_since(store):
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc/passwd", "a/b", "a" * 65, "a\n", "a\0b", "-x"])
 def test_upload_ids_are_not_paths(store, name):
     with pytest.raises(InvalidArgument):
-        store.uploads.open(name, Announced())
+        store.uploads.open(name, UploadSpec())
     with pytest.raises(InvalidArgument):
         store.uploads.status(name)
 
@@ -207,8 +207,8 @@ def test_upload_ids_are_not_paths(store, name):
 def test_limits(make_store):
     store = make_store(max_bytes=5)
     with pytest.raises(ResourceExhausted):
-        store.uploads.open("u", Announced(size_bytes=6))
-    with store.uploads.open("v", Announced()) as upload:
+        store.uploads.open("u", UploadSpec(size_bytes=6))
+    with store.uploads.open("v", UploadSpec()) as upload:
         upload.write(0, b"abcde")
         with pytest.raises(ResourceExhausted) as caught:
             upload.write(5, b"f")
@@ -218,7 +218,7 @@ def test_limits(make_store):
 
 def test_full_disk_keeps_what_fitted(store):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with store.uploads.open("u", Announced()) as upload:
+    with store.uploads.open("u", UploadSpec()) as upload:
         upload.write(0, DATA[:CHUNK_BYTES])
         resource.setrlimit(resource.RLIMIT_FSIZE, (CHUNK_BYTES + 1000, before[1]))
         try:
@@ -234,9 +234,9 @@ def test_full_disk_keeps_what_fitted(store):
 
 
 def test_expiry(store):
-    with store.uploads.open("old", Announced()) as upload:
+    with store.uploads.open("old", UploadSpec()) as upload:
         upload.write(0, b"abc")
-    with store.uploads.open("busy", Announced()) as busy:
+    with store.uploads.open("busy", UploadSpec()) as busy:
         busy.write(0, b"abc")
         for file in store.uploads._folder.rglob("*"):
             os.utime(file, (1, 1))
@@ -253,7 +253,7 @@ def test_expiry(store):
 class UploadMachine(RuleBasedStateMachine):
     """An upload against a bytearray, broken and resumed at random."""
 
-    uploads: Uploads
+    uploads: UploadCatalogue
 
     @initialize()
     def begin(self) -> None:
@@ -262,7 +262,7 @@ class UploadMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.stream is None)
     @rule()
     def resume(self) -> None:
-        self.stream = self.uploads.open(self.id, Announced())
+        self.stream = self.uploads.open(self.id, UploadSpec())
         assert self.stream.size_bytes == len(self.model)
 
     @precondition(lambda self: self.stream is not None)
@@ -290,7 +290,7 @@ class UploadMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if self.stream is None:
-            self.stream = self.uploads.open(self.id, Announced())
+            self.stream = self.uploads.open(self.id, UploadSpec())
         info = self.stream.finish()
         assert self.uploads.read(info.digest) == bytes(self.model)
         self.stream.close()

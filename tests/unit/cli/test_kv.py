@@ -10,7 +10,7 @@ from rich.console import Console
 from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.cli.kv.options import load_settings
 from palimpsest.cli.names import context_name
-from palimpsest.cli.output import cells
+from palimpsest.cli.output import load_view as cells
 from palimpsest.cli.output.quantities import rate, seconds, show_rate, show_seconds
 from palimpsest.client.loading import Abandoned, ChunkLoaded, Decision, Opened, RecomputeChunk
 
@@ -60,11 +60,11 @@ def test_settings_from_options():
 
 
 def test_levels_have_letters_of_their_own():
-    levels = ["lossless", "near-lossless", "high", "balanced", "compact", "smallest", "text", "held"]
+    levels = ["lossless", "near-lossless", "high", "balanced", "compact", "smallest", "recompute", "held"]
     assert len({cells.letter(level) for level in levels}) == len(levels)
-    assert cells.row(["high", "", "text"]).plain == "h·t"
-    assert cells.legend(["high", "", "text", "high", "novel"]).plain.split() == (
-        ["h", "high", "x", "2", "t", "text", "x", "1", "n", "novel", "x", "1"]
+    assert cells.row(["high", "", "recompute"]).plain == "h·r"
+    assert cells.legend(["high", "", "recompute", "high", "novel"]).plain.split() == (
+        ["h", "high", "x", "2", "r", "recompute", "x", "1", "n", "novel", "x", "1"]
     )
 
 
@@ -83,7 +83,7 @@ def test_a_watch_follows_a_load():
     console.print(watch)
     shown = console.export_text()
     assert "contexts/x  20 tokens, 2 chunks" in shown
-    assert "th" in shown
+    assert "rh" in shown
     assert "2.0 KiB in" in shown
     assert "8 Mbit/s" in shown
     assert "(late)" in shown

@@ -8,7 +8,6 @@ from palimpsest.api.jobs.v1 import jobs_pb2
 from palimpsest.api.models.v1 import models_pb2
 from palimpsest.cli.config import described, masked
 from palimpsest.cli.output import printing as output
-from palimpsest.settings import Settings
 
 
 def test_plain_messages():
@@ -59,7 +58,7 @@ def test_sizes():
 def test_settings_name_their_origin(monkeypatch):
     monkeypatch.setenv("PALIMPSEST_THREADS", "3")
     monkeypatch.delenv("PALIMPSEST_LISTEN", raising=False)
-    rows = {row["name"]: row for row in described(Settings(), {"PALIMPSEST_THREADS": "3"})}
+    rows = {row["name"]: row for row in described({"PALIMPSEST_THREADS": "3"})}
     assert rows["threads"]["value"] == 3
     assert rows["threads"]["origin"] == "environment"
     assert rows["listen"]["origin"] == "default"

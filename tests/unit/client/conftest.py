@@ -6,6 +6,7 @@ import pytest
 
 from palimpsest import AsyncClient, Client
 from palimpsest.client import profiles
+from palimpsest.lru import LruCache
 from tests.integration.client.twins import Twin
 from tests.unit.client.scripted import Scripted
 from tests.unit.kv.conftest import profile  # noqa: F401
@@ -31,4 +32,4 @@ async def twin(request: pytest.FixtureRequest, server: Scripted) -> AsyncIterato
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setattr(profiles, "folder", lambda: tmp_path / "profiles")
-    monkeypatch.setattr(profiles, "_held", type(profiles._held)())
+    monkeypatch.setattr(profiles, "_held", LruCache(4))

@@ -71,7 +71,7 @@ class Stored:
             yield Event(data=Event.Data(chunk=index, offset=at, data=bytes(data[at : at + frame])))
 
     def order(self, index: int) -> Event:
-        return Event(recompute=Event.Recompute(decision=self.decision(index, "text")))
+        return Event(recompute=Event.Recompute(decision=self.decision(index, "recompute")))
 
     @staticmethod
     def decision(index: int, level: str) -> Event.Decision:

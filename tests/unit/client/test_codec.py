@@ -87,7 +87,7 @@ async def test_load_recomputes_in_order_beside_the_transfer(twin, server, stored
     assert len(server.begin.settings.recompute) == 1
     assert [call[:2] for call in calls] == [(0, 0), (24, 24)]
     assert {call[2] for call in calls} == {"palimpsest-recompute"}
-    assert [level for level, _ in context.chunks] == ["text", "text", "balanced"]
+    assert [level for level, _ in context.chunks] == ["recompute", "recompute", "balanced"]
     assert torch.equal(context.kv.keys[:, :, :48], stored.kv.keys[:, :, :48])
 
 

@@ -28,7 +28,7 @@ def test_rewriting_deltas_rebuild_every_text(steps):
     board, truth = DraftBoard(), [("", ())] * SLOTS
     for slot, after, keep in steps:
         delta = rewriting(slot, truth[slot], after, keep)
-        update = board.take(pb.GenerateResponse(draft=delta))
+        update = board.take(pb.DraftResponse(delta=delta))
         truth[slot] = after
         assert update is not None
         assert (update.slot, update.text, update.kept) == (slot, after[0], delta.keep_chars)
@@ -61,11 +61,11 @@ def test_events_become_plan_drafts_and_summary():
     )
     other = pb.DraftFinished(draft=0, rank=1, text="rm", token_ids=[5, 7], reason=pb.FINISH_REASON_LENGTH)
     events = [
-        pb.GenerateResponse(drafts_planned=planned),
-        pb.GenerateResponse(started=pb.GenerateStarted(prompt_tokens=4)),
-        pb.GenerateResponse(draft_finished=best),
-        pb.GenerateResponse(draft_finished=other),
-        pb.GenerateResponse(drafts_finished=pb.DraftsFinished(made=6, dropped=1)),
+        pb.DraftResponse(planned=planned),
+        pb.DraftResponse(started=pb.GenerateStarted(prompt_tokens=4)),
+        pb.DraftResponse(finished=best),
+        pb.DraftResponse(finished=other),
+        pb.DraftResponse(summary=pb.DraftsFinished(made=6, dropped=1)),
     ]
     assert [board.take(event) for event in events] == [None] * len(events)
     assert board.plan is not None
@@ -89,17 +89,18 @@ def test_fields_go_where_they_belong():
         fields={"k": 5, "alpha": 0.2, "stop": ["."], "ngrams": None},
     )
     assert asked == {
+        "k": 5,
         "stop": ["."],
         "nest": {"passages": 4, "corpora": ["corpora/c"]},
-        "drafts": {"k": 5, "alpha": 0.2, "ngrams": None, "strategy": "diverse_beam"},
+        "settings": {"alpha": 0.2, "ngrams": None, "strategy": "diverse_beam"},
     }
     kept = drafts_request(strategy="beam", corpora=[], nest=None, fields={})
-    assert kept == {"nest": None, "drafts": {"strategy": "beam"}}
+    assert kept == {"nest": None, "settings": {"strategy": "beam"}}
     message = pb.NestSettings(passages=4)
     made = drafts_request(strategy="verified", corpora=["corpora/c"], nest=message, fields={})["nest"]
     assert (made.passages, list(made.corpora), list(message.corpora)) == (4, ["corpora/c"], [])
-    with pytest.raises(TypeError, match="no field drafts"):
-        drafts_request(strategy="beam", corpora=[], nest=None, fields={"drafts": {}})
+    with pytest.raises(TypeError, match="no field settings"):
+        drafts_request(strategy="beam", corpora=[], nest=None, fields={"settings": {}})
 
 
 @given(st.text("ab", max_size=6), st.text("ab", max_size=6))

@@ -29,9 +29,9 @@ def test_nothing_has_drifted(generator):
 
 def test_comments_are_found_for_services_methods_and_fields(generator):
     notes = generator.comments(ROOT / "protos/palimpsest/api/decoding/v1/decoding.proto")
-    assert notes["DecodingService.Score"].startswith("Log-probability of every token")
+    assert notes["DecodingService.Score"].startswith("Returns the log-probability of every token")
     assert notes["GenerateRequest.prompt"].startswith("Raw text")
-    assert notes["GenerateRequest.n"].startswith("Independent sequences")
+    assert notes["GenerateRequest.n"].startswith("Number of independent sequences")
     assert "GetEngineInfoResponse.LoadedModel.forward" in notes
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.errors import DataLoss, DeadlineExceeded, Reason
+from services.codec.convert import report
 from services.codec.loads import FIRST_ORDER, SMALLEST_FRAME, LoadSession
 from services.codec.plans import plan
 
@@ -68,7 +69,7 @@ class Receiver:
         async with asyncio.timeout(20):
             async for event in self.load.events():
                 self.take(event)
-                assert self.received - self.load._acknowledged <= self.window
+                assert self.received - self.load.window.acknowledged <= self.window
                 if self.random.random() < 0.5:
                     await asyncio.sleep(0)
                     self.report()
@@ -80,7 +81,7 @@ class Receiver:
     def report(self) -> None:
         late, self.late = self.late, []
         for request in late:
-            self.load.take(request)
+            report(request, self.load)
 
     def take(self, event: pb.LoadContextResponse) -> None:
         match event.WhichOneof("event"):
@@ -94,7 +95,7 @@ class Receiver:
             case "recompute":
                 chunk = event.recompute.decision.chunk
                 assert chunk not in self.got
-                self.got[chunk] = "text"
+                self.got[chunk] = "recompute"
                 self.late.append(Report(recomputed=Report.Recomputed(chunk=chunk, seconds=0.001)))
             case "abandoned":
                 self.coming.pop(event.abandoned.chunk, None)
@@ -148,8 +149,8 @@ def test_every_chunk_comes_once_whatever_happens(chunks, first, window, recomput
     assert sorted(receiver.got) == list(range(first, chunks))
     assert receiver.end is not None
     assert receiver.end.sent_bytes == receiver.received
-    assert receiver.end.recomputed_chunks == list(receiver.got.values()).count("text")
-    losses = [LEVELS[got][1] for got in receiver.got.values() if got != "text"]
+    assert receiver.end.recomputed_chunks == list(receiver.got.values()).count("recompute")
+    losses = [LEVELS[got][1] for got in receiver.got.values() if got != "recompute"]
     assert receiver.end.loss == pytest.approx(sum(losses) / (chunks - first))
 
 
@@ -192,9 +193,9 @@ async def test_a_receiver_cannot_open_its_own_window():
     async for event in load.events():
         if event.HasField("data"):
             # A later report takes nothing back, and none counts for more than was sent.
-            for reported, counted in ((1000, 1000), (0, 1000), (1 << 40, load._sent)):
-                load.take(Report(receipt=Report.Receipt(received_bytes=reported, busy_seconds=0.1)))
-                assert load._acknowledged == counted
+            for reported, counted in ((1000, 1000), (0, 1000), (1 << 40, load.window.sent)):
+                report(Report(receipt=Report.Receipt(received_bytes=reported, busy_seconds=0.1)), load)
+                assert load.window.acknowledged == counted
             break
 
 
@@ -211,7 +212,7 @@ async def test_a_late_chunk_is_given_up_for_a_sooner_way():
     async for event in load.events():
         if event.HasField("recompute"):
             text.append(event.recompute.decision.chunk)
-            load.take(Report(recomputed=Report.Recomputed(chunk=text[-1], seconds=0.1)))
+            report(Report(recomputed=Report.Recomputed(chunk=text[-1], seconds=0.1)), load)
         if event.HasField("abandoned"):
             abandoned.append(event.abandoned.chunk)
         if event.HasField("ended"):
@@ -232,10 +233,10 @@ async def test_nothing_is_recomputed_before_the_link_has_shown_what_it_can(busy,
     events, seen = load.events(), []
     async for event in events:
         seen.append(event)
-        if load._sent == 40_000:  # the window is full: all that comes now is news of the receiver
+        if load.window.sent == 40_000:  # the window is full: all that comes now is news of the receiver
             break
     assert not [e for e in seen if e.HasField("recompute")]
-    load.take(Report(receipt=Report.Receipt(received_bytes=40_000, busy_seconds=busy)))
+    report(Report(receipt=Report.Receipt(received_bytes=40_000, busy_seconds=busy)), load)
     following = await anext(events)
     assert following.HasField("recompute") == bool(orders)
     await events.aclose()
@@ -255,14 +256,14 @@ async def test_a_link_that_shows_nothing_counts_as_slow():
 
 async def test_frames_begin_small_and_grow():
     load, sizes = session(1, read=lambda _digest: (part for part in [bytes(300_000)])), []
-    for encoding in load._context.chunks[0].encodings:
+    for encoding in load.context.chunks[0].encodings:
         encoding.size_bytes = 300_000
     async for event in load.events():
         if event.HasField("data"):
             sizes.append(len(event.data.data))
-            load.take(Report(receipt=Report.Receipt(received_bytes=load._sent, busy_seconds=0.001)))
+            report(Report(receipt=Report.Receipt(received_bytes=load.window.sent, busy_seconds=0.001)), load)
             if sum(sizes) == 300_000:
-                load.take(Report(accepted=Report.Accepted(chunk=0)))
+                report(Report(accepted=Report.Accepted(chunk=0)), load)
     assert sizes[0] == SMALLEST_FRAME
     assert sizes[:-1] == sorted(sizes[:-1])
     assert max(sizes) > 4 * SMALLEST_FRAME

@@ -8,7 +8,7 @@ import pytest
 
 from services.datastore.index.encoder import HashedWords
 from services.datastore.store.corpus import Corpus
-from services.datastore.store.documents import Document, Head
+from services.datastore.store.documents import Document, DocumentHead
 from services.datastore.store.manifest import CorpusSpec
 from services.datastore.tokens import ByteTokenizer
 
@@ -32,7 +32,7 @@ def make_document(
     encoded = tokenizer.encode(data)
     sha256 = hashlib.sha256(data).hexdigest()
     document = Document(
-        Head(name, 0, title=title, sha256=sha256, **head), data, encoded.ids, encoded.starts, PASSAGE
+        DocumentHead(name, 0, title=title, sha256=sha256, **head), data, encoded.ids, encoded.starts, PASSAGE
     )
     if vectors:
         texts = [document.embedded_text(n) for n in range(document.passages)]

@@ -7,8 +7,14 @@ from hypothesis import strategies as st
 
 from services.datastore.index.encoder import HashedWords
 from services.datastore.index.suffixes import Separated, longest_suffix, suffix_array
-from services.datastore.search.continuations import ADDED, CERTAIN, Wanted, continue_text, with_continuations
-from services.datastore.search.search import Mode, search
+from services.datastore.search.continuations import (
+    ADDED,
+    CERTAIN,
+    ContinuationQuery,
+    continue_text,
+    with_continuations,
+)
+from services.datastore.search.passages import SearchMode, search
 from services.datastore.store.builds import build
 from services.datastore.store.segment_writer import separated
 from tests.unit.datastore.texts import long_text
@@ -47,7 +53,7 @@ def test_the_longest_match_that_goes_on_is_continued(corpus, make, tokenizer, bu
     if built:
         build(corpus, ENCODER)
     context = context_of(tokenizer, b"somebody came and wrote each name")
-    found = continue_text([corpus], context, Wanted(longest=32, length=5))
+    found = continue_text([corpus], context, ContinuationQuery(longest=32, length=5))
     # Another document ends with these very words: there is nothing after them.
     (only,) = found.continuations
     (place,) = only.occurrences
@@ -59,7 +65,7 @@ def test_the_longest_match_that_goes_on_is_continued(corpus, make, tokenizer, bu
     assert only.text == document.data[document.starts[place.at] : document.starts[place.end]]
     assert only.tokens.tolist() == document.tokens[place.at : place.at + 5].tolist()
     corpus.delete(["story"])
-    after = continue_text([corpus], context, Wanted(longest=32, length=5))
+    after = continue_text([corpus], context, ContinuationQuery(longest=32, length=5))
     assert "story" not in {p.document.head.document for c in after.continuations for p in c.occurrences}
 
 
@@ -69,24 +75,26 @@ def test_parts_are_looked_into_together_and_what_is_frequent_comes_first(corpus,
     build(corpus, ENCODER)
     corpus.add([make("late-cat", words % b"cat"), make("late-owl", words % b"owl")])
     context = context_of(tokenizer, b"once upon a time there was a")
-    found = continue_text([corpus], context, Wanted(3, 32, 6))
+    found = continue_text([corpus], context, ContinuationQuery(3, 32, 6))
     assert found.occurrences == 6
     assert [c.count for c in found.continuations] == [4, 1, 1]
     assert {p.document.head.document for p in found.continuations[0].occurrences} == {
         "cat-0", "cat-1", "cat-2", "late-cat",
     }  # fmt: skip
-    assert [c.count for c in continue_text([corpus], context, Wanted(3, 32, 6, 1)).continuations] == [4]
+    assert [
+        c.count for c in continue_text([corpus], context, ContinuationQuery(3, 32, 6, 1)).continuations
+    ] == [4]
     # A longer match in memory outdoes a shorter one in a segment.
     owl = context_of(tokenizer, b"once upon a time there was a owl")
-    (only,) = continue_text([corpus], owl, Wanted(3, 32)).continuations
+    (only,) = continue_text([corpus], owl, ContinuationQuery(3, 32)).continuations
     assert [p.document.head.document for p in only.occurrences] == ["late-owl"]
 
 
 @pytest.mark.parametrize("context", [b"a", b"zebras of glass", b""])
 def test_what_stands_nowhere_or_is_too_short_has_no_continuation(corpus, make, tokenizer, context):
-    assert continue_text([corpus], context_of(tokenizer, context), Wanted()).continuations == ()
+    assert continue_text([corpus], context_of(tokenizer, context), ContinuationQuery()).continuations == ()
     corpus.add([make("story", STORY)])
-    found = continue_text([corpus], context_of(tokenizer, context), Wanted(8, 16))
+    found = continue_text([corpus], context_of(tokenizer, context), ContinuationQuery(8, 16))
     assert (found.matched, found.occurrences, found.continuations) == (0, 0, ())
 
 
@@ -104,8 +112,8 @@ def test_a_prompt_that_breaks_off_gets_the_passage_it_stands_in(corpus, make, to
     if built:
         build(corpus, ENCODER)
     text = long_text(3).decode()
-    found = search([corpus], text, [ENCODER.encode([text])[0]], 4, Mode.HYBRID)
-    names = [(h.place.document.head.document, h.place.passage) for h in found.hits]
+    found = search([corpus], text, [ENCODER.encode([text])[0]], 4, SearchMode.HYBRID)
+    names = [(h.source.document.head.document, h.source.passage) for h in found.hits]
     assert {name for name, _ in names} == {"d3"}
     word = STORY.index(b" wrote") + len(b" wrote")
     for end in (word, word - 2, word + 1):  # at a word's end, within the word, and after the space behind it
@@ -119,13 +127,13 @@ def test_a_prompt_that_breaks_off_gets_the_passage_it_stands_in(corpus, make, to
         assert more.views == found.views
         for hit in added:
             assert hit.score == found.hits[-1].score
-            owners = [hit.place, *hit.owners]
+            owners = [hit.source, *hit.owners]
             assert {p.document.head.document for p in owners} == {"story", "copy"}
-        first = added[0].place
+        first = added[0].source
         assert first.passage == context_of(tokenizer, STORY[: word - 6]).size // first.document.passage_tokens
     again = with_continuations(more, [corpus], tail.tolist()).hits
     assert again[: len(more.hits)] == more.hits
-    digests = [hit.place.document.digest(hit.place.passage) for hit in again]
+    digests = [hit.source.document.digest(hit.source.passage) for hit in again]
     assert len(set(digests)) == len(digests)  # what is a hit already is not added
     corpus.delete(["story", "copy"])
     assert with_continuations(found, [corpus], tail.tolist()).hits == found.hits
@@ -133,7 +141,7 @@ def test_a_prompt_that_breaks_off_gets_the_passage_it_stands_in(corpus, make, to
 
 def test_nothing_is_added_where_nothing_matches(corpus, make, tokenizer):
     corpus.add([make("story", STORY)])
-    found = search([corpus], "zebra", [ENCODER.encode(["zebra"])[0]], 4, Mode.SPARSE)
+    found = search([corpus], "zebra", [ENCODER.encode(["zebra"])[0]], 4, SearchMode.SPARSE)
     assert not found.hits
     short = context_of(tokenizer, STORY)[: CERTAIN - 1].tolist()
     other = context_of(tokenizer, long_text(5))[:32].tolist()
@@ -144,4 +152,4 @@ def test_nothing_is_added_where_nothing_matches(corpus, make, tokenizer):
         )
     whole = context_of(tokenizer, STORY)[: CERTAIN + 4].tolist()
     (first, *_) = with_continuations(found, [corpus], whole).hits
-    assert (first.place.document.head.document, first.score) == ("story", 1.0)
+    assert (first.source.document.head.document, first.score) == ("story", 1.0)

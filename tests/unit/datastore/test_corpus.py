@@ -15,8 +15,8 @@ from palimpsest.errors import (
 )
 from palimpsest.progress import NullProgress
 from services.datastore.index.encoder import HashedWords
-from services.datastore.ingest import Arriving, embed_some, store
-from services.datastore.store import builds
+from services.datastore.ingest import IncomingDocument, add_batch, embed_some
+from services.datastore.store import rewriting
 from services.datastore.store.builds import build, compact
 from services.datastore.store.corpus import Corpus
 from services.datastore.store.documents import Document, characters_before
@@ -44,7 +44,7 @@ def test_versions_go_up_and_the_old_ones_are_gone(corpus, make, sealed):
         corpus.find("a", 1)
     gone = corpus.delete(["a", "none"])
     assert [*gone] == ["a"]
-    assert corpus.tombstones == gone["a"].tombstones
+    assert corpus.tombstone_version == gone["a"].tombstone_version
     if sealed:
         build(corpus, ENCODER)
         compact(corpus, ENCODER)
@@ -77,7 +77,7 @@ def test_what_a_segment_holds_is_what_the_log_held(corpus, make):
         for f in corpus.documents()
     }
     build(corpus, ENCODER)
-    assert not corpus.memory_tokens
+    assert not corpus.unsealed_tokens
     for found in corpus.documents():
         was, now = before[found.head.document], found.document
         assert bytes(now.data) == data[found.head.document] == was.data
@@ -163,18 +163,18 @@ def test_a_calibration_outlives_jobs_and_begins_none(corpus, make):
 
 
 def test_too_much_outside_segments_is_refused_until_it_is_built(corpus, tokenizer):
-    def arriving(name: str) -> Arriving:
-        found = Arriving(name, 1000)
-        found.take(b"some text that has its tokens")
+    def incoming(name: str) -> IncomingDocument:
+        found = IncomingDocument(name, 1000)
+        found.append(b"some text that has its tokens")
         found.finish()
         return found
 
-    assert [a.error for a in store(corpus, [arriving("a")], tokenizer, ENCODER, 5)] == [None]
-    (full,) = store(corpus, [arriving("b")], tokenizer, ENCODER, 5)
+    assert [a.error for a in add_batch(corpus, [incoming("a")], tokenizer, ENCODER, 5)] == [None]
+    (full,) = add_batch(corpus, [incoming("b")], tokenizer, ENCODER, 5)
     assert (full.error.reason, full.error.code.name) == (Reason.CORPUS_FULL, "RESOURCE_EXHAUSTED")
     assert full.error.retry_after
     build(corpus, ENCODER)
-    assert [a.error for a in store(corpus, [arriving("b")], tokenizer, ENCODER, 5)] == [None]
+    assert [a.error for a in add_batch(corpus, [incoming("b")], tokenizer, ENCODER, 5)] == [None]
 
 
 def test_a_cancelled_job_leaves_nothing(corpus, make):
@@ -202,7 +202,7 @@ def test_compaction_merges_and_leaves_out_the_dead(corpus, make):
     assert len(corpus.segments) == 4
     compact(corpus, ENCODER)
     assert len(corpus.segments) == 1
-    assert not corpus.segments[0].dead
+    assert not corpus.segments[0].deleted_rows
     assert texts(corpus) == texts(Corpus(corpus.folder)) == expected
     assert len(list(corpus.folder.glob("seg-*"))) == 1
 
@@ -304,7 +304,7 @@ def test_vectors_that_come_later_are_kept(corpus, make):
 
 
 def test_builds_split_and_embed(corpus, make, monkeypatch):
-    monkeypatch.setattr(builds, "_ENCODED_AT_ONCE", 4)
+    monkeypatch.setattr(rewriting, "_ENCODE_PASSAGES", 4)
     corpus.add([make(f"d{n}", long_text(n), vectors=n % 2 == 0) for n in range(8)])
     built = build(corpus, ENCODER, segment_tokens=1000)
     assert built.segments == len(corpus.segments) > 1

@@ -8,7 +8,7 @@ import pytest
 from services.datastore.index.encoder import HashedWords
 from services.datastore.index.passage_index import FaissIndex, PassageIndex
 from services.datastore.index.qdrant_index import QdrantIndex
-from services.datastore.search.search import Mode, search
+from services.datastore.search.passages import SearchMode, search
 from services.datastore.store.builds import build, compact
 from services.datastore.store.catalogue import CorpusCatalogue
 from tests.unit.datastore.conftest import spec_for
@@ -46,7 +46,9 @@ def test_a_corpus_can_have_its_vectors_in_qdrant(tokenizer, make, tmp_path):
 
     def found() -> list[str]:
         vector = HashedWords().encode(["number 7 stands"])[0]
-        return [h.place.document.head.document for h in search([corpus], "", [vector], 3, Mode.DENSE).hits]
+        return [
+            h.source.document.head.document for h in search([corpus], "", [vector], 3, SearchMode.DENSE).hits
+        ]
 
     assert "d7" in found()
     corpus.delete(["d7"])

@@ -29,10 +29,10 @@ def test_a_real_tokenizer_gives_every_byte_back_and_makes_no_special_token(real)
     assert not set(ids.tolist()) & real.special
     assert starts[-1] == len(data)
     pieces = [data[a:b] for a, b in pairwise(starts)]
-    assert pieces == [real.pieces[i] for i in ids.tolist()]
-    assert b"<|im_end|>" not in real.pieces
+    assert pieces == [real.token_bytes[i] for i in ids.tolist()]
+    assert b"<|im_end|>" not in real.token_bytes
     # The vocabulary lacks a few control characters: no ids, and so no quotes, could stand for them.
-    assert b"\x04" not in real.pieces
+    assert b"\x04" not in real.token_bytes
     with pytest.raises(InvalidArgument) as lost:
         real.encode(b"end of transmission \x04")
     assert lost.value.reason == Reason.DOCUMENT_ROUND_TRIP
@@ -43,16 +43,16 @@ def test_a_real_tokenizer_gives_every_byte_back_and_makes_no_special_token(real)
 def test_any_text_comes_back(tokenizer, text):
     data = text.encode()
     ids, starts = tokenizer.encode(data)
-    assert b"".join(tokenizer.pieces[i] for i in ids.tolist()) == data
-    assert starts.tolist() == np.cumsum([0, *(len(tokenizer.pieces[i]) for i in ids.tolist())]).tolist()
+    assert b"".join(tokenizer.token_bytes[i] for i in ids.tolist()) == data
+    assert starts.tolist() == np.cumsum([0, *(len(tokenizer.token_bytes[i]) for i in ids.tolist())]).tolist()
     assert not set(ids.tolist()) & tokenizer.special
 
 
 def test_long_texts_are_cut_where_a_line_begins(tokenizer, monkeypatch):
-    monkeypatch.setattr(tokens, "_PIECE", 100)
+    monkeypatch.setattr(tokens, "_CHUNK", 100)
     data = "".join(f"line {n}: the quick brown fox jumps\n" for n in range(60)).encode() + b"x" * 450
     ids, _ = tokenizer.encode(data)
-    assert b"".join(tokenizer.pieces[i] for i in ids.tolist()) == data
+    assert b"".join(tokenizer.token_bytes[i] for i in ids.tolist()) == data
     parts = list(tokens._cut(data.decode()))
     assert "".join(parts).encode() == data
     assert all(part.endswith("\n") for part in parts[:20])

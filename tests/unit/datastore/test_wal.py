@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.datastore.store.corpus import Corpus
 from services.datastore.store.manifest import log_name, tomb_name
-from services.datastore.store.wal import Kind, Log, Record, scan
+from services.datastore.store.wal import Kind, LogFile, Record, scan
 from tests.unit.datastore.conftest import spec_for
 
 RECORDS = [Record(n, Kind.ADD if n % 3 else Kind.DELETE, bytes([n]) * (n * 7 % 40)) for n in range(1, 12)]
@@ -39,32 +39,32 @@ def test_a_flipped_byte_loses_one_record_and_no_other(at, mask):
 
 def test_rot_in_the_last_record_is_told_from_a_torn_write(tmp_path: Path):
     path = tmp_path / "WAL-1.log"
-    Log.create(path)
-    log = Log(path)
+    LogFile.create(path)
+    log = LogFile(path)
     log.append(RECORDS)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    again = Log(path)
+    again = LogFile(path)
     found = again.read_on()
     assert found.records == RECORDS[:-1]
     assert len(found.damaged) == 1
     again.append([Record(20, Kind.ADD, b"goes on")])
-    last = Log(path).read_on()
+    last = LogFile(path).read_on()
     assert last.records[-1] == Record(20, Kind.ADD, b"goes on")
     assert len(last.damaged) == 1
 
 
 def test_a_torn_tail_is_overwritten(tmp_path: Path):
     path = tmp_path / "WAL-1.log"
-    Log.create(path)
-    Log(path).append(RECORDS[:3])
+    LogFile.create(path)
+    LogFile(path).append(RECORDS[:3])
     with open(path, "ab") as file:
         file.write(RECORDS[3].to_bytes()[:-1])
-    log = Log(path)
+    log = LogFile(path)
     assert log.read_on().records == RECORDS[:3]
     log.append(RECORDS[4:6])
-    found = Log(path).read_on()
+    found = LogFile(path).read_on()
     assert found.records == [*RECORDS[:3], *RECORDS[4:6]]
     assert not found.damaged
 

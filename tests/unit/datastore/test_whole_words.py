@@ -6,7 +6,7 @@ import pytest
 
 from services.datastore.index.analysis import whole_words
 from services.datastore.index.encoder import HashedWords
-from services.datastore.search.search import Mode, search
+from services.datastore.search.passages import SearchMode, search
 from services.datastore.store.builds import build
 from services.datastore.store.documents import Document
 
@@ -44,8 +44,8 @@ def cut(make) -> Document:
 
 
 def found(corpus, word: bytes) -> set[tuple[str, int]]:
-    hits = search([corpus], word.decode(), [None], 9, Mode.SPARSE).hits
-    return {(hit.place.document.head.document, hit.place.passage) for hit in hits}
+    hits = search([corpus], word.decode(), [None], 9, SearchMode.SPARSE).hits
+    return {(hit.source.document.head.document, hit.source.passage) for hit in hits}
 
 
 @pytest.mark.parametrize("built", [False, True])

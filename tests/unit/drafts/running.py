@@ -7,8 +7,9 @@ from palimpsest.decoding.drafts import Draft, DraftDelta, DraftRequest, DraftSet
 from palimpsest.decoding.drafts.events import DraftsEnd
 from palimpsest.engine import Event, Request
 from palimpsest.engine.batch import Batch, Counters
+from palimpsest.engine.budget import CacheBudget
 from palimpsest.engine.costs import StepCost
-from palimpsest.engine.limits import CacheBudget, check_request
+from palimpsest.engine.limits import check_request
 from palimpsest.engine.request_state import RequestState
 from palimpsest.lm import LanguageModel
 from palimpsest.lm.blocks import prefix_keys

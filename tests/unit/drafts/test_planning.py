@@ -1,6 +1,7 @@
 """What a request leaves open: the weight of the n-grams, the strategy, and where the tuner keeps what it finds."""
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,17 +10,19 @@ import redis
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.artifacts import ArtifactStore
 from palimpsest.decoding.drafts import DraftSettings, DraftStrategy
-from palimpsest.decoding.quoting.request import NestRequest
 from palimpsest.decoding.quoting.revocations import Revocations
-from palimpsest.engine import Request
-from palimpsest.lm import Sampling, TokenBytes
-from services.decoding.drafts.planning import ALPHA, TOKENS, DraftPlanner, gated, with_quotations
+from palimpsest.engine import Hosted, Request
+from palimpsest.lm import TokenBytes
+from services.decoding.drafts.messages import DEFAULT_MAX_TOKENS, request_of
+from services.decoding.drafts.planning import ALPHA, DraftPlanner, gate_by_coverage
 from services.decoding.drafts.tuning import Tuned, prefixes_of, trials
+from services.decoding.generation import quoted_drafts
 from tests.unit.quoting.blocks import block_of
 
 from .running import PROMPTS, prompt, run
 
 Drafts = pb.DraftSettings
+ROOMS = SimpleNamespace(datastore=None)
 FAST = Tuned(alpha=0.54, temperature=0.04, perplexity=3.0)
 
 
@@ -28,24 +31,24 @@ def test_the_gate(store, tiny, documents, tuned):
     known = Request(documents[0])
     strange = Request([*range(100, 116)])
     plain = DraftSettings(strategy=DraftStrategy.SUPERPOSED)
-    settings, coverage = gated(Drafts(), plain, store, tuned, known)
+    settings, coverage = gate_by_coverage(Drafts(), plain, store, tuned, known)
     assert coverage == store.coverage(documents[0][-16:]) > 0.5
     assert settings.alpha == (ALPHA if tuned is None else 0.54)
     assert settings.temperature == (0.06 if tuned is None else 0.04)
-    settings, coverage = gated(Drafts(), plain, store, tuned, strange)
+    settings, coverage = gate_by_coverage(Drafts(), plain, store, tuned, strange)
     assert (settings.alpha, coverage) == (0.0, 0.0)
     # The caller's own values are never overruled, whatever the store knows.
-    settings, _ = gated(Drafts(alpha=0.2), plain, store, tuned, strange)
+    settings, _ = gate_by_coverage(Drafts(alpha=0.2), plain, store, tuned, strange)
     assert settings.alpha == 0.2
     assert settings.temperature == (0.06 if tuned is None else 0.04)
-    settings, _ = gated(Drafts(alpha=0.0), plain, store, tuned, known)
+    settings, _ = gate_by_coverage(Drafts(alpha=0.0), plain, store, tuned, known)
     assert settings.alpha == 0.0
     asked = Drafts(temperature=0.5)
-    settings, _ = gated(asked, DraftSettings(temperature=0.5), store, tuned, known)
+    settings, _ = gate_by_coverage(asked, DraftSettings(temperature=0.5), store, tuned, known)
     assert settings.temperature == 0.5
-    settings, _ = gated(Drafts(min_coverage=0.0), plain, store, tuned, strange)
+    settings, _ = gate_by_coverage(Drafts(min_coverage=0.0), plain, store, tuned, strange)
     assert settings.alpha > 0
-    settings, _ = gated(
+    settings, _ = gate_by_coverage(
         Drafts(min_coverage=1.0), plain, store, tuned, Request([*range(100, 110), *documents[0]])
     )
     assert settings.alpha == 0.0
@@ -76,18 +79,29 @@ def artifacts(valkey, redis_prefix, tmp_path) -> ArtifactStore:
 
 def hosted(engine):
     record = SimpleNamespace(fingerprint="sha256:m", tokenizer_fingerprint="sha256:t")
-    return SimpleNamespace(record=record, engine=engine)
+    return Hosted(record, engine)  # type: ignore[arg-type]
 
 
-def planned(desk: DraftPlanner, engine, ids, sampling=None, nest=None, max_tokens: int = 0, **drafts):
-    message = pb.GenerateRequest(drafts=Drafts(**drafts), nest=nest, max_tokens=max_tokens)
-    wanted = Request(ids, sampling or Sampling(), max_tokens=max_tokens or 256)
-    return asyncio.run(desk.plan(message, wanted, hosted(engine), None))  # type: ignore[arg-type]
+def planned(
+    planner: DraftPlanner,
+    engine,
+    ids,
+    temperature: float = 0.0,
+    nest=None,
+    max_tokens: int = 0,
+    k: int = 0,
+    **settings,
+):
+    sampling = pb.SamplingConfig(temperature=temperature)
+    message = pb.DraftRequest(
+        k=k, settings=pb.DraftSettings(**settings), nest=nest, max_tokens=max_tokens, sampling=sampling
+    )
+    return asyncio.run(planner.plan(message, request_of(message, ids), hosted(engine), ROOMS))
 
 
 @pytest.fixture
-def desk(tiny, store, monkeypatch):
-    made = DraftPlanner(None, Catalogue(), lambda _: TokenBytes(tiny.tokenizer))  # type: ignore[arg-type]
+def planner(store, monkeypatch):
+    made = DraftPlanner(None, Catalogue())  # type: ignore[arg-type]
 
     async def found(*_):
         return store.digest, store
@@ -96,38 +110,48 @@ def desk(tiny, store, monkeypatch):
     return made
 
 
-def test_a_plan_for_healing_and_a_store(desk, make_engine, store, tiny):
+def test_a_plan_for_healing_and_a_store(planner, make_engine, store, tiny):
     engine = make_engine()
-    desk._tuned.known[store.digest, "sha256:m"] = FAST
+    planner._tuned.known[store.digest, "sha256:m"] = FAST
     ids = prompt(tiny, "the quick brown fo")
-    got = planned(desk, engine, ids, ngrams="ngramStores/s", heal=True, strategy=Drafts.STRATEGY_SUPERPOSED)
-    assert desk._tuned.asked == [(store.digest, "sha256:m")]
-    assert (got.told.store, got.told.strategy) == (store.digest, Drafts.STRATEGY_SUPERPOSED)
-    strategy = got.request.strategy
-    assert got.told.healed == strategy.healed
+    got = planned(
+        planner, engine, ids, ngrams="ngramStores/s", heal=True, strategy=Drafts.STRATEGY_SUPERPOSED
+    )
+    assert planner._tuned.asked == [(store.digest, "sha256:m")]
+    assert (got.message.store, got.message.strategy) == (store.digest, Drafts.STRATEGY_SUPERPOSED)
+    strategy = got.strategy
+    assert got.message.healed == strategy.healed
     assert tiny.tokenizer.decode(got.request.ids) + strategy.healed.decode() == "the quick brown fo"
-    assert got.request.max_tokens == TOKENS
-    assert (got.told.alpha, got.told.temperature) == (strategy.settings.alpha, 0.04)
-    (told,) = run(tiny, got.request)
+    assert got.request.max_tokens == DEFAULT_MAX_TOKENS
+    assert (got.message.alpha, got.message.temperature) == (strategy.settings.alpha, 0.04)
+    (told,) = run(tiny, replace(got.request, strategy=strategy))
     assert all(d.ids[0] in strategy.allowed for d in told.drafts)
 
 
-def test_a_plan_without_a_store_has_no_ngrams(desk, make_engine, tiny):
-    got = planned(desk, make_engine(), [5, 6], alpha=0.7, strategy=Drafts.STRATEGY_BEAM, k=2, max_tokens=30)
-    assert got.request.strategy.settings == DraftSettings(k=2, strategy=DraftStrategy.BEAM)
-    assert (got.told.alpha, got.told.store, got.told.coverage, got.request.max_tokens) == (0, "", 0, 30)
+def test_a_plan_without_a_store_has_no_ngrams(planner, make_engine, tiny):
+    got = planned(
+        planner, make_engine(), [5, 6], alpha=0.7, strategy=Drafts.STRATEGY_BEAM, k=2, max_tokens=30
+    )
+    assert got.strategy.settings == DraftSettings(k=2, strategy=DraftStrategy.BEAM)
+    assert (got.message.alpha, got.message.store, got.message.coverage, got.request.max_tokens) == (
+        0,
+        "",
+        0,
+        30,
+    )
 
 
 @pytest.mark.parametrize("samples", [False, True])
-def test_auto_measures_once_and_says_what_it_expects(desk, make_engine, samples):
+def test_auto_measures_once_and_says_what_it_expects(planner, make_engine, samples):
     engine = make_engine()
-    sampling = Sampling(0.8 * samples)
     each = Drafts.STRATEGY_NUCLEUS if samples else Drafts.STRATEGY_BEAM
 
     async def twice():
-        message = pb.GenerateRequest(drafts=Drafts(k=4, exact=True, reset_every=3))
+        sampling = pb.SamplingConfig(temperature=0.8 * samples)
+        message = pb.DraftRequest(k=4, sampling=sampling, settings=Drafts(exact=True, reset_every=3))
+        request = request_of(message, [5, 6, 7])
         return await asyncio.gather(
-            *(desk.plan(message, Request([5, 6, 7], sampling), hosted(engine), None) for _ in range(2))
+            *(planner.plan(message, request, hosted(engine), ROOMS) for _ in range(2))
         )
 
     steps = engine.model.forward
@@ -136,30 +160,29 @@ def test_auto_measures_once_and_says_what_it_expects(desk, make_engine, samples)
     plans = asyncio.run(twice())
     assert passes.count(32) == 3
     for plan in plans:
-        assert {cost.strategy for cost in plan.told.costs} == {each, Drafts.STRATEGY_SUPERPOSED}
-        assert all(cost.seconds > 0 for cost in plan.told.costs)
-        assert plan.told.strategy in {each, Drafts.STRATEGY_SUPERPOSED}
-        settings = plan.request.strategy.settings
+        assert {cost.strategy for cost in plan.message.costs} == {each, Drafts.STRATEGY_SUPERPOSED}
+        assert all(cost.seconds > 0 for cost in plan.message.costs)
+        assert plan.message.strategy in {each, Drafts.STRATEGY_SUPERPOSED}
+        settings = plan.strategy.settings
         settings.check()
-        if plan.told.strategy == each:
+        if plan.message.strategy == each:
             assert (settings.exact, settings.reset_every) == (False, 0)
 
 
-def test_auto_with_passages_judges_what_they_go_on_with(desk, make_engine, tiny):
+def test_auto_with_passages_judges_what_they_go_on_with(planner, make_engine, tiny):
     nest = pb.NestSettings(corpora=["corpora/c"])
     ids = prompt(tiny, PROMPTS[0])
-    got = planned(desk, make_engine(), ids, nest=nest, k=2)
-    assert got.told.strategy == Drafts.STRATEGY_SUPERPOSED_VERIFIED
+    got = planned(planner, make_engine(), ids, nest=nest, k=2)
+    assert got.message.strategy == Drafts.STRATEGY_SUPERPOSED_VERIFIED
     document = prompt(tiny, "the quick brown fox jumps over the quick brown dog. ")
     block = block_of([document], passage_tokens=99, write=TokenBytes(tiny.tokenizer))
     revocations = Revocations()
-    opened = Request(ids, strategy=NestRequest(block, revocations=revocations))
-    request = with_quotations(got, opened)
-    assert [tiny.tokenizer.decode(one.ids)[:4] for one in request.strategy.extra] == [" fox", " dog"]
-    text = tiny.tokenizer.decode(request.strategy.extra[0].ids)
-    assert request.strategy.extra[0].sources(text)
+    extra = quoted_drafts(got, block, lambda *version: not revocations.is_dead(*version))
+    assert [tiny.tokenizer.decode(one.ids)[:4] for one in extra] == [" fox", " dog"]
+    text = tiny.tokenizer.decode(extra[0].ids)
+    assert extra[0].sources(text)
     revocations.revoke("corpora/c", "d0")
-    assert request.strategy.extra[0].sources(text) == ()
+    assert extra[0].sources(text) == ()
 
 
 def test_prefixes_are_spread_over_the_text():
@@ -192,9 +215,9 @@ def test_trials_are_judged_by_the_model(make_engine, store, tiny):
 
 
 @pytest.mark.parametrize("samples", [False, True])
-def test_auto_in_a_cache_too_small_to_measure_in(desk, make_engine, samples):
+def test_auto_in_a_cache_too_small_to_measure_in(planner, make_engine, samples):
     engine = make_engine(cache_bytes=1)
     assert engine.model.limits.cache_blocks < 34
-    got = planned(desk, engine, [5, 6, 7], Sampling(0.8 * samples), k=2, exact=True, max_tokens=4)
-    assert got.told.strategy == (Drafts.STRATEGY_NUCLEUS if samples else Drafts.STRATEGY_BEAM)
-    assert not got.told.costs
+    got = planned(planner, engine, [5, 6, 7], 0.8 * samples, k=2, exact=True, max_tokens=4)
+    assert got.message.strategy == (Drafts.STRATEGY_NUCLEUS if samples else Drafts.STRATEGY_BEAM)
+    assert not got.message.costs

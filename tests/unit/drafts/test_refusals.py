@@ -13,7 +13,7 @@ from palimpsest.engine.limits import check_request
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.lm import Sampling
 from palimpsest.lm.generic import ModuleCache
-from services.decoding.drafts.messages import STRATEGIES, check_drafts, settings_of
+from services.decoding.drafts.messages import STRATEGIES, settings_of
 from services.decoding.quoting.quotation import may_quote
 
 NAN, INF = float("nan"), float("inf")
@@ -46,29 +46,30 @@ def refused(field: str) -> Iterator[None]:
 )  # fmt: skip
 def test_settings_out_of_range(field, value):
     settings = DraftSettings(strategy=DraftStrategy.SUPERPOSED, **{field: value})
-    with refused(f"drafts.{field}"):
+    named = field if field == "k" else f"settings.{field}"
+    with refused(named):
         settings.check()
-    with refused(f"drafts.{field}"):
+    with refused(named):
         DraftRequest(settings).check(None, Request([1], max_tokens=5))
 
 
 @pytest.mark.parametrize("over", [-1, 2, 41])
 def test_over_generate_out_of_range(over):
-    with refused("drafts.over_generate"):
+    with refused("settings.over_generate"):
         DraftSettings(k=3, over_generate=over).check()
 
 
 def test_candidates_are_no_fewer_than_the_drafts_made():
     DraftSettings(k=3, candidates=6).check()
-    with refused("drafts.candidates"):
+    with refused("settings.candidates"):
         DraftSettings(k=3, candidates=5).check()
-    with refused("drafts.candidates"):
+    with refused("settings.candidates"):
         DraftSettings(k=3, over_generate=8, candidates=7).check()
 
 
 @pytest.mark.parametrize("strategy", [s for s in DraftStrategy if s is not DraftStrategy.SUPERPOSED_VERIFIED])
 def test_over_generate_is_for_one_strategy(strategy):
-    with refused("drafts.over_generate"):
+    with refused("settings.over_generate"):
         DraftSettings(k=3, strategy=strategy, over_generate=6).check()
 
 
@@ -78,7 +79,7 @@ def test_resets_are_for_superposed_drafts(strategy):
     if strategy.superposes:
         settings.check()
     else:
-        with refused("drafts.reset_every"):
+        with refused("settings.reset_every"):
             settings.check()
 
 
@@ -119,7 +120,7 @@ def test_quotations_are_judged_by_one_strategy(tiny, strategy):
     if strategy is DraftStrategy.SUPERPOSED_VERIFIED:
         check_request(tiny, request)
     else:
-        with refused("drafts.strategy"):
+        with refused("settings.strategy"):
             check_request(tiny, request)
 
 
@@ -143,60 +144,37 @@ def test_caches_that_cannot_be_taken_back(strategy, every, exact):
     DraftRequest(settings).check(model, Request([1], max_tokens=5))
 
 
-def message(**fields) -> pb.GenerateRequest:
-    return pb.GenerateRequest(**{"drafts": pb.DraftSettings(), **fields})
-
-
-@pytest.mark.parametrize(
-    ("field", "fields"),
-    [("n", {"n": 2}), ("logprobs", {"logprobs": 3}), ("context", {"context": "contexts/c"})],
-)
-def test_messages_with_what_one_text_alone_has(field, fields):
-    with refused(field):
-        check_drafts(message(**fields))
-
-
-def test_messages_that_are_fine():
-    check_drafts(message())
-    check_drafts(message(n=1, logprobs=0))
-    check_drafts(message(logprobs=-1))
-
-
 @pytest.mark.parametrize("number", [0, 1, *STRATEGIES])
 @pytest.mark.parametrize("mode", [pb.NestSettings.MODE_UNSPECIFIED, pb.NestSettings.MODE_LM])
 def test_quotations_are_refused_before_anything_is_looked_for(number, mode):
-    request = message(
-        drafts=pb.DraftSettings(strategy=number), nest=pb.NestSettings(corpora=["corpora/c"], mode=mode)
+    request = pb.DraftRequest(
+        settings=pb.DraftSettings(strategy=number), nest=pb.NestSettings(corpora=["corpora/c"], mode=mode)
     )
     strategy, quotes = STRATEGIES.get(number), may_quote(request.nest)
     assert quotes == (mode != pb.NestSettings.MODE_LM)
     if not quotes or strategy in (None, DraftStrategy.SUPERPOSED_VERIFIED):
-        wanted = settings_of(request.drafts, quotes).strategy
+        wanted = settings_of(request, quotes).strategy
         assert wanted is (
             strategy or (DraftStrategy.SUPERPOSED_VERIFIED if quotes else DraftStrategy.SUPERPOSED)
         )
     else:
-        with refused("drafts.strategy"):
-            settings_of(request.drafts, quotes)
+        with refused("settings.strategy"):
+            settings_of(request, quotes)
 
 
 def test_settings_of_a_message():
-    assert settings_of(pb.DraftSettings()) == DraftSettings(k=3, strategy=DraftStrategy.SUPERPOSED)
+    assert settings_of(pb.DraftRequest()) == DraftSettings(k=3, strategy=DraftStrategy.SUPERPOSED)
     full = pb.DraftSettings(
-        k=4, strategy=pb.DraftSettings.STRATEGY_SUPERPOSED_VERIFIED, temperature=0.0, candidates=20,
-        order_weights=[0.5] * 5,
-        penalty=0.0, over_generate=9, reset_every=3, diversity=0.0, exact=True, floor=0.0, first_temperature=1.0,
-        stop_at=pb.DraftSettings.STOP_AT_SENTENCE, streaming=pb.DraftSettings.STREAMING_COMMITTED_ONLY,
+        strategy=pb.DraftSettings.STRATEGY_SUPERPOSED_VERIFIED, temperature=0.0, over_generate=9, reset_every=3,
+        diversity=0.0, exact=True, stop_at=pb.DraftSettings.STOP_AT_SENTENCE,
+        streaming=pb.DraftSettings.STREAMING_COMMITTED_ONLY,
     )  # fmt: skip
-    assert settings_of(full) == DraftSettings(
-        k=4, strategy=DraftStrategy.SUPERPOSED_VERIFIED, temperature=0.0, candidates=20, order_weights=(0.5,) * 5,
-        penalty=0.0, over_generate=9, reset_every=3, diversity=0.0, exact=True, floor=0.0, first_temperature=1.0,
-        stop_at=StopAt.SENTENCE, streaming=Streaming.COMMITTED,
+    assert settings_of(pb.DraftRequest(k=4, settings=full)) == DraftSettings(
+        k=4, strategy=DraftStrategy.SUPERPOSED_VERIFIED, temperature=0.0, over_generate=9, reset_every=3,
+        diversity=0.0, exact=True, stop_at=StopAt.SENTENCE, streaming=Streaming.COMMITTED,
     )  # fmt: skip
-    with refused("drafts.order_weights"):
-        settings_of(pb.DraftSettings(order_weights=[0.5] * 4))
-    with refused("drafts.over_generate"):
-        settings_of(pb.DraftSettings(over_generate=6))  # AUTO verifies nothing
+    with refused("settings.over_generate"):
+        settings_of(pb.DraftRequest(settings=pb.DraftSettings(over_generate=6)))  # AUTO verifies nothing
 
 
 def test_a_prompt_that_is_refused_for_its_length(tiny):

@@ -149,3 +149,9 @@ def test_drafts_of_one_token(tiny, strategy):
     assert len(told.drafts) == 3
     assert {len(d.ids) for d in told.drafts} == {1}
     assert (told.end.steps, told.end.positions) == (0, 0)
+
+
+def test_with_all_the_weight_drafts_follow_the_ngrams(tiny, store, documents):
+    chosen = DraftSettings(k=3, strategy=DraftStrategy.SUPERPOSED, alpha=1.0, candidates=384)
+    (told,) = run(tiny, wanted(documents[0][:6], chosen, 8, {"store": store}))
+    assert max(draft.ngram_share for draft in told.drafts) > 0.5

@@ -14,7 +14,7 @@ from tests.unit.lm.test_detokenizer import TOKENIZERS
 EOS = 10**6
 
 
-class Pieces:
+class TaskSteps:
     """A tokenizer whose tokens are any strings."""
 
     def __init__(self, pieces) -> None:
@@ -29,7 +29,7 @@ class Pieces:
 
 def written(pieces, stop_at=StopAt.NONE, stops=(), healed=b"", end=None) -> DraftText:
     """A text made of pieces, up to where it ends."""
-    text = DraftText(Pieces(pieces), frozenset({EOS}), stops, stop_at, healed)
+    text = DraftText(TaskSteps(pieces), frozenset({EOS}), stops, stop_at, healed)
     for number in range(len(pieces)):
         before = text.text
         text.push(number, last=end is None and number + 1 == len(pieces))
@@ -110,7 +110,7 @@ def test_half_characters_wait_for_the_rest(tiny):
 
 def test_copies_go_on_by_themselves():
     pieces = ["x", "sto", "p", "ry"]
-    text = DraftText(Pieces(pieces), frozenset(), ["stop"], StopAt.NONE)
+    text = DraftText(TaskSteps(pieces), frozenset(), ["stop"], StopAt.NONE)
     text.push(0, False)
     text.push(1, False)
     twin = text.copy()
@@ -161,7 +161,7 @@ def test_overlap():
 
 
 def test_drafts_are_not_changed_by_their_continuations():
-    root = Hypothesis(DraftText(Pieces(["a", "b", "b"]), frozenset(), (), StopAt.NONE))
+    root = Hypothesis(DraftText(TaskSteps(["a", "b", "b"]), frozenset(), (), StopAt.NONE))
     one = root.grow(0, -1.0, last=False, logprob=-0.5)
     ends = [one.grow(token, -2.0, last=True, known=True) for token in (1, 2)]
     assert (root.ids, root.text.text, one.ids, one.text.text, one.done) == ((), "", (0,), "a", False)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palimpsest.decoding.drafts import DraftSettings, DraftStrategy, verifying
-from palimpsest.decoding.drafts.verifying import PIECE, Verifier
+from palimpsest.decoding.drafts.verifying import CHUNK, Verifier
 from palimpsest.lm import Sampling
 from palimpsest.lm.forward import SequenceInput
 
@@ -52,12 +52,12 @@ def test_log_probabilities_are_the_models_own(tiny, strategy, count):
 @pytest.mark.parametrize("strategy", [DraftStrategy.SUPERPOSED, DraftStrategy.SUPERPOSED_VERIFIED])
 @pytest.mark.parametrize("k", [1, 3])
 def test_drafts_longer_than_one_pass(tiny, strategy, k):
-    count = 2 * PIECE + 23
+    count = 2 * CHUNK + 23
     ids = prompt(tiny, PROMPTS[2])
     request = wanted(ids, DraftSettings(k=k, strategy=strategy, exact=True), count, ignore_eos=True)
     (told,) = run(tiny, request)
     plain = Plain(tiny, ids)
-    assert told.end.verified_positions > 2 * PIECE
+    assert told.end.verified_positions > 2 * CHUNK
     assert told.end.steps >= count - 1 + 3
     for draft in told.drafts:
         assert len(draft.ids) == count
@@ -80,7 +80,7 @@ def test_any_trie_in_any_pieces(tiny, data):
     piece = data.draw(st.integers(1, 12))
     passes: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verifying, "PIECE", piece)
+        patch.setattr(verifying, "CHUNK", piece)
         found = read(tiny, ids, drafts, passes)
     assert max(passes, default=0) <= piece
     assert sum(passes) == len({tuple(d[:n]) for d in drafts for n in range(1, len(d))})

@@ -68,6 +68,31 @@ class Gate:
         return self._forward(rows, hidden)
 
 
+class Steps:
+    """Holds every step of an engine until the test lets it end."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._forward = engine, engine.model.forward
+        self._entered, self._allowed = threading.Semaphore(0), threading.Semaphore(0)
+        engine.model.forward = self
+
+    def __call__(self, rows, hidden=()):
+        self._entered.release()
+        assert self._allowed.acquire(timeout=60)
+        return self._forward(rows, hidden)
+
+    def wait_for_one(self) -> None:
+        assert self._entered.acquire(timeout=60)
+
+    def let_one_end(self) -> None:
+        self._allowed.release()
+
+    def let_all_end(self) -> None:
+        """Let the step that is held end, and hold no other."""
+        self._engine.model.forward = self._forward
+        self._allowed.release()
+
+
 def sleeps(engine: Engine) -> bool:
     """Whether the engine waits to be woken, as it does when there is nothing it can do."""
     return bool(engine._lock._waiters)

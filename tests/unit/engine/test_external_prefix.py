@@ -33,8 +33,8 @@ def exported(model, ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
 def stretch(
     kv: tuple[torch.Tensor, torch.Tensor], prefix: ExternalPrefix, index: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    piece = prefix.pieces[index]
-    return kv[0][:, :, piece.start : piece.stop], kv[1][:, :, piece.start : piece.stop]
+    span = prefix.chunks[index]
+    return kv[0][:, :, span.start : span.stop], kv[1][:, :, span.start : span.stop]
 
 
 def rough(kv: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -326,9 +326,9 @@ def test_what_can_never_work_is_refused(make_engine):
     with pytest.raises(InvalidArgument) as caught:
         engine.submit(greedy([1] * 32, prefix=ExternalPrefix([16, 16])), lambda _: None)
     assert caught.value.reason == "PROMPT_EMPTY"
-    for pieces in ([], [16, 0]):
-        with pytest.raises(ValueError, match="pieces"):
-            ExternalPrefix(pieces)
+    for chunks in ([], [16, 0]):
+        with pytest.raises(ValueError, match="chunks"):
+            ExternalPrefix(chunks)
     prefix, collector = ExternalPrefix([1]), Collector()
     prefix.recompute_rest()
     engine.submit(greedy([1, 2], prefix=prefix), collector.deliver)

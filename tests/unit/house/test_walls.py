@@ -86,3 +86,16 @@ def test_modules_named_in_strings_exist():
 
 TASK_NAME = "palimpsest.run"
 """The Celery task's name, which is no module's."""
+
+
+SERVER_SIDE = ("services.*", "palimpsest.rpc.*", "palimpsest.jobs.*", "palimpsest.telemetry.*")
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_one_logger_on_each_side(module):
+    """Server code logs through structlog; what is used without the server's packages through the standard library."""
+    roots = {name.partition(".")[0] for name, _ in named(modules()[module], module)}
+    if any(fnmatchcase(module, pattern) for pattern in SERVER_SIDE):
+        assert "logging" not in roots or module == "palimpsest.telemetry.logs", f"{module}: use structlog"
+    else:
+        assert "structlog" not in roots, f"{module}: structlog comes with the extra 'server'; use logging"

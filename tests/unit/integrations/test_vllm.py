@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable, Unimplemented
-from palimpsest.integrations.contexts import MemoryStore, digest_of
+from palimpsest.integrations.contexts import digest_of
 from palimpsest.integrations.paged import PagedLayer
 from palimpsest.kv import KeyValues
+from tests.unit.integrations.memory_store import MemoryStore
 
 from ..kv.conftest import DIM, HEADS, LAYERS, ROTARY, make_cache
 from . import vllm_published as published
@@ -168,7 +169,7 @@ class Engine:
 
     def settle(self) -> None:
         """Wait until what was saved is in the store."""
-        for putting in list(self.worker._putting):
+        for putting in list(self.worker._transfer._putting):
             putting.result()
 
 

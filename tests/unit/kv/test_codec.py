@@ -21,7 +21,7 @@ from palimpsest.kv import (
     read_header,
     to_cache,
 )
-from palimpsest.kv.container import Kind
+from palimpsest.kv.header import Kind
 from palimpsest.kv.sensitivity import measure
 from palimpsest.kv.transform import coefficients
 

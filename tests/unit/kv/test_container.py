@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from palimpsest.errors import DataLoss, FailedPrecondition, InvalidArgument, Unimplemented
 from palimpsest.kv import ChunkReader, Identity, KeyValues, decode, encode, read_header
-from palimpsest.kv.container import FOOTER_SIZE, Kind, Section, pack
+from palimpsest.kv.container import FOOTER_SIZE, pack
+from palimpsest.kv.header import Kind, Section
 
 from .conftest import make_cache
 from .damaging import CODECS, TOKENS, Chunk, cases, good_chunks, same

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from palimpsest.errors import DataLoss, FailedPrecondition, ResourceExhausted
 from palimpsest.kv import ChunkReader, KeyValues, decode, encode, read_header
-from palimpsest.kv.container import Kind, Section, pack
+from palimpsest.kv.container import pack
+from palimpsest.kv.header import Kind, Section
 
 from .conftest import make_cache
 from .damaging import CODECS, FOOT, Chunk, cases, directory, forge, good_chunks, no_more_than

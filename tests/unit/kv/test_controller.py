@@ -5,8 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palimpsest.errors import InvalidArgument
-from palimpsest.kv.controller import Chunk, Controller, Load, Option, Receipt
-from palimpsest.kv.simulation import Trace, paper_rule, play, play_fixed, play_in_order, shared_rule
+from palimpsest.kv.controller import Controller
+from palimpsest.kv.plan import Chunk, Load, Option, Receipt
+from palimpsest.kv.simulation import Trace, play, play_fixed, play_in_order
+from tests.kv_references import paper_rule, shared_rule
 
 TEXT_SECONDS, RAW_BYTES = 1.0, 1_000_000
 LEVELS = (

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from palimpsest.errors import DataLoss, InvalidArgument
 from palimpsest.kv.coding import rans
-from palimpsest.kv.coding.quantiser import choose_classes, count_symbols, ideal_bits
+from palimpsest.kv.coding import tables as rans_tables
+from palimpsest.kv.coding.quantiser import choose_classes, count_symbols
+from tests.kv_references import ideal_bits
 
 
-def tables_of(seed: int, classes: int) -> rans.Tables:
+def tables_of(seed: int, classes: int) -> rans_tables.Tables:
     rng = np.random.default_rng(seed)
     counts = np.zeros((classes, 256), dtype=np.int64)
     for row in counts:
@@ -20,12 +22,12 @@ def tables_of(seed: int, classes: int) -> rans.Tables:
             np.clip(np.rint(rng.laplace(128, rng.uniform(0.1, 30), 4000)), 0, 255), return_counts=True
         )
         row[values.astype(int)] = number
-    return rans.Tables(rans.frequencies_from_counts(counts))
+    return rans_tables.Tables(rans_tables.frequencies_from_counts(counts))
 
 
-def draw_symbols(tables: rans.Tables, classes: np.ndarray, tokens: int, seed: int) -> np.ndarray:
-    slots = tables.slots.reshape(-1, rans.TOTAL)
-    picks = np.random.default_rng(seed).integers(0, rans.TOTAL, (tokens, len(classes)))
+def draw_symbols(tables: rans_tables.Tables, classes: np.ndarray, tokens: int, seed: int) -> np.ndarray:
+    slots = tables.slots.reshape(-1, rans_tables.TOTAL)
+    picks = np.random.default_rng(seed).integers(0, rans_tables.TOTAL, (tokens, len(classes)))
     return (slots[classes[None, :], picks] & 0xFF).astype(np.uint8)
 
 
@@ -79,7 +81,7 @@ def test_columns_share_tables_by_likeness():
     classes, totals = choose_classes(counts, 3)
     assert [len(set(classes[at : at + 10])) for at in (0, 10, 20)] == [1, 1, 1]
     assert len(set(classes)) == 3
-    assert (rans.frequencies_from_counts(totals).sum(1) == rans.TOTAL).all()
+    assert (rans_tables.frequencies_from_counts(totals).sum(1) == rans_tables.TOTAL).all()
 
 
 @given(data=st.data())
@@ -98,9 +100,9 @@ def test_a_damaged_stream_is_never_taken_for_a_whole_one_of_other_length(data):
 
 def test_what_a_table_leaves_out_cannot_be_coded():
     frequencies = np.zeros((1, 256), dtype=np.uint16)
-    frequencies[0, 128] = rans.TOTAL
-    tables = rans.Tables(frequencies)
+    frequencies[0, 128] = rans_tables.TOTAL
+    tables = rans_tables.Tables(frequencies)
     with pytest.raises(InvalidArgument):
         rans.encode(np.full((1, 1), 5, np.uint8), np.zeros(1, np.uint8), tables)
     with pytest.raises(InvalidArgument):
-        rans.Tables(np.ones((1, 256), dtype=np.uint16))
+        rans_tables.Tables(np.ones((1, 256), dtype=np.uint16))

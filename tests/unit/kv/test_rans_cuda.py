@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from palimpsest.kv.coding import rans, rans_cuda
+from palimpsest.kv.coding import tables as rans_tables
 
 from .test_rans import draw_symbols, tables_of
 
@@ -86,7 +87,13 @@ def test_the_kernels_algorithm_reads_what_the_encoder_writes(monkeypatch):
     arrays = (np.concatenate(words), starts, ends, states, np.concatenate(classes), columns, np.array(widths))
     arrays = (*arrays, tables.slots.view(np.int32), out, places, final)
     for language.program in range(3):
-        kernel(*(Pointer(array) for array in arrays), 11, rans.LANES, rans.PROBABILITY_BITS, rans.STATE_FLOOR)
+        kernel(
+            *(Pointer(array) for array in arrays),
+            11,
+            rans.LANES,
+            rans_tables.PROBABILITY_BITS,
+            rans.STATE_FLOOR,
+        )
     assert (final[:, :-1] == rans.STATE_FLOOR).all()
     assert (final[:, -1] == ends - starts).all()
     assert out.tobytes() == b"".join(part.tobytes() for part in symbols)

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from palimpsest.errors import ResourceExhausted
-from palimpsest.lm.blocks import BLOCK, BlockPool, PagedCache, prefix_keys
+from palimpsest.lm.blocks import BLOCK, BlockPool, prefix_keys
+from palimpsest.lm.paged_cache import PagedCache
 
 
 class Caches(RuleBasedStateMachine):

@@ -51,7 +51,9 @@ def test_the_tokens_that_stay_are_transformers(seed, vocab, spread, temperature,
     if differ:
         cut = warped(logits, Sampling(temperature, min(top_k, vocab)))
         order = torch.argsort(cut, descending=True, stable=True)
-        before = torch.softmax(cut[order].double(), 0).cumsum(0).roll(1)  # exact mass of the tokens before each
+        before = (
+            torch.softmax(cut[order].double(), 0).cumsum(0).roll(1)
+        )  # exact mass of the tokens before each
         before[0] = 0.0
         edge = dict(zip(order.tolist(), before.tolist(), strict=True))
         assert all(abs(edge[token] - top_p) < 1e-5 for token in differ)

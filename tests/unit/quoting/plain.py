@@ -4,13 +4,13 @@ import math
 
 import torch
 
-from palimpsest.candidates import Candidates, Mode, Settings
+from palimpsest.candidates import Candidates, Mode, NestSettings
 
 
 class Plain:
     """Greedy quoting by loops. ``say`` gives tokens and, for those taken from the block, their places."""
 
-    def __init__(self, model, block: Candidates, settings: Settings, special: set[int]) -> None:
+    def __init__(self, model, block: Candidates, settings: NestSettings, special: set[int]) -> None:
         self.model, self.block, self.special = model, block, special
         self.settings = settings
         self.used: set[int] = set()
@@ -63,11 +63,11 @@ class Plain:
         passages = self.block.passage_of()
         onward, fresh = -1, []
 
-        def say(token: int, place: int) -> None:
+        def say(token: int, position: int) -> None:
             ids.append(token)
-            out.append((token, place))
-            if place >= 0:
-                fresh.append(place)
+            out.append((token, position))
+            if position >= 0:
+                fresh.append(position)
 
         while len(out) < count:
             mixed, weight, ranked = self.mix(ids)

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palimpsest.decoding.quoting import QuotingStats, SpanKind
-from palimpsest.decoding.quoting.attribution import Attribution, Written, inwards, is_weak
+from palimpsest.decoding.quoting.attribution import Attribution, inwards, is_weak
+from palimpsest.decoding.quoting.offsets import OffsetDetokenizer
 
 from .blocks import block_of
 
@@ -46,15 +47,17 @@ class Bytes:
         return chr(token)
 
 
-def attribute(source: str, said: bytes, places: list[int], out: int | None = None, passage_tokens: int = 100):
-    """Spans of a text said byte by byte, of which ``out`` bytes are out; ``places`` are -1 for the model's own."""
+def attribute(
+    source: str, said: bytes, positions: list[int], out: int | None = None, passage_tokens: int = 100
+):
+    """Spans of a text said byte by byte, of which ``out`` bytes are out; ``positions`` are -1 for the model's own."""
     block = block_of([list(source.encode())], 8, passage_tokens, write=lambda t: bytes([t]))
-    written, stats = Written(Bytes(), lambda t: bytes([t]), frozenset()), QuotingStats()
+    written, stats = OffsetDetokenizer(Bytes(), lambda t: bytes([t]), frozenset()), QuotingStats()
     attribution = Attribution(0, block, written, lambda *_: True, stats)
     text = ""
-    for token, place in zip(said, places, strict=True):
+    for token, position in zip(said, positions, strict=True):
         text += written.push(token)
-        attribution.token(None if place < 0 else SpanKind.SPAN, place)
+        attribution.token(None if position < 0 else SpanKind.SPAN, position)
     text += written.finish()
     output = text.encode()[: out if out is not None else None]
     return attribution.ripe(output, True), output, stats

@@ -19,10 +19,10 @@ from palimpsest.candidates.calibration import (
     seen_in,
 )
 from palimpsest.candidates.samples import Sample, submit_states
-from palimpsest.candidates.settings import Settings
+from palimpsest.candidates.settings import NestSettings
 from palimpsest.decoding.quoting.request import NestRequest
-from palimpsest.decoding.quoting.scoring import nest_score
 from palimpsest.errors import FailedPrecondition
+from tests.unit.quoting.at_once import nest_score
 
 from .test_quoting import TEXTS, candidates
 
@@ -144,7 +144,7 @@ def test_states_say_what_scoring_says(make_engine, tiny):
     assert len(states.lm) == len(ids) - 5 + 8
     assert states.seen[: len(ids) - 5].tolist() == seen[5:].tolist()
     point = Calibration(1.0, 0.6, 0.1, 24, 1.5)
-    settings = Settings(mu=1.0, alpha=0.6, tau=0.1, r=24, beta=1.5)
+    settings = NestSettings(mu=1.0, alpha=0.6, tau=0.1, r=24, beta=1.5)
     expected = nest_score(tiny, ids, NestRequest(block, settings), skip=5)
     np.testing.assert_allclose(-losses(states, point)[: len(ids) - 5], expected.nest, atol=2e-3)
     np.testing.assert_allclose(states.lm[: len(ids) - 5], expected.lm, atol=1e-4)

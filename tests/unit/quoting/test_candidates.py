@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from palimpsest.candidates import Calibration, Candidates, Mode, Owner, Settings
+from palimpsest.candidates import Calibration, Candidates, Mode, NestSettings, Owner
 from palimpsest.errors import InvalidArgument
 
 from .blocks import block_of, fill
@@ -125,11 +125,11 @@ def test_every_cut_is_refused():
 )  # fmt: skip
 def test_settings_out_of_range_are_named(change):
     with pytest.raises(InvalidArgument) as caught:
-        Settings(**change).check()
+        NestSettings(**change).check()
     assert caught.value.violations[0].field == f"nest.{next(iter(change))}"
 
 
 def test_open_settings_are_the_corpus_own():
-    filled = Settings(alpha=0.5).filled(Calibration(mu=1.0, alpha=0.2, r=64))
+    filled = NestSettings(alpha=0.5).filled(Calibration(mu=1.0, alpha=0.2, r=64))
     assert (filled.mu, filled.alpha, filled.tau, filled.r, filled.gamma) == (1.0, 0.5, 0.1, 64, 0.05)
-    assert Settings(mode=Mode.NEST_STRICT).filled(None).gamma == 0.5
+    assert NestSettings(mode=Mode.NEST_STRICT).filled(None).gamma == 0.5

@@ -10,13 +10,13 @@ from palimpsest.candidates.keys import (
     dequantise,
     fill,
     missing,
-    passage_keys,
     passages_of,
     quantise,
     submit_keys,
 )
 from palimpsest.engine import Request
 from palimpsest.errors import InvalidArgument, ResourceExhausted
+from tests.unit.quoting.at_once import passage_keys
 
 from .blocks import block_of
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from palimpsest.candidates import Mode, Settings
+from palimpsest.candidates import Mode, NestSettings
 from palimpsest.candidates.keys import dequantise
-from palimpsest.candidates.mixture import Mixed, Store, search
+from palimpsest.candidates.mixture import KeyIndex, Mixed, search
 
 from .blocks import block_of, fill
 
@@ -20,7 +20,7 @@ def example(seed: int = 0, documents: int = 4, tokens: int = 40):
     texts = [random.integers(0, 60, tokens).tolist() for _ in range(documents)]
     block = fill(block_of(texts, size=32, passage_tokens=16, scores=[4.0, 2.0, 1.0, 0.5][:documents]), seed)
     block.scales[::7] = 0  # tokens without a key
-    return block, Store(block, special=[5, 6])
+    return block, KeyIndex(block, special=[5, 6])
 
 
 def by_hand(block, store, state, logits, live, settings):
@@ -30,17 +30,19 @@ def by_hand(block, store, state, logits, live, settings):
     query = [float(x) / length * math.sqrt(d) for x in state]
     top = max(p.score for p in block.passages)
     found = []
-    places = block.passage_of()
-    for place in range(len(block.tokens)):
-        number = store.number[place]
-        if block.scales[place] == 0 or int(block.tokens[place]) in special:
+    positions = block.passage_of()
+    for position in range(len(block.tokens)):
+        number = store.number[position]
+        if block.scales[position] == 0 or int(block.tokens[position]) in special:
             assert number == -1
             continue
         if not live[number]:
             continue
-        key = dequantise(block.keys[place : place + 1], block.scales[place : place + 1])[0].astype(float)
+        key = dequantise(block.keys[position : position + 1], block.scales[position : position + 1])[
+            0
+        ].astype(float)
         squared = sum((a - b) ** 2 for a, b in zip(query, key.tolist(), strict=True))
-        found.append((squared, math.log(block.passages[places[place]].score / top), place))
+        found.append((squared, math.log(block.passages[positions[position]].score / top), position))
     total = sum(math.exp(x) for x in logits)
     model = {token: math.exp(x) / total for token, x in enumerate(logits)}
     if len(found) < 8:
@@ -50,21 +52,23 @@ def by_hand(block, store, state, logits, live, settings):
     weight = 1 / (1 + math.exp(-(ratio - settings.alpha) / settings.tau))
     if settings.mode is Mode.KNN_LM:
         weight = settings.lm_weight
-    raw = {place: math.exp(-settings.mu / math.sqrt(d) * s + settings.beta * p) for s, p, place in found}
-    share = {place: x / sum(raw.values()) for place, x in raw.items()}
+    raw = {
+        position: math.exp(-settings.mu / math.sqrt(d) * s + settings.beta * p) for s, p, position in found
+    }
+    share = {position: x / sum(raw.values()) for position, x in raw.items()}
     mixed = {token: weight * p for token, p in model.items()}
-    for place, x in share.items():
-        mixed[int(block.tokens[place])] += (1 - weight) * x
+    for position, x in share.items():
+        mixed[int(block.tokens[position])] += (1 - weight) * x
     return ratio, weight, mixed, share
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        Settings(mu=0.3, alpha=0.8, tau=0.1, r=16, beta=0.0),
-        Settings(mu=1.0, alpha=0.6, tau=0.2, r=64, beta=2.0),
-        Settings(mu=0.1, alpha=0.3, tau=0.1, r=1024, beta=5.0),
-        Settings(mode=Mode.KNN_LM, mu=0.5, alpha=0.3, tau=0.1, r=32, beta=0.0, lm_weight=0.4),
+        NestSettings(mu=0.3, alpha=0.8, tau=0.1, r=16, beta=0.0),
+        NestSettings(mu=1.0, alpha=0.6, tau=0.2, r=64, beta=2.0),
+        NestSettings(mu=0.1, alpha=0.3, tau=0.1, r=1024, beta=5.0),
+        NestSettings(mode=Mode.KNN_LM, mu=0.5, alpha=0.3, tau=0.1, r=32, beta=0.0, lm_weight=0.4),
     ],
 )
 def test_the_mixture_is_the_plain_loop(settings):
@@ -83,8 +87,10 @@ def test_the_mixture_is_the_plain_loop(settings):
         best = max(expected, key=expected.__getitem__)
         assert mixed.best[row] == best
         assert mixed.best_probability[row] == pytest.approx(expected[best], abs=1e-5)
-        places = np.full(6, 3 * row + 1)
-        assert mixed.of_places(places)[row] == pytest.approx(expected[int(block.tokens[places[0]])], abs=1e-5)
+        positions = np.full(6, 3 * row + 1)
+        assert mixed.of_positions(positions)[row] == pytest.approx(
+            expected[int(block.tokens[positions[0]])], abs=1e-5
+        )
         dense = mixed.dense(row, torch.softmax(logits[row], 0)).tolist()
         assert dense == pytest.approx([expected[t] for t in range(VOCABULARY)], abs=1e-5)
         token = int(torch.randint(0, VOCABULARY, (), generator=random))
@@ -95,7 +101,11 @@ def test_the_mixture_is_the_plain_loop(settings):
         assert share[mixed.nearest(row)] == pytest.approx(share[nearest], rel=1e-4)
         for wanted in {int(block.tokens[nearest]), best, 199}:
             usable = np.random.default_rng(row).uniform(0, 1, len(block)) < 0.7
-            own = {place: x for place, x in share.items() if block.tokens[place] == wanted and usable[place]}
+            own = {
+                position: x
+                for position, x in share.items()
+                if block.tokens[position] == wanted and usable[position]
+            }
             found = mixed.carrier(row, wanted, usable)
             assert (found == -1) == (not own)
             if own:
@@ -118,14 +128,14 @@ def test_neighbours_are_never_more_than_live_keys():
 def test_a_small_store_leaves_the_model_alone():
     block, store = example()
     logits = torch.randn(2, VOCABULARY, generator=torch.Generator().manual_seed(4))
-    mixed = Mixed(store, None, logits, Settings().filled(None))
+    mixed = Mixed(store, None, logits, NestSettings().filled(None))
     probabilities = torch.softmax(logits, -1)
     assert mixed.weight.tolist() == [1, 1]
     assert mixed.best.tolist() == probabilities.argmax(-1).tolist()
     assert mixed.carrier(0, 1, np.ones(len(block), bool)) == mixed.nearest(0) == -1
     ids = torch.from_numpy(block.tokens[[2, 3]].astype(np.int64))
     expected = probabilities.gather(1, ids[:, None])[:, 0]
-    torch.testing.assert_close(torch.from_numpy(mixed.of_places(np.array([2, 3]))), expected)
+    torch.testing.assert_close(torch.from_numpy(mixed.of_positions(np.array([2, 3]))), expected)
     torch.testing.assert_close(mixed.of_tokens(ids), expected)
 
 
@@ -142,14 +152,14 @@ def test_an_exact_copy_is_trusted_and_a_key_that_all_share_is_not():
 def test_no_special_token_is_among_the_neighbours():
     block, store = example()
     for token in (5, 6):
-        places = np.flatnonzero(block.tokens == token)
-        assert len(places)
-        assert (store.number[places] == -1).all()
-        assert not store.allowed[places].any()
+        positions = np.flatnonzero(block.tokens == token)
+        assert len(positions)
+        assert (store.number[positions] == -1).all()
+        assert not store.allowed[positions].any()
     assert store.vocabulary.tolist() == sorted(set(block.tokens.tolist()))
 
 
 def test_an_empty_block_is_searched_in_vain():
-    store = Store(block_of([], size=32))
+    store = KeyIndex(block_of([], size=32))
     assert len(store) == 0
     assert search(store, torch.ones(1, 32), torch.zeros(0, dtype=torch.bool), 8) is None

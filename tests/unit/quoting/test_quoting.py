@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from palimpsest.candidates import Candidates, Mode, Settings
-from palimpsest.candidates.keys import fill, missing, passage_keys, passages_of
+from palimpsest.candidates import Candidates, Mode, NestSettings
+from palimpsest.candidates.keys import fill, missing, passages_of
 from palimpsest.decoding.quoting import Span, SpanKind
 from palimpsest.decoding.quoting.events import QuotingFinished
 from palimpsest.decoding.quoting.request import NestRequest
@@ -16,6 +16,7 @@ from palimpsest.engine import Delta, Finish, Request
 from palimpsest.errors import FailedPrecondition, InvalidArgument
 from palimpsest.lm import Sampling
 from tests.unit.engine.collecting import run
+from tests.unit.quoting.at_once import passage_keys
 
 from .blocks import block_of
 from .plain import Plain
@@ -25,7 +26,7 @@ TEXTS = [
     "Fixtures every kind of test shares: a real Valkey, settings in a scratch folder, two models. " * 2,
     "naïve café — 雪の🦊 jumps over 雪 and the quick émigré. " * 3,
 ]
-EAGER = Settings(mu=1.0, alpha=1.0, tau=0.1, r=32, beta=0.0, gamma=0.05, draft=9)
+EAGER = NestSettings(mu=1.0, alpha=1.0, tau=0.1, r=32, beta=0.0, gamma=0.05, draft=9)
 
 
 def candidates(model, texts=TEXTS, passage_tokens=24, scores=None) -> Candidates:
@@ -40,7 +41,7 @@ def candidates(model, texts=TEXTS, passage_tokens=24, scores=None) -> Candidates
     return block
 
 
-def nest(block: Candidates, settings: Settings = EAGER, ids=None, count: int = 60, **more) -> Request:
+def nest(block: Candidates, settings: NestSettings = EAGER, ids=None, count: int = 60, **more) -> Request:
     return Request(ids, max_tokens=count, ignore_eos=True, strategy=NestRequest(block, settings), **more)
 
 
@@ -119,11 +120,11 @@ def test_tokens_and_places_are_the_plain_loops(make_engine, settings):
             base = sum(len(block.ids(n)) for n in range(block.passages.index(first[0])))
             for n in range(span.token_start, span.token_end):
                 covered[n] = base + span.sources[0].token_start + n - span.token_start
-        told = [place if covered[n] >= 0 else -1 for n, (_, place) in enumerate(expected)]
+        told = [position if covered[n] >= 0 else -1 for n, (_, position) in enumerate(expected)]
         assert covered == told
         check_spans(result, block)
-        taken += sum(place >= 0 for _, place in expected)
-        assert result.finished().quoting.span_tokens == sum(place >= 0 for _, place in expected)
+        taken += sum(position >= 0 for _, position in expected)
+        assert result.finished().quoting.span_tokens == sum(position >= 0 for _, position in expected)
     assert (taken > 60) == (settings.delta > 0 and settings.mode is not Mode.KNN_LM)
 
 
@@ -161,7 +162,7 @@ def test_lossless_says_what_the_model_says(make_engine, warm):
     # What the model says is in the store, so there is something to find.
     said = [engine.model.tokenizer.decode(r.ids()) for r in expected]
     block = candidates(engine.model, [*TEXTS, *said], passage_tokens=30)
-    settings = Settings(mode=Mode.LOSSLESS)
+    settings = NestSettings(mode=Mode.LOSSLESS)
     results = run(engine, *(nest(block, settings, ids, 80, sampling=sampling, logprobs=2) for ids in asked))
     forwards = 0
     for plain, result in zip(expected, results, strict=True):
@@ -261,8 +262,8 @@ def test_special_tokens_are_never_proposed(make_engine):
     special = int(engine.model.tokenizer.all_special_ids[0])
     block.tokens[::5] = special
     result = run(engine, nest(block, EAGER, prompts(engine.model)[0], 60))[0]
-    places = np.zeros(len(block), dtype=bool)
-    places[::5] = True
+    positions = np.zeros(len(block), dtype=bool)
+    positions[::5] = True
     for span in spans(result, None):
         assert special not in result.ids()[span.token_start : span.token_end]
 
@@ -336,7 +337,7 @@ def test_candidates_of_another_model_are_refused(make_engine):
         with pytest.raises(InvalidArgument, match=match):
             engine.submit(nest(block, EAGER, ids), lambda _: None)
     with pytest.raises(InvalidArgument) as caught:
-        engine.submit(nest(candidates(engine.model), Settings(gamma=2.0), ids), lambda _: None)
+        engine.submit(nest(candidates(engine.model), NestSettings(gamma=2.0), ids), lambda _: None)
     assert caught.value.violations[0].field == "nest.gamma"
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import threading
-import time
 
 import pytest
 
@@ -11,7 +10,7 @@ from palimpsest.decoding.quoting import Span, SpanRevoked
 from palimpsest.decoding.quoting.request import NestRequest
 from palimpsest.decoding.quoting.revocations import Revocations
 from palimpsest.engine import Delta, Request
-from tests.unit.engine.collecting import Collector, Gate, run
+from tests.unit.engine.collecting import Collector, Steps, run
 from tests.waiting import until
 
 from .test_quoting import EAGER, candidates, check_spans, prompts, spans
@@ -38,10 +37,10 @@ def test_waiting_is_for_those_who_take_part():
     assert told.wait(told.revoke("c", "d"), 0)
     reader = told.join()
     mark = told.revoke("c", "e")
-    assert not told.wait(mark, 0.05)
+    assert not told.wait(mark, 0)
     waiting = threading.Thread(target=lambda: told.wait(mark, 60))
     waiting.start()
-    told.heeded(reader, mark)
+    told.applied(reader, mark)
     waiting.join(10)
     assert not waiting.is_alive()
     later = told.revoke("c", "f")
@@ -176,14 +175,14 @@ def test_a_deletion_waits_for_the_step_under_way_and_no_longer(make_engine):
     )
     engine.submit(request, collector.deliver)
     until(lambda: bool(collector.deltas()))
-    gate = Gate(engine)
-    assert gate.entered.wait(10)
+    steps = Steps(engine)
+    steps.wait_for_one()
     mark = told.revoke("corpora/c", "d0")
-    assert not told.wait(mark, 0.1)
-    gate.open.set()
-    began = time.monotonic()
-    assert told.wait(mark, 10)
-    assert time.monotonic() - began < 10
+    assert not told.wait(mark, 0)
+    steps.let_one_end()
+    steps.wait_for_one()
+    assert told.wait(mark, 0)  # while the next step is held
+    steps.let_all_end()
     collector.wait()
     cancelled = Collector()
     handle = engine.submit(request, cancelled.deliver)

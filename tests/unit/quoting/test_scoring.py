@@ -6,16 +6,17 @@ import math
 import numpy as np
 import pytest
 
-from palimpsest.candidates import Mode, Settings
+from palimpsest.candidates import Mode, NestSettings
 from palimpsest.decoding.quoting.request import NestRequest
-from palimpsest.decoding.quoting.scoring import nest_score, submit_nest_score
+from palimpsest.decoding.quoting.scoring import submit_nest_score
 from palimpsest.engine import score
 from palimpsest.errors import InvalidArgument
+from tests.unit.quoting.at_once import nest_score
 
 from .plain import Plain
 from .test_quoting import candidates
 
-SETTINGS = Settings(mu=1.0, alpha=0.6, tau=0.1, r=24, beta=1.5, lm_weight=0.6)
+SETTINGS = NestSettings(mu=1.0, alpha=0.6, tau=0.1, r=24, beta=1.5, lm_weight=0.6)
 
 
 def test_scores_are_the_plain_mixtures(tiny):
@@ -49,7 +50,7 @@ def test_an_engine_scores_between_its_steps(make_engine, tiny):
     with pytest.raises(InvalidArgument):
         submit_nest_score(engine, [1, 2, 10**6], nest)
     with pytest.raises(InvalidArgument):
-        submit_nest_score(engine, ids, NestRequest(block, Settings(tau=-1.0)))
+        submit_nest_score(engine, ids, NestRequest(block, NestSettings(tau=-1.0)))
 
 
 def test_what_is_deleted_does_not_count(tiny):

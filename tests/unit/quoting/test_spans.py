@@ -7,8 +7,8 @@ from palimpsest.decoding.quoting.spans import (
     LENGTHS,
     DraftLength,
     SuffixMatch,
+    proposal_positions,
     relaxed,
-    stretch,
     take_while,
 )
 from palimpsest.engine.costs import StepCost
@@ -53,12 +53,12 @@ def test_a_stretch_ends_with_its_passage_or_with_what_is_usable():
             while (
                 0 <= start < len(block)
                 and len(expected) < length
-                and (place := start + len(expected)) < len(block)
-                and passages[place] == passages[start]
-                and usable[place]
+                and (position := start + len(expected)) < len(block)
+                and passages[position] == passages[start]
+                and usable[position]
             ):
-                expected.append(place)
-            assert stretch(block, start, length, usable).tolist() == expected
+                expected.append(position)
+            assert proposal_positions(block, start, length, usable).tolist() == expected
 
 
 def test_the_longest_match_is_continued():
@@ -71,15 +71,15 @@ def test_the_longest_match_is_continued():
     for count in range(20, 60):
         match.push(text[count])
         so_far, best, at = text[: count + 1], (1, 0.0), -1
-        for place in range(len(block)):
-            passage = int(block.passage_of()[place])
-            before = block.tokens[int(block.first[passage]) : place].tolist()
+        for position in range(len(block)):
+            passage = int(block.passage_of()[position])
+            before = block.tokens[int(block.first[passage]) : position].tolist()
             length = 0
             while length < len(before) and before[-1 - length] == so_far[-1 - length]:
                 length += 1
             rank = (length, block.passages[passage].score)
-            if usable[place] and length >= 2 and rank > best:
-                best, at = rank, place
+            if usable[position] and length >= 2 and rank > best:
+                best, at = rank, position
         assert match.best(usable) == at
 
 

@@ -90,7 +90,7 @@ def test_a_long_prompt_is_shown_by_its_end_and_no_draft_is_said():
     page = Page(drafts_page([], "x" * 1000 + "the end"))
     assert page.of_class["text prompt"][0].endswith("the end")
     assert len(page.of_class["text prompt"][0]) < 500
-    assert page.of_class["p"] == ["There are none."]
+    assert page.of_class["p"] == ["There are no drafts."]
 
 
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=4), st.text(max_size=12))

@@ -41,7 +41,18 @@ def test_callers_do_not_share():
 
 
 def test_zero_is_no_quota():
-    quotas = Quotas(Settings(), Clock())
+    assert (Settings().quota_requests_per_minute, Settings().quota_bytes_per_minute) == (0, 0)
+    unlimited, limited = (
+        Quotas(Settings(quota_requests_per_minute=requests, quota_bytes_per_minute=size), Clock())
+        for requests, size in ((0, 0), (1000, 1 << 30))
+    )
     for _ in range(1000):
-        quotas.request("alice")
-        quotas.bytes("alice", 1 << 30)
+        unlimited.request("alice")
+        unlimited.bytes("alice", 1 << 30)
+        limited.request("alice")
+    limited.bytes("alice", 1 << 30)
+    unlimited.request("alice")
+    with pytest.raises(ResourceExhausted):
+        limited.request("alice")
+    with pytest.raises(ResourceExhausted):
+        limited.bytes("alice", 1)

@@ -1,1 +1,1 @@
-"""Commands on corpora: ``palimpsest corpus``."""
+"""``palimpsest corpus``: the commands on corpora."""

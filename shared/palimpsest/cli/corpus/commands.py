@@ -1,4 +1,4 @@
-"""``palimpsest corpus``: texts to quote from: create, add, build, search, delete."""
+"""``palimpsest corpus``: create, fill, build, search and delete corpora that generation can quote."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from palimpsest.cli.models import labels_of
 from palimpsest.cli.names import corpus_name
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import Exit
-from palimpsest.cli.output.pages import all_pages
+from palimpsest.cli.output.paging import all_pages
 from palimpsest.cli.output.progress import follow
 from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command
@@ -20,13 +20,13 @@ from palimpsest.client import Client
 from palimpsest.client.corpora import NewDocument, refusal
 
 app = typer.Typer(
-    help="Corpora: texts that generation quotes from, with their sources.", no_args_is_help=True
+    help="Manage corpora: texts that generation can quote, with their sources.", no_args_is_help=True
 )
 DEFERRED_ABOVE = 64
-"""Files above which vectors are left to the build that follows."""
+"""With more files than this, the build that follows computes the vectors."""
 
 Name = Annotated[str, typer.Argument(metavar="CORPUS", help="corpora/ID, or the ID alone.")]
-Wait = Annotated[bool, typer.Option(help="Wait for the job, or print it and return.")]
+Wait = Annotated[bool, typer.Option(help="Wait for the job; otherwise print it and return.")]
 
 
 @command(app)
@@ -34,13 +34,13 @@ def create(
     session: Session,
     corpus_id: Annotated[str, typer.Argument(metavar="ID", help="The corpus will be corpora/ID.")],
     model: Model = "",
-    encoder: Annotated[str, typer.Option(help="all-minilm-l6-v2 or hashed-words. Default: the first.")] = "",
-    passage_tokens: Annotated[int, typer.Option(min=0, max=1024, help="Tokens of a passage; 0 for 128.")] = 0,
+    encoder: Annotated[str, typer.Option(help="all-minilm-l6-v2 (the default) or hashed-words.")] = "",
+    passage_tokens: Annotated[int, typer.Option(min=0, max=1024, help="Tokens in a passage. 0: 128.")] = 0,
     label: Annotated[
         list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeatable.")
     ] = None,
 ) -> None:
-    """Make an empty corpus for a model."""
+    """Create an empty corpus for a model."""
     with session.client() as client:
         made = client.datastore.create_corpus(
             corpus_id=corpus_id,
@@ -59,7 +59,7 @@ def add(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Text files, and folders of them.")],
     build: Annotated[bool, typer.Option(help="Build the index afterwards.")] = True,
 ) -> None:
-    """Add text files; each is a document under its path. The same file again changes nothing."""
+    """Add text files, each as a document under its path. Unchanged files are not stored again."""
     files = sorted({file for path in paths for file in _files_of(path)})
     refused = 0
     with session.client() as client:
@@ -74,7 +74,7 @@ def add(
                 elif error is not None:
                     output.note(f"{answer.document}: {error}")
                 else:
-                    what = "added" if answer.changed else "there already"
+                    what = "added" if answer.changed else "unchanged"
                     typer.echo(
                         f"{answer.document}: {what}, version {answer.version}, {answer.token_count} tokens"
                     )
@@ -99,7 +99,7 @@ def _document(file: Path) -> NewDocument:
 
 @command(app)
 def build(session: Session, name: Name, wait: Wait = True) -> None:
-    """Seal what was added into segments, as a job."""
+    """Seal added documents into segments, as a job."""
     with session.client() as client:
         job = client.datastore.build_index(corpus=corpus_name(name))
         if not wait:
@@ -110,7 +110,7 @@ def build(session: Session, name: Name, wait: Wait = True) -> None:
 
 @command(app)
 def warm(session: Session, name: Name, wait: Wait = True) -> None:
-    """Compute the token keys of every passage, as a job: the first quotes need not wait for them."""
+    """Compute the token keys of every passage, as a job, so the first quotes need not wait for them."""
     with session.client() as client:
         job = client.datastore.warm_keys(corpus=corpus_name(name))
         session.show(follow(job, f"Warming {corpus_name(name)}") if wait else client.jobs.get(job.name))
@@ -118,7 +118,7 @@ def warm(session: Session, name: Name, wait: Wait = True) -> None:
 
 @command(app)
 def calibrate(session: Session, name: Name, wait: Wait = True) -> None:
-    """Choose how quoting weighs the corpus against its model, as a job; used by default from then on."""
+    """Choose how quoting weighs the corpus against its model, as a job. Later sessions use the result."""
     with session.client() as client:
         job = client.datastore.calibrate(corpus=corpus_name(name))
         session.show(follow(job, f"Calibrating {corpus_name(name)}") if wait else client.jobs.get(job.name))
@@ -126,7 +126,7 @@ def calibrate(session: Session, name: Name, wait: Wait = True) -> None:
 
 @command(app)
 def compact(session: Session, name: Name, wait: Wait = True) -> None:
-    """Merge small segments and leave out what was deleted, as a job."""
+    """Merge small segments and drop deleted documents from them, as a job."""
     with session.client() as client:
         job = client.datastore.compact(corpus=corpus_name(name))
         session.show(follow(job, f"Compacting {corpus_name(name)}") if wait else client.jobs.get(job.name))
@@ -134,7 +134,7 @@ def compact(session: Session, name: Name, wait: Wait = True) -> None:
 
 @command(app)
 def purge(session: Session, name: Name, wait: Wait = True) -> None:
-    """Take every byte of deleted documents off the disk, as a job, and print the receipt."""
+    """Remove every byte of deleted documents from disk, as a job, and print the receipt."""
     with session.client() as client:
         job = client.datastore.purge(corpus=corpus_name(name))
         session.show(follow(job, f"Purging {corpus_name(name)}") if wait else client.jobs.get(job.name))
@@ -144,13 +144,15 @@ def purge(session: Session, name: Name, wait: Wait = True) -> None:
 def search(
     session: Session,
     name: Name,
-    query: Annotated[str, typer.Argument(help="What to look for.")],
-    limit: Annotated[int, typer.Option("-k", "--limit", min=1, max=1000, help="Passages.")] = 5,
+    query: Annotated[str, typer.Argument(help="The text to search for.")],
+    limit: Annotated[
+        int, typer.Option("-k", "--limit", min=1, max=1000, help="Maximum number of passages.")
+    ] = 5,
     mode: Annotated[str, typer.Option(help="hybrid, dense or sparse.")] = "hybrid",
 ) -> None:
-    """Find the passages that fit a text best."""
+    """Find the passages that match a query best."""
     if mode not in ("hybrid", "dense", "sparse"):
-        raise typer.BadParameter(f"{mode!r} is none of hybrid, dense, sparse", param_hint="--mode")
+        raise typer.BadParameter(f"{mode!r} is not a mode; use hybrid, dense or sparse", param_hint="--mode")
     with session.client() as client:
         found = client.datastore.search(corpora=[corpus_name(name)], query=query, limit=limit, mode=mode)
     if session.json:
@@ -176,14 +178,15 @@ def delete(
     session: Session,
     name: Name,
     documents: Annotated[
-        list[str] | None, typer.Argument(metavar="DOCUMENT...", help="None: the whole corpus, with --yes.")
+        list[str] | None,
+        typer.Argument(metavar="DOCUMENT...", help="Without documents, --yes deletes the whole corpus."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete the whole corpus.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm deleting the whole corpus.")] = False,
 ) -> None:
-    """Delete documents, from this moment on everywhere; or a whole corpus."""
+    """Delete documents, or a whole corpus. Deleted documents are not quoted any more, anywhere."""
     if not documents and not yes:
         raise typer.BadParameter(
-            "name documents, or say --yes to delete the whole corpus", param_hint="DOCUMENT"
+            "name documents, or pass --yes to delete the whole corpus", param_hint="DOCUMENT"
         )
     with session.client() as client:
         if not documents:
@@ -198,22 +201,24 @@ def delete(
         for each in receipt.deleted:
             typer.echo(f"{each.document} v{each.version}: deleted")
         for missing in receipt.missing:
-            output.note(f"{missing}: not there")
+            output.note(f"{missing}: not found")
     if receipt.missing and not receipt.deleted:
         raise typer.Exit(Exit.NOT_FOUND)
 
 
 def all_corpora(client: Client) -> list[datastore_pb2.Corpus]:
-    """Return every corpus of the caller, by name."""
+    """Return all corpora of the caller, by name."""
     return all_pages(client.datastore.list_corpora, "corpora")
 
 
 @command(app)
 def ls(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="CORPUS", help="Its documents. Default: all corpora.")] = "",
+    name: Annotated[
+        str, typer.Argument(metavar="CORPUS", help="List this corpus's documents. Default: list corpora.")
+    ] = "",
 ) -> None:
-    """List corpora, or a corpus's documents."""
+    """List corpora, or the documents of one corpus."""
     with session.client() as client:
         if name:
             _list_documents(session, client, corpus_name(name))
@@ -253,7 +258,9 @@ def _list_documents(session: Session, client: Client, name: str) -> None:
 def stat(
     session: Session,
     name: Name,
-    document: Annotated[str, typer.Argument(metavar="DOCUMENT", help="Default: the corpus.")] = "",
+    document: Annotated[
+        str, typer.Argument(metavar="DOCUMENT", help="Show this document. Default: show the corpus.")
+    ] = "",
 ) -> None:
     """Show a corpus, or one of its documents."""
     with session.client() as client:
@@ -274,13 +281,14 @@ def _show(session: Session, corpus: datastore_pb2.Corpus) -> None:
         "encoder": corpus.encoder,
         "documents": corpus.document_count,
         "passages": f"{corpus.passage_count} of {corpus.passage_tokens} tokens, {corpus.key_blocks} with keys",
-        "tokens": f"{corpus.token_count}, {corpus.unsealed_tokens} not built yet",
+        "tokens": f"{corpus.token_count}, {corpus.unsealed_tokens} unsealed",
         "segments": corpus.segment_count,
-        "size": f"{output.size(corpus.size_bytes)}, {output.size(corpus.key_bytes)} of it keys",
+        "size": f"{output.size(corpus.size_bytes)}, including {output.size(corpus.key_bytes)} of keys",
         "epoch": corpus.epoch,
     }
     if corpus.quarantined_segments or corpus.lost_records:
-        fields["damaged"] = f"{list(corpus.quarantined_segments)}, {corpus.lost_records} records"
+        segments = ", ".join(corpus.quarantined_segments) or "no segments"
+        fields["damaged"] = f"{segments}; {corpus.lost_records} log records"
     if corpus.labels:
         fields["labels"] = dict(corpus.labels)
     output.print_fields(fields)

@@ -1,4 +1,4 @@
-"""``palimpsest corpus continue``: what corpora hold right after a text."""
+"""``palimpsest corpus continue``: what follows the last words of a text in a corpus."""
 
 from typing import Annotated
 
@@ -11,13 +11,15 @@ from palimpsest.cli.session import Session
 def continue_(
     session: Session,
     name: Annotated[str, typer.Argument(metavar="CORPUS", help="corpora/ID, or the ID alone.")],
-    text: Annotated[str, typer.Argument(help="What to continue; let it end with a whole word.")],
-    limit: Annotated[int, typer.Option("-k", "--limit", min=1, max=64, help="Different continuations.")] = 8,
-    length: Annotated[int, typer.Option(min=1, max=256, help="Tokens of each.")] = 32,
-    shortest: Annotated[int, typer.Option(min=1, max=32, help="Fewest tokens that have to match.")] = 3,
-    longest: Annotated[int, typer.Option(min=1, max=32, help="Most tokens that are compared.")] = 16,
+    text: Annotated[str, typer.Argument(help="The text to continue; end it with a whole word.")],
+    limit: Annotated[
+        int, typer.Option("-k", "--limit", min=1, max=64, help="Maximum number of continuations.")
+    ] = 8,
+    length: Annotated[int, typer.Option(min=1, max=256, help="Tokens of a continuation.")] = 32,
+    shortest: Annotated[int, typer.Option(min=1, max=32, help="Minimum length of the match in tokens.")] = 3,
+    longest: Annotated[int, typer.Option(min=1, max=32, help="Maximum length of the match in tokens.")] = 16,
 ) -> None:
-    """Find how documents go on where the last words of a text stand in them, word for word."""
+    """Find what follows the last words of a text, verbatim, in the documents of a corpus."""
     corpus = name if name.startswith("corpora/") else f"corpora/{name}"
     with session.client() as client:
         found = client.datastore.continue_text(
@@ -35,6 +37,6 @@ def continue_(
         )
         typer.echo("    " + " ".join(each.text.decode(errors="replace").split()))
     if found.continuations:
-        typer.echo(f"The last {found.matched_tokens} tokens of the text stand there.")
+        typer.echo(f"Matched the last {found.matched_tokens} tokens of the text.")
     else:
         typer.echo("Nothing found.")

@@ -13,7 +13,7 @@ import typer
 from palimpsest.cli.demo.context import carry
 from palimpsest.cli.demo.drafts import draft
 from palimpsest.cli.demo.quotes import cite, forget
-from palimpsest.cli.demo.tour import MODEL, Context, Row, Step, run
+from palimpsest.cli.demo.steps import MODEL, Context, Row, Step, run
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import table
 from palimpsest.cli.output.progress import follow, transfer

@@ -3,9 +3,9 @@
 import time
 
 from palimpsest.api.codec.v1 import codec_pb2
-from palimpsest.cli.demo.tour import MODEL, Context, Row
+from palimpsest.cli.demo.steps import MODEL, Context, Row
 from palimpsest.cli.kv.load import watched
-from palimpsest.cli.output import cells
+from palimpsest.cli.output import load_view
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.progress import follow
 from palimpsest.cli.output.quantities import show_rate, show_seconds
@@ -35,7 +35,8 @@ def carry(context: Context) -> list[Row]:
     with Client(context.link.target) as far:
         loaded, _ = watched(far, stored.name, settings)
     console.print(
-        cells.row(level for level, _ in loaded.chunks), cells.legend(level for level, _ in loaded.chunks)
+        load_view.row(level for level, _ in loaded.chunks),
+        load_view.legend(level for level, _ in loaded.chunks),
     )
     plain = stored.cache_bytes / context.link.bytes_per_second
     rows.append(
@@ -70,7 +71,7 @@ def _ask(tour: Context, prompt: str, **fields: object) -> tuple[float, str]:
         for event in events:
             if event.HasField("context"):
                 levels = [chunk.level for chunk in event.context.chunks]
-                console.print(cells.row(levels), cells.legend(levels))
+                console.print(load_view.row(levels), load_view.legend(levels))
             elif event.HasField("delta"):
                 first = first or time.perf_counter() - began
             elif event.HasField("finished"):

@@ -1,10 +1,10 @@
-"""The tour's stop at drafting: the manual's n-grams counted, three ways a sentence may go on, a word completed."""
+"""The tour's drafting step: n-grams of the manual, three continuations of a sentence, a word completed."""
 
 import time
 from typing import Any
 
 from palimpsest.cli.demo.quotes import CORPUS
-from palimpsest.cli.demo.tour import MODEL, Context, Row
+from palimpsest.cli.demo.steps import MODEL, Context, Row
 from palimpsest.cli.output import drafts as draft_view
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.progress import follow
@@ -14,15 +14,15 @@ from palimpsest.client import Drafting
 _STORE = "reference"
 _SENTENCE = "If the iterator is exhausted, the"
 _WORD = "The list is sor"
-"""Ends within a word, where a tokenizer would not have cut it."""
+"""Ends within a word, where a tokenizer would not have split it."""
 
 
 def draft(context: Context) -> list[Row]:
-    """Count what follows what in the manual, and let that help to draft; then heal a prompt."""
+    """Build an n-gram store of the manual, draft with it, then heal a prompt."""
     datastore = context.client.datastore
     began = time.perf_counter()
     job = datastore.build_ngram_store(store_id=_STORE, corpus=f"corpora/{CORPUS}")
-    store = follow(job, "Counting what follows what")
+    store = follow(job, "Counting n-grams")
     seconds = show_seconds(time.perf_counter() - began)
     figures = f"{store.token_count} tokens, {output.size(store.size_bytes)}, {seconds}"
     rows = [Row("counted the manual's n-grams of 2 to 6 tokens", figures)]
@@ -42,7 +42,7 @@ def draft(context: Context) -> list[Row]:
 
 
 def _drafts(context: Context, prompt: str, **settings: Any) -> Drafting:
-    """Print the drafts as they are at the end."""
+    """Make drafts, and print them when they are finished."""
     console = output.console()
     console.print(f"[dim]{prompt}[/] …")
     with context.client.decoding.drafts(
@@ -58,5 +58,5 @@ def _told(made: Drafting) -> str:
     assert plan is not None
     assert summary is not None
     seconds = show_seconds(summary.draft_seconds + summary.verify_seconds)
-    known = f"n-grams know {plan.coverage:.0%} of it"
+    known = f"n-grams cover {plan.coverage:.0%} of it"
     return f"{summary.lm_forwards} passes, {seconds}; the best of {summary.made}; {known}"

@@ -3,7 +3,7 @@
 import time
 
 from palimpsest.api.decoding.v1 import decoding_pb2
-from palimpsest.cli.demo.tour import MODEL, Context, Row
+from palimpsest.cli.demo.steps import MODEL, Context, Row
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.progress import follow
 from palimpsest.cli.output.quantities import show_seconds
@@ -81,6 +81,7 @@ def _ask(context: Context, question: str, opening: str, corpus: str) -> CitedTex
 
 def _told(cited: CitedText) -> str:
     assert cited.finished is not None
-    told, tokens = cited.finished.nest, cited.finished.generated_tokens
+    statistics, tokens = cited.finished.nest, cited.finished.generated_tokens
     names = ", ".join(sorted({source.document for source in cited.sources})) or "nothing"
-    return f"{told.span_token_ratio:.0%} quoted, from {names}; {told.lm_forwards / max(1, tokens):.2f} passes a token"
+    passes = statistics.lm_forwards / max(1, tokens)
+    return f"{statistics.span_token_ratio:.0%} quoted, from {names}; {passes:.2f} passes a token"

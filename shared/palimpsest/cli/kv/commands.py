@@ -14,7 +14,7 @@ from palimpsest.cli.kv.options import Name
 from palimpsest.cli.models import labels_of
 from palimpsest.cli.names import context_name
 from palimpsest.cli.output import printing as output
-from palimpsest.cli.output.pages import all_pages
+from palimpsest.cli.output.paging import all_pages
 from palimpsest.cli.output.progress import follow, transfer
 from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command

@@ -18,7 +18,7 @@ from palimpsest.cli.kv.options import (
     load_settings,
 )
 from palimpsest.cli.names import context_name
-from palimpsest.cli.output import cells
+from palimpsest.cli.output import load_view
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.quantities import show_rate, show_seconds
 from palimpsest.cli.session import Session, command
@@ -54,7 +54,7 @@ def load(
     if session.json:
         output.print_json(_document(loaded, watch))
         return
-    cells.show([level for level, _ in loaded.chunks])
+    load_view.show([level for level, _ in loaded.chunks])
     whole = loaded.kv.keys.nbytes + loaded.kv.values.nbytes
     output.print_fields(
         {
@@ -71,14 +71,14 @@ def load(
 
 def watched(
     client: Client, name: str, settings: codec_pb2.LoadSettings, *, chunks: int = 0, threads: int = 1
-) -> tuple[LoadedContext, cells.Watch]:
+) -> tuple[LoadedContext, load_view.Watch]:
     """Load a context and show how it comes."""
-    with cells.watching() as watch:
+    with load_view.watching() as watch:
         loaded = client.codec.load(name, settings=settings, watch=watch, chunks=chunks, threads=threads)
     return loaded, watch
 
 
-def _document(loaded: LoadedContext, watch: cells.Watch) -> dict[str, object]:
+def _document(loaded: LoadedContext, watch: load_view.Watch) -> dict[str, object]:
     return {
         "name": loaded.context.name,
         "tokens": len(loaded.token_ids),
@@ -131,7 +131,7 @@ def estimate(
     levels = [""] * (1 + max((decision.chunk for decision in found.decisions), default=-1))
     for decision in found.decisions:
         levels[decision.chunk] = decision.level
-    cells.show(levels)
+    load_view.show(levels)
 
 
 def add(app: typer.Typer) -> None:

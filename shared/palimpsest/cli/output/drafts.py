@@ -1,4 +1,4 @@
-"""Drafts for people: while they change, and ranked, with what they say alike dimmed."""
+"""Drafts on a terminal: while they change, and ranked, with shared prefixes dimmed."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ Place = tuple[str, str, int]
 
 
 def watch(drafting: Drafting, live: bool = True) -> None:
-    """Read drafts to their end; show them meanwhile on standard error, where that is a terminal."""
+    """Read drafts to their end, showing them on standard error if that is a terminal."""
     console = output.console(stderr=True)
     if not live or not console.is_terminal:
         for _ in drafting:
@@ -30,7 +30,7 @@ def watch(drafting: Drafting, live: bool = True) -> None:
 
 
 def rows(texts: Sequence[str]) -> Table:
-    """A row for each draft as it is now."""
+    """One row for each draft."""
     table = Table.grid(padding=(0, 2))
     for number, text in enumerate(texts):
         table.add_row(Text(f"{number + 1}", "dim"), _dimmed(text, texts[0] if number else ""))
@@ -38,7 +38,7 @@ def rows(texts: Sequence[str]) -> Table:
 
 
 def show(drafting: Drafting, seconds: float) -> None:
-    """Print finished drafts, their sources, and how they were made."""
+    """Print finished drafts, their sources and how they were made."""
     numbers: dict[Place, int] = {}
     for draft in drafting.drafts:
         for source in draft.sources:
@@ -67,7 +67,7 @@ def _ranked(drafts: Sequence[Draft], numbers: dict[Place, int]) -> Table:
 
 
 def _dimmed(text: str, best: str) -> Text:
-    """A draft in one line, with the part dimmed that the best one has as well."""
+    """A draft in one line, with the prefix dimmed that it shares with the best one."""
     alike = shared_length(text, best)
     return Text.assemble((text[:alike].replace("\n", "↵"), "dim"), text[alike:].replace("\n", "↵"))
 
@@ -84,7 +84,7 @@ def _source_line(number: int, source: pb.QuoteSource) -> str:
 
 
 def how(drafting: Drafting, seconds: float) -> str:
-    """Say how drafts were made, and what it took."""
+    """Describe how drafts were made, and what they cost."""
     plan, summary = drafting.plan, drafting.summary
     assert plan is not None
     assert summary is not None
@@ -95,7 +95,7 @@ def how(drafting: Drafting, seconds: float) -> str:
         parts.append(f"expected: {expected}")
     if plan.store:
         weight = f"weight {plan.alpha:g}" if plan.alpha else "not used"
-        parts.append(f"n-grams know {plan.coverage:.0%} of the prompt's end, {weight}")
+        parts.append(f"n-grams cover {plan.coverage:.0%} of the prompt's end, {weight}")
     if plan.healed:
         parts.append(f"healed from {plan.healed.decode(errors='backslashreplace')!r}")
     return "; ".join(parts) + "."

@@ -46,7 +46,7 @@ _BY_CODE = {
 
 
 def exit_code(error: PalimpsestError) -> Exit:
-    """Return the exit code for an error; FAILED for the kinds that are nobody's mistake here."""
+    """Return the exit code for an error; FAILED for kinds without a code of their own."""
     return _BY_CODE.get(error.code, Exit.FAILED)
 
 

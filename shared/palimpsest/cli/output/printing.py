@@ -18,7 +18,7 @@ from palimpsest.client.methods import unpack
 from palimpsest.errors import PalimpsestError
 
 _WIDE = 240
-"""Columns when nobody looks: a pipe must not lose the ends of cells."""
+"""Width of a table that does not go to a terminal: a pipe must not truncate cells."""
 
 _BINARY = ["B", "KiB", "MiB", "GiB", "TiB"]
 

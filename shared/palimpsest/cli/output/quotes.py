@@ -57,7 +57,7 @@ class Kept:
 class Inline:
     """Text as it streams, with the number of its source after every quote.
 
-    A quote that grows is told again, so its number is held back until what follows shows that it has ended.
+    A growing quote arrives again each time, so its number is held back until the next event shows that it has ended.
     """
 
     def __init__(self, cited: CitedText) -> None:
@@ -79,7 +79,7 @@ class Inline:
     def _span(self, span: decoding_pb2.QuotedSpan) -> str:
         grows = span.span_id == self._open
         number = f"[{self._cited.quote(span).sources[0].number}]"
-        # What is held back came with this span, whether it goes on or is another.
+        # The text held back belongs to this span, which continues the last one or begins another.
         before, held = ("" if grows else self._number), self._text
         self._open, self._number, self._text = span.span_id, number, ""
         return before + held
@@ -97,13 +97,14 @@ def print_sources(cited: CitedText) -> None:
         output.console().print("", *lines, sep="\n", markup=False)
     done = cited.finished
     if done is not None and done.HasField("nest"):
-        told = done.nest
-        passes = told.lm_forwards / max(1, done.generated_tokens)
+        statistics = done.nest
+        passes = statistics.lm_forwards / max(1, done.generated_tokens)
         output.note(
-            f"{told.span_token_ratio:.0%} of {done.generated_tokens} tokens quoted from {told.documents} documents, "
+            f"{statistics.span_token_ratio:.0%} of {done.generated_tokens} tokens quoted "
+            f"from {statistics.documents} documents, "
             f"{passes:.2f} passes of the model a token."
         )
-        if told.degraded:
+        if statistics.degraded:
             output.note("The datastore was lost on the way: the rest is the model's alone.")
 
 

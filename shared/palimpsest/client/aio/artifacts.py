@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import BinaryIO
 
 from palimpsest.api.artifacts.v1 import artifacts_pb2
-from palimpsest.client.aio.flavour import off_loop, pause
+from palimpsest.client.aio.concurrency import off_loop, pause
 from palimpsest.client.aio.rooms import AsyncArtifactsRoom
 from palimpsest.client.patience import Patience
 from palimpsest.client.transfer import Chunks, Destination, Progress, Source, opened, replacing

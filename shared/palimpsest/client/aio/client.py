@@ -8,10 +8,10 @@ from google.longrunning import operations_pb2
 
 from palimpsest.client.aio.artifacts import AsyncArtifacts
 from palimpsest.client.aio.codec import AsyncCodec
+from palimpsest.client.aio.concurrency import off_loop
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.datastore import AsyncDatastore
 from palimpsest.client.aio.decoding import AsyncDecoding
-from palimpsest.client.aio.flavour import off_loop
 from palimpsest.client.aio.job_room import AsyncJobs
 from palimpsest.client.aio.jobs import Anything, AsyncJob
 from palimpsest.client.aio.rooms import AsyncModelsRoom

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.client.aio.artifacts import AsyncArtifacts
+from palimpsest.client.aio.concurrency import off_loop
 from palimpsest.client.aio.connection import AsyncConnection
-from palimpsest.client.aio.flavour import off_loop
 from palimpsest.client.aio.loads import AsyncReceiving
 from palimpsest.client.aio.rooms import AsyncCodecRoom
-from palimpsest.client.assembly import Assembly, Recompute
+from palimpsest.client.cache_assembler import CacheAssembler, Recompute
 from palimpsest.client.decoder import OnLayersReady
 from palimpsest.client.frames import (
     CHUNK_TOKENS,
@@ -135,15 +135,15 @@ class AsyncCodec(AsyncCodecRoom):
             timeout=timeout,
         )
         async with receiving as events:
-            assembly = Assembly(recompute, receiving.recomputed, receiving.fail)
+            assembler = CacheAssembler(recompute, receiving.recomputed, receiving.fail)
             try:
                 async for event in events:
-                    assembly.take(event)
+                    assembler.take(event)
                     if watch is not None:
                         watch(event)
-                return await off_loop(assembly.finish)
+                return await off_loop(assembler.finish)
             finally:
-                assembly.close()
+                assembler.close()
 
     async def put(
         self,

@@ -1,4 +1,4 @@
-"""Text from models: the decoding RPCs, and the one-liner for when only the text is wanted."""
+"""Text from models: the decoding RPCs, and shortcuts that return assembled results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -90,32 +90,33 @@ class AsyncDecoding(AsyncDecodingRoom):
         nest: Mapping[str, object] | decoding_pb2.NestSettings | None = None,
         **fields: Any,
     ) -> AsyncDrafting:
-        """Make several drafts of how a text goes on; iterate over what becomes of each, best first at the end.
+        """Make several drafts of how a text continues: iterate for updates; the finished drafts come best first.
+
+        This is ``draft`` with the fields of ``DraftSettings`` as keywords, and with the events assembled.
 
         Parameters
         ----------
         model, prompt, chat
             As in ``generate``.
         max_tokens
-            Most tokens of a draft, up to 256; 10 by default.
+            Maximum number of tokens in a draft, up to 256; 10 by default.
         k
-            How many.
+            Number of drafts.
         strategy
-            "auto", "superposed", "verified" (superposed, then read exactly), "beam", "diverse" or "nucleus".
+            "auto", "superposed", "verified" (superposed, then scored exactly), "beam", "diverse" or "nucleus".
         ngrams
             ``ngramStores/{id}``, for superposed drafts.
         heal
-            The prompt may end within a word.
+            Whether the prompt may end within a word.
         stop_at
             "word", "sentence" or "line".
         streaming
-            "with_rewrites", the default, "committed_only" or "final_only".
+            "with_rewrites" (the default), "committed_only" or "final_only".
         corpora, nest
-            What the drafts may be quoted from, judged beside those the model makes, and the further fields of
-            ``NestSettings``.
+            Corpora whose passages compete with the model's drafts, and the other fields of ``NestSettings``.
         **fields
-            The further fields of ``DraftSettings``, such as ``alpha`` and ``reset_every``, and of ``generate``, such
-            as ``sampling`` and ``stop``.
+            The other fields of ``DraftSettings``, such as ``alpha`` and ``reset_every``, and of ``draft``, such as
+            ``sampling`` and ``stop``.
 
         Examples
         --------
@@ -124,5 +125,5 @@ class AsyncDecoding(AsyncDecodingRoom):
         given = {"k": k, "ngrams": ngrams, "heal": heal, "stop_at": stop_at, "streaming": streaming}
         asked = drafts_request(strategy=strategy, corpora=corpora, nest=nest, fields={**fields, **given})
         return AsyncDrafting(
-            self.generate(model=model, prompt=prompt, chat=chat, max_tokens=max_tokens, **asked)
+            self.draft(model=model, prompt=prompt, chat=chat, max_tokens=max_tokens, **asked)
         )

@@ -1,4 +1,4 @@
-"""Drafts as they come along: a stream of updates that keeps every draft's present text, and the finished ones."""
+"""A stream of draft updates that keeps every draft's present text, and the finished drafts."""
 
 from types import TracebackType
 from typing import Self
@@ -9,7 +9,7 @@ from palimpsest.client.drafts import Draft, DraftBoard, DraftUpdate, Plan
 
 
 class AsyncDrafting:
-    """Updates of the drafts of one prompt. Closing it, leaving its ``with`` block or dropping it cancels the call.
+    """Updates of the drafts of one prompt. Closing or dropping it, or leaving its ``with`` block, cancels the call.
 
     ::
 
@@ -18,20 +18,20 @@ class AsyncDrafting:
                 print(update.slot, update.text)
         print(drafting.drafts[0].text, drafting.plan.strategy)
 
-    Or, where only the end is wanted: ``await client.decoding.drafts(...).result()``.
+    For the finished drafts alone: ``await client.decoding.drafts(...).result()``.
 
     Raises
     ------
     PalimpsestError
-        From iteration: what the server answered, or that it went away.
+        From iteration: the server's error, or a lost connection.
     """
 
-    def __init__(self, events: AsyncStream[decoding_pb2.GenerateResponse]) -> None:
+    def __init__(self, events: AsyncStream[decoding_pb2.DraftResponse]) -> None:
         self._events, self._board = events, DraftBoard()
 
     @property
     def texts(self) -> list[str]:
-        """Every draft as it is now, by slot; what stands in one may be rewritten until the end."""
+        """Every draft as it is now, by slot; a slot's text may be rewritten until the end."""
         return self._board.texts
 
     @property
@@ -46,12 +46,12 @@ class AsyncDrafting:
 
     @property
     def started(self) -> decoding_pb2.GenerateStarted | None:
-        """The seed, and how much of the prompt there was; None before the first update."""
+        """The seed, and the number of prompt tokens; None before the first update."""
         return self._board.started
 
     @property
     def summary(self) -> decoding_pb2.DraftsFinished | None:
-        """What it took; None before the end."""
+        """Counts and times of the whole call; None before the end."""
         return self._board.summary
 
     async def result(self) -> list[Draft]:
@@ -71,7 +71,7 @@ class AsyncDrafting:
                 return update
 
     def close(self) -> None:
-        """Cancel the call, if it is still going on; the server stops working on it."""
+        """Cancel the call if it is still running; the server stops its work."""
         self._events.close()
 
     async def __aenter__(self) -> Self:

@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar, cast
 from google.longrunning import operations_pb2
 
 from palimpsest.api.jobs.v1 import jobs_pb2
+from palimpsest.client.aio.concurrency import pause
 from palimpsest.client.aio.connection import AsyncConnection
-from palimpsest.client.aio.flavour import pause
 from palimpsest.client.methods import Method, unpack
 from palimpsest.client.partials import PartialResult, partial_of
 from palimpsest.client.patience import Patience

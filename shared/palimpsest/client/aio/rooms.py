@@ -17,8 +17,12 @@ from palimpsest.client.aio.streams import AsyncStream
 
 
 class AsyncArtifactsRoom(AsyncRoom):
-    """Artefacts: immutable bytes named by their SHA-256 digest. Inputs and results of jobs, models and caches
-    are artefacts; they travel here in chunks of at most 1 MiB and never inside another message.
+    """Artefacts are immutable bytes named by their SHA-256 digest. Inputs and results of jobs, models and caches
+    are artefacts. They are transferred here in chunks of at most 1 MiB, never inside another message.
+
+    To upload, call FindMissing with the digests you have, and WriteArtifact for each missing one. To refer to
+    an artefact, pass its digest. Artefacts that nothing refers to are deleted by CollectGarbage after a grace
+    time.
     """
 
     @rpc("palimpsest.api.artifacts.v1.ArtifactService.WriteArtifact")
@@ -28,12 +32,20 @@ class AsyncArtifactsRoom(AsyncRoom):
         *,
         timeout: float | None = None,
     ) -> artifacts_pb2.Artifact:
-        """Uploads one artefact. The first message opens or resumes an upload and names it; the messages after it
-        carry chunks in order; the last sets finish. If the stream breaks, call QueryWriteStatus and go on from
-        committed_size in a new stream: bytes already committed are not sent again.
-        OUT_OF_RANGE: a chunk's offset is not committed_size; resume from the offset in ErrorInfo.metadata.
-        DATA_LOSS: the bytes do not have the digest or a chunk not the checksum announced; start again.
-        RESOURCE_EXHAUSTED: the store is full or the artefact larger than allowed; nothing half-written is served.
+        """Uploads one artefact. Send open once, then chunks in order, then finish.
+
+        If the store has an artefact with the digest given in open, it is returned at once: nothing needs to be
+        sent. If the stream breaks, call QueryWriteStatus and continue from committed_size in a new stream with
+        the same upload_id. CollectGarbage deletes uploads that have not been continued for the grace time.
+
+        Errors:
+        * OUT_OF_RANGE: a chunk's offset is not the number of bytes received. Resume from committed_size in
+          ErrorInfo.metadata.
+        * DATA_LOSS: a chunk does not match its CRC-32: send it again. Or the bytes do not have the declared
+          digest: the upload is empty again; send it from offset 0.
+        * RESOURCE_EXHAUSTED: the artefact is too large; or the store is full: free space, then resume.
+        * ABORTED: another stream is writing this upload. Retry when it has ended.
+        * INVALID_ARGUMENT: messages are out of order, or the upload was started with other properties.
         """
         ...
 
@@ -44,7 +56,11 @@ class AsyncArtifactsRoom(AsyncRoom):
         upload_id: str,
         timeout: float | None = None,
     ) -> artifacts_pb2.QueryWriteStatusResponse:
-        """How far an upload has come. NOT_FOUND: no such upload (it was never opened, or expired unfinished)."""
+        """Returns the progress of an upload: continue from committed_size.
+
+        Errors:
+        * NOT_FOUND: the upload was never started, or expired. Start it from offset 0.
+        """
         ...
 
     @rpc("palimpsest.api.artifacts.v1.ArtifactService.ReadArtifact")
@@ -56,14 +72,22 @@ class AsyncArtifactsRoom(AsyncRoom):
         limit: int | None = None,
         timeout: float | None = None,
     ) -> AsyncStream[artifacts_pb2.ReadArtifactResponse]:
-        """Streams an artefact's bytes from offset. A read from 0 to the end is verified against the digest as it
-        goes, and a stored blob that no longer has its digest is set aside and answered DATA_LOSS before its
-        last chunk is sent; it is never served again.
+        """Streams an artefact's bytes, or a range of them. All bytes are verified before the stream ends without
+        error: a whole read against the digest, and a partial read chunk by chunk.
+
+        Errors:
+        * NOT_FOUND: the store does not have the artefact. Upload it.
+        * OUT_OF_RANGE: offset is past the end. ErrorInfo.metadata has the size_bytes.
+        * DATA_LOSS: the stored bytes are damaged, and are never served again. Discard what you have read, and
+          upload the artefact again.
+        * UNAVAILABLE: a read returned wrong bytes, but the stored bytes are intact. Read again.
 
         Parameters
         ----------
+        offset
+            Offset of the first byte to send.
         limit
-            Most bytes to send; 0 for all.
+            Maximum number of bytes to send; 0 means all.
         """
         ...
 
@@ -74,7 +98,7 @@ class AsyncArtifactsRoom(AsyncRoom):
         digest: str,
         timeout: float | None = None,
     ) -> artifacts_pb2.Artifact:
-        """Call GetArtifact."""
+        """Returns an artefact's properties, and the owners of references to it."""
         ...
 
     @rpc("palimpsest.api.artifacts.v1.ArtifactService.ListArtifacts")
@@ -85,12 +109,12 @@ class AsyncArtifactsRoom(AsyncRoom):
         page_token: str | None = None,
         timeout: float | None = None,
     ) -> artifacts_pb2.ListArtifactsResponse:
-        """Newest first.
+        """Lists artefacts, newest first.
 
         Parameters
         ----------
         page_size
-            0 for 100; more than 1000 is taken as 1000.
+            Maximum number of results; 0 means 100, and values above 1000 mean 1000.
         """
         ...
 
@@ -101,7 +125,7 @@ class AsyncArtifactsRoom(AsyncRoom):
         digests: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> artifacts_pb2.FindMissingResponse:
-        """Which of these digests the store does not hold: push only those."""
+        """Returns the digests that the store does not have. Upload only those."""
         ...
 
     @rpc("palimpsest.api.artifacts.v1.ArtifactService.DeleteArtifact")
@@ -111,8 +135,11 @@ class AsyncArtifactsRoom(AsyncRoom):
         digest: str,
         timeout: float | None = None,
     ) -> artifacts_pb2.DeleteArtifactResponse:
-        """Deletes an artefact that nothing refers to. FAILED_PRECONDITION: a job, model or pin still refers to it;
-        ErrorInfo.metadata names the owners.
+        """Deletes an artefact that nothing refers to.
+
+        Errors:
+        * FAILED_PRECONDITION: a job, model or pin refers to it. Delete those first; ErrorInfo.metadata names
+          the owners.
         """
         ...
 
@@ -125,26 +152,27 @@ class AsyncArtifactsRoom(AsyncRoom):
         dry_run: bool | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[artifacts_pb2.CollectGarbageResponse]:
-        """Deletes, as a job, artefacts that nothing refers to and that are older than the grace time.
+        """Starts a job that deletes artefacts that nothing refers to, abandoned uploads and damaged bytes, if they
+        are older than the grace time. With dry_run it only counts them.
 
         Parameters
         ----------
         grace_seconds
-            Only artefacts and unfinished uploads at least this old, in seconds; 0 for the server's setting.
+            Minimum age, in seconds, of what is deleted; 0 means the server's setting.
         dry_run
-            Report what would go and delete nothing.
+            Count what would be deleted, and delete nothing.
         """
         ...
 
 
 class AsyncCodecRoom(AsyncRoom):
-    """Codec: a context's keys and values, computed once, stored as small bitstreams, streamed to whoever
-    needs them.
+    """Codec: the KV cache of a long context, computed once, stored as small bitstreams, and streamed to
+    clients that need it.
 
-    A context is a text under a model. Its cache is cut into chunks of consecutive tokens; each chunk is
-    stored at several levels, from "near-lossless" to "smallest" (and "lossless" if asked for), beside its
-    token ids, from which it can always be recomputed. Loading chooses, chunk by chunk, a level or the
-    text.
+    A context is a text under a model. Its cache is cut into chunks of consecutive tokens. Each chunk is
+    stored at several levels, from "near-lossless" to "smallest" (and "lossless" if asked for). The token
+    ids are stored with them, so that any chunk can be recomputed. Loading chooses, for each chunk, a
+    level or "recompute".
     """
 
     @rpc("palimpsest.api.codec.v1.CodecService.CreateContext")
@@ -161,10 +189,18 @@ class AsyncCodecRoom(AsyncRoom):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[codec_pb2.Context]:
-        """Prefills a text and stores its cache at every level, as a job. The context appears whole or not at
-        all. The same text, model and settings under the same name are stored once. NOT_FOUND: no such model
-        or text artefact. ALREADY_EXISTS: the name is taken by another content. INVALID_ARGUMENT: no text, or
-        longer than the model's context. UNIMPLEMENTED: a model whose layers do not keep all positions.
+        """Prefills a text and stores its cache at every level, as a job.
+
+        The context appears as a whole or not at all. Sending the same text, model and settings under the
+        same id again returns the stored context.
+
+        Errors, from the call or the job:
+        * NOT_FOUND: the model or the text artefact does not exist.
+        * ALREADY_EXISTS: the id belongs to another context. Use another id, or delete that context.
+        * INVALID_ARGUMENT: there is no text, or it is longer than the model's context length.
+        * FAILED_PRECONDITION: the codec needs a calibration profile and the model has none. Call
+          Calibrate, or use "generic".
+        * UNIMPLEMENTED: some layer of the model does not keep every position.
 
         Parameters
         ----------
@@ -185,11 +221,17 @@ class AsyncCodecRoom(AsyncRoom):
         *,
         timeout: float | None = None,
     ) -> codec_pb2.Context:
-        """Stores a cache that the caller has computed. The first message is the spec; the others carry the
-        numbers, chunk by chunk: a chunk's keys, then its values, each [layers, kv_heads, tokens, dim] in
-        row-major order, little-endian. Nothing is stored if the stream ends early. INVALID_ARGUMENT: shape,
-        type, fewer or more bytes than the spec says, or numbers that are not finite. FAILED_PRECONDITION:
-        the shape is not the model's. ALREADY_EXISTS: as CreateContext.
+        """Stores a cache that the caller has computed.
+
+        Send the spec first, then the elements of the cache, chunk by chunk: a chunk's keys, then its
+        values, each [layers, kv_heads, tokens, dim] in row-major order, little-endian. Nothing is stored
+        if the stream ends early.
+
+        Errors:
+        * INVALID_ARGUMENT: shape, element type or number of bytes differ from the spec, or an element is
+          not finite.
+        * FAILED_PRECONDITION: the shape is not that of the model.
+        * ALREADY_EXISTS: see CreateContext.
         """
         ...
 
@@ -200,7 +242,11 @@ class AsyncCodecRoom(AsyncRoom):
         name: str,
         timeout: float | None = None,
     ) -> codec_pb2.Context:
-        """One context, with its chunks."""
+        """Returns one context with its chunks.
+
+        Errors:
+        * NOT_FOUND: there is no such context.
+        """
         ...
 
     @rpc("palimpsest.api.codec.v1.CodecService.ListContexts")
@@ -212,7 +258,7 @@ class AsyncCodecRoom(AsyncRoom):
         model: str | None = None,
         timeout: float | None = None,
     ) -> codec_pb2.ListContextsResponse:
-        """Oldest first, without their chunks.
+        """Lists contexts without their chunks, oldest first.
 
         Parameters
         ----------
@@ -230,7 +276,12 @@ class AsyncCodecRoom(AsyncRoom):
         name: str,
         timeout: float | None = None,
     ) -> codec_pb2.DeleteContextResponse:
-        """Forgets a context. Loads that have begun go on; its bytes go with the next garbage collection."""
+        """Deletes a context. Loads that have begun go on. Its bytes are removed by the next garbage
+        collection.
+
+        Errors:
+        * NOT_FOUND: there is no such context.
+        """
         ...
 
     @rpc("palimpsest.api.codec.v1.CodecService.LookUpContext")
@@ -242,8 +293,10 @@ class AsyncCodecRoom(AsyncRoom):
         tokens: codec_pb2.Tokens | Mapping[str, object] | Sequence[int] | None = None,
         timeout: float | None = None,
     ) -> codec_pb2.LookUpContextResponse:
-        """The stored context that shares the longest prefix with a text: whole chunks, or a context's end. Load
-        it with chunks set to the number found. A response without a name: nothing is stored for this text.
+        """Finds the stored context that shares the longest prefix with a text, in whole chunks.
+
+        Load it with chunks set to the number found. A response without a name means that nothing is stored
+        for this text.
         """
         ...
 
@@ -254,14 +307,24 @@ class AsyncCodecRoom(AsyncRoom):
         *,
         timeout: float | None = None,
     ) -> AsyncStream[codec_pb2.LoadContextResponse]:
-        """Streams a context, adaptively. The caller opens with begin and then reports what it received,
-        recomputed or found damaged; the server answers with opened, the token ids, and then, decision by
-        decision, chunks at some level (from the back of the context) and orders to recompute chunks from
-        their ids (from the front), until the two meet, and ended. At most window_bytes are on the way
-        unreported: a caller that stops reading stops the stream, and one that goes away ends it. NOT_FOUND:
-        no such context. FAILED_PRECONDITION: it belongs to another model than model_fingerprint.
-        INVALID_ARGUMENT: an unknown level, or a deadline that is not positive. A stored chunk that is
-        damaged is sent at another level or given to the caller to recompute, never sent wrong.
+        """Streams a context, choosing the level of each chunk by the speed of the link and of the receiver.
+
+        The caller sends begin, and then reports what it has received, recomputed or found damaged. The
+        server sends opened and the token ids, then chunks from the back of the context and orders to
+        recompute chunks from the front, until the two meet, and finally ended. Each chunk and each order
+        comes with the decision behind it.
+
+        At most window_bytes are on the way without a receipt. A caller that stops reading stops the
+        stream, and one that disconnects ends it. A stored chunk that is damaged is sent at another level
+        or given to the caller to recompute; damaged data is never used.
+
+        Errors:
+        * NOT_FOUND: there is no such context.
+        * FAILED_PRECONDITION: the context belongs to another model than model_fingerprint.
+        * INVALID_ARGUMENT: a level is unknown, or MODE_QUALITY has no deadline.
+        * OUT_OF_RANGE: the context does not have the chunks asked for.
+        * DEADLINE_EXCEEDED: the receiver reported nothing for too long. Load the context again.
+        * DATA_LOSS: a chunk cannot be read at any level, and the receiver cannot recompute.
         """
         ...
 
@@ -273,12 +336,13 @@ class AsyncCodecRoom(AsyncRoom):
         settings: codec_pb2.LoadSettings | Mapping[str, object],
         timeout: float | None = None,
     ) -> codec_pb2.EstimateResponse:
-        """What a load would do on a link of steady bandwidth, and what the fixed ways would do. Loads nothing.
+        """Simulates a load on a link of steady bandwidth, and loads at each fixed level for comparison. Loads
+        nothing.
 
         Parameters
         ----------
         settings
-            settings.bandwidth is needed: it is the link's.
+            settings.bandwidth is required: the bandwidth of the link.
         """
         ...
 
@@ -289,8 +353,10 @@ class AsyncCodecRoom(AsyncRoom):
         *,
         timeout: float | None = None,
     ) -> AsyncStream[codec_pb2.EncodeCacheResponse]:
-        """Encodes a cache and keeps nothing. The first message is the spec, the others carry keys, then values,
-        as in PutContext for a single chunk. The answer is one coded chunk for each level, one after another.
+        """Encodes a cache without storing it.
+
+        Send the spec first, then keys and values as in PutContext, for a single chunk. The response is one
+        coded chunk for each level, one after another.
         """
         ...
 
@@ -301,10 +367,16 @@ class AsyncCodecRoom(AsyncRoom):
         *,
         timeout: float | None = None,
     ) -> AsyncStream[codec_pb2.DecodeCacheResponse]:
-        """Decodes a chunk and keeps nothing: its bytes in order, answered by its shape and then its numbers, as
-        EncodeCache takes them. DATA_LOSS: the chunk is damaged or cut short; metadata has the offset.
-        FAILED_PRECONDITION: its calibration profile is not here. UNIMPLEMENTED: a newer format.
-        RESOURCE_EXHAUSTED: it would decode to more than is allowed.
+        """Decodes a chunk without storing it.
+
+        Send the bytes of the chunk in order. The response is its shape, then its elements in the order of
+        EncodeCache.
+
+        Errors:
+        * DATA_LOSS: the chunk is damaged or cut short. The metadata has the offset.
+        * FAILED_PRECONDITION: the chunk's calibration profile is not on this server.
+        * UNIMPLEMENTED: a newer version of the format wrote it.
+        * RESOURCE_EXHAUSTED: it would decode to more bytes than the server allows.
         """
         ...
 
@@ -321,14 +393,22 @@ class AsyncCodecRoom(AsyncRoom):
         skip_cache: bool | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[codec_pb2.Profile]:
-        """Learns, as a job, how a model's caches are best coded: fewer bytes than the calibration-free codec at the
-        same quality. Contexts created afterwards use it; those there are keep theirs.
+        """Learns how to code a model's caches in fewer bytes at the same quality, as a job.
+
+        Contexts created afterwards use the new profile; existing contexts keep theirs.
+
+        Errors, from the call or the job:
+        * NOT_FOUND: the model or the artefact with texts does not exist.
+        * INVALID_ARGUMENT: the texts are too short.
+        * FAILED_PRECONDITION: the model's files have changed since it was registered.
+        * UNIMPLEMENTED: some layer of the model does not keep every position.
 
         Parameters
         ----------
         texts
-            Digest of an artefact with sample texts like those to be stored: JSONL with a "text" in each line, or
-            plain text. Empty: the Python reference manual and standard library, which every installation has.
+            Digest of an artefact with sample texts like those to be stored: JSONL with a "text" in each line,
+            or plain text. Empty: the Python reference manual and standard library, which every installation
+            has.
         documents
             Texts to use, and tokens of each; 0 for 32 and 1024.
         group
@@ -345,23 +425,31 @@ class AsyncCodecRoom(AsyncRoom):
         model: str,
         timeout: float | None = None,
     ) -> codec_pb2.Profile:
-        """The calibration profile a model's new contexts are coded with. NOT_FOUND: it has none; they use
-        "generic".
+        """Returns the calibration profile that new contexts of a model are coded with.
+
+        Errors:
+        * NOT_FOUND: the model has none, and its contexts use "generic".
         """
         ...
 
 
 class AsyncDatastoreRoom(AsyncRoom):
-    """Datastore: corpora that generation can quote from, token by token, with the exact source of every
-    quoted byte, and that forget a document at once.
+    """The datastore keeps corpora that generation can quote from, token by token, with the exact source of
+    every quoted byte. Deleting a document takes effect at once.
 
-    A corpus is bound to one model (whose tokenizer cuts its documents into tokens) and one sentence
-    encoder. A document is raw UTF-8 bytes, kept as they are, under an id; adding the id again makes the
-    next version, and the one before is quoted no more. Documents are cut into passages of consecutive
-    tokens, which are what is searched, shipped and quoted.
+    Corpora and documents. A corpus is bound to one model, whose tokenizer turns its documents into tokens,
+    and to one sentence encoder. A document is raw UTF-8 bytes under an id; the bytes are stored unchanged.
+    Adding an id again creates its next version, and the version before can no longer be quoted. Documents
+    are divided into passages of consecutive tokens. Passages are the unit of search, transfer and quoting.
 
-    Every change of a corpus has a number, its epoch. What was acknowledged with an epoch is found by every
-    call that asks for at least that min_epoch.
+    Epochs. Every change of a corpus has a number, its epoch. To read your own writes, pass the epoch of an
+    acknowledged change as min_epoch: the call then sees at least that change, or fails with ABORTED.
+
+    Tombstones. The epoch of a corpus's last deletion is its tombstone_version. A client that quotes opens a
+    session with OpenSession, watches deletions with WatchDeletions, and stops quoting deleted documents
+    before it acknowledges them.
+
+    A typical client calls CreateCorpus, AddDocuments, BuildIndex, then Search or OpenSession.
     """
 
     @rpc("palimpsest.api.datastore.v1.DatastoreService.CreateCorpus")
@@ -377,21 +465,25 @@ class AsyncDatastoreRoom(AsyncRoom):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> datastore_pb2.Corpus:
-        """Makes an empty corpus. The same request again returns the corpus. ALREADY_EXISTS: the id is taken by
-        a corpus of another model, encoder or cut. NOT_FOUND: no such model. FAILED_PRECONDITION: the model's
-        tokenizer is not byte-level, or the encoder is not installed.
+        """Creates an empty corpus. Repeating the request returns the same corpus.
+
+        Errors:
+        * ALREADY_EXISTS: a corpus with this id has another model, encoder, passage length or labels. Use
+          another id, or delete it first.
+        * NOT_FOUND: the model is not registered. Register it first.
+        * FAILED_PRECONDITION: the model's tokenizer is not byte-level, or the encoder is not installed.
 
         Parameters
         ----------
         corpus_id
-            The corpus will be corpora/{corpus_id}.
+            The corpus will be named "corpora/{corpus_id}".
         encoder
-            "all-minilm-l6-v2", or "hashed-words", which needs no model and finds words, not meanings. Empty: the
-            first.
+            Sentence encoder: "all-minilm-l6-v2", the default, or "hashed-words", which needs no model and matches
+            words, not meanings.
         passage_tokens
-            0 for 128.
+            Tokens in a passage; 0 means 128.
         left_context
-            0 for 32; -1 for none.
+            Tokens before a passage that its keys are conditioned on; 0 means 32, and -1 none.
         """
         ...
 
@@ -402,7 +494,7 @@ class AsyncDatastoreRoom(AsyncRoom):
         name: str,
         timeout: float | None = None,
     ) -> datastore_pb2.Corpus:
-        """One corpus, with its counts."""
+        """Returns one corpus with its counts and sizes."""
         ...
 
     @rpc("palimpsest.api.datastore.v1.DatastoreService.ListCorpora")
@@ -413,12 +505,12 @@ class AsyncDatastoreRoom(AsyncRoom):
         page_token: str | None = None,
         timeout: float | None = None,
     ) -> datastore_pb2.ListCorporaResponse:
-        """The caller's corpora, by name.
+        """Lists the caller's corpora by name, without sizes.
 
         Parameters
         ----------
         page_size
-            0 for 100; more than 1000 is taken as 1000.
+            Maximum number of results; 0 means 100, and values above 1000 mean 1000.
         """
         ...
 
@@ -429,7 +521,7 @@ class AsyncDatastoreRoom(AsyncRoom):
         name: str,
         timeout: float | None = None,
     ) -> datastore_pb2.DeleteCorpusResponse:
-        """Deletes a corpus with everything in it."""
+        """Deletes a corpus and everything in it. The streams of its watchers end with ABORTED."""
         ...
 
     @rpc("palimpsest.api.datastore.v1.DatastoreService.AddDocuments")
@@ -439,13 +531,23 @@ class AsyncDatastoreRoom(AsyncRoom):
         *,
         timeout: float | None = None,
     ) -> AsyncStream[datastore_pb2.AddDocumentsResponse]:
-        """Adds documents of any number: open, then for each document begin, chunks and end. Each is answered
-        once it is durable and found by searches (by their words, and by their meaning a moment later); a bad
-        one is answered with its error, and the stream goes on. The bytes, title, uri and metadata that an id
-        has already change nothing. Errors of a document: INVALID_ARGUMENT: not UTF-8, empty, other bytes
-        than begin announced, or a text that the tokenizer does not give back. RESOURCE_EXHAUSTED: too large,
-        or too much waits for BuildIndex. Errors of the stream: INVALID_ARGUMENT: messages out of order.
-        NOT_FOUND: no such corpus. FAILED_PRECONDITION: the model is not what the corpus was made for.
+        """Adds any number of documents. Send open once, then begin, chunks and end for each document.
+
+        Each document is answered once it is durable and searches find it by its words. Searches by meaning
+        find it a moment later, when its passages are encoded; documents of more than 512 passages are encoded
+        by BuildIndex. A document equal to the live version (same bytes, title, uri and metadata) changes
+        nothing. When the new version replaces an older one, the answer waits for watchers as in
+        DeleteDocuments.
+
+        A refused document is answered with its error, and the stream continues:
+        * INVALID_ARGUMENT: it is empty, not UTF-8, not the bytes that begin declared, or the tokenizer does
+          not decode its tokens to the same bytes.
+        * RESOURCE_EXHAUSTED: it is too large; or the corpus has too many unsealed tokens: run BuildIndex.
+
+        Errors that end the stream:
+        * INVALID_ARGUMENT: messages are out of order.
+        * NOT_FOUND: there is no such corpus.
+        * FAILED_PRECONDITION: the model or encoder has changed since the corpus was created.
         """
         ...
 
@@ -460,14 +562,19 @@ class AsyncDatastoreRoom(AsyncRoom):
         byte_end: int | None = None,
         timeout: float | None = None,
     ) -> AsyncStream[datastore_pb2.GetDocumentResponse]:
-        """A document's bytes, or a part of them. OUT_OF_RANGE: the part is not within the document.
+        """Streams a document, or a byte range of it: first its properties, then its bytes.
+
+        Errors:
+        * NOT_FOUND: there is no such document, or another version is live.
+        * OUT_OF_RANGE: the range is not within the document. ErrorInfo.metadata has its size_bytes.
+        * DATA_LOSS: the document may be in a damaged segment. Add it again, or restore the corpus.
 
         Parameters
         ----------
         version
-            NOT_FOUND if it is not the live one; 0: whichever it is.
+            The version, which must be live; 0 means whichever version is live.
         byte_end
-            0: the end.
+            End of the range, exclusive; 0 means the end of the document.
         """
         ...
 
@@ -479,7 +586,7 @@ class AsyncDatastoreRoom(AsyncRoom):
         document: str,
         timeout: float | None = None,
     ) -> datastore_pb2.Document:
-        """A document without its bytes."""
+        """Returns a document's properties without its bytes."""
         ...
 
     @rpc("palimpsest.api.datastore.v1.DatastoreService.ListDocuments")
@@ -491,12 +598,13 @@ class AsyncDatastoreRoom(AsyncRoom):
         page_token: str | None = None,
         timeout: float | None = None,
     ) -> datastore_pb2.ListDocumentsResponse:
-        """Documents in an order that means nothing and does not change.
+        """Lists the live documents. The order is arbitrary but stable: additions and deletions between two pages
+        do not make the listing skip or repeat other documents.
 
         Parameters
         ----------
         page_size
-            0 for 100; more than 1000 is taken as 1000.
+            Maximum number of results; 0 means 100, and values above 1000 mean 1000.
         """
         ...
 
@@ -508,10 +616,14 @@ class AsyncDatastoreRoom(AsyncRoom):
         documents: Sequence[str],
         timeout: float | None = None,
     ) -> datastore_pb2.DeleteReceipt:
-        """Deletes documents. When it returns, the deletion is on disk, no search finds them, and everyone who
-        watches deletions has acknowledged it or had its stream broken, after which it must quote nothing.
-        Ids that are not there are named in the receipt. Their bytes leave the disk with Purge, or with the
-        next Compact that touches them.
+        """Deletes documents, and waits until nobody quotes them any more.
+
+        When the call returns, the deletion is durable and no search finds the documents. Every watcher of the
+        corpus has acknowledged it, or has had its stream broken and must quote nothing. Watchers have a few
+        seconds to acknowledge (PALIMPSEST_DATASTORE_ACKNOWLEDGE_SECONDS).
+
+        Ids that the corpus does not have are listed in the receipt as missing; that is not an error. The bytes
+        of deleted documents stay on disk until Purge, or until a Compact rewrites their segment.
         """
         ...
 
@@ -526,16 +638,22 @@ class AsyncDatastoreRoom(AsyncRoom):
         min_epochs: Mapping[str, int] | None = None,
         timeout: float | None = None,
     ) -> datastore_pb2.SearchResponse:
-        """The passages that fit a query best. Equal passages come once, with all their owners.
-        FAILED_PRECONDITION: DENSE, and no passage has a vector yet: run BuildIndex. ABORTED: a corpus has
-        not come to its min_epoch.
+        """Finds the passages that match a query best. Passages with equal tokens are returned once, with the
+        other documents that hold them as owners.
+
+        The mode selects the index: SPARSE matches words (BM25), DENSE matches meaning (passage vectors), and
+        HYBRID, the default, fuses both. Damaged segments are skipped and listed in the response.
+
+        Errors:
+        * FAILED_PRECONDITION: the mode is DENSE and no passage has a vector yet. Run BuildIndex.
+        * ABORTED: a corpus has not reached its min_epoch. Retry.
 
         Parameters
         ----------
         limit
-            Passages; 0 for 10.
+            Maximum number of passages; 0 means 10.
         min_epochs
-            By corpus: the epoch that the search has to know of.
+            By corpus name: the epoch that the search must have reached.
         """
         ...
 
@@ -553,22 +671,29 @@ class AsyncDatastoreRoom(AsyncRoom):
         min_epochs: Mapping[str, int] | None = None,
         timeout: float | None = None,
     ) -> datastore_pb2.ContinueTextResponse:
-        """What stands in live documents right after the last words of a text, word for word: of the longest suffix
-        of the context that stands anywhere and goes on, the different continuations, most frequent first. Finds
-        without scores what Search finds by likeness, and stops short of nothing: built or not, every document is
-        looked into. FAILED_PRECONDITION: the corpora are of different models, or the text's model is another by
-        now. ABORTED: as Search.
+        """Finds what follows the last words of a text, verbatim, in live documents.
+
+        The longest suffix of the context that occurs in a document and is not the document's end is matched,
+        over all corpora together. The distinct continuations of its occurrences are returned, most frequent
+        first. All documents are searched, sealed or not. Use Search to find passages by similarity instead.
+
+        Errors:
+        * INVALID_ARGUMENT: there is no context, or shortest is larger than longest.
+        * FAILED_PRECONDITION: the corpora are bound to different models, or their model has changed.
+        * ABORTED: a corpus has not reached its min_epoch. Retry.
 
         Parameters
         ----------
         shortest
-            Fewest and most tokens of the match; 0 for 3 and for 16.
+            Minimum length of the match in tokens; 0 means 3.
+        longest
+            Maximum length of the match in tokens; 0 means 16.
         length
-            Tokens of a continuation, fewer where its document ends; 0 for 32.
+            Tokens of a continuation, fewer at the end of a document; 0 means 32.
         limit
-            Different continuations; 0 for 8.
+            Maximum number of distinct continuations; 0 means 8.
         min_epochs
-            By corpus: the epoch that has to be known of.
+            By corpus name: the epoch that the call must have reached.
         """
         ...
 
@@ -585,20 +710,30 @@ class AsyncDatastoreRoom(AsyncRoom):
         prompt_tail: Sequence[int] | None = None,
         timeout: float | None = None,
     ) -> AsyncStream[datastore_pb2.OpenSessionResponse]:
-        """The candidate block of a generation: the best passages, their tokens, and those of their keys that
-        are there. First opened, then the block's bytes. Watch deletions as long as it is used. Passages in which
-        the prompt's last tokens stand and go on are in it wherever search ranks them: at most two more than asked.
-        FAILED_PRECONDITION: a corpus is of another model than model_fingerprint. Otherwise as Search.
+        """Returns the candidate block for a generation: the best passages with their tokens, byte offsets, and
+        the token keys that are stored. The first message is opened, and the others carry the block's bytes.
+
+        Up to two more passages than requested are added if the prompt's last tokens occur in them, so that a
+        quote that the prompt has started can be continued whatever the query finds.
+
+        Watch deletions with WatchDeletions for as long as the block is in use. Compute missing keys yourself,
+        and store them for the next session with PutKeys.
+
+        Errors:
+        * FAILED_PRECONDITION: a corpus is bound to another model than model_fingerprint; or as in Search.
+        * ABORTED: a corpus has not reached its min_epoch. Retry.
 
         Parameters
         ----------
         model_fingerprint
-            Of the model that will quote.
+            Fingerprint of the model that will quote.
         passages
-            Passages; 0 for 8.
+            Number of passages; 0 means 8.
+        min_epochs
+            By corpus name: the epoch that the search must have reached.
         prompt_tail
-            The last tokens of the text that is to be continued. Where at least the last eight stand in a document,
-            the passages that go on from there come with those that the query finds, behind them.
+            The prompt's last token ids. If at least the last eight occur in a document, the passages that continue
+            them are added after those that the query finds.
         """
         ...
 
@@ -609,9 +744,13 @@ class AsyncDatastoreRoom(AsyncRoom):
         *,
         timeout: float | None = None,
     ) -> datastore_pb2.PutKeysResponse:
-        """Keeps token keys that the caller has computed: begin, then blocks. Keys of passages that are gone are
-        let pass. FAILED_PRECONDITION: they are of another model than the corpus. INVALID_ARGUMENT: they do
-        not fit their passage.
+        """Stores token keys that the caller has computed. Send begin once, then one block for each passage. Keys
+        of deleted passages are skipped and counted.
+
+        Errors:
+        * FAILED_PRECONDITION: the corpus is bound to another model than the one that computed the keys.
+        * INVALID_ARGUMENT: there is no such passage, its arrays have the wrong size, or a value is negative
+          or not finite.
         """
         ...
 
@@ -622,10 +761,17 @@ class AsyncDatastoreRoom(AsyncRoom):
         *,
         timeout: float | None = None,
     ) -> AsyncStream[datastore_pb2.WatchDeletionsResponse]:
-        """Tells of every deletion in some corpora, as long as the stream lives. The first message is watch;
-        answer each deletion with acknowledge once nothing of it is used any more: DeleteDocuments waits for
-        that, a few seconds, and then ends the stream with ABORTED. Whose stream ends, however it does, must
-        quote nothing until it watches again.
+        """Streams every deletion in some corpora, for as long as the stream is open.
+
+        Send watch first. The server answers with the current tombstone_version of each corpus: discard a
+        candidate block that knows only an earlier one. Then, for each deletion, stop using the documents and
+        send acknowledge. DeleteDocuments waits for acknowledgements for a few seconds, and then ends the
+        stream with ABORTED.
+
+        If the stream ends for any reason, quote nothing until a new one is open.
+
+        Errors:
+        * ABORTED: a deletion was not acknowledged in time, or a corpus was deleted. Stop quoting and reopen.
         """
         ...
 
@@ -636,7 +782,9 @@ class AsyncDatastoreRoom(AsyncRoom):
         spans: Sequence[datastore_pb2.VerifySpansRequest.Span | Mapping[str, object]],
         timeout: float | None = None,
     ) -> datastore_pb2.VerifySpansResponse:
-        """Whether quotes are, byte for byte, what live documents hold."""
+        """Verifies quotes against the live documents, byte for byte. Each span gets a verdict; a missing document
+        is a verdict, not an error.
+        """
         ...
 
     @rpc("palimpsest.api.datastore.v1.DatastoreService.BuildIndex")
@@ -647,9 +795,11 @@ class AsyncDatastoreRoom(AsyncRoom):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[datastore_pb2.Corpus]:
-        """Seals what was added into segments that are searched faster and take no memory, as a job; passages
-        without vectors get theirs. Adding, deleting and searching go on meanwhile. Asked twice of one state,
-        it runs once.
+        """Starts a job that seals added documents into segments, which are searched faster and take no memory,
+        and encodes passages that have no vector yet. Documents can be added, deleted and searched meanwhile.
+        Repeating the call while the corpus is unchanged returns the same operation.
+
+        The job fails with ABORTED if a later job took over the corpus. Start it again.
         """
         ...
 
@@ -661,8 +811,8 @@ class AsyncDatastoreRoom(AsyncRoom):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[datastore_pb2.WarmKeysResult]:
-        """Computes the keys of every passage that has none, as a job. Without it they are computed when they
-        are first needed.
+        """Starts a job that computes the token keys of every passage without keys. It is optional: otherwise the
+        decoder computes keys when a passage is first quoted, and the first quotes are slower.
         """
         ...
 
@@ -674,9 +824,11 @@ class AsyncDatastoreRoom(AsyncRoom):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[datastore_pb2.Corpus]:
-        """Chooses how quoting weighs the corpus against its model, as a job: from stretches of its documents, each
-        searched in the others. It is used by default from then on. FAILED_PRECONDITION: too little text, or only
-        one document.
+        """Starts a job that chooses how quoting weighs this corpus against its model. Excerpts of the documents
+        are searched in the other documents, and the parameters with the best likelihood are stored in the
+        corpus. Sessions use them by default from then on.
+
+        The job fails with FAILED_PRECONDITION if there is too little text, or only one document.
         """
         ...
 
@@ -688,7 +840,9 @@ class AsyncDatastoreRoom(AsyncRoom):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[datastore_pb2.Corpus]:
-        """Merges small segments, and writes those with many deleted documents again without them, as a job."""
+        """Starts a job that merges small segments, and rewrites segments with many deleted documents without
+        them. It frees space, but proves nothing: use Purge to have deleted bytes removed for certain.
+        """
         ...
 
     @rpc("palimpsest.api.datastore.v1.DatastoreService.Purge")
@@ -699,8 +853,13 @@ class AsyncDatastoreRoom(AsyncRoom):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[datastore_pb2.PurgeReceipt]:
-        """Removes every byte of deleted documents from the corpus's files, proves it, and gives a receipt, as a
-        job. ABORTED: something was left; purge again. DATA_LOSS: a damaged segment cannot be looked into.
+        """Starts a job that removes every byte of deleted documents from the corpus's files. It rewrites the
+        segments that hold them, deletes their keys, scans every file for the deleted texts, and returns a
+        receipt.
+
+        The job fails with:
+        * ABORTED: a file still has deleted bytes, or a later job took over the corpus. Purge again.
+        * DATA_LOSS: a segment is damaged, so its contents are unknown. Restore it, or delete the corpus.
         """
         ...
 
@@ -716,24 +875,31 @@ class AsyncDatastoreRoom(AsyncRoom):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[datastore_pb2.NgramStore]:
-        """Counts what follows what in a text, as a job: a store of its n-grams, for drafting. From a corpus as it is
-        when the job runs, or from a text that was uploaded. The same text under the same name gives the store
-        that is there. ALREADY_EXISTS: the name is taken by a store of another text or tokenizer; a corpus that
-        has changed since is another text. FAILED_PRECONDITION: no text, another tokenizer than the corpus's, or
-        a model that has changed. NOT_FOUND: no such corpus, model or artefact. ABORTED: documents were deleted all
-        the while; build again.
+        """Starts a job that counts the n-grams of a text into a store, for drafting. The text is either a corpus,
+        as it is when the job runs, or an uploaded artefact. Building the same text under the same id again
+        returns the existing store.
+
+        Errors, from the call or the job:
+        * ALREADY_EXISTS: a store with this id has another text, tokenizer or labels. A corpus that has changed
+          counts as another text. Use another id.
+        * FAILED_PRECONDITION: there is no text, the model's tokenizer is not the corpus's, or the model has
+          changed.
+        * INVALID_ARGUMENT: the artefact is not UTF-8, or a line of it is not a document.
+        * NOT_FOUND: there is no such corpus, model or artefact.
+        * ABORTED: documents were deleted during every attempt. Build again once deletions have stopped.
 
         Parameters
         ----------
         store_id
-            The store will be ngramStores/{store_id}.
+            The store will be named "ngramStores/{store_id}".
         corpus
-            One of the caller's; its live documents.
+            Count the live documents of one of the caller's corpora.
         text_artifact
-            UTF-8: one document, or, with the media type application/jsonl, an object with a "text" in each line.
+            Count an uploaded UTF-8 text. It is one document or, with the media type application/jsonl, one JSON
+            object with a "text" per line.
         model
-            Whose tokenizer cuts the text. Needed for an artefact; with a corpus it may be any with the same
-            tokenizer as the corpus's own, which is the default.
+            The model whose tokenizer is used. Required with text_artifact. With corpus, any model with the same
+            tokenizer as the corpus's model, which is the default.
         """
         ...
 
@@ -744,7 +910,7 @@ class AsyncDatastoreRoom(AsyncRoom):
         name: str,
         timeout: float | None = None,
     ) -> datastore_pb2.NgramStore:
-        """One store."""
+        """Returns one n-gram store."""
         ...
 
     @rpc("palimpsest.api.datastore.v1.DatastoreService.ListNgramStores")
@@ -755,12 +921,12 @@ class AsyncDatastoreRoom(AsyncRoom):
         page_token: str | None = None,
         timeout: float | None = None,
     ) -> datastore_pb2.ListNgramStoresResponse:
-        """The caller's stores, by name.
+        """Lists the caller's n-gram stores by name.
 
         Parameters
         ----------
         page_size
-            0 for 100; more than 1000 is taken as 1000.
+            Maximum number of results; 0 means 100, and values above 1000 mean 1000.
         """
         ...
 
@@ -771,7 +937,7 @@ class AsyncDatastoreRoom(AsyncRoom):
         name: str,
         timeout: float | None = None,
     ) -> datastore_pb2.DeleteNgramStoreResponse:
-        """Deletes a store. Its artefact is free for collection; who has it open goes on."""
+        """Deletes an n-gram store. Its artefact can be garbage-collected; processes that have it open keep it."""
         ...
 
     @rpc("palimpsest.api.datastore.v1.DatastoreService.InspectNgrams")
@@ -787,14 +953,17 @@ class AsyncDatastoreRoom(AsyncRoom):
         limit: int | None = None,
         timeout: float | None = None,
     ) -> datastore_pb2.InspectNgramsResponse:
-        """What a store says about a text: what follows its last tokens, and how much of it the store knows.
-        FAILED_PRECONDITION: the model whose tokenizer cuts texts has another one by now; send token ids.
-        DATA_LOSS: the store is damaged; build it again.
+        """Reports what a store knows about a text: the continuations of its last tokens, and its coverage.
+
+        Errors:
+        * INVALID_ARGUMENT: a token id is not in the vocabulary.
+        * FAILED_PRECONDITION: the tokenizer of the store's model has changed. Send token ids instead of text.
+        * DATA_LOSS: the store is damaged. Build it again.
 
         Parameters
         ----------
         limit
-            Continuations of each order; 0 for 5.
+            Maximum number of continuations of each order; 0 means 5.
         """
         ...
 
@@ -822,56 +991,116 @@ class AsyncDecodingRoom(AsyncRoom):
         context: str | None = None,
         context_load: codec_pb2.LoadSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
-        drafts: decoding_pb2.DraftSettings | Mapping[str, object] | None = None,
         timeout: float | None = None,
     ) -> AsyncStream[decoding_pb2.GenerateResponse]:
-        """Streams generated text. One GenerateStarted comes first; then, for each of the n sequences,
-        GenerateDelta events as text becomes certain (never half a character, never text a stop string may
-        still take back) and one SequenceFinished. Cancel the call, or close the channel, to stop: the
-        sequences leave the batch before the next step. NOT_FOUND: no such model. INVALID_ARGUMENT: empty
-        prompt, or prompt plus max_tokens longer than the model's context (nothing is ever cut off silently;
-        ErrorInfo.metadata gives both lengths). RESOURCE_EXHAUSTED: the queue or the cache memory is full;
-        wait as RetryInfo says and send again. With a context, its stored cache is streamed in while what has
-        to be recomputed is recomputed, and ContextLoaded says what became of every chunk; a chunk that is
-        missing or damaged is recomputed from its text. NOT_FOUND: no such context. FAILED_PRECONDITION: it
-        belongs to another model. The caller's token needs codec.read as well. With nest, the text may quote
-        passages of corpora: QuotedSpan events say which of its bytes are whose, and SpanRevoked that a quoted
-        document has been deleted since. NOT_FOUND: no such corpus. FAILED_PRECONDITION: a corpus was made for
-        another model. The caller's token needs datastore.read as well. With drafts, there are several
-        continuations of one prompt: DraftDelta events show how they come along, and may rewrite what they showed;
-        one DraftFinished for each, best first, and DraftsFinished end the stream. There are fewer than k where
-        some would have said the same. NOT_FOUND: no such n-gram store. FAILED_PRECONDITION: it was built with
-        another tokenizer. The caller's token needs datastore.read for n-gram stores.
+        """Streams generated text.
+
+        One GenerateStarted comes first. For each of the n sequences, GenerateDelta events follow as text becomes
+        certain, and one SequenceFinished ends it. A delta never holds half a character, nor text that a stop string
+        may still remove. To stop early, cancel the call or close the channel: the sequences leave the batch before
+        its next step.
+
+        With context: the stored KV cache is streamed in while the engine recomputes the chunks that are cheaper to
+        compute than to load. ContextLoaded reports what happened to each chunk. A missing or damaged chunk is
+        recomputed from its text. The caller's token also needs codec.read.
+
+        With nest: the text may quote passages of corpora. A QuotedSpan event reports which bytes come from which
+        document; SpanRevoked reports that a quoted document has been deleted since. The caller's token also needs
+        datastore.read.
+
+        Errors:
+          INVALID_ARGUMENT: the prompt is empty, or the prompt plus max_tokens exceeds the model's context length.
+            Nothing is truncated silently; ErrorInfo.metadata gives both lengths.
+          NOT_FOUND: no such model, context or corpus.
+          FAILED_PRECONDITION: the context or a corpus belongs to another model.
+          RESOURCE_EXHAUSTED: the queue or the cache memory is full. Wait as long as RetryInfo says and retry.
 
         Parameters
         ----------
         prompt
-            Raw text; tokenized with the model's tokenizer, which adds its opening special tokens if it has
-            any.
+            Raw text, tokenized with the model's tokenizer, which adds its leading special tokens if it has any.
         n
-            Independent sequences; 0 for 1. The prompt is prefilled once.
+            Number of independent sequences; 0 for 1. The prompt is prefilled once.
         max_tokens
-            Most tokens to generate per sequence; 0 for 256.
+            Maximum number of tokens in a sequence; 0 for 256.
         stop
             Generation ends before the first of these to appear in the text; the stop string is not part of the
             output. Matching is on whole characters.
         logprobs
-            Per token, the log-probabilities of this many most probable tokens, beside the chosen one's own;
-            -1 reports none, 0 only the chosen token's.
+            Report, for each token, its log-probability and those of this many most probable alternatives. 0: the chosen
+            token's only; -1 or unset: none.
         ignore_eos
-            Go on past the end-of-sequence token.
+            Continue past the end-of-sequence token.
         context
-            A stored context, contexts/{id}, that the prompt continues. The prompt's own tokens follow the
-            context's, without opening special tokens.
+            A stored context, contexts/{id}, that the prompt continues. The prompt's tokens follow the context's,
+            without leading special tokens.
         context_load
-            How the context is loaded. What the engine knows better itself (recompute, decode_tokens_per_second,
-            sharers) is filled in where it is unset.
+            How the context is loaded. The engine fills in what it measures itself (recompute, decode_tokens_per_second,
+            sharers) where the request leaves it unset.
         nest
-            Passages of corpora that the text may quote, span by span, with their sources. With drafts, what the
-            passages go on with is judged beside the drafts, and takes their place where it is better; the best
-            quotation has the last place at least, where k is more than 1.
-        drafts
-            Several drafts in place of one text (or n). max_tokens is at most 256 then, and 0 is 10.
+            Corpora whose passages the text may quote, span by span, with their sources.
+        """
+        ...
+
+    @rpc("palimpsest.api.decoding.v1.DecodingService.Draft")
+    def draft(
+        self,
+        *,
+        model: str,
+        prompt: str | None = None,
+        chat: decoding_pb2.ChatMessages
+        | Mapping[str, object]
+        | Sequence[decoding_pb2.ChatMessage | Mapping[str, object]]
+        | None = None,
+        tokens: decoding_pb2.TokenIds | Mapping[str, object] | Sequence[int] | None = None,
+        k: int | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] | None = None,
+        ignore_eos: bool | None = None,
+        sampling: decoding_pb2.SamplingConfig | Mapping[str, object] | None = None,
+        settings: decoding_pb2.DraftSettings | Mapping[str, object] | None = None,
+        nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
+        timeout: float | None = None,
+    ) -> AsyncStream[decoding_pb2.DraftResponse]:
+        """Streams several short continuations of one prompt at low latency, for autocompletion or for a user to choose
+        from.
+
+        DraftsPlanned comes first, then GenerateStarted. DraftDelta events show the drafts while they grow; a later
+        delta may rewrite what an earlier one showed. One DraftFinished for each draft, best first, and one
+        DraftsFinished end the stream. There are fewer than k drafts where some would have had the same text.
+
+        With settings.ngrams: an n-gram store weighs in where drafts are superposed. The caller's token also needs
+        datastore.read.
+
+        With nest: continuations quoted from corpora compete with the model's own drafts, and a draft that was quoted
+        names its sources. The caller's token also needs datastore.read.
+
+        Errors:
+          INVALID_ARGUMENT: a setting is out of range or does not apply to the strategy; the prompt is empty, or the
+            prompt plus max_tokens exceeds the model's context length.
+          NOT_FOUND: no such model, n-gram store or corpus.
+          FAILED_PRECONDITION: the store was built with another tokenizer, a corpus belongs to another model, or the
+            model's cache cannot be cropped, which the strategy needs.
+          RESOURCE_EXHAUSTED: as for Generate.
+
+        Parameters
+        ----------
+        k
+            Number of drafts; 0 for 3.
+        max_tokens
+            Maximum number of tokens in a draft; 0 for 10.
+        stop
+            A draft ends before the first of these to appear in it, as in GenerateRequest.
+        ignore_eos
+            Continue past the end-of-sequence token.
+        sampling
+            How NUCLEUS draws its samples. AUTO considers NUCLEUS instead of BEAM where temperature is set. With
+            settings.reset_every, a superposed reset draws its draft where temperature is set.
+        settings
+            How the drafts are made.
+        nest
+            Corpora whose passages compete with the model's drafts. A quoted continuation replaces a draft where the
+            model gives it a higher probability; if k is more than 1, the best quotation takes at least the last place.
         """
         ...
 
@@ -887,17 +1116,17 @@ class AsyncDecodingRoom(AsyncRoom):
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
         timeout: float | None = None,
     ) -> decoding_pb2.ScoreResponse:
-        """Log-probability of every token of a given text under a model, from one pass.
+        """Returns the log-probability of every token of a given text under a model, from one forward pass.
 
         Parameters
         ----------
         skip_tokens
-            Score only what follows this many leading tokens; 0 scores everything after the first token.
+            Score only the tokens after this many leading tokens; 0 scores everything after the first token.
         top
             Also the log-probabilities of this many most probable tokens at each position.
         nest
-            Score under the mixture with corpora: MODE_LM, MODE_KNN_LM or MODE_NEST. query is what passages are
-            searched with; empty: the first skip_tokens tokens, or the first 64 where that is 0.
+            Score under the mixture with corpora: MODE_LM, MODE_KNN_LM or MODE_NEST. Where query is empty, the retrieval
+            query is the first skip_tokens tokens, or the first 64 if skip_tokens is 0.
         """
         ...
 
@@ -916,19 +1145,21 @@ class AsyncDecodingRoom(AsyncRoom):
         skip_cache: bool | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[decoding_pb2.GenerateBatchResponse]:
-        """Generates for every line of a JSONL artefact, as a job. A line is an object with "prompt" or
-        "messages", and optionally "id" and any of max_tokens, temperature, top_k, top_p, min_p, seed, n,
-        stop, logprobs, which override the request's defaults. The result artefact has one line per input
-        line, in order: either {"id", "index", "outputs": [{"text", "finish_reason", "prompt_tokens",
-        "generated_tokens", ...}]} or {"id", "index", "error": {"code", "reason", "message"}}; a bad line
-        reports its error and the rest run.
+        """Generates for every line of a JSONL artefact, as a job.
+
+        A line is an object with "prompt" or "messages", and optionally "id" and any of max_tokens, temperature, top_k,
+        top_p, min_p, seed, n, stop, logprobs, which override the request's defaults.
+
+        The result artefact has one line for each input line, in order: either {"id", "index", "outputs": [{"text",
+        "finish_reason", "prompt_tokens", "generated_tokens", ...}]} or {"id", "index", "error": {"code", "reason",
+        "message"}}. A line that is invalid, or that fails, reports its error in its place; the other lines still run.
 
         Parameters
         ----------
         input
             Digest of a JSONL artefact.
         sampling
-            Defaults for lines that do not say otherwise.
+            Defaults for lines that set nothing else.
         skip_cache
             Run again even if identical work has a finished result.
         """
@@ -947,21 +1178,27 @@ class AsyncDecodingRoom(AsyncRoom):
         skip_cache: bool | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[decoding_pb2.TuneDraftsResponse]:
-        """Finds the share of the n-grams and the temperature that make the best superposed drafts of a model with an
-        n-gram store, as a job: a grid, judged by the model's own perplexity of the drafts. The result is what
-        Generate uses from then on for this model and store where a request leaves them open. Each
-        TuneDraftsResponse.Trial is also a partial result of the job, in the order of the response. NOT_FOUND: no such
-        model, store or artefact. FAILED_PRECONDITION: the store was built with another tokenizer.
-        INVALID_ARGUMENT: the texts are too short for a single prefix.
+        """Finds the n-gram weight and the temperature that give the best superposed drafts for a model and an n-gram
+        store, as a job.
+
+        It tries a grid and picks the point whose drafts have the lowest perplexity under the model. Afterwards Draft
+        uses the result for this model and store wherever a request leaves alpha and temperature unset. Each
+        TuneDraftsResponse.Trial is also a partial result of the job, in the order of the response.
+
+        Errors:
+          NOT_FOUND: no such model, store or artefact.
+          FAILED_PRECONDITION: the store was built with another tokenizer.
+          INVALID_ARGUMENT: the text is too short for a single prefix.
 
         Parameters
         ----------
         texts
-            Digest of a text artefact, UTF-8: what drafts are made for. None of what the store was built of.
+            Digest of a UTF-8 text artefact, representative of the prompts that drafts are for. It must not be part of
+            the text that the store was built from.
         k
-            Drafts for each prefix; 0 for 3.
+            Number of drafts for each prefix; 0 for 3.
         prefixes
-            Prefixes of 15 tokens, spread over the texts; 0 for 24.
+            Number of prefixes of 15 tokens, spread evenly over the text; 0 for 24.
         skip_cache
             Run again even if identical work has a finished result.
         """
@@ -973,8 +1210,8 @@ class AsyncDecodingRoom(AsyncRoom):
         *,
         timeout: float | None = None,
     ) -> decoding_pb2.GetEngineInfoResponse:
-        """The engine's limits and load: models in memory, streams running and waiting, cache use, dtype and
-        kernels.
+        """Returns the engine's limits and load: models in memory, sequences running and waiting, cache use, dtype and
+        forward pass.
         """
         ...
 
@@ -1045,7 +1282,7 @@ class AsyncJobsRoom(AsyncRoom):
 
 
 class AsyncModelsRoom(AsyncRoom):
-    """Models: what can be loaded, how each is fingerprinted, and what it was made from."""
+    """Models: which can be loaded, what identifies each, and which model each was made from."""
 
     @rpc("palimpsest.api.models.v1.ModelService.RegisterModel")
     async def register_model(
@@ -1059,17 +1296,25 @@ class AsyncModelsRoom(AsyncRoom):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[models_pb2.Model]:
-        """Registers a model from a folder, a GGUF file or a hub id, as a job: the source is checked, a GGUF file is
-        converted once to safetensors, weights, tokenizer and config are fingerprinted, and the record appears.
-        Nothing is registered unless all of that succeeds. Registering the same id with the same content
-        succeeds and changes nothing; with other content it is ALREADY_EXISTS.
-        Job errors: INVALID_ARGUMENT (pickled weights, a GGUF cut short, no config), NOT_FOUND (no such source),
-        PERMISSION_DENIED (a path outside the server's model roots).
+        """Registers a model from a folder, a GGUF file or a hub id, as a job.
+
+        The job checks the source, converts a GGUF file to safetensors once, and fingerprints weights,
+        tokenizer and config. The record is added last, so nothing is registered unless everything
+        succeeded. Registering the same content under the same id again succeeds and changes nothing.
+
+        Errors, from the call or the job:
+        * INVALID_ARGUMENT: the source has pickled weights, an incomplete GGUF file or no config, or is not
+          a causal LM.
+        * NOT_FOUND: the source or the parent does not exist.
+        * PERMISSION_DENIED: the path is outside the server's model roots.
+        * ALREADY_EXISTS: the id belongs to a model with other content. Use another id, or delete that
+          model.
 
         Parameters
         ----------
         source
-            A folder or .gguf file on the server's file system, or "hub:<owner>/<name>[@revision]", or "sample".
+            A folder or .gguf file on the server's file system, or "hub:<owner>/<name>[@revision]", or
+            "sample".
         parent
             The model this one was made from, and how.
         """
@@ -1082,7 +1327,11 @@ class AsyncModelsRoom(AsyncRoom):
         model_id: str,
         timeout: float | None = None,
     ) -> models_pb2.Model:
-        """Call GetModel."""
+        """Returns one model.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
+        """
         ...
 
     @rpc("palimpsest.api.models.v1.ModelService.ListModels")
@@ -1093,12 +1342,12 @@ class AsyncModelsRoom(AsyncRoom):
         page_token: str | None = None,
         timeout: float | None = None,
     ) -> models_pb2.ListModelsResponse:
-        """Oldest first.
+        """Lists models, oldest first.
 
         Parameters
         ----------
         page_size
-            0 for 100; more than 1000 is taken as 1000.
+            Most models of a page; 0 for 100, at most 1000.
         """
         ...
 
@@ -1109,9 +1358,12 @@ class AsyncModelsRoom(AsyncRoom):
         model_id: str,
         timeout: float | None = None,
     ) -> models_pb2.DeleteModelResponse:
-        """Forgets the record, and deletes the weights if the server made that copy itself (a GGUF conversion); a
-        folder that was registered in place is left alone.
-        FAILED_PRECONDITION: another model names this one as its parent; delete that one first.
+        """Deletes a model's record, and its weights if the server made that copy itself by converting a GGUF
+        file. A folder that was registered in place is left alone.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
+        * FAILED_PRECONDITION: the model is the parent of another. Delete that one first.
         """
         ...
 
@@ -1122,7 +1374,11 @@ class AsyncModelsRoom(AsyncRoom):
         model_id: str,
         timeout: float | None = None,
     ) -> models_pb2.GetLineageResponse:
-        """The chain of parents up to the root, nearest first, and the direct children."""
+        """Returns a model's ancestors, nearest first, and its direct children.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
+        """
         ...
 
     @rpc("palimpsest.api.models.v1.ModelService.CheckPair")
@@ -1134,7 +1390,12 @@ class AsyncModelsRoom(AsyncRoom):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[models_pb2.PairReport]:
-        """Compares two models tensor by tensor, as a job: may weights of one be put into the other, and what moved?
-        Reads one pair of tensors at a time; time grows with the number of parameters.
+        """Compares two models tensor by tensor, as a job: whether weights of one fit into the other, and
+        which differ.
+
+        The job reads one pair of tensors at a time. Its duration grows with the number of parameters.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
         """
         ...

@@ -5,7 +5,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import grpc
 
-from palimpsest.client.aio.flavour import LOCALLY_CANCELLED
+from palimpsest.client.aio.concurrency import LOCALLY_CANCELLED
 from palimpsest.status import from_rpc_error
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import BinaryIO
 
 from palimpsest.api.artifacts.v1 import artifacts_pb2
-from palimpsest.client.blocking.flavour import off_loop, pause
+from palimpsest.client.blocking.concurrency import off_loop, pause
 from palimpsest.client.blocking.rooms import ArtifactsRoom
 from palimpsest.client.patience import Patience
 from palimpsest.client.transfer import Chunks, Destination, Progress, Source, opened, replacing

@@ -10,10 +10,10 @@ from google.longrunning import operations_pb2
 
 from palimpsest.client.blocking.artifacts import Artifacts
 from palimpsest.client.blocking.codec import Codec
+from palimpsest.client.blocking.concurrency import off_loop
 from palimpsest.client.blocking.connection import Connection
 from palimpsest.client.blocking.datastore import Datastore
 from palimpsest.client.blocking.decoding import Decoding
-from palimpsest.client.blocking.flavour import off_loop
 from palimpsest.client.blocking.job_room import Jobs
 from palimpsest.client.blocking.jobs import Anything, Job
 from palimpsest.client.blocking.rooms import ModelsRoom

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from palimpsest.api.codec.v1 import codec_pb2
-from palimpsest.client.assembly import Assembly, Recompute
 from palimpsest.client.blocking.artifacts import Artifacts
+from palimpsest.client.blocking.concurrency import off_loop
 from palimpsest.client.blocking.connection import Connection
-from palimpsest.client.blocking.flavour import off_loop
 from palimpsest.client.blocking.loads import Receiving
 from palimpsest.client.blocking.rooms import CodecRoom
+from palimpsest.client.cache_assembler import CacheAssembler, Recompute
 from palimpsest.client.decoder import OnLayersReady
 from palimpsest.client.frames import (
     CHUNK_TOKENS,
@@ -137,15 +137,15 @@ class Codec(CodecRoom):
             timeout=timeout,
         )
         with receiving as events:
-            assembly = Assembly(recompute, receiving.recomputed, receiving.fail)
+            assembler = CacheAssembler(recompute, receiving.recomputed, receiving.fail)
             try:
                 for event in events:
-                    assembly.take(event)
+                    assembler.take(event)
                     if watch is not None:
                         watch(event)
-                return off_loop(assembly.finish)
+                return off_loop(assembler.finish)
             finally:
-                assembly.close()
+                assembler.close()
 
     def put(
         self,

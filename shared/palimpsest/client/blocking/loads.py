@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Self
 from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.client import profiles
 from palimpsest.client.blocking.artifacts import Artifacts
+from palimpsest.client.blocking.concurrency import Background, Mailbox, abandon, background, join, off_loop
 from palimpsest.client.blocking.connection import Connection
-from palimpsest.client.blocking.flavour import Mailbox, Running, background, dropped, finished, off_loop
 from palimpsest.client.blocking.streams import Stream
 from palimpsest.client.decoder import Decoder, OnLayersReady, load_codec
+from palimpsest.client.load_receiver import LoadReceiver
 from palimpsest.client.loading import ChunkLoaded, Ended, Event
 from palimpsest.client.methods import Method
-from palimpsest.client.reception import Reception
 from palimpsest.errors import PalimpsestError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _LOAD = Method.named("palimpsest.api.codec.v1.CodecService.LoadContext")
 BACKLOG = 8
-"""Decoded chunks that nobody has taken yet; then the load stands still until somebody does."""
+"""Decoded chunks that may wait for the caller; the load pauses until the caller takes one."""
 
 Request = codec_pb2.LoadContextRequest
 
@@ -65,8 +65,8 @@ class Receiving:
         self._connection, self._artifacts, self._begin = connection, artifacts, begin
         self._threads, self._profile, self._on_layers_ready = threads, profile, on_layers_ready
         self._timeout = timeout
-        self._reading: Running | None = None
-        self._fetching: Running | None = None
+        self._reading: Background | None = None
+        self._fetching: Background | None = None
         self._counted = 0
         self._closed = False
 
@@ -89,7 +89,7 @@ class Receiving:
         self._stream.close()
         self._decoder.close()
         if self._fetching is not None:
-            dropped(self._fetching)
+            abandon(self._fetching)
         self._requests.put(None)
         self._taken.put(None)
         self._events.put(None)
@@ -103,7 +103,7 @@ class Receiving:
     ) -> None:
         self.close()
         if self._reading is not None:
-            finished(self._reading)
+            join(self._reading)
             off_loop(self._decoder.join)
 
     def __iter__(self) -> Self:
@@ -131,7 +131,7 @@ class Receiving:
         self._requests: Mailbox[Request | None] = Mailbox()
         self._taken: Mailbox[None] = Mailbox()
         self._decoder = Decoder(self._events.put, self._requests.put, self._threads, self._on_layers_ready)
-        self._reception = Reception(self._events.put, self._requests.put, self._decoder, self._begin.chunks)
+        self._receiver = LoadReceiver(self._events.put, self._requests.put, self._decoder, self._begin.chunks)
         self._stream: Stream[codec_pb2.LoadContextResponse] = self._connection.stream(
             _LOAD, self._outgoing(), self._timeout
         )
@@ -147,12 +147,12 @@ class Receiving:
             for message in self._stream:
                 if message.HasField("chunk"):
                     self._room()
-                self._reception.take(message, time.monotonic())
+                self._receiver.take(message, time.monotonic())
                 if message.HasField("opened"):
                     self._prepare(message.opened.context.profile)
                 elif message.HasField("ended"):
                     self._requests.put(None)
-            self._reception.finish()
+            self._receiver.finish()
         except Exception as error:
             self._events.put(error)
 

@@ -7,7 +7,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import grpc
 
-from palimpsest.client.blocking.flavour import LOCALLY_CANCELLED
+from palimpsest.client.blocking.concurrency import LOCALLY_CANCELLED
 from palimpsest.status import from_rpc_error
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Several drafts of one text for about the cost of one: superposed, verified, beams, samples."""
+"""Several drafts of one continuation: superposed at about the cost of one, verified, as beams, as samples."""
 
 from palimpsest.decoding.drafts.events import Draft, DraftDelta, DraftsEnd
 from palimpsest.decoding.drafts.hypotheses import Proposal

@@ -1,22 +1,22 @@
-"""Drafts with a sequence each, read in one batch: beams, diverse beams, and samples."""
+"""Drafts with one sequence each, in one batch: beams, diverse beams and samples."""
 
 from collections.abc import Sequence
 
 import torch
 
 from palimpsest.decoding.drafts.hypotheses import Hypothesis
-from palimpsest.decoding.drafts.search import Search, Task, best_first, rows_best
+from palimpsest.decoding.drafts.search import DraftTask, Search, best_first, rows_best
 from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.model import LanguageModel
 from palimpsest.lm.sampling import choose
 
 
 class Branching(Search):
-    """Drafts that share the prompt's memory and have their own from there on."""
+    """Drafts that share the prompt's cache and branch from there."""
 
-    def __init__(self, task: Task, cache: Cache, model: LanguageModel) -> None:
+    def __init__(self, task: DraftTask, cache: Cache, model: LanguageModel) -> None:
         super().__init__(task, cache, model)
-        # The prompt's own is the first draft's: nobody needs it afterwards, and it would hold a block more.
+        # The first draft takes the prompt's own cache: nothing else needs it, and a branch would hold a block more.
         self._caches = [cache]
 
     def feed(self) -> list[SequenceInput]:
@@ -24,7 +24,7 @@ class Branching(Search):
         return [SequenceInput(cache, [h.ids[-1]]) for cache, h in zip(self._caches, self.live, strict=True)]
 
     def _adopt(self, children: Sequence[tuple[int, Hypothesis]]) -> None:
-        """Children of live drafts, given by their numbers, become the live ones."""
+        """Make children the live drafts; each comes with its parent's number."""
         held, going = self._caches, []
         keep = self.sort([child for _, child in children])
         self._caches = []
@@ -43,7 +43,7 @@ class Branching(Search):
         self._caches = []
 
     def _firsts(self, logits: torch.Tensor) -> list[Hypothesis]:
-        """The most probable first tokens, all different."""
+        """One draft for each of the k most probable first tokens."""
         root, last = self.task.root, self.task.is_last(self.task.root)
         rest = float(torch.logsumexp(self.task.first_logits(logits), 0)) - float(torch.logsumexp(logits, 0))
         ids, values = best_first(self.task.first_logits(logits), self.task.settings.k)
@@ -54,14 +54,14 @@ class Branching(Search):
 
 
 class Beams(Branching):
-    """Beam search: of all continuations of all beams, the most probable ones."""
+    """Beam search: the most probable continuations over all beams."""
 
     def begin(self, output: Output) -> None:
         """The most probable first tokens."""
         self._adopt([(0, child) for child in self._firsts(output.logits[0])])
 
     def take(self, outputs: Sequence[Output]) -> None:
-        """The best k less those that have ended."""
+        """Keep the best continuations, one fewer for each beam that has ended."""
         room = self.task.settings.k - len(self.ended)
         found = []
         for beam, (ids, values) in enumerate(rows_best(torch.cat([o.logits for o in outputs]), room)):
@@ -77,18 +77,18 @@ class Beams(Branching):
 
 
 class DiverseBeams(Branching):
-    """Diverse beam search with one beam a group (Vijayakumar et al., 2018): the earlier beams' tokens are made dear."""
+    """Diverse beam search with one beam a group (Vijayakumar et al., 2018): earlier beams' tokens are penalised."""
 
     independent = True
 
     def begin(self, output: Output) -> None:
-        """Different first tokens, the most probable ones."""
+        """The most probable first tokens, one for each beam."""
         self._adopt([(0, child) for child in self._firsts(output.logits[0])])
 
     def take(self, outputs: Sequence[Output]) -> None:
-        """Each beam's best token, less what the beams before it took at this place."""
+        """Choose each beam's best token, after penalising the tokens of the beams before it."""
         settings, taken, children = self.task.settings, dict[int, int](), []
-        # Only tokens that another beam has taken lose anything, so these suffice.
+        # Only tokens of other beams are penalised, so as many candidates as there are beams suffice.
         tops = rows_best(torch.cat([o.logits for o in outputs]), len(self.live))
         for beam, (ids, values) in enumerate(tops):
             costs = [v - settings.diversity * taken.get(t, 0) for t, v in zip(ids, values, strict=True)]
@@ -101,12 +101,12 @@ class DiverseBeams(Branching):
 
 
 class Samples(Branching):
-    """Independent samples, each with a random stream of its own."""
+    """Independent samples, each with its own random stream."""
 
     independent = True
 
     def begin(self, output: Output) -> None:
-        """One sample of the first token for each."""
+        """Draw the first token of each sample."""
         logits, k = output.logits[0], self.task.settings.k
         root, last = self.task.root, self.task.is_last(self.task.root)
         masked = self.task.first_logits(logits)
@@ -121,7 +121,7 @@ class Samples(Branching):
         self._adopt(children)
 
     def take(self, outputs: Sequence[Output]) -> None:
-        """One sample of the next token for each."""
+        """Draw the next token of each sample."""
         children = []
         for draft, output in enumerate(outputs):
             parent = self.live[draft]

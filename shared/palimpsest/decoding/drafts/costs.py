@@ -1,4 +1,4 @@
-"""What drafts cost on an engine, and which strategy that makes the cheapest."""
+"""The expected cost of drafts on an engine, and the cheapest strategy."""
 
 import time
 from dataclasses import dataclass, replace
@@ -7,9 +7,9 @@ import torch
 
 from palimpsest.decoding.drafts.search import rows_best
 from palimpsest.decoding.drafts.settings import DraftSettings, DraftStrategy
-from palimpsest.decoding.drafts.verifying import PIECE
+from palimpsest.decoding.drafts.verifying import CHUNK
 from palimpsest.engine.costs import REPEATS, StepCost, probe_decode
-from palimpsest.engine.tasks import Pieces
+from palimpsest.engine.tasks import TaskSteps
 from palimpsest.lm.model import LanguageModel
 
 TRIE = 0.65
@@ -35,21 +35,16 @@ class DraftCosts:
     per_choice: float
 
     def drafts(self, settings: DraftSettings, prompt: int, tokens: int, load: int) -> float:
-        """Of making drafts, beside others.
+        """Expected seconds to make drafts, after the prompt has been read.
 
         Parameters
         ----------
         settings
-            Whose strategy is meant.
+            With the strategy in question.
         prompt, tokens
             Tokens of the prompt and of a draft.
         load
-            Rows of others in every step; the whole step counts, as the drafts wait for all of it.
-
-        Returns
-        -------
-        float
-            Seconds after the prompt has been read.
+            Rows of other requests in every step. The whole step counts, because the drafts wait for all of it.
         """
         steps, looked_at = max(0, tokens - 1), prompt + tokens // 2
         wide = 1 if settings.strategy.superposes else settings.k
@@ -58,32 +53,32 @@ class DraftCosts:
         total = searched * (self.steps.decode(load + wide, wide * looked_at) + wide * self.per_choice)
         if settings.verifies:
             nodes = max(settings.made, int(TRIE * settings.made * steps)) if steps else 0
-            for first in range(0, nodes, PIECE):
-                piece = min(PIECE, nodes - first)
-                total += self.steps.decode(load + piece, piece * looked_at) + piece * self.per_choice / 2
+            for first in range(0, nodes, CHUNK):
+                rows = min(CHUNK, nodes - first)
+                total += self.steps.decode(load + rows, rows * looked_at) + rows * self.per_choice / 2
         return total
 
 
 def cheapest(
     costs: DraftCosts, settings: DraftSettings, prompt: int, tokens: int, load: int, samples: bool
 ) -> tuple[DraftStrategy, dict[DraftStrategy, float]]:
-    """Choose between superposed drafts and those with a sequence each.
+    """Choose between superposed drafts and those with one sequence each.
 
     Parameters
     ----------
     costs
         Of the model.
     settings
-        Their strategy is left out of account.
+        Their strategy is ignored.
     prompt, tokens, load
         As in :meth:`DraftCosts.drafts`.
     samples
-        Whether samples are wanted, in place of the most probable drafts.
+        Whether samples are considered instead of beams.
 
     Returns
     -------
     tuple
-        The strategy, and the expected seconds of each that came into question.
+        The strategy, and the expected seconds of each that was compared.
     """
     exact = DraftStrategy.NUCLEUS if samples else DraftStrategy.BEAM
     plain = replace(settings, over_generate=0, reset_every=0)
@@ -95,7 +90,7 @@ def cheapest(
     return (DraftStrategy.SUPERPOSED if wins else exact), expected
 
 
-def probe_costs(model: LanguageModel, steps: StepCost) -> Pieces[DraftCosts]:
+def probe_costs(model: LanguageModel, steps: StepCost) -> TaskSteps[DraftCosts]:
     """Measure what has not been measured yet, a step at a time."""
     if not steps.decode_probed:
         yield from probe_decode(model, steps)

@@ -1,4 +1,4 @@
-"""What a request for several drafts tells: how each goes on, what each came to, and what it took."""
+"""Events of a request for drafts: changes of a draft, finished drafts, and the end with its counts."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from palimpsest.engine.events import Ended, Event, Finish
 
 @dataclass(frozen=True)
 class DraftDelta(Event):
-    """Draft ``slot`` is now its first ``keep_tokens`` tokens and ``keep_chars`` characters, and what is given here.
+    """An edit of draft ``slot``: keep its first ``keep_tokens`` tokens and ``keep_chars`` characters, then append.
 
-    Where less is kept than there was, the rest is rewritten.
+    Anything beyond what is kept is replaced by ``text`` and ``ids``.
     """
 
     slot: int
@@ -27,21 +27,21 @@ class Draft(Event):
     Parameters
     ----------
     slot
-        As in its deltas.
+        The draft's slot, as in its deltas.
     rank
-        0 for the best: by mean log-probability of a token where that is known for all, else by score.
+        0 for the best: by mean log-probability of a token where that is known, else by score.
     text, ids
-        The whole of it. The tokens end with the one that ended it, of which no text need be left.
+        The whole draft. Its last token may be the one that ended it and contribute no text.
     reason, stop
         Why it ended, and the stop string.
     logprobs
-        The model's own log-probability of each token, in nats; None where the draft was never read by itself.
+        The model's log-probability of each token, in nats; None where the draft was not scored on its own.
     score
-        What the search went by: mean over its tokens, and no log-probability of anything where tokens were superposed.
+        The search's own score, a mean over tokens. Not a log-probability where drafts were superposed.
     ngram_share
-        Share of its tokens after the first whose n-gram the store has.
+        Fraction of the tokens after the first whose n-gram is in the store.
     sources
-        Where a draft that was not generated comes from.
+        The documents that a quoted draft comes from.
     """
 
     slot: int
@@ -63,20 +63,20 @@ class Draft(Event):
 
 @dataclass(frozen=True)
 class DraftsEnd(Ended):
-    """The end of a request for drafts.
+    """The end of a request for drafts, with its counts and times.
 
     Parameters
     ----------
     made, dropped
-        Drafts that were generated, and of those, duplicates.
+        Drafts that were generated, and duplicates among them.
     steps, positions
-        Passes of the model after the prompt's, and token positions in them; those of verification included.
+        Forward passes after the prompt's, including verification, and token positions in them.
     verified_positions
-        Positions of the last passes, which read the drafts exactly.
+        Positions in the passes that verified drafts.
     overlap
-        Mean over pairs of drafts of the share of places with the same token, up to the shorter one's end.
+        Mean over pairs of drafts of the fraction of positions with the same token, up to the shorter one's end.
     draft_seconds, verify_seconds, search_seconds, lookup_seconds
-        In passes that drafted and that verified, beside them, and of that in the n-gram store.
+        In passes that drafted; in passes that verified; outside them; of the latter, in the n-gram store.
     """
 
     made: int = 0

@@ -1,6 +1,6 @@
-"""Prompts that end within a word: their last tokens are taken back, and drafts begin with tokens that spell them on.
+"""Token healing: the last tokens of a prompt that ends within a word are removed, and drafts begin with their text.
 
-A tokenizer would have cut the whole word differently, so a model that has to go on from a fragment is off its path.
+A tokenizer would have split the whole word differently, so a model that continues a fragment is off its distribution.
 """
 
 from bisect import bisect_left
@@ -10,22 +10,22 @@ from dataclasses import dataclass
 import numpy as np
 
 FEWEST = 3
-"""Tokens that have to be there to choose from before more of the word is taken back."""
+"""Minimum number of first tokens to choose from; fewer tokens of the word are removed if they leave that many."""
 
 MOST_TOKENS = 8
 
 
 class Vocabulary:
-    """Tokens in the order of their bytes.
+    """The vocabulary, sorted by bytes.
 
     Parameters
     ----------
     size
-        Ids go from 0 to one below.
+        Number of ids.
     write
-        Gives a token's bytes.
+        Returns a token's bytes.
     special
-        Ids that are no text.
+        Ids that contribute no text.
     """
 
     def __init__(self, size: int, write: Callable[[int], bytes], special: frozenset[int]) -> None:
@@ -45,7 +45,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Healed:
-    """A prompt without its last tokens, their bytes, and the tokens that may come in their place."""
+    """A prompt without its last tokens, the bytes of these, and the tokens that may replace them."""
 
     ids: list[int]
     taken: bytes
@@ -53,23 +53,23 @@ class Healed:
 
 
 def heal(ids: Sequence[int], vocabulary: Vocabulary) -> Healed | None:
-    """Take back the end of a prompt that ends within a word.
+    """Remove the last tokens of a prompt that ends within a word.
 
-    As many tokens of the word are taken back as leave at least three tokens that begin with what was taken; the
-    word's last token alone always does, or itself at least.
+    Removes as many tokens of the word as possible while at least three tokens begin with the removed bytes; at least
+    the word's last token, even if fewer do.
 
     Returns
     -------
     Healed or None
-        None where the prompt does not end within a word, or is nothing but the word's last token.
+        None where the prompt does not end within a word, or consists of the word's last token only.
     """
     write, best = vocabulary.write, None
     taken = b""
     for count in range(1, min(len(ids), MOST_TOKENS + 1)):
-        piece = write(ids[-count])
-        if not piece or piece[-1:].isspace():
+        token_text = write(ids[-count])
+        if not token_text or token_text[-1:].isspace():
             break
-        taken = piece + taken
+        taken = token_text + taken
         text = _whole(taken)
         if text is not None:
             if not text[-1].isalnum():
@@ -77,13 +77,13 @@ def heal(ids: Sequence[int], vocabulary: Vocabulary) -> Healed | None:
             allowed = vocabulary.starting_with(taken)
             if len(allowed) and (best is None or len(allowed) >= FEWEST):
                 best = Healed(list(ids[:-count]), taken, allowed)
-        if piece[:1].isspace():  # the word's first token
+        if token_text[:1].isspace():  # the word's first token
             break
     return best
 
 
 def _whole(taken: bytes) -> str | None:
-    """Bytes as text; None where they begin or end within a character, which no draft's text could go on from."""
+    """Bytes as text; None where they begin or end within a character, which no draft could continue."""
     try:
         return taken.decode()
     except UnicodeDecodeError:

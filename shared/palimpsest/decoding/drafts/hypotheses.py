@@ -1,4 +1,4 @@
-"""A draft in the making: its tokens, its text, and where it ends."""
+"""A draft while it grows: its tokens, its text, and where it ends."""
 
 import copy
 import re
@@ -13,8 +13,8 @@ from palimpsest.lm.detokenizer import Detokenizer, StopMatcher
 
 _CLOSING = r"\"'”’»)\]」』）】"
 
-# Each matches up to the end of what is kept; what must follow is looked at and not taken. Where a text is cut into
-# tokens makes no difference: nothing matches before what must follow is there.
+# Each pattern matches the text to keep; a lookahead requires what must follow. So a match does not depend on where the
+# text is split into tokens: nothing matches before the required context is there.
 _ENDS = {
     StopAt.WORD: re.compile(r"\s*\S+(?=\s)"),
     StopAt.SENTENCE: re.compile(
@@ -26,9 +26,9 @@ _ENDS = {
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """A draft that was not generated: its tokens, and what tells where its text is from.
+    """A draft that was not generated: its tokens, and a function that returns the sources of its text.
 
-    ``sources`` is asked once the draft has its end; where it gives none, the draft is dropped.
+    ``sources`` is called once the draft has ended; without sources, the draft is dropped.
     """
 
     ids: tuple[int, ...]
@@ -36,7 +36,7 @@ class Proposal:
 
 
 class DraftText:
-    """Text of a draft as its tokens come, up to where it ends.
+    """The text of a draft, token by token, up to its end.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ class DraftText:
     eos
         Ids that end a text.
     stops, stop_at
-        What else ends it.
+        Other ends of the text.
     healed
-        Bytes that the first token repeats of the prompt: they are no part of the draft's text.
+        Bytes of the prompt that the first tokens repeat; they are not part of the draft's text.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class DraftText:
         self.stop = ""
 
     def copy(self) -> "DraftText":
-        """Another text that begins alike."""
+        """A copy that can grow on its own."""
         twin = copy.copy(self)
         twin._detokenizer, twin._stops = self._detokenizer.copy(), self._stops.copy()
         return twin
 
     def push(self, token: int, last: bool) -> None:
-        """Add a token; ``last`` if there may be no other. ``text`` grows by what has become certain."""
+        """Add a token, the ``last`` one or not; ``text`` grows by what has become certain."""
         ends = token in self._eos
         new = "" if ends else self._detokenizer.push(token)
         self._add(new)
@@ -80,7 +80,7 @@ class DraftText:
     def _add(self, new: str, final: bool = False) -> None:
         if self._healed and new:
             if self._healed[0] == " " and not self.text and not new[0].isspace():
-                self._healed = self._healed[1:]  # some tokenizers write no space before a text's first word
+                self._healed = self._healed[1:]  # some tokenizers omit the space before the first word
             cut = min(len(self._healed), len(new))
             self._healed, new = self._healed[cut:], new[cut:]
         out, stop = self._stops.push(new)
@@ -89,14 +89,14 @@ class DraftText:
         self.text += out
         found = self._end.match(self.text) if self._end is not None and out else None
         if found is not None:
-            # A stop string further on is beyond the end; what was held back for one is dropped.
+            # A stop string further on is beyond the end; text held back for one is dropped.
             self.text, self.reason = found[0], Finish.STOP
         elif stop is not None:
             self.stop, self.reason = stop, Finish.STOP
 
 
 class Hypothesis:
-    """A draft so far. It is never changed: :meth:`grow` gives its continuations.
+    """A draft so far. It is immutable; :meth:`grow` returns a continuation.
 
     Attributes
     ----------
@@ -105,15 +105,15 @@ class Hypothesis:
     text
         Their text.
     score
-        Sum of what the search goes by.
+        Sum of the search's gains.
     logprobs
-        The model's own log-probability of each token, where each was read by itself; else empty.
+        The model's log-probability of each token, where the draft was scored on its own; else empty.
     known
-        How many of its tokens stood in the n-gram store after those before them.
+        How many of its tokens have their n-gram in the store.
     slot
-        Where it is shown; -1 for nowhere yet.
+        Where it is shown; -1 if it is not shown yet.
     source
-        The proposal that it is, if it was not generated.
+        The proposal that it comes from, if it was not generated.
     """
 
     __slots__ = ("ids", "known", "logprobs", "score", "slot", "source", "text")
@@ -130,7 +130,7 @@ class Hypothesis:
     def grow(
         self, token: int, gain: float, *, last: bool, logprob: float | None = None, known: bool = False
     ) -> "Hypothesis":
-        """Return this one with a token more, which adds ``gain`` to the score."""
+        """Return this draft with one more token, which adds ``gain`` to the score."""
         child = Hypothesis(self.text.copy())
         child.text.push(token, last)
         child.ids = (*self.ids, token)
@@ -147,13 +147,13 @@ class Hypothesis:
 
     @property
     def quality(self) -> float:
-        """Mean over its tokens of their log-probability, or of the score where that is not known."""
+        """Mean log-probability of its tokens, or mean score where that is unknown."""
         total = sum(self.logprobs) if len(self.logprobs) == len(self.ids) else self.score
         return total / max(1, len(self.ids))
 
 
 def without_repeats(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
-    """Only the first with each text."""
+    """The first hypothesis with each text."""
     seen: set[str] = set()
     kept = []
     for hypothesis in hypotheses:
@@ -164,7 +164,7 @@ def without_repeats(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
 
 
 def overlap(sequences: Sequence[Sequence[int]]) -> float:
-    """Mean over pairs of the share of places that hold the same token, up to the shorter one's end; 0 for no pair."""
+    """Mean over pairs: fraction of positions with the same token, up to the shorter one's end; 0 without pairs."""
     shares = []
     for n, a in enumerate(sequences):
         for b in sequences[:n]:
@@ -175,7 +175,7 @@ def overlap(sequences: Sequence[Sequence[int]]) -> float:
 
 
 def shared_length(a: Sequence[object], b: Sequence[object]) -> int:
-    """How long two sequences are alike from their start."""
+    """Length of the common prefix of two sequences."""
     count = 0
     for x, y in zip(a, b, strict=False):
         if x != y:

@@ -1,29 +1,29 @@
-"""The arithmetic of superposed drafts: which tokens may follow which draft, and in what shares drafts are mixed.
+"""The arithmetic of superposed drafts: scores of the continuations, and weights of the mixture.
 
-Numbers of equations are those of Superposed Decoding (Shen et al., 2024), section 3.
+Equation numbers are those of Superposed Decoding (Shen et al., 2024), section 3.
 """
 
 import numpy as np
 import torch
 
 _EXCLUDED = 400.0
-"""Nats at least that put an excluded token behind all that the store knows, however small the penalty is."""
+"""Nats that rank an excluded token behind every token in the store, however small the penalty is."""
 
 _COLDEST = 1e-4
-"""A temperature of 0 is taken as this: all weight is on the most probable token, and the order of the rest stays."""
+"""Stands for a temperature of 0: all weight is on the most probable token, and the order of the rest is kept."""
 
 
 def shared_candidates(logits: torch.Tensor, pool: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
-    """The tokens that come into question for every draft, with the model's shared distribution over them (eq. 5).
+    """The candidates for every draft's next token, with the model's shared distribution over them (eq. 5).
 
     Parameters
     ----------
     logits
         [vocabulary], float32.
     pool
-        How many tokens.
+        Number of candidates c.
     temperature
-        Of the distribution; not below 0.
+        Of the distribution; at least 0.
 
     Returns
     -------
@@ -36,16 +36,16 @@ def shared_candidates(logits: torch.Tensor, pool: int, temperature: float) -> tu
 
 
 def largest(rows: torch.Tensor, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The largest of each row, best first and the lowest index on ties; what is not finite is left out.
+    """The largest entries of each row, best first and lowest index on ties; entries that are not finite are left out.
 
-    torch alone takes any of those that tie for the last place: in bfloat16 that is often another token than argmax's.
+    ``torch.topk`` breaks ties arbitrarily, and in bfloat16 ties are frequent.
 
     Parameters
     ----------
     rows
         [rows, n].
     count
-        How many of each.
+        How many entries of each row.
 
     Returns
     -------
@@ -69,12 +69,11 @@ def largest(rows: torch.Tensor, count: int) -> list[tuple[np.ndarray, np.ndarray
 def mix(
     shared: np.ndarray, ngram: np.ndarray | None, alpha: float, penalty: float, floor: float = 0.0
 ) -> np.ndarray:
-    """What each candidate adds to each draft's score (eq. 6).
+    """The gain of each candidate in each draft's score (eq. 6).
 
-    Tokens that the n-gram model gives no probability are excluded for that draft. A draft for which that is all of
-    them keeps them, less the penalty. Excluded ones come back behind these, less twice the penalty, 400 nats at least,
-    so that there are always enough to choose from. As published, that is: with a floor nothing is excluded, which a
-    store that has not seen much needs, as it lacks most of what the model would say.
+    As published (floor 0), a draft excludes candidates without n-gram probability; if it has no other candidate it
+    keeps them, less the penalty. Excluded candidates rank behind these, less twice the penalty and at least 400 nats,
+    so that there are always enough to choose from. With a floor nothing is excluded, which suits small stores.
 
     Parameters
     ----------
@@ -83,16 +82,16 @@ def mix(
     ngram
         Probabilities under each draft's n-grams, [k, c] float64; they need not sum to 1. None for no n-gram model.
     alpha
-        Its weight; 0 leaves it out.
+        Weight of the n-gram model; 0 leaves it out.
     penalty
         In nats.
     floor
-        Share of probability that the n-gram model gives every token; 0 for the published rule.
+        Probability mass that the n-gram model spreads over all tokens; 0 for the published rule.
 
     Returns
     -------
     np.ndarray
-        [k, c] float64; [1, c], the same for all drafts, without an n-gram model.
+        float64 [k, c]; [1, c], the same for all drafts, without an n-gram model.
     """
     if ngram is None or alpha == 0:
         return shared[None]

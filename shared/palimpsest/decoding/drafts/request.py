@@ -1,92 +1,47 @@
-"""Several drafts of one prompt, as the engine takes them: ``Request(ids, drafting=DraftRequest(settings))``."""
+"""Several drafts of one prompt, as a strategy of the engine: ``Request(ids, strategy=DraftRequest(settings))``."""
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
-
-from palimpsest.decoding.drafts.branching import Beams, DiverseBeams, Samples
-from palimpsest.decoding.drafts.events import Draft, DraftsEnd
-from palimpsest.decoding.drafts.hypotheses import DraftText, Hypothesis, Proposal, overlap, without_repeats
-from palimpsest.decoding.drafts.search import Search, Task
-from palimpsest.decoding.drafts.settings import LONGEST, DraftSettings, DraftStrategy, Streaming
-from palimpsest.decoding.drafts.slots import Slots
-from palimpsest.decoding.drafts.superposing import Superposing
-from palimpsest.decoding.drafts.verifying import Verifier
-from palimpsest.decoding.sources import Source
-from palimpsest.engine.events import Event
-from palimpsest.engine.requests import Request, Step
-from palimpsest.engine.sequence import SequenceState
+from palimpsest.decoding.drafts.sequence import DraftPlan, Drafts
+from palimpsest.decoding.drafts.settings import LONGEST, DraftStrategy
+from palimpsest.engine.requests import Request
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
-from palimpsest.lm.forward import Cache, Output, SequenceInput
+from palimpsest.lm.forward import Cache
 from palimpsest.lm.model import LanguageModel
-from palimpsest.lm.sampling import Sampling
-
-if TYPE_CHECKING:
-    from palimpsest.ngrams import NgramStore
 
 WINDOW = 16
-"""Tokens at a prompt's end by which it is judged whether a store knows such text."""
-
-NUCLEUS = Sampling(temperature=0.6, top_p=0.9)
-"""How samples are drawn where a request does not say."""
-
-_SEARCHES: dict[DraftStrategy, type[Search]] = {
-    DraftStrategy.SUPERPOSED: Superposing,
-    DraftStrategy.SUPERPOSED_VERIFIED: Superposing,
-    DraftStrategy.BEAM: Beams,
-    DraftStrategy.DIVERSE_BEAM: DiverseBeams,
-    DraftStrategy.NUCLEUS: Samples,
-}
+"""Tokens at the prompt's end whose contexts are looked up in an n-gram store, to see whether it covers such text."""
 
 
 @dataclass(eq=False)
-class DraftRequest:
-    """How to make several drafts of a request's prompt.
+class DraftRequest(DraftPlan):
+    """Make several drafts of a request's prompt.
 
-    Parameters
-    ----------
-    settings
-        How they are made.
-    store
-        n-grams of the model's tokenizer, for superposed drafts.
-    healed
-        Bytes taken off the prompt's end, with which every draft has to begin; they are no part of its text.
-    allowed
-        Ids of the tokens that begin with these bytes, ascending; None if nothing was taken off.
-    extra
-        Drafts that were not generated (quotations, say): they take part in verification.
+    Parameters are those of :class:`DraftPlan`.
     """
-
-    settings: DraftSettings
-    store: "NgramStore | None" = None
-    healed: bytes = b""
-    allowed: np.ndarray | None = None
-    extra: Sequence[Proposal] = ()
 
     @property
     def needs(self) -> Literal["logits", "retrieval_queries"]:
-        """Nothing is searched by hidden states."""
+        """Logits: drafts search no neighbours."""
         return "logits"
 
     @property
     def width(self) -> int:
-        """Sequences at once: one while drafts are superposed, one for each draft otherwise."""
+        """Rows of the batch that the drafts may take: one while they are superposed, otherwise one for each."""
         if self.settings.strategy is DraftStrategy.SUPERPOSED and not self.settings.exact:
             return 1
         return self.settings.made + len(self.extra)
 
     def check(self, model: LanguageModel, request: Request) -> None:
-        """Check what can never work.
+        """Refuse a request that can never work.
 
         Raises
         ------
         InvalidArgument
-            DRAFT_SETTINGS_INVALID: settings out of range, or together with what goes with one text alone.
+            DRAFT_SETTINGS_INVALID: a setting is out of range, or does not apply to the strategy.
         FailedPrecondition
-            The model's cache cannot be taken back.
+            The model's cache cannot be cropped.
         """
         self.settings.check()
         for field, value, most in (("n", request.n, 1), ("max_tokens", request.max_tokens, LONGEST)):
@@ -100,157 +55,16 @@ class DraftRequest:
         if self.extra and self.settings.strategy is not DraftStrategy.SUPERPOSED_VERIFIED:
             raise InvalidArgument.field(
                 Reason.DRAFT_SETTINGS_INVALID,
-                "drafts.strategy",
-                "Quotations are judged beside drafts by SUPERPOSED_VERIFIED alone; choose it, or leave nest out.",
+                "settings.strategy",
+                "Only SUPERPOSED_VERIFIED ranks quotations. Choose it, or leave nest unset.",
             )
-        cache, goes_back = model.new_cache(), self.settings.verifies or self.settings.reset_every
-        if goes_back and not cache.can_crop:
+        crops = self.settings.verifies or self.settings.reset_every
+        if crops and not model.new_cache().can_crop:
             raise FailedPrecondition(
                 Reason.MODEL_INVALID,
-                "This model's cache cannot be taken back; use a model with plain full attention.",
+                "This model's cache cannot be cropped, which these drafts need. Use a model with full attention.",
             )
 
-    def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> SequenceState:
+    def start(self, request: Request, index: int, cache: Cache, model: LanguageModel) -> Drafts:
         """The request's drafts, as one sequence of the batch."""
-        return Drafts(self, request, index, cache, model)
-
-
-class Drafts(SequenceState):
-    """The drafts of one request: first they are searched for, then perhaps read exactly, then told."""
-
-    def __init__(
-        self, plan: DraftRequest, request: Request, index: int, cache: Cache, model: LanguageModel
-    ) -> None:
-        super().__init__(request, index, cache, model)
-        settings = plan.settings
-        if settings.strategy is DraftStrategy.NUCLEUS and not request.sampling.temperature:
-            request = replace(request, sampling=replace(NUCLEUS, seed=request.sampling.seed))
-        self._plan, self._settings = plan, settings
-        text = DraftText(model.tokenizer, self._eos, request.stop, settings.stop_at, plan.healed)
-        self._task = Task(request, settings, Hypothesis(text), plan.allowed, plan.store)
-        self._search = _SEARCHES[settings.strategy](self._task, cache, model)
-        self._verifier: Verifier | None = None
-        self._slots = Slots(settings.k)
-        self._prompt_output: Output | None = None
-        self._counts: dict[str, float] = dict.fromkeys(DraftsEnd.__dataclass_fields__, 0)
-
-    def feed(self) -> Sequence[SequenceInput]:
-        """What the search, or the verification, reads next."""
-        began = time.perf_counter()
-        rows = self._search.feed() if self._verifier is None else self._verifier.feed()
-        self._counts["positions"] += sum(row.count for row in rows)
-        self._counts["search_seconds"] += time.perf_counter() - began
-        return rows
-
-    def take(self, outputs: Sequence[Output], step: Step) -> list[Event]:
-        """Go on with the search or the verification; tells what has changed of the drafts."""
-        began = time.perf_counter()
-        events, end = self._take(outputs, step)
-        self._counts["search_seconds"] += time.perf_counter() - began
-        return [*events, DraftsEnd(**self._counts)] if end else events  # type: ignore[arg-type]
-
-    def _take(self, outputs: Sequence[Output], step: Step) -> tuple[list[Event], bool]:
-        search, counts = self._search, self._counts
-        if self._prompt_output is None:
-            self._prompt_output = outputs[0]
-            search.begin(outputs[0])
-        else:
-            counts["steps"] += 1
-            if self._verifier is not None:
-                counts["verify_seconds"] += step.seconds
-                self._verifier.take(outputs)
-            else:
-                counts["draft_seconds"] += step.seconds
-                search.take(outputs)
-        if search.live and self._verifier is None and not self._last_is_exact(search.live[0]):
-            return self._shown(), False
-        if self._settings.verifies and self._verifier is None:
-            assert isinstance(search, Superposing)
-            drafts = [
-                *search.ended,
-                *search.live,
-                *(self._task.proposed(one) for one in self._plan.extra if one.ids),
-            ]
-            self._verifier = Verifier(search.exact_cache(), self._prompt_output.logits[0], drafts)
-        if self._verifier is not None and not self._verifier.done:
-            return self._shown(), False
-        return self._finish(), True
-
-    def _last_is_exact(self, draft: Hypothesis) -> bool:
-        """Whether verification gives the one token that is left: the pass that reads the others says it anyway."""
-        verified = self._settings.strategy is DraftStrategy.SUPERPOSED_VERIFIED
-        return verified and self._task.is_last(draft)
-
-    def release(self) -> None:
-        """Give the memory back."""
-        if self._verifier is not None:
-            self._verifier.release()
-        else:
-            self._search.release()
-
-    def _shown(self) -> list[Event]:
-        search, streaming = self._search, self._settings.streaming
-        drafts = sorted([*search.live, *search.ended], key=lambda h: -h.quality)
-        if streaming is Streaming.FINAL or not drafts:
-            return []
-        if streaming is Streaming.REWRITES or search.independent:
-            for draft in drafts[self._settings.k :]:
-                draft.slot = -1  # its place is another's now, who is not to move if this one comes back
-            return list(self._slots.show(drafts[: self._settings.k], clear=streaming is Streaming.REWRITES))
-        return (
-            list(self._slots.show_common(drafts)) if self._verifier is None and not self._plan.extra else []
-        )
-
-    def _finish(self) -> list[Event]:
-        """Rank the drafts, keep the best, and tell them."""
-        drafts, repeats = list(self._search.ended), self._search.repeats
-        made = len(drafts) + len(self._search.live) + repeats
-        if self._verifier is not None:
-            drafts = []
-            for draft in self._verifier.hypotheses:
-                draft.logprobs = self._verifier.logprobs(draft)
-                if not draft.done:
-                    token, logprob = self._verifier.best(draft)
-                    draft = draft.grow(token, logprob, last=True, logprob=logprob)
-                drafts.append(draft)
-            self._counts["verified_positions"] = self._verifier.positions
-        # Asked once: a document that is deleted between two answers would leave a quotation without a source.
-        sources = {id(h): h.source.sources(h.text.text) for h in drafts if h.source is not None}
-        drafts = [h for h in drafts if h.source is None or sources[id(h)]]
-        # Of two that say the same, the one that can say where it is from.
-        drafts.sort(key=lambda h: (h.source is None, -h.quality))
-        kept = sorted(without_repeats(drafts), key=lambda h: -h.quality)
-        best = kept[: self._settings.k]
-        quoted = [h for h in kept if h.source is not None]
-        if quoted and len(best) > 1 and all(h.source is None for h in best):
-            best[-1] = quoted[0]  # who asks for quotations is to see one
-        streaming = self._settings.streaming
-        changes = self._slots.show(best, clear=streaming is Streaming.REWRITES)
-        events: list[Event] = list(changes) if streaming is not Streaming.FINAL else []
-        events += [_told(draft, rank, sources.get(id(draft), ())) for rank, draft in enumerate(best)]
-        counts = self._counts
-        counts.update(
-            made=made, dropped=len(drafts) - len(kept) + repeats, overlap=overlap([h.ids for h in best])
-        )
-        if isinstance(self._search, Superposing):
-            counts["lookup_seconds"] = self._search.lookup_seconds
-        self.generated = sum(len(h.ids) for h in best)
-        self.done = True
-        return events
-
-
-def _told(draft: Hypothesis, rank: int, sources: tuple[Source, ...]) -> Draft:
-    assert draft.text.reason is not None
-    exact = len(draft.logprobs) == len(draft.ids)
-    return Draft(
-        slot=draft.slot,
-        rank=rank,
-        text=draft.text.text,
-        ids=draft.ids,
-        reason=draft.text.reason,
-        stop=draft.text.stop,
-        logprobs=draft.logprobs if exact else None,
-        score=draft.score / len(draft.ids),
-        ngram_share=draft.known / max(1, len(draft.ids) - 1),
-        sources=sources,
-    )
+        return Drafts(self, request, cache, model)

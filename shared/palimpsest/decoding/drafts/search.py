@@ -1,4 +1,4 @@
-"""What every way to make drafts has in common: drafts that are alive, those that have ended, and the next pass."""
+"""What all searches for drafts have in common: live drafts, finished drafts, and the next forward pass."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Task:
-    """What drafts are to be made of.
+class DraftTask:
+    """The inputs of a search for drafts.
 
     Parameters
     ----------
     request
-        Its ids are those of the prompt that is read; one that was healed lacks its last ones.
+        The engine's request. A healed prompt lacks its last tokens.
     settings
         Checked.
     root
-        A draft without any token.
+        The draft without a token.
     allowed
-        Ids that may come first, ascending, int64; None for all.
+        int64 [n]: ids of possible first tokens, ascending; None for all.
     store
-        n-grams, if there are any.
+        n-grams, or None.
     """
 
     request: Request
@@ -44,11 +44,11 @@ class Task:
     store: "NgramStore | None" = None
 
     def is_last(self, hypothesis: Hypothesis) -> bool:
-        """Whether the draft may have only one more token."""
+        """Whether the draft's next token is its last."""
         return len(hypothesis.ids) + 1 >= self.request.max_tokens
 
     def proposed(self, proposal: Proposal) -> Hypothesis:
-        """A draft that was not generated, up to where it ends: with its last token, if nothing ends it before."""
+        """A proposal as a draft, cut where the draft ends; its last token ends it otherwise."""
         draft = self.root
         for number, token in enumerate(proposal.ids, 1):
             draft = draft.grow(token, 0.0, last=self.is_last(draft) or number == len(proposal.ids))
@@ -58,7 +58,7 @@ class Task:
         return draft
 
     def first_logits(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits [vocabulary] of the first token, minus infinity for what may not come first."""
+        """Logits [vocabulary] of the first token, minus infinity for tokens that may not come first."""
         if self.allowed is None:
             return logits
         masked = torch.full_like(logits, -torch.inf)
@@ -68,21 +68,21 @@ class Task:
 
 
 class Search(ABC):
-    """Makes drafts, token by token.
+    """Makes drafts token by token.
 
     Attributes
     ----------
     live, ended
-        Drafts that go on, and complete ones. A draft that ends keeps its place: the others go on with one fewer.
+        Drafts that grow, and finished ones. Each finished draft leaves one fewer to the search.
     repeats
-        How many were dropped at their end, as another says the same.
+        Drafts dropped at their end because another one has the same text.
     independent
-        Whether what one draft has said is never taken back.
+        Whether a draft's text is never rewritten.
     """
 
     independent = False
 
-    def __init__(self, task: Task, cache: Cache, model: LanguageModel) -> None:
+    def __init__(self, task: DraftTask, cache: Cache, model: LanguageModel) -> None:
         self.task, self.model, self.cache = task, model, cache
         self.live: list[Hypothesis] = []
         self.ended: list[Hypothesis] = []
@@ -90,22 +90,22 @@ class Search(ABC):
 
     @abstractmethod
     def begin(self, output: Output) -> None:
-        """Choose the first tokens; ``output`` is that of the prompt's last token."""
+        """Choose the first tokens from the output of the prompt's last token."""
 
     @abstractmethod
     def feed(self) -> list[SequenceInput]:
-        """What to read next."""
+        """Rows of the next step."""
 
     @abstractmethod
     def take(self, outputs: Sequence[Output]) -> None:
-        """Choose the next tokens by what was said of those read."""
+        """Choose the next tokens from the outputs of the last rows."""
 
     def release(self) -> None:
         """Give all memory back."""
         self.cache.release()
 
     def sort(self, children: Sequence[Hypothesis]) -> list[Hypothesis]:
-        """Set those apart that have ended; one that says the same as an earlier one is dropped."""
+        """Move finished drafts to ``ended``, without duplicates; returns the others."""
         texts = {h.text.text for h in self.ended}
         going = []
         for child in children:
@@ -120,12 +120,12 @@ class Search(ABC):
 
 
 def best_first(logits: torch.Tensor, count: int) -> tuple[list[int], list[float]]:
-    """The most probable tokens of one row of logits, the lowest id on ties, with log-probabilities in nats."""
+    """The most probable tokens of a row of logits [vocabulary], lowest id on ties, with log-probabilities in nats."""
     return rows_best(logits[None], count)[0]
 
 
 def rows_best(logits: torch.Tensor, count: int) -> list[tuple[list[int], list[float]]]:
-    """The most probable tokens of each row [rows, vocabulary]; impossible ones are left out."""
+    """The most probable tokens of each row of logits [rows, vocabulary]; impossible tokens are left out."""
     totals = torch.logsumexp(logits, dim=-1).double().tolist()
     best = zip(largest(logits, count), totals, strict=True)
     return [(ids.tolist(), (values - total).tolist()) for (ids, values), total in best]

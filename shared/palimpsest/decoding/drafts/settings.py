@@ -1,4 +1,4 @@
-"""How drafts are made: settings with their ranges."""
+"""How drafts are made: settings and their ranges."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -6,26 +6,26 @@ from enum import Enum
 from palimpsest.errors import InvalidArgument, Reason
 
 MOST = 10
-"""Most drafts of one request."""
+"""Maximum number of drafts in one request."""
 
 LONGEST = 256
-"""Most tokens of a draft: superposed ones are of little use long before."""
+"""Maximum number of tokens in a draft; superposed drafts lose their quality long before."""
 
 ORDER_WEIGHTS = (0.01, 0.04, 0.15, 0.18, 0.12)
-"""Weights of the orders 2 to 6, as published. They need not sum to 1."""
+"""Weights of the n-gram orders 2 to 6, as published. They need not sum to 1."""
 
 
 class DraftStrategy(Enum):
     """Where drafts come from."""
 
     SUPERPOSED = "superposed"
-    """All of them from one sequence, which reads a mixture of their last tokens (Superposed Decoding)."""
+    """All drafts share one sequence, which reads a mixture of their last tokens (Superposed Decoding)."""
     SUPERPOSED_VERIFIED = "superposed_verified"
-    """More than asked for, superposed; then each is read exactly, in one pass over their trie, and the best stay."""
+    """More drafts than requested, superposed; then one pass over their trie scores each exactly, and the best stay."""
     BEAM = "beam"
-    """Beam search: the most probable ones, much alike."""
+    """Beam search: the most probable drafts, often similar."""
     DIVERSE_BEAM = "diverse_beam"
-    """One beam each, kept off the tokens that earlier ones take at the same place."""
+    """One beam for each draft; tokens chosen by earlier beams at the same position are penalised."""
     NUCLEUS = "nucleus"
     """Independent samples."""
 
@@ -36,24 +36,24 @@ class DraftStrategy(Enum):
 
 
 class StopAt(Enum):
-    """Where a draft ends by itself."""
+    """Where a draft ends before its maximum length."""
 
     NONE = "none"
     WORD = "word"
     """After the first whole word."""
     SENTENCE = "sentence"
-    """After the mark that ends a sentence, with what closes quotes or brackets."""
+    """After the punctuation that ends a sentence, with closing quotes or brackets."""
     LINE = "line"
     """Before the line break that follows some text."""
 
 
 class Streaming(Enum):
-    """What is told before the end."""
+    """What the stream shows before the drafts are finished."""
 
     REWRITES = "with_rewrites"
-    """All there is; later deltas may take some of it back."""
+    """The drafts as they are; later deltas may rewrite them."""
     COMMITTED = "committed_only"
-    """What no later step can change: what every draft still alive begins with."""
+    """Only text that no later step can change: the common prefix of all live drafts."""
     FINAL = "final_only"
     """Nothing."""
 
@@ -65,35 +65,35 @@ class DraftSettings:
     Parameters
     ----------
     k
-        How many.
+        Number of drafts.
     strategy
-        Where they come from.
+        How they are searched for.
     alpha
-        Share of the n-gram model in the mixture of log-probabilities; 0 leaves it out.
+        Weight of the n-gram model in the mixture of log-probabilities; 0 leaves it out.
     temperature
-        Of the shared distribution; at 0.06 it is close to its most probable token.
+        Of the shared distribution; at 0.06 nearly all weight is on its most probable token.
     candidates
         Tokens of the shared distribution that are considered; 0 for three for each draft.
     order_weights
         Of the n-gram orders 2 to 6.
     penalty
-        Nats taken from a draft none of whose candidates the store knows; where there is no floor.
+        Nats subtracted from a draft if the store has none of its candidates; used where floor is 0.
     floor
-        Share of probability that the n-gram model gives every token, so that what a store lacks is disliked and not
-        excluded. 0 as published.
+        Probability mass that the n-gram model spreads over all tokens: tokens without n-gram support get a small
+        probability instead of zero. 0 as published.
     first_temperature
-        Of the first tokens' log-probabilities as scores: below 1, the best draft has more say in the mixture. 1 as
-        published.
+        Divides the first tokens' log-probabilities when they become scores. Below 1 the best draft gets a larger
+        weight in the mixture. 1 as published.
     over_generate
-        Drafts that are made before the best k are chosen; 0 for twice as many. SUPERPOSED_VERIFIED only.
+        Drafts made before the best k are chosen; 0 for 2 k. SUPERPOSED_VERIFIED only.
     reset_every
-        After so many tokens, all drafts go on from the best one, read exactly; 0 for never. Superposed only.
+        After this many tokens all drafts continue from the best one, re-read exactly; 0 for never. Superposed only.
     diversity
-        Nats taken from a token for each earlier beam that has it at the same place. DIVERSE_BEAM only.
+        Nats subtracted from a token for each earlier beam that has it at the same position. DIVERSE_BEAM only.
     exact
-        Read superposed drafts exactly at the end, for their log-probabilities; the others have them anyway.
+        Score superposed drafts exactly at the end, for their log-probabilities; other strategies always do.
     stop_at, streaming
-        Where drafts end, and what is told meanwhile.
+        Where drafts end, and what the stream shows before that.
     """
 
     k: int = 3
@@ -114,19 +114,19 @@ class DraftSettings:
 
     @property
     def made(self) -> int:
-        """How many drafts are generated."""
+        """Number of drafts that are generated."""
         if self.strategy is DraftStrategy.SUPERPOSED_VERIFIED:
             return self.over_generate or 2 * self.k
         return self.k
 
     @property
     def pool(self) -> int:
-        """How many tokens of the shared distribution are considered."""
+        """Number of tokens of the shared distribution that are considered."""
         return self.candidates or 3 * self.made
 
     @property
     def verifies(self) -> bool:
-        """Whether drafts are read exactly once they are complete."""
+        """Whether complete drafts are scored exactly."""
         return self.strategy is DraftStrategy.SUPERPOSED_VERIFIED or (
             self.strategy is DraftStrategy.SUPERPOSED and self.exact
         )
@@ -160,18 +160,23 @@ class DraftSettings:
             if not holds:
                 raise InvalidArgument.field(
                     Reason.DRAFT_SETTINGS_INVALID,
-                    f"drafts.{name}",
-                    f"{name} is {getattr(self, name)}; it is {wanted}.",
+                    _field(name),
+                    f"{name} is {getattr(self, name)}; it must be {wanted}.",
                 )
         if self.over_generate and self.strategy is not DraftStrategy.SUPERPOSED_VERIFIED:
             raise InvalidArgument.field(
                 Reason.DRAFT_SETTINGS_INVALID,
-                "drafts.over_generate",
-                "over_generate is for SUPERPOSED_VERIFIED alone; leave it out, or choose that strategy.",
+                _field("over_generate"),
+                "over_generate applies to SUPERPOSED_VERIFIED only. Leave it unset, or choose that strategy.",
             )
         if self.reset_every and not self.strategy.superposes:
             raise InvalidArgument.field(
                 Reason.DRAFT_SETTINGS_INVALID,
-                "drafts.reset_every",
-                "Only superposed drafts are reset; leave reset_every out, or choose such a strategy.",
+                _field("reset_every"),
+                "reset_every applies to superposed strategies only. Leave it unset, or choose one of them.",
             )
+
+
+def _field(name: str) -> str:
+    """The request field of a setting."""
+    return name if name == "k" else f"settings.{name}"

@@ -1,4 +1,4 @@
-"""What of the drafts is shown while they are made, and how what is shown becomes what they end as."""
+"""Which draft is shown in which slot while the drafts grow."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ from palimpsest.decoding.drafts.hypotheses import Hypothesis, shared_length
 
 
 class Slots:
-    """The k places in which drafts are shown.
+    """The k slots in which drafts are shown.
 
-    A draft stays in its place as long as it lives. One whose parent's place is taken, by a better child, moves to a
-    place that has become free, and rewrites what stood there from where they differ.
+    A draft keeps its slot while it lives. If a better sibling has taken its parent's slot, it moves to a free slot and
+    rewrites that slot's text from the first difference on.
     """
 
     def __init__(self, count: int) -> None:
@@ -18,14 +18,12 @@ class Slots:
         self._ids: list[tuple[int, ...]] = [()] * count
 
     def show(self, drafts: Sequence[Hypothesis], clear: bool = True) -> list[DraftDelta]:
-        """Show drafts, best first and no more than there are places; gives each its slot.
-
-        Places that are left over are cleared, or left as they are.
+        """Show at most k drafts, best first, and assign each its slot; other slots are cleared if ``clear``.
 
         Returns
         -------
         list of DraftDelta
-            What has changed.
+            The changes.
         """
         free, waiting = set(range(len(self._text))), []
         for draft in drafts:
@@ -33,7 +31,7 @@ class Slots:
                 free.remove(draft.slot)
             else:
                 waiting.append(draft)
-        for draft in waiting:  # where it differs least from what is there
+        for draft in waiting:  # where it differs least from the present text
             draft.slot = min(free, key=lambda slot: (-shared_length(self._ids[slot], draft.ids), slot))
             free.remove(draft.slot)
         changes = [self._put(draft.slot, draft.text.text, draft.ids) for draft in drafts]
@@ -42,7 +40,7 @@ class Slots:
         return [change for change in changes if change is not None]
 
     def show_common(self, drafts: Sequence[Hypothesis]) -> list[DraftDelta]:
-        """Show in all places what all these drafts begin with."""
+        """Show the common prefix of the drafts in all slots."""
         text, ids = drafts[0].text.text, drafts[0].ids
         for draft in drafts[1:]:
             text = text[: shared_length(text, draft.text.text)]

@@ -1,4 +1,4 @@
-"""Reading drafts exactly: one pass over the trie of their tokens gives every draft's own log-probabilities."""
+"""Exact scores of drafts: one pass over the trie of their tokens gives every draft's own log-probabilities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ import torch
 from palimpsest.decoding.drafts.hypotheses import Hypothesis, shared_length
 from palimpsest.lm.forward import Cache, Output, SequenceInput
 
-PIECE = 64
-"""Tokens read in one pass, so that streams beside it wait no longer than for a piece of a prompt."""
+CHUNK = 64
+"""Tokens of one pass: running streams wait no longer than for a chunk of a prompt."""
 
 
 @dataclass(eq=False)
 class _Branch:
-    """A path of the trie with a cache of its own.
+    """A path of the trie with its own cache.
 
-    The cache holds ``held`` of the path's tokens. In the pass to come it grows by those up to ``read``, which another
-    branch reads, and by ``rows``; afterwards ``read`` and ``held`` are what it holds.
+    The cache holds ``held`` of the path's tokens. The next pass adds those up to ``read``, which another branch reads,
+    and those of ``rows``; then ``held`` and ``read`` are equal again.
     """
 
     path: tuple[int, ...]
@@ -31,18 +31,18 @@ class _Branch:
 class Verifier:
     """Log-probabilities of drafts, each given the prompt and its own tokens before.
 
-    The last token of a draft that has ended is not read, only judged. One that has not is read to its end, which says
-    what follows: :meth:`best`. What drafts have in common is read once; each ends up with a past of
-    its own, so what is found is what reading the draft alone gives.
+    The last token of a draft that has ended is scored but not read. A draft that has not ended is read to its end,
+    which predicts the next token: :meth:`best`. Common prefixes are read once. Every branch has its own cache, so the
+    results are those of reading each draft alone.
 
     Parameters
     ----------
     cache
-        The prompt's; taken over.
+        The prompt's; the verifier owns it from now on.
     logits
-        After the prompt, [vocabulary]: they judge the first tokens.
+        float32 [vocabulary]: after the prompt; they score the first tokens.
     hypotheses
-        With one token at least.
+        Each with at least one token.
     """
 
     def __init__(self, cache: Cache, logits: torch.Tensor, hypotheses: Sequence[Hypothesis]) -> None:
@@ -57,7 +57,7 @@ class Verifier:
         self._best: dict[tuple[int, ...], tuple[int, float] | None] = {
             h.ids: None for h in hypotheses if not h.done
         }
-        # A path that another goes on from needs no reading of its own.
+        # A path that is a prefix of the next one is read with it.
         self._paths = [p for n, p in enumerate(paths) if n + 1 == len(paths) or paths[n + 1][: len(p)] != p]
         self._wanted = {h.ids[:n] for h in hypotheses for n in range(2, len(h.ids) + 1)}
         self._next: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
@@ -72,11 +72,11 @@ class Verifier:
         return not self._paths and all(b.read == len(b.path) for b in self._branches)
 
     def feed(self) -> list[SequenceInput]:
-        """The next piece of the trie: whole paths as long as they fit, or a stretch of one that does not."""
+        """The next chunk of the trie: whole paths while they fit, or part of one that does not."""
         reading = [b for b in self._branches if b.read < len(b.path)]  # a single long one, if any
         for branch in reading:
             branch.rows = SequenceInput(
-                branch.cache, branch.path[branch.read : branch.read + PIECE], logits="all"
+                branch.cache, branch.path[branch.read : branch.read + CHUNK], logits="all"
             )
         used = sum(b.rows.count for b in reading if b.rows is not None)
         while (self._paths and not reading) or (self._paths and used and self._fits(used)):
@@ -88,11 +88,11 @@ class Verifier:
         return [b.rows for b in reading if b.rows is not None]
 
     def _fits(self, used: int) -> bool:
-        """Whether the next path can be read to its end beside so many tokens."""
-        return used + len(self._paths[0]) - self._closest(self._paths[0])[1] <= PIECE
+        """Whether the next path fits into the chunk after ``used`` tokens."""
+        return used + len(self._paths[0]) - self._closest(self._paths[0])[1] <= CHUNK
 
     def take(self, outputs: Sequence[Output]) -> None:
-        """Note what the tokens read say of those that follow them."""
+        """Record the log-probabilities of the tokens that follow those read."""
         reading = [b for b in self._branches if b.rows is not None]
         for branch, output in zip(reading, outputs, strict=True):
             totals = torch.logsumexp(output.logits, dim=-1)
@@ -107,11 +107,11 @@ class Verifier:
             branch.held, branch.rows = branch.read, None
 
     def logprobs(self, hypothesis: Hypothesis) -> tuple[float, ...]:
-        """Log-probability of each of a draft's tokens, in nats; once all is read."""
+        """Log-probability of each of a draft's tokens, in nats; call it once :attr:`done`."""
         return tuple(self._known[hypothesis.ids[:n]] for n in range(1, len(hypothesis.ids) + 1))
 
     def best(self, hypothesis: Hypothesis) -> tuple[int, float]:
-        """The most probable token after a draft that has not ended, and its log-probability; once all is read."""
+        """The most probable token after a draft that has not ended, and its log-probability; once :attr:`done`."""
         found = self._best[hypothesis.ids]
         assert found is not None
         return found
@@ -125,7 +125,7 @@ class Verifier:
         self._branches = []
 
     def _closest(self, path: tuple[int, ...]) -> tuple[_Branch | None, int]:
-        """The branch that has most in common with a path, and how many tokens."""
+        """The branch with the longest common prefix with a path, and its length."""
         best: tuple[_Branch | None, int] = (None, 0)
         for branch in self._branches:
             length = shared_length(branch.path, path)
@@ -134,7 +134,7 @@ class Verifier:
         return best
 
     def _branch(self, path: tuple[int, ...]) -> _Branch:
-        """A branch for a path, which goes on from what an earlier one has of it or reads in the same pass."""
+        """A branch for a path; it continues from the common prefix that another branch holds or reads in this pass."""
         source, common = self._closest(path)
         if source is None:
             branch = _Branch(path, self._spare)
@@ -142,7 +142,7 @@ class Verifier:
             twin, held = source.cache.branch(), min(common, source.held)
             twin.crop(self._start + held)
             branch = _Branch(path, twin, held, common)
-        ids = path[branch.read : branch.read + PIECE]
+        ids = path[branch.read : branch.read + CHUNK]
         if source is not None and common > branch.held:
             branch.rows = SequenceInput(
                 branch.cache, ids, logits="all", after=source.rows, shared=common - branch.held

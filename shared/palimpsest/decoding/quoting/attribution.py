@@ -1,22 +1,22 @@
-"""Who said it: from tokens with places in a candidate block to spans with byte ranges on both sides.
+"""Attribution: from tokens with positions in a candidate block to spans with byte ranges in text and document.
 
-Tokens at consecutive places of one passage make a run. A run becomes a span once it can grow no more and all its text
-is out, so that a stop string, which may take text back, cuts text and span at the same byte. Ends within a character
-move inwards. The bytes are compared by their hash before anything is told.
+Tokens at consecutive positions of one passage make a run. A run becomes a span once it can grow no more and all its
+text is out, so that a stop string, which may remove text, cuts text and span at the same byte. Ends within a character
+move inwards. A span is reported only if the hashes of its bytes agree on both sides.
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from palimpsest.candidates.block import Candidates, Owner, Passage
+from palimpsest.candidates.block import Candidates
+from palimpsest.candidates.passages import Owner, Passage
 from palimpsest.decoding.quoting.events import QuotingStats, Span, SpanKind, SpanRevoked
+from palimpsest.decoding.quoting.offsets import OffsetDetokenizer
 from palimpsest.decoding.sources import Source
-from palimpsest.lm.detokenizer import Detokenizer
 
 AROUND = 40
 """Characters of a source shown before and after a span."""
@@ -30,74 +30,23 @@ than that the their them then there these they this those to up was we were what
 _COMMON = frozenset(_COMMON_WORDS.split())
 
 Alive = Callable[[str, str, int], bool]
-"""Whether a corpus's document in a version may be quoted."""
-
-
-class Written(Detokenizer):
-    """A detokenizer that knows where in the text each token's bytes begin.
-
-    Parameters
-    ----------
-    tokenizer
-        transformers' own.
-    write
-        Bytes of a token.
-    special
-        Ids that are no text.
-
-    Attributes
-    ----------
-    starts, ends
-        Of each token: byte offsets in the whole text.
-    """
-
-    def __init__(self, tokenizer: Any, write: Callable[[int], bytes], special: Collection[int]) -> None:
-        super().__init__(tokenizer)
-        self._write, self._special = write, special
-        self.starts: list[int] = []
-        self.ends: list[int] = []
-        self._at = self._decoded = self._certain = 0
-
-    def push(self, token: int) -> str:
-        """Add a token; returns the text that has become certain."""
-        self.starts.append(self._at)
-        self._at += 0 if token in self._special else len(self._write(token))
-        self.ends.append(self._at)
-        text = super().push(token)
-        if text:
-            self._decoded += len(text.encode())
-            self._anchor()
-        return text
-
-    def _anchor(self) -> None:
-        """Put the tokens since the last certain one where they are, now that all of the text is certain.
-
-        Bytes among them that are no UTF-8 have become longer than they were, so they are laid out from the end; those
-        that are no characters have no place anyway.
-        """
-        at = self._at = self._decoded
-        for token in range(len(self.starts) - 1, self._certain, -1):
-            size = self.ends[token] - self.starts[token]
-            self.ends[token], at = at, max(self.starts[self._certain], at - size)
-            self.starts[token] = at
-        self.ends[self._certain] = at
-        self._certain = len(self.starts)
+"""Whether a version of a document of a corpus may be quoted."""
 
 
 @dataclass
 class _Run:
-    """Consecutive tokens from consecutive places: tokens ``token ..`` of the output, places ``place ..``."""
+    """Consecutive tokens, from ``token`` on in the output and from ``position`` on in the block."""
 
     id: int
     kind: SpanKind
     passage: int
-    place: int
+    position: int
     token: int
     count: int
     lm_weight: float
     ratio: float
     proposals: list[tuple[int, int]] = field(default_factory=list)
-    told: Span | None = None
+    sent: Span | None = None
     revoked: bool = False
 
 
@@ -109,17 +58,17 @@ class Attribution:
     index
         Which sequence.
     block
-        Where places are.
+        The candidates.
     written
-        Where tokens are in the output.
+        Offsets of the tokens in the output.
     alive
-        Whether a document may be quoted; asked again before each span is told.
+        Whether a document may be quoted; asked again before each span is reported.
     stats
-        Kept up to date.
+        Updated in place.
     """
 
     def __init__(
-        self, index: int, block: Candidates, written: Written, alive: Alive, stats: QuotingStats
+        self, index: int, block: Candidates, written: OffsetDetokenizer, alive: Alive, stats: QuotingStats
     ) -> None:
         self._index, self._block, self._written, self._alive, self._stats = (
             index,
@@ -132,24 +81,25 @@ class Attribution:
         self._waiting: list[_Run] = []
         self._open: _Run | None = None
         self._ids = 0
+        self._documents: set[tuple[str, str]] = set()
 
-    def token(self, kind: SpanKind | None, place: int, lm_weight: float = 1.0, ratio: float = 1.0) -> None:
-        """Say where the token pushed last is from; None for nowhere."""
+    def token(self, kind: SpanKind | None, position: int, lm_weight: float = 1.0, ratio: float = 1.0) -> None:
+        """Record the position that the last token was taken from; a kind of None for a token without a source."""
         run, token = self._open, len(self._written.starts) - 1
-        if kind is None or place < 0:
+        if kind is None or position < 0:
             self._open = None
             return
-        passage = int(np.searchsorted(self._block.first, place, side="right")) - 1
+        passage = int(np.searchsorted(self._block.first, position, side="right")) - 1
         if (
             run is not None
             and (run.kind, run.passage) == (kind, passage)
-            and place == run.place + run.count
+            and position == run.position + run.count
             and token == run.token + run.count
             and not run.revoked
         ):
             run.count += 1
         else:
-            self._open = _Run(self._ids, kind, passage, place, token, 1, lm_weight, ratio)
+            self._open = _Run(self._ids, kind, passage, position, token, 1, lm_weight, ratio)
             self._ids += 1
             self._runs.append(self._open)
             self._waiting.append(self._open)
@@ -159,26 +109,27 @@ class Attribution:
             self._stats.match_tokens += 1
 
     def proposal(self, proposed: int, taken: int) -> None:
-        """Take note of a proposal that the last run is made of."""
+        """Record a proposal that is part of the last run."""
         if self._runs and self._runs[-1].kind is SpanKind.SPAN and taken:
             self._runs[-1].proposals.append((proposed, taken))
 
     def ripe(self, output: bytes | bytearray, done: bool) -> list[Span]:
-        """Spans that can be told now, given the text that is out; once ``done``, all that are left."""
-        told: list[Span] = []
+        """Spans that are complete, given the text that is out; all remaining ones once ``done``."""
+        complete: list[Span] = []
         for run in list(self._waiting):
             if not done and (run is self._open or self._end(run) > len(output)):
                 continue
             self._waiting.remove(run)
             if run.revoked:
                 continue
-            run.told = self._span(run, output)
-            if run.told is not None:
-                told.append(run.told)
-        return told
+            run.sent = self._span(run, output)
+            if run.sent is not None:
+                self._count_document(run.sent)
+                complete.append(run.sent)
+        return complete
 
     def revoke(self) -> list[Span | SpanRevoked]:
-        """Look at all runs again, as something was deleted: spans whose sources have changed, or have gone."""
+        """Check all runs after a deletion: returns spans with fewer sources, and withdrawals of spans without any."""
         events: list[Span | SpanRevoked] = []
         for run in self._runs:
             sources = self._owners(run.passage)
@@ -189,16 +140,22 @@ class Attribution:
                 self._stats.revoked += 1
                 last = run.token + run.count
                 begin, end = self._written.starts[run.token], self._end(run)
-                if run.told is not None:
-                    begin, end = run.told.byte_start, run.told.byte_end
+                if run.sent is not None:
+                    begin, end = run.sent.byte_start, run.sent.byte_end
                 events.append(SpanRevoked(self._index, run.id, begin, end, run.token, last))
                 self._open = None if run is self._open else self._open
-            elif run.told is not None and len(sources) < len(run.told.sources):
+            elif run.sent is not None and len(sources) < len(run.sent.sources):
                 kept = {(o.corpus, o.document, o.version) for o in sources}
-                left = tuple(s for s in run.told.sources if (s.corpus, s.document, s.version) in kept)
-                run.told = Span(**{**run.told.__dict__, "sources": left})
-                events.append(run.told)
+                left = tuple(s for s in run.sent.sources if (s.corpus, s.document, s.version) in kept)
+                run.sent = replace(run.sent, sources=left)
+                self._count_document(run.sent)
+                events.append(run.sent)
         return events
+
+    def _count_document(self, span: Span) -> None:
+        if span.kind is SpanKind.SPAN:
+            self._documents.add((span.sources[0].corpus, span.sources[0].document))
+            self._stats.documents = len(self._documents)
 
     def _end(self, run: _Run) -> int:
         return self._written.ends[run.token + run.count - 1]
@@ -208,10 +165,10 @@ class Attribution:
         return [o for o in (own, *own.owners) if self._alive(o.corpus, o.document, o.version)]
 
     def _span(self, run: _Run, output: bytes | bytearray) -> Span | None:
-        """The span a run has become, cut to the text; None if nothing is left of it or the bytes differ."""
+        """A run as a span, cut to the text that is out; None if nothing is left of it or the bytes differ."""
         block, passage = self._block, self._block.passages[run.passage]
         offsets, text = block.byte_offsets(run.passage), passage.text
-        first = run.place - int(block.first[run.passage])
+        first = run.position - int(block.first[run.passage])
         begin, end = int(offsets[first]), int(offsets[first + run.count])
         starts = self._written.starts[run.token : run.token + run.count]
         if self._end(run) > len(output):  # a stop string took the rest back
@@ -224,10 +181,10 @@ class Attribution:
         owners = self._owners(run.passage)
         if end <= begin or not owners:
             return None
-        # Tokens of which something is left.
+        # Tokens that still contribute bytes.
         skip = int(np.searchsorted(offsets[first + 1 : first + run.count + 1], begin, side="right"))
         last = int(np.searchsorted(offsets[first : first + run.count], end))
-        # Only whole characters are where their bytes say; what is before and after them may have become longer.
+        # Offsets are exact for whole characters only: bytes before and after may have become longer.
         start = starts[skip] + begin - int(offsets[first + skip])
         stop = start + end - begin
         source, said = text[begin:end], bytes(output[start:stop])
@@ -235,7 +192,7 @@ class Attribution:
         if hashlib.sha256(said).hexdigest() != digest:
             self._stats.dropped += 1
             return None
-        places = (begin, end, first + skip, first + last)
+        positions = (begin, end, first + skip, first + last)
         chars = _characters(output[:start])
         length = _characters(source)
         return Span(
@@ -243,7 +200,7 @@ class Attribution:
             byte_start=start, byte_end=stop, char_start=chars, char_end=chars + length,
             token_start=run.token + skip, token_end=run.token + last,
             text=source, sha256=digest,
-            sources=tuple(source_of(passage, o, *places, digest) for o in owners),
+            sources=tuple(source_of(passage, o, *positions, digest) for o in owners),
             lm_weight=run.lm_weight, ratio=run.ratio, proposals=tuple(run.proposals),
             weak=is_weak(source.decode(errors="replace"), last - skip),
         )  # fmt: skip
@@ -252,7 +209,7 @@ class Attribution:
 def source_of(
     passage: Passage, owner: Passage | Owner, begin: int, end: int, first: int, last: int, digest: str
 ) -> Source:
-    """Where bytes of a passage are in one of the documents that have them.
+    """Where bytes of a passage are in one of the documents that contain them.
 
     Parameters
     ----------

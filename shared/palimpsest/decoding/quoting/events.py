@@ -1,4 +1,4 @@
-"""What a generation tells about text it has taken from elsewhere: spans, their sources, and their withdrawal."""
+"""Events of a sequence that quotes: spans, their withdrawal, and the end with its statistics."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -11,16 +11,16 @@ class SpanKind(Enum):
     """How a span came about."""
 
     SPAN = "span"
-    """Its tokens were proposed from the source and taken."""
+    """Its tokens were proposed from the source and accepted."""
     TOKEN_MATCH = "token_match"
-    """The model's own tokens, which the nearest neighbours have too."""
+    """The model's own tokens, which the nearest neighbours have as well."""
 
 
 @dataclass(frozen=True)
 class Span(Event):
-    """A stretch of generated text that is byte for byte in its sources; comes after the text itself.
+    """A range of generated text that is byte for byte in its sources; follows the text itself.
 
-    One whose ``id`` was told before takes the earlier one's place. Ranges are half-open and count from the start of the
+    A span with the ``id`` of an earlier one replaces it. Ranges are half-open and count from the start of the
     generated text; they hold whole characters.
 
     Parameters
@@ -38,12 +38,12 @@ class Span(Event):
     sha256
         Of the bytes, in hex: equal in the output and in every source.
     sources
-        At least one.
+        At least one source.
     lm_weight, ratio
-        Where the span began: the model's share of the mixture, and how little the nearest neighbour stood out (1: not
-        at all).
+        Where the span began: the model's weight in the mixture, and the distance ratio (1: the nearest neighbour does
+        not stand out).
     proposals
-        Tokens proposed and tokens taken, for each proposal the span is made of.
+        Tokens proposed and tokens accepted, for each proposal that makes up the span.
     weak
         Too short or too common to be cited as a quotation.
     """
@@ -72,15 +72,15 @@ class Span(Event):
 
     @property
     def accepted(self) -> int:
-        """Tokens taken."""
+        """Tokens accepted."""
         return sum(taken for _, taken in self.proposals)
 
 
 @dataclass(frozen=True)
 class SpanRevoked(Event):
-    """Every source of a span has been deleted: the text must not be shown as a quotation any more.
+    """Every source of a span has been deleted: the text must no longer be shown as a quotation.
 
-    ``id`` may be one that was never told: its source went before the span was complete.
+    The span may never have been sent, if its source was deleted before it was complete.
     """
 
     index: int
@@ -93,28 +93,30 @@ class SpanRevoked(Event):
 
 @dataclass
 class QuotingStats:
-    """What one sequence did; counts do not depend on the machine.
+    """Statistics of one sequence; counts do not depend on the machine.
 
     Attributes
     ----------
     lm_forwards, lm_positions
         Forward passes after the prompt's, and the positions read in them.
     tokens
-        Generated.
+        Tokens generated.
     span_tokens, match_tokens
-        Of those, taken in spans, and matched.
+        Of those, tokens in spans and token matches.
     spans_proposed, spans_accepted
-        Proposals, and those of which at least one token was taken.
+        Proposals, and those of which at least one token was accepted.
     proposed_tokens, accepted_tokens
-        Of proposals.
+        Tokens of the proposals.
     searches
-        Positions that neighbours were searched for.
+        Positions for which neighbours were searched.
+    documents
+        Distinct documents named first by a span of kind SPAN.
     dropped
-        Spans whose bytes were not their source's: not told.
+        Spans left out because their bytes differ from their source's.
     revoked
         Spans withdrawn.
     search_seconds, forward_seconds
-        In search and mixture; in the passes it took part in.
+        Time in search and mixture; time in the forward passes that it took part in.
     """
 
     lm_forwards: int = 0
@@ -127,6 +129,7 @@ class QuotingStats:
     proposed_tokens: int = 0
     accepted_tokens: int = 0
     searches: int = 0
+    documents: int = 0
     dropped: int = 0
     revoked: int = 0
     search_seconds: float = 0.0
@@ -135,6 +138,6 @@ class QuotingStats:
 
 @dataclass(frozen=True)
 class QuotingFinished(Finished):
-    """The end of a sequence that quoted, and what quoting did in it."""
+    """The end of a sequence that quoted, with its statistics."""
 
     quoting: QuotingStats

@@ -1,4 +1,4 @@
-"""What passages go on with after a prompt's last tokens: drafts that were not generated, with their sources."""
+"""Continuations of a prompt that passages contain: drafts that were not generated, with their sources."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ Alive = Callable[[str, str, int], bool]
 def proposals(
     block: Candidates, ids: Sequence[int], count: int, tokens: int, alive: Alive, healed: bytes = b""
 ) -> list[Proposal]:
-    """Find where a prompt's last tokens stand in a block, and what follows there.
+    """Find a prompt's last tokens in a block, and return what follows them there.
 
     Parameters
     ----------
@@ -29,37 +29,37 @@ def proposals(
     ids
         The prompt's tokens.
     count
-        Most proposals; those after the longest matches come first, then those of the best passages.
+        Maximum number of proposals, by length of the match, then by score of the passage.
     tokens
-        Most tokens of each.
+        Maximum number of tokens of each.
     alive
-        Asked at the end, so that what is deleted meanwhile is not quoted.
+        Called when a draft has ended, so that a document deleted in between is not quoted.
     healed
-        Bytes that were taken off the prompt's end: what follows has to begin with them.
+        Bytes removed from the prompt's end: the continuation has to begin with them.
 
     Returns
     -------
     list of Proposal
-        Different ones. None where fewer than two tokens match.
+        Without duplicates; empty where fewer than two tokens match.
     """
-    places = [(size, place) for size, place in _matches(block, ids) if size >= SHORTEST]
+    positions = [(size, position) for size, position in _matches(block, ids) if size >= SHORTEST]
     of = block.passage_of()
-    places.sort(key=lambda pair: (-pair[0], -block.passages[of[pair[1]]].score, pair[1]))
+    positions.sort(key=lambda pair: (-pair[0], -block.passages[of[pair[1]]].score, pair[1]))
     found: dict[tuple[int, ...], Proposal] = {}
-    for _, place in places:
-        passage = int(of[place])
+    for _, position in positions:
+        passage = int(of[position])
         first, text, offsets = (
             int(block.first[passage]), block.passages[passage].text, block.byte_offsets(passage),
         )  # fmt: skip
-        begin = int(offsets[place - first]) + len(healed)
+        begin = int(offsets[position - first]) + len(healed)
         if not text[begin - len(healed) :].startswith(healed) or _within_character(text, begin):
             continue
-        stop = min(place + tokens, int(block.first[passage + 1]))
-        while stop > place and _within_character(text, int(offsets[stop - first])):
-            stop -= 1  # half a character is not what the source says
-        quoted = tuple(block.tokens[place:stop].tolist())
+        stop = min(position + tokens, int(block.first[passage + 1]))
+        while stop > position and _within_character(text, int(offsets[stop - first])):
+            stop -= 1  # a proposal ends with a whole character
+        quoted = tuple(block.tokens[position:stop].tolist())
         if quoted and quoted not in found:
-            found[quoted] = Proposal(quoted, _sources(block, passage, place, alive, len(healed)))
+            found[quoted] = Proposal(quoted, _sources(block, passage, position, alive, len(healed)))
             if len(found) == count:
                 break
     return list(found.values())
@@ -70,7 +70,7 @@ def _within_character(text: bytes, at: int) -> bool:
 
 
 def _matches(block: Candidates, ids: Sequence[int]) -> list[tuple[int, int]]:
-    """Length of the match before it, and the place that follows, for all places in a block."""
+    """Length of each match in a block, and the position after it."""
     if not len(block) or not len(ids):
         return []
     tokens, of, context = block.tokens, block.passage_of(), ids[-LONGEST:]
@@ -90,21 +90,21 @@ def _matches(block: Candidates, ids: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _sources(
-    block: Candidates, number: int, place: int, alive: Alive, skip: int
+    block: Candidates, number: int, position: int, alive: Alive, skip: int
 ) -> Callable[[str], tuple[Source, ...]]:
-    passage, at = block.passages[number], place - int(block.first[number])
+    passage, at = block.passages[number], position - int(block.first[number])
 
     def sources(text: str) -> tuple[Source, ...]:
-        """Where a draft's text is, byte for byte; nowhere if its documents are gone or it differs."""
-        said, offsets = text.encode(), block.byte_offsets(number)
+        """The sources of a draft's text; none if its documents are deleted or the bytes differ."""
+        written, offsets = text.encode(), block.byte_offsets(number)
         begin = int(offsets[at]) + skip
-        end = begin + len(said)
-        if not said or passage.text[begin:end] != said:
+        end = begin + len(written)
+        if not written or passage.text[begin:end] != written:
             return ()
-        # Of the whole tokens that hold these bytes: what was healed may be all of the first.
+        # The whole tokens that contain these bytes: the healed bytes may be all of the first.
         first = int(np.searchsorted(offsets, begin, side="right")) - 1
         last = int(np.searchsorted(offsets, end))
-        digest = hashlib.sha256(said).hexdigest()
+        digest = hashlib.sha256(written).hexdigest()
         owners = [o for o in (passage, *passage.owners) if alive(o.corpus, o.document, o.version)]
         return tuple(source_of(passage, o, begin, end, first, last, digest) for o in owners)
 

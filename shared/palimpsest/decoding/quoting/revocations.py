@@ -1,4 +1,4 @@
-"""Deletions that reach generations under way: told by one thread, heeded by the engine's, waited for by a third."""
+"""Deletions during generation: published by one thread, applied by the engine's, awaited by a third."""
 
 import threading
 import time
@@ -6,21 +6,21 @@ import weakref
 
 
 class Reader:
-    """One generation's side: how far it has heeded what was told. Forgotten with the generation."""
+    """One generation: the version of the revocations that it has applied. Held weakly."""
 
     def __init__(self, version: int) -> None:
         self.seen = version
 
 
 class Revocations:
-    """Documents that must not be quoted any more, whatever candidate block they are in.
+    """Documents that must no longer be quoted, whatever candidate block contains them.
 
     ::
 
-        mark = revocations.revoke("corpora/c", "contract-7")     # from the thread that hears of deletions
-        revocations.wait(mark, timeout=3.0)                      # no generation uses it any more
+        mark = revocations.revoke("corpora/c", "contract-7")     # from the thread that receives deletions
+        revocations.wait(mark, timeout=3.0)                      # no generation uses it any longer
 
-    A generation compares one number before each proposal, and again before it tells of what it took.
+    A generation compares one number before each proposal, and again before it reports a span.
     """
 
     def __init__(self) -> None:
@@ -31,12 +31,12 @@ class Revocations:
         self.version = 0
 
     def revoke(self, corpus: str, document: str, version: int | None = None) -> int:
-        """Revoke a document's versions up to this one, or all.
+        """Revoke the versions of a document up to this one, or all.
 
         Returns
         -------
         int
-            What to :meth:`wait` for.
+            The version to :meth:`wait` for.
         """
         with self._changed:
             before = self._dead.get((corpus, document), 0)
@@ -45,7 +45,7 @@ class Revocations:
             return self._bump()
 
     def suspend(self, corpus: str) -> int:
-        """Quote nothing of a corpus: its deletions can no longer be heard of."""
+        """Revoke a whole corpus, because its deletions no longer arrive."""
         with self._changed:
             self._suspended.add(corpus)
             return self._bump()
@@ -59,34 +59,34 @@ class Revocations:
             return last is None or version <= last
 
     def join(self) -> Reader:
-        """Take part, until the returned object is gone or :meth:`leave` is called."""
+        """Take part until the returned object is garbage or :meth:`leave` is called."""
         with self._changed:
             reader = Reader(-1)
             self._readers.add(reader)
             return reader
 
-    def heeded(self, reader: Reader, version: int) -> None:
-        """Say that nothing is used any more that was revoked up to a version."""
+    def applied(self, reader: Reader, version: int) -> None:
+        """Report that a generation uses nothing that was revoked up to a version."""
         if reader.seen != version:
             with self._changed:
                 reader.seen = version
                 self._changed.notify_all()
 
     def leave(self, reader: Reader) -> None:
-        """Take part no more."""
+        """Stop taking part."""
         with self._changed:
             self._readers.discard(reader)
             self._changed.notify_all()
 
     def wait(self, version: int, timeout: float) -> bool:
-        """Wait until every generation under way has heeded a version; returns whether they have."""
+        """Wait until every running generation has applied a version; returns whether all have."""
         end = time.monotonic() + timeout
         with self._changed:
             while any(reader.seen < version for reader in self._readers):
                 left = end - time.monotonic()
                 if left <= 0:
                     return False
-                self._changed.wait(min(left, 0.1))  # a reader may also just be forgotten
+                self._changed.wait(min(left, 0.1))  # a reader may also be garbage-collected
         return True
 
     def _bump(self) -> int:

@@ -1,4 +1,4 @@
-"""How probable a given text is to the model, to the fixed mixture, and to the confident one: for perplexity."""
+"""Log-probabilities of a given text under the model, the fixed mixture and the mixture by confidence."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -13,7 +13,7 @@ from palimpsest.candidates.settings import Mode
 from palimpsest.decoding.quoting.request import NestRequest
 from palimpsest.engine.requests import Request
 from palimpsest.engine.scoring import CHUNK
-from palimpsest.engine.tasks import Pieces
+from palimpsest.engine.tasks import TaskSteps
 from palimpsest.lm.blocks import BLOCK
 from palimpsest.lm.forward import SequenceInput
 from palimpsest.lm.model import LanguageModel
@@ -31,9 +31,9 @@ class NestScores:
     ids
         int64 [n]: the tokens.
     lm, knn_lm, nest
-        float64 [n]: under the model alone, the mixture of fixed weight, and the one by confidence.
+        float64 [n]: under the model alone, the mixture with fixed weight, and the mixture by confidence.
     weight, ratio
-        float32 [n]: the model's weight in the last, and how much the nearest stood out.
+        float32 [n]: the model's weight in the latter, and the distance ratio.
     """
 
     ids: np.ndarray
@@ -44,31 +44,31 @@ class NestScores:
     ratio: np.ndarray
 
     def perplexity(self, name: str) -> float:
-        """Of ``"lm"``, ``"knn_lm"`` or ``"nest"``."""
+        """Perplexity under ``"lm"``, ``"knn_lm"`` or ``"nest"``."""
         return float(np.exp(-getattr(self, name).mean()))
 
 
 def score_pieces(
     model: LanguageModel, ids: Sequence[int], nest: NestRequest, skip: int = 0
-) -> Pieces[NestScores]:
-    """Score a text in one pass, giving control back after each chunk of 64 tokens.
+) -> TaskSteps[NestScores]:
+    """Score a text in one pass, yielding after each chunk of 64 tokens.
 
-    The text is given, not generated, so nothing is taken out of the store on the way.
+    The text is given, not generated, so no token leaves the index on the way.
 
     Parameters
     ----------
     model
-        In use by the calling thread alone.
+        Used by the calling thread alone.
     ids
         The text's tokens.
     nest
         Candidates and settings; the mode does not matter.
     skip
-        Leading tokens that are only context.
+        Leading tokens that are not scored.
     """
-    store, first = nest.store(model), max(1, skip)
+    index, first = nest.index(model), max(1, skip)
     cache, settings = model.new_cache(), nest.filled
-    dead = nest.dead()[nest.candidates.passage_of()[store.place.cpu().numpy()]] if len(store) else []
+    dead = nest.dead()[nest.candidates.passage_of()[index.positions.cpu().numpy()]] if len(index) else []
     live = torch.from_numpy(~np.asarray(dead, dtype=bool)).to(model.device)
     parts: list[list[np.ndarray]] = []
     try:
@@ -81,9 +81,9 @@ def score_pieces(
                 assert output.retrieval_queries is not None
                 assert settings.r is not None
                 targets = torch.tensor(list(ids[start + 1 : start + 1 + len(part)]), device=model.device)
-                found = search(store, output.retrieval_queries, live, settings.r)
-                mixed = Mixed(store, found, output.logits, replace(settings, mode=Mode.NEST))
-                fixed = Mixed(store, found, output.logits, replace(settings, mode=Mode.KNN_LM))
+                found = search(index, output.retrieval_queries, live, settings.r)
+                mixed = Mixed(index, found, output.logits, replace(settings, mode=Mode.NEST))
+                fixed = Mixed(index, found, output.logits, replace(settings, mode=Mode.KNN_LM))
                 own = output.logits.gather(1, targets[:, None])[:, 0] - mixed.total
                 columns = [targets, own, *(m.of_tokens(targets).log() for m in (fixed, mixed))]
                 rows = [column.cpu().numpy() for column in columns]
@@ -97,20 +97,10 @@ def score_pieces(
     return NestScores(ids_.astype(np.int64), lm, knn_lm, both, weight, ratio)
 
 
-def nest_score(model: LanguageModel, ids: Sequence[int], nest: NestRequest, skip: int = 0) -> NestScores:
-    """Score a text at once, with a model that no other thread uses; see :func:`score_pieces`."""
-    pieces = score_pieces(model, ids, nest, skip)
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            return end.value
-
-
 def submit_nest_score(
     engine: "Engine", ids: Sequence[int], nest: NestRequest, skip: int = 0
 ) -> "Future[NestScores]":
-    """Have an engine score a text between its steps; see :func:`score_pieces`.
+    """Score a text between an engine's steps; see :func:`score_pieces`.
 
     Raises
     ------

@@ -1,46 +1,47 @@
-"""The loop: one forward pass a step, which judges what was proposed and says where to go on (paper, section 3).
+"""The loop: one forward pass a step, which verifies the last proposal and makes the next one (paper, section 3).
 
 ::
 
-    read      last token, d1, d2, ..., dn              dj: proposed, places of one passage
-    p_M       at each of them, by one search           the mixture; the model's own choice where nothing may change
-    take      the longest prefix of d that is acceptable
+    read      last token, d1, d2, ..., dn              dj: proposed, consecutive positions of one passage
+    p_M       at each of them, by one search           the mixture; in LOSSLESS the model's own choice
+    take      the longest acceptable prefix of d
     then      all taken:  the passage's next token, if it is acceptable too, and propose what follows it
-              else        what p_M likes best; if the model's share is small and a neighbour has that token,
+              else        the best token of p_M; if the model's weight is small and a neighbour has that token,
                           propose what follows the neighbour
-              rejected:   what p_M likes best, and no proposal
+              rejected:   the best token of p_M, and no proposal
     forget    the rest: the cache is cropped
 
-So a proposal is judged by the pass that reads it, and no other pass is needed. Once a span has ended, its tokens are
-out of the store for the rest of the generation, which keeps it from going in circles. What is said does not depend on
-how many tokens are proposed at once, nor on what else the engine runs.
+The pass that reads a proposal also verifies it, so no other pass is needed. Once a span has ended, its tokens leave the
+index for the rest of the generation, so that it does not go in circles. The text depends neither on how many tokens are
+proposed at once nor on what else the engine runs.
 """
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from palimpsest.candidates.mixture import Mixed, search
 from palimpsest.candidates.settings import Mode
-from palimpsest.decoding.quoting.attribution import Attribution, Written
+from palimpsest.decoding.quoting.attribution import Attribution
+from palimpsest.decoding.quoting.choosing import acceptable, choice_of, favourite
 from palimpsest.decoding.quoting.events import QuotingFinished, QuotingStats, Span, SpanKind, SpanRevoked
-from palimpsest.decoding.quoting.spans import DraftLength, SuffixMatch, relaxed, stretch, take_while
+from palimpsest.decoding.quoting.offsets import OffsetDetokenizer
+from palimpsest.decoding.quoting.quotable import Quotable
+from palimpsest.decoding.quoting.spans import (
+    DraftLength,
+    SuffixMatch,
+    proposal_positions,
+    take_while,
+)
 from palimpsest.engine.events import Delta, Event, Finished
 from palimpsest.engine.requests import Request, Step
 from palimpsest.engine.sequence import SequenceState
 from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.model import LanguageModel
-from palimpsest.lm.sampling import Choice, filtered, uniform
+from palimpsest.lm.sampling import Choice
 from palimpsest.lm.token_bytes import special_ids
-
-if TYPE_CHECKING:
-    from palimpsest.decoding.quoting.request import NestRequest
-
-_ACCEPTANCE = 1 << 32
-"""Added to a sequence's number: the random stream that accepts is not the one that chooses."""
 
 _NOTHING = np.zeros(0, dtype=np.int64)
 
@@ -49,19 +50,17 @@ class Quoting(SequenceState):
     """A sequence that quotes; see :class:`palimpsest.decoding.quoting.NestRequest`."""
 
     def __init__(
-        self, nest: "NestRequest", request: Request, index: int, cache: Cache, model: LanguageModel
+        self, nest: Quotable, request: Request, index: int, cache: Cache, model: LanguageModel
     ) -> None:
-        super().__init__(request, index, cache, model)
+        written = OffsetDetokenizer(model.tokenizer, nest.write(model), special_ids(model.tokenizer))
+        super().__init__(request, index, cache, model, written)
         self._nest, self._settings, self._block = nest, nest.filled, nest.candidates
-        self._store = nest.store(model)
+        self._index = nest.index(model)
         self.stats = QuotingStats()
-        self._detokenizer = written = Written(
-            model.tokenizer, nest.write(model), special_ids(model.tokenizer)
-        )
         self._attribution = Attribution(index, self._block, written, self._is_alive, self.stats)
         self._output = bytearray()
-        self._live = torch.ones(len(self._store), dtype=torch.bool, device=model.device)
-        self._usable = self._store.allowed.copy()
+        self._live = torch.ones(len(self._index), dtype=torch.bool, device=model.device)
+        self._usable = self._index.allowed.copy()
         self._lossless = self._settings.mode is Mode.LOSSLESS
         self._suffix = SuffixMatch(self._block) if self._lossless else None
         if self._suffix is not None:
@@ -69,15 +68,15 @@ class Quoting(SequenceState):
         self._length = DraftLength(self._settings.draft)
         self._begins = frozenset(self._block.first.tolist())
         self._draft = _NOTHING
-        self._fed = self._said = 0
+        self._fed = self._led = 0
         self._fresh: list[int] = []
-        self._heeded = -1
-        self._withdrawn: list[Span | SpanRevoked] = []
+        self._applied = -1
+        self._withdrawals: list[Span | SpanRevoked] = []
         self._reader = nest.revocations.join()
 
     def feed(self) -> Sequence[SequenceInput]:
-        """The last token, and what is proposed to follow it."""
-        self._heed()
+        """Rows of the next step: the last token, and the proposal."""
+        self._apply_revocations()
         self._fed = 1 + len(self._draft)
         ids = [self.next_id, *self._block.tokens[self._draft].tolist()]
         return [
@@ -87,73 +86,80 @@ class Quoting(SequenceState):
         ]
 
     def take(self, outputs: Sequence[Output], step: Step) -> list[Event]:
-        """Judge the proposal, and choose what follows what was taken of it."""
+        """Verify the proposal, and choose the token after what was taken of it."""
         (output,) = outputs
         self._count(step)
         self._cost = step.cost.relative
-        self._heed()
+        self._apply_revocations()
         draft = self._draft
         began = time.perf_counter()
         mixed = self._mix(output)
-        # One place more than was read: the passage's next token is judged by the last row.
-        places = stretch(self._block, int(draft[0]), len(draft) + 1, self._usable) if len(draft) else _NOTHING
-        accept = self._judge(mixed, output, places)
+        positions = _NOTHING
+        if len(draft):  # one position more than was read: the last row judges the passage's next token
+            positions = proposal_positions(self._block, int(draft[0]), len(draft) + 1, self._usable)
+        accept = self._judge(mixed, output, positions)
         self.stats.search_seconds += time.perf_counter() - began
         taken = min(len(draft), take_while(accept))
         for row in range(taken):
             if self.done:
                 taken = row
                 break
-            place = int(draft[row])
-            self._say(self._choice(mixed, output, row, place), SpanKind.SPAN, place, mixed, row)
+            position = int(draft[row])
+            self._append(self._choice(mixed, output, row, position), SpanKind.SPAN, position, mixed, row)
         self._settle(taken)
         if self._fed:
             self.cache.crop(self.cache.length - (self._fed - 1 - taken))
         if not self.done:
             rejected = taken < max(self._fed - 1, 0)
-            onward = int(places[taken]) if not rejected and taken < len(places) and accept[taken] else -1
-            self._go_on(mixed, output, taken, onward, rejected or (onward < 0 and taken < len(places)))
+            onward = (
+                int(positions[taken]) if not rejected and taken < len(positions) and accept[taken] else -1
+            )
+            self._continue(mixed, output, taken, onward, rejected or (onward < 0 and taken < len(positions)))
         return self.events()
 
     def events(self) -> list[Event]:
-        """Text, spans whose text is out, withdrawals, the end."""
+        """Text, spans whose text is out, withdrawals, the end of the sequence."""
         events = super().events()
-        self._heed()
+        self._apply_revocations()
         for event in events:
             if isinstance(event, Delta):
                 self._output += event.text.encode()
-        quoted = [*self._withdrawn, *self._attribution.ripe(self._output, self.done)]
-        self._withdrawn = []
+        quoted = [*self._withdrawals, *self._attribution.ripe(self._output, self.done)]
+        self._withdrawals = []
         self.stats.tokens = self.generated
-        if events and isinstance(events[-1], Finished):
-            return [*events[:-1], *quoted, QuotingFinished(**vars(events[-1]), quoting=self.stats)]
+        if self.done:
+            return [*events[:-1], *quoted, events[-1]]
         return [*events, *quoted]
 
+    def finished(self, end: Finished) -> QuotingFinished:
+        """The end of the sequence, with what quoting did in it."""
+        return QuotingFinished(**vars(end), quoting=self.stats)
+
     def release(self) -> None:
-        """Give the memory back, and leave whoever waits for deletions to be heeded."""
+        """Give the memory back, and stop taking part in revocations."""
         self._nest.revocations.leave(self._reader)
         super().release()
 
     def _is_alive(self, corpus: str, document: str, version: int) -> bool:
         return not self._nest.revocations.is_dead(corpus, document, version)
 
-    def _heed(self) -> None:
-        """Drop what has been deleted since the last look."""
+    def _apply_revocations(self) -> None:
+        """Drop candidates and spans that were revoked since the last call."""
         revocations = self._nest.revocations
         version = revocations.version
-        if version == self._heeded:
+        if version == self._applied:
             return
-        if version or self._heeded >= 0:
+        if version or self._applied >= 0:
             gone = (
                 self._nest.dead()[self._block.passage_of()] if len(self._block) else np.zeros(0, dtype=bool)
             )
             self._usable &= ~gone
-            numbers = self._store.number[gone]
+            numbers = self._index.number[gone]
             self._live[torch.from_numpy(numbers[numbers >= 0]).to(self._live.device)] = False
             self._draft = self._draft[: take_while(self._usable[self._draft])]
-            self._withdrawn += self._attribution.revoke()
-        self._heeded = version
-        revocations.heeded(self._reader, version)
+            self._withdrawals += self._attribution.revoke()
+        self._applied = version
+        revocations.applied(self._reader, version)
 
     def _count(self, step: Step) -> None:
         if not self._fed:  # the prompt's own pass
@@ -164,33 +170,27 @@ class Quoting(SequenceState):
 
     def _mix(self, output: Output) -> Mixed:
         """The mixture at every position that was read."""
-        heat = self.request.sampling.temperature
-        logits = output.logits / heat if heat and not self._lossless else output.logits
+        temperature = self.request.sampling.temperature
+        logits = output.logits / temperature if temperature and not self._lossless else output.logits
         neighbours = None
         if output.retrieval_queries is not None:
             assert self._settings.r is not None
-            neighbours = search(self._store, output.retrieval_queries, self._live, self._settings.r)
+            neighbours = search(self._index, output.retrieval_queries, self._live, self._settings.r)
             self.stats.searches += output.retrieval_queries.shape[0]
-        return Mixed(self._store, neighbours, logits, self._settings)
+        return Mixed(self._index, neighbours, logits, self._settings)
 
-    def _judge(self, mixed: Mixed, output: Output, places: np.ndarray) -> np.ndarray:
-        """Which proposed tokens are acceptable, each given those before it: bool [len(places)]."""
-        places = places[: output.logits.shape[0]]
-        if not len(places):
+    def _judge(self, mixed: Mixed, output: Output, positions: np.ndarray) -> np.ndarray:
+        """Which proposed tokens are acceptable, each given those before it: bool [len(positions)]."""
+        positions = positions[: output.logits.shape[0]]
+        if not len(positions):
             return np.zeros(0, dtype=bool)
         if self._lossless:
-            own = self._own_choices(output, len(places))
-            return self._block.tokens[places] == own
-        assert self._settings.gamma is not None
-        sampling, draws = self.request.sampling, None
-        if sampling.temperature:
-            steps = range(self.generated, self.generated + len(places))
-            draws = np.array([uniform(sampling.seed, self.index + _ACCEPTANCE, n) for n in steps])
-        best = mixed.best_probability[: len(places)]
-        return relaxed(mixed.of_places(places), best, self._settings.gamma, draws)
+            own = self._own_choices(output, len(positions))
+            return self._block.tokens[positions] == own
+        return acceptable(mixed, positions, self._settings, self.request.sampling, self.index, self.generated)
 
     def _own_choices(self, output: Output, count: int) -> np.ndarray:
-        """What the model alone would say at each position, as far as the proposal agrees: int64 [count]."""
+        """The model's own choice at each position, as far as the proposal agrees with it: int64 [count]."""
         if not self.request.sampling.temperature:
             return np.argmax(output.logits[:count].cpu().numpy(), axis=-1)
         chosen = np.full(count, -1, dtype=np.int64)
@@ -203,116 +203,93 @@ class Quoting(SequenceState):
         self.generated = before
         return chosen
 
-    def _go_on(self, mixed: Mixed, output: Output, row: int, onward: int, rejected: bool) -> None:
-        """Say the token after what was taken, and propose what may follow it."""
+    def _continue(self, mixed: Mixed, output: Output, row: int, onward: int, rejected: bool) -> None:
+        """Append the token after what was taken, and propose what may follow it."""
         if self._suffix is not None:
             choice = self.choose(output, row)
             goes_on = onward >= 0 and choice.id == int(self._block.tokens[onward])
-            self._say(choice, SpanKind.SPAN if goes_on else None, onward if goes_on else -1, mixed, row)
+            self._append(choice, SpanKind.SPAN if goes_on else None, onward if goes_on else -1, mixed, row)
             start = onward + 1 if goes_on else self._suffix.best(self._usable)
-            self._propose(start, said=goes_on)
+            self._propose(start, led=goes_on)
             return
         if onward >= 0:
-            self._say(self._choice(mixed, output, row, onward), SpanKind.SPAN, onward, mixed, row)
-            self._propose(onward + 1, said=True)
+            self._append(self._choice(mixed, output, row, onward), SpanKind.SPAN, onward, mixed, row)
+            self._propose(onward + 1, led=True)
             return
-        if rejected and row == self._fed - 1:  # all that was read was taken, and what follows it was not
+        if rejected and row == self._fed - 1:  # the whole proposal was taken, but not the token after it
             self.stats.spans_proposed += 1
             self.stats.proposed_tokens += 1
-        token = self._favourite(mixed, output, row)
-        choice = self._choice_of(output, row, token, mixed)
-        place = -1
+        token = favourite(mixed, output.logits[row], row, self.request.sampling, self.index, self.generated)
+        choice = choice_of(output.logits[row], token, mixed, row, self.request)
+        position = -1
         if (
             not rejected
             and self._settings.mode is not Mode.KNN_LM
             and mixed.weight[row] <= self._settings.delta
         ):
-            place = mixed.carrier(row, token, self._usable)
+            position = mixed.carrier(row, token, self._usable)
         self._retire()
-        if place >= 0:
-            self._say(choice, SpanKind.SPAN, place, mixed, row)
-            self._propose(place + 1, said=True)
+        if position >= 0:
+            self._append(choice, SpanKind.SPAN, position, mixed, row)
+            self._propose(position + 1, led=True)
             return
         nearest = mixed.nearest(row) if self._settings.token_matches else -1
         matches = nearest >= 0 and int(self._block.tokens[nearest]) == token and bool(self._usable[nearest])
-        self._say(choice, SpanKind.TOKEN_MATCH if matches else None, nearest if matches else -1, mixed, row)
+        self._append(
+            choice, SpanKind.TOKEN_MATCH if matches else None, nearest if matches else -1, mixed, row
+        )
         self._draft = _NOTHING
 
-    def _propose(self, start: int, said: bool) -> None:
-        """Propose the places from ``start`` on; ``said`` if the token before them was taken from there too."""
-        self._said = int(said)
+    def _propose(self, start: int, led: bool) -> None:
+        """Propose the positions from ``start`` on; ``led`` if the token before them was taken from the passage too."""
+        self._led = int(led)
         self._draft = _NOTHING
         if (
-            not self.done and start >= 0 and not (said and start in self._begins)
+            not self.done and start >= 0 and not (led and start in self._begins)
         ):  # a passage ends where one begins
             room = min(self._length(self._cost), self.request.max_tokens - self.generated)
-            self._draft = stretch(self._block, start, room, self._usable)
-        if said or len(self._draft):
+            self._draft = proposal_positions(self._block, start, room, self._usable)
+        if led or len(self._draft):
             self.stats.spans_proposed += 1
-            self.stats.proposed_tokens += self._said + len(self._draft)
-            self.stats.accepted_tokens += self._said
-            self.stats.spans_accepted += self._said
-        if said and not len(self._draft):
+            self.stats.proposed_tokens += self._led + len(self._draft)
+            self.stats.accepted_tokens += self._led
+            self.stats.spans_accepted += self._led
+        if led and not len(self._draft):
             self._attribution.proposal(1, 1)
 
     def _settle(self, taken: int) -> None:
-        """Take note of what became of the proposal."""
+        """Record how much of the proposal was taken."""
         proposed = self._fed - 1
         if proposed <= 0:
             return
         self._length.saw(proposed, taken)
-        self._attribution.proposal(self._said + proposed, self._said + taken)
+        self._attribution.proposal(self._led + proposed, self._led + taken)
         self.stats.accepted_tokens += taken
-        self.stats.spans_accepted += bool(taken) and not self._said
+        self.stats.spans_accepted += bool(taken) and not self._led
 
-    def _say(self, choice: Choice, kind: SpanKind | None, place: int, mixed: Mixed, row: int) -> None:
-        """Append a token, and say where it is from."""
-        is_text = choice.id not in self._eos
+    def _append(self, choice: Choice, kind: SpanKind | None, position: int, mixed: Mixed, row: int) -> None:
+        """Append a token, and record where it was taken from."""
+        is_text = choice.id not in self.eos_ids
         self.push(choice)
         if self._suffix is not None:
             self._suffix.push(choice.id)
         if is_text:
-            self._attribution.token(kind, place, float(mixed.weight[row]), float(mixed.ratio[row]))
+            self._attribution.token(kind, position, float(mixed.weight[row]), float(mixed.ratio[row]))
         if kind is SpanKind.SPAN and not self._lossless:
-            self._usable[place] = False
-            self._fresh.append(place)
+            self._usable[position] = False
+            self._fresh.append(position)
 
     def _retire(self) -> None:
-        """Take the last span's tokens out of the store, now that it has ended.
+        """Take the last span's tokens out of the index, now that it has ended.
 
-        Not before: what is found at a position must not depend on how the span was cut into proposals.
+        Not earlier: what a search finds must not depend on how the span was cut into proposals.
         """
-        numbers = self._store.number[self._fresh]
+        numbers = self._index.number[self._fresh]
         self._live[torch.from_numpy(numbers[numbers >= 0]).to(self._live.device)] = False
         self._fresh.clear()
 
-    def _favourite(self, mixed: Mixed, output: Output, row: int) -> int:
-        """The mixture's most probable token, or one drawn from it."""
-        sampling = self.request.sampling
-        if not sampling.temperature:
-            return int(mixed.best[row])
-        ids, scores = filtered(output.logits[row], sampling)
-        by_model = torch.zeros_like(output.logits[row])
-        by_model[ids] = torch.softmax(scores, dim=0)
-        reached = mixed.dense(row, by_model).double().cumsum(0)
-        draw = uniform(sampling.seed, self.index, self.generated) * float(reached[-1])
-        return min(int(torch.searchsorted(reached, draw, right=True)), len(reached) - 1)
-
-    def _choice(self, mixed: Mixed, output: Output, row: int, place: int) -> Choice:
-        """The block's token at a place, as a choice."""
+    def _choice(self, mixed: Mixed, output: Output, row: int, position: int) -> Choice:
+        """The block's token at a position, as a choice."""
         if self._lossless:
             return self.choose(output, row)
-        return self._choice_of(output, row, int(self._block.tokens[place]), mixed)
-
-    def _choice_of(self, output: Output, row: int, token: int, mixed: Mixed) -> Choice:
-        """A token with the model's own log-probability."""
-        logits, top = output.logits[row], self.request.logprobs or 0
-        warm = self.request.sampling.temperature
-        total = float(torch.logsumexp(logits, 0)) if warm else float(mixed.total[row])
-        best: tuple[tuple[int, float], ...] = ()
-        if top:
-            values, indices = torch.topk(logits, min(top, logits.numel()))
-            best = tuple(
-                (int(i), float(v) - total) for i, v in zip(indices.tolist(), values.tolist(), strict=True)
-            )
-        return Choice(token, float(logits[token]) - total, best)
+        return choice_of(output.logits[row], int(self._block.tokens[position]), mixed, row, self.request)

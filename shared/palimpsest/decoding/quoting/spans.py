@@ -1,4 +1,4 @@
-"""Spans: which tokens to propose, how many, and how many of them to take."""
+"""Spans: which tokens to propose, how many, and how many of them to accept."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,13 +7,13 @@ import numpy as np
 from palimpsest.candidates.block import Candidates
 
 LENGTHS = (3, 7, 15, 31, 63, 127, 255)
-"""Proposals: with the token before them they fill whole tiles of rows."""
+"""Lengths of proposals: with the token before them they fill whole tiles of rows."""
 
 _START = 7
 
 
 def take_while(accept: np.ndarray) -> int:
-    """ChunkOrigin many leading entries of bool [n] are true."""
+    """Number of leading entries of bool [n] that are true."""
     return len(accept) if accept.all() else int(accept.argmin())
 
 
@@ -25,14 +25,13 @@ def relaxed(
     Parameters
     ----------
     probability
-        [n]: of each proposed token, in the mixture.
+        float [n]: of each proposed token under the mixture.
     best
-        [n]: of the most probable token there.
+        float [n]: of the most probable token at its position.
     gamma
         Leniency.
     draws
-        [n] in [0, 1) to accept by chance, with probability ``min(1, p / (gamma best))``; None to accept where that is
-        above a half.
+        float [n] in [0, 1): accept with probability ``min(1, p / (gamma best))``. None: accept where that is above 0.5.
 
     Returns
     -------
@@ -43,15 +42,15 @@ def relaxed(
     return share > 0.5 if draws is None else draws < share
 
 
-def stretch(block: Candidates, start: int, length: int, usable: np.ndarray) -> np.ndarray:
-    """Places ``start, start + 1, ...`` to propose: at most ``length``, within the passage, as far as they are usable.
+def proposal_positions(block: Candidates, start: int, length: int, usable: np.ndarray) -> np.ndarray:
+    """Positions ``start, start + 1, ...`` to propose: at most ``length``, within the passage, while they are usable.
 
     Parameters
     ----------
     block
         Of T tokens.
     start, length
-        Where to begin, and how many at most.
+        The first position, and the maximum number of positions.
     usable
         bool [T].
 
@@ -70,9 +69,9 @@ def stretch(block: Candidates, start: int, length: int, usable: np.ndarray) -> n
 class DraftLength:
     """How many tokens to propose next.
 
-    What is proposed has been taken so far, or not; and a longer pass costs more. Of the lengths allowed, the one with
-    the most expected tokens for its cost is chosen: with each token taken with probability a, n proposed tokens bring
-    ``(1 - a^(n + 1)) / (1 - a)``. Lengths double while everything is taken.
+    Chooses the length with the most expected tokens for the cost of its pass. If each token is accepted with
+    probability a, n proposed tokens yield ``(1 - a^(n + 1)) / (1 - a)`` tokens. Lengths double while whole proposals
+    are accepted.
 
     Parameters
     ----------
@@ -105,23 +104,23 @@ class DraftLength:
 
 
 class SuffixMatch:
-    """For every place of a block, how many tokens before it are the last ones of the text.
+    """For every position of a block, the length of the match between the tokens before it and the end of the text.
 
     Parameters
     ----------
     block
-        Of T tokens; a match never goes back past its passage's first token.
+        With T tokens; a match never extends before its passage's first token.
     """
 
     LEAST = 2
-    """Shortest match that is worth a proposal."""
+    """Shortest match that makes a proposal."""
 
     MOST = 64
 
     def __init__(self, block: Candidates) -> None:
         self._tokens = block.tokens
         self._lengths = np.zeros(len(block) + 1, dtype=np.int32)
-        # A match that ends a passage would be continued in the next one, which is another text.
+        # A match at a passage's end would continue in the next passage, which is another text.
         self._begins = block.first.astype(np.int64)
         scores = np.array([p.score for p in block.passages], dtype=np.float64)
         best = scores.max(initial=1e-300)
@@ -134,12 +133,12 @@ class SuffixMatch:
         self._lengths[self._begins] = 0
 
     def extend(self, tokens: Sequence[int]) -> None:
-        """Add several; only the last few can matter."""
+        """Add several tokens; only the last ones can matter."""
         for token in tokens[-self.MOST :]:
             self.push(token)
 
     def best(self, usable: np.ndarray) -> int:
-        """The usable place after the longest match, of the best passage among equals; -1 if none is long enough."""
+        """The usable position after the longest match, by passage score among equals; -1 if none is long enough."""
         lengths = np.where(usable, self._lengths[:-1], 0)
         if not len(lengths) or lengths.max() < self.LEAST:
             return -1

@@ -3,7 +3,7 @@
 A number is sign and exponent, which are predictable within a channel and entropy-coded with tables that travel in the
 section, and a mantissa, which is not and is packed as it is (without trailing zeros that all share: float32 caches
 that came out of a bfloat16 model cost no more than bfloat16). A section that coding would make longer, such as one of
-random bits, holds the numbers as they are: the level never takes more than the cache, a few bytes a section apart.
+random bits, holds the raw elements: the level never takes more than the cache, plus a few bytes a section.
 """
 
 import struct
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from palimpsest.kv.coding.quantiser import choose_classes, count_symbols, symbol_checksum
-from palimpsest.kv.coding.rans import ALPHABET, TOTAL, Tables, decode, encode, frequencies_from_counts, jit
-from palimpsest.kv.container import ChunkMeta, Kind, Section, damaged, place
+from palimpsest.kv.coding.rans import decode, encode, jit
+from palimpsest.kv.coding.tables import ALPHABET, TOTAL, Tables, frequencies_from_counts
+from palimpsest.kv.header import ChunkMeta, Kind, Section, checksum_seed, damaged
 from palimpsest.kv.layout import KeyValues
 
 GROUP = 5
@@ -25,7 +26,7 @@ FAR = 127
 """Exponents this far below a section's largest are escaped."""
 _HEAD = struct.Struct("<BBHII")
 HEAD_SIZE = _HEAD.size
-"""Bytes that a section may be longer than its numbers."""
+"""Bytes that a section may be longer than its raw elements."""
 
 
 class _Format(NamedTuple):
@@ -73,11 +74,14 @@ def encode_group(kv: KeyValues, component: int, first: int, layers: int) -> Sect
         ]
     )
     kind = (Kind.KEYS, Kind.VALUES)[component]
-    before = _before(place(kind, first, layers), top, shift, packed)
+    before = _before(checksum_seed(kind, first, layers), top, shift, packed)
     crc = symbol_checksum(symbols, escapes.astype(np.int32), before)
     if len(payload) > _HEAD.size + rows.nbytes:
         plain = rows.astype(rows.dtype.newbyteorder("<")).tobytes()
-        payload, crc = _HEAD.pack(0, 0, 0, 0, 0) + plain, zlib.crc32(plain, place(kind, first, layers))
+        payload, crc = (
+            _HEAD.pack(0, 0, 0, 0, 0) + plain,
+            zlib.crc32(plain, checksum_seed(kind, first, layers)),
+        )
     return Section(kind, first, layers, payload, crc)
 
 
@@ -98,12 +102,12 @@ def decode_group(section: Section, meta: ChunkMeta, out: KeyValues) -> None:
         raise damaged("A section is cut short; fetch the chunk again.")
     top, shift, tables, side, count = _HEAD.unpack_from(view)
     size = meta.tokens * width
-    before = place(section.kind, section.first_layer, section.layers)
+    before = checksum_seed(section.kind, section.first_layer, section.layers)
     if not tables:
         plain = view[_HEAD.size :]
         if len(plain) != size * form.integer.itemsize or zlib.crc32(plain, before) != section.symbols:
-            raise damaged("A section of plain numbers has the wrong size or checksum; fetch the chunk again.")
-        _place(np.frombuffer(plain, dtype=f"<i{form.integer.itemsize}"), target)
+            raise damaged("A section of raw elements has the wrong size or checksum; fetch the chunk again.")
+        _write(np.frombuffer(plain, dtype=f"<i{form.integer.itemsize}"), target)
         return
     if shift > form.mantissa or tables > ALPHABET or count > size or top >> form.exponent:
         raise damaged("A lossless section's header makes no sense; fetch the chunk again.")
@@ -132,18 +136,18 @@ def decode_group(section: Section, meta: ChunkMeta, out: KeyValues) -> None:
     signs = (symbols >> 7).astype(np.uint32)
     bits = signs << (form.exponent + form.mantissa) | exponents.astype(np.uint32) << form.mantissa
     bits |= mantissas.reshape(bits.shape) << shift
-    _place(bits.astype(f"<u{form.integer.itemsize}").view(f"<i{form.integer.itemsize}"), target)
+    _write(bits.astype(f"<u{form.integer.itemsize}").view(f"<i{form.integer.itemsize}"), target)
 
 
-def _before(place: int, top: int, shift: int, packed: np.ndarray) -> int:
-    """Begin a section's checksum with all that its symbols do not say."""
-    return zlib.crc32(np.ascontiguousarray(packed).data, zlib.crc32(bytes([top, shift]), place))
+def _before(checksum_seed: int, top: int, shift: int, packed: np.ndarray) -> int:
+    """Begin a section's checksum with everything that its symbols do not contain."""
+    return zlib.crc32(np.ascontiguousarray(packed).data, zlib.crc32(bytes([top, shift]), checksum_seed))
 
 
-def _place(numbers: np.ndarray, target: torch.Tensor) -> None:
-    """Write numbers, given by their bits token by token, into a group of layers."""
+def _write(elements: np.ndarray, target: torch.Tensor) -> None:
+    """Write elements, given by their bits token by token, into a group of layers."""
     layers, heads, tokens, dim = target.shape
-    flat = torch.from_numpy(numbers.astype(numbers.dtype.newbyteorder("="))).view(target.dtype)
+    flat = torch.from_numpy(elements.astype(elements.dtype.newbyteorder("="))).view(target.dtype)
     target.copy_(flat.view(tokens, layers, heads, dim).permute(1, 2, 0, 3))
 
 

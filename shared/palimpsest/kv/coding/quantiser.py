@@ -1,13 +1,13 @@
-"""Numbers to symbols and back: uniform cells, one byte a symbol, with an escape for what a byte cannot hold."""
+"""Coefficients to symbols and back: uniform cells, one byte a symbol, and an escape for cells outside a byte."""
 
 import zlib
-from collections.abc import Sequence
 
 import numpy as np
 
 from palimpsest.errors import InvalidArgument, Reason
-from palimpsest.kv.coding.rans import ALPHABET, Tables, decode, encode, jit
-from palimpsest.kv.container import Buffer, damaged
+from palimpsest.kv.coding.rans import decode, encode, jit
+from palimpsest.kv.coding.tables import ALPHABET, Tables
+from palimpsest.kv.header import Buffer, damaged
 
 ZERO = 128
 """The symbol of the cell around zero; symbol ``s`` is cell ``s - ZERO``."""
@@ -46,7 +46,7 @@ def quantise(coefficients: np.ndarray, step: float, kept: int) -> tuple[np.ndarr
     if not (np.abs(cells) < 2**31).all():
         raise InvalidArgument(
             Reason.KV_NOT_FINITE,
-            "The cache has numbers too far from all others for this level; only the lossless level carries those.",
+            "The cache has elements too far from all others for this level; only the lossless level carries those.",
         )
     return symbols, cells.astype(np.int32)
 
@@ -54,7 +54,7 @@ def quantise(coefficients: np.ndarray, step: float, kept: int) -> tuple[np.ndarr
 def dequantise(
     symbols: np.ndarray, escapes: np.ndarray, step: float, classes: np.ndarray, centres: np.ndarray
 ) -> np.ndarray:
-    """Return the numbers at the centres of cells.
+    """Return the values at the centres of cells.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def unpack_symbols(
         raise damaged("A section is cut short; fetch the chunk again.")
     count = int.from_bytes(view[:4], "little")
     if count > tokens * len(classes) or 4 + 4 * count > len(view):
-        raise damaged("A section says it has more escapes than it has room for; fetch the chunk again.")
+        raise damaged("A section claims more escapes than it has room for; fetch the chunk again.")
     escapes = np.frombuffer(view, dtype="<i4", count=count, offset=4)
     symbols = decode(view[4 + 4 * count :], tokens, classes, tables)
     if count != int(np.count_nonzero(symbols == ESCAPE)):
@@ -187,12 +187,6 @@ def choose_classes(
     total = np.zeros((classes, ALPHABET))
     np.add.at(total, assigned, symmetric)
     return assigned, np.rint(1024 * (total + _prior(total))).astype(np.int64)
-
-
-def ideal_bits(symbols: Sequence[np.ndarray], classes: Sequence[np.ndarray], tables: Tables) -> float:
-    """Return the code length of symbols under their tables, in bits, as no coder can beat."""
-    cost = tables.cost()
-    return float(sum(cost[kind[None, :], part].sum() for part, kind in zip(symbols, classes, strict=True)))
 
 
 def _mirror(counts: np.ndarray) -> np.ndarray:

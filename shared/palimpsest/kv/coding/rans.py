@@ -10,13 +10,12 @@ Stream: ``LANES`` little-endian u32 states, then little-endian u16 words.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from palimpsest.errors import DataLoss, InvalidArgument, Reason
+from palimpsest.kv.coding.tables import PROBABILITY_BITS, TOTAL, Tables
 
 try:
     from numba import njit
@@ -24,9 +23,6 @@ except ImportError:  # the numpy version below stands in: slow, the same bytes
     njit = None
 
 LANES = 32
-PROBABILITY_BITS = 12
-TOTAL = 1 << PROBABILITY_BITS
-ALPHABET = 256
 STATE_FLOOR = 1 << 16
 _STATE_BYTES = 4 * LANES
 
@@ -37,76 +33,6 @@ compiled = njit is not None
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile with numba where it is installed, once for all runs, without the GIL; else return as is."""
     return njit(function, nogil=True, cache=True) if njit is not None else function
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Integer frequency tables, one row for each class of columns.
-
-    Parameters
-    ----------
-    frequencies
-        ``[classes, 256]`` uint16; each row sums to 4096. A symbol of frequency 0 cannot be coded.
-    """
-
-    frequencies: np.ndarray
-    starts: np.ndarray = field(init=False, repr=False)
-    symbols: np.ndarray = field(init=False, repr=False)
-    """``[classes, 4096]`` uint8: whose range a value lies in. Small, so that the classes in use stay in the cache."""
-    ranges: np.ndarray = field(init=False, repr=False)
-    """``[classes, 256]`` uint32: frequency | start << 16."""
-
-    def __post_init__(self) -> None:
-        rows = np.ascontiguousarray(self.frequencies, dtype=np.uint32)
-        if rows.ndim != 2 or rows.shape[1] != ALPHABET or not (rows.sum(1) == TOTAL).all():
-            raise InvalidArgument(
-                Reason.KV_PROFILE_INVALID,
-                f"Frequency tables are [classes, 256] and sum to {TOTAL}; recalibrate.",
-            )
-        starts = (np.cumsum(rows, 1) - rows).astype(np.uint32)
-        each = np.tile(np.arange(ALPHABET, dtype=np.uint8), len(rows))
-        symbols = np.repeat(each, rows.ravel()).reshape(len(rows), TOTAL)
-        ranges = rows | starts << 16
-        for name, value in (
-            ("frequencies", rows), ("starts", starts), ("symbols", symbols), ("ranges", ranges)
-        ):  # fmt: skip
-            object.__setattr__(self, name, value)
-
-    @cached_property
-    def slots(self) -> np.ndarray:
-        """``[classes * 4096]`` uint32: symbol | frequency - 1 << 8 | offset in its range << 20, for one look-up."""
-        owner = np.arange(len(self.frequencies))[:, None]
-        offset = np.arange(TOTAL, dtype=np.uint32) - self.starts[owner, self.symbols]
-        return (self.symbols | (self.frequencies[owner, self.symbols] - 1) << 8 | offset << 20).ravel()
-
-    def cost(self) -> np.ndarray:
-        """Return the ideal bits of each symbol, ``[classes, 256]`` float64; infinite where it cannot be coded."""
-        with np.errstate(divide="ignore"):
-            return PROBABILITY_BITS - np.log2(self.frequencies.astype(np.float64))
-
-
-def frequencies_from_counts(counts: np.ndarray) -> np.ndarray:
-    """Turn counts into frequencies that sum to 4096, every symbol codable, by integer arithmetic.
-
-    Parameters
-    ----------
-    counts
-        ``[classes, 256]`` non-negative integers; a row's sum is below 2**50.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``[classes, 256]`` uint16.
-    """
-    counts = np.asarray(counts, dtype=np.int64)
-    room = TOTAL - ALPHABET
-    sums = np.maximum(counts.sum(1, keepdims=True), 1)
-    share, rest = np.divmod(counts * room, sums)
-    result = share + 1
-    for row, fraction in zip(result, rest, strict=True):
-        best = np.lexsort((np.arange(ALPHABET), -fraction))[: TOTAL - int(row.sum())]
-        row[best] += 1
-    return result.astype(np.uint16)
 
 
 def least_bytes(symbols: int) -> int:
@@ -184,7 +110,7 @@ def decode(stream: bytes | memoryview, tokens: int, classes: np.ndarray, tables:
     states = np.frombuffer(stream, dtype="<u4", count=LANES).astype(np.uint32)
     words = np.frombuffer(stream, dtype="<u2", offset=_STATE_BYTES).astype(np.uint16, copy=False)
     if (states < STATE_FLOOR).any():
-        raise DataLoss(Reason.KV_DAMAGED, "An entropy-coded section has a state no encoder writes.")
+        raise DataLoss(Reason.KV_DAMAGED, "Corrupt entropy-coded section: invalid rANS state.")
     # A row takes at most one word for each column: the pad lets the compiled loop check once a row.
     padded = np.concatenate([words, np.zeros(len(classes), dtype=np.uint16)])
     out = np.empty((tokens, len(classes)), dtype=np.uint8)
@@ -192,7 +118,8 @@ def decode(stream: bytes | memoryview, tokens: int, classes: np.ndarray, tables:
     taken = int(run(padded, len(words), states, classes, tables.symbols, tables.ranges, out))
     if taken != len(words) or (states != STATE_FLOOR).any():
         raise DataLoss(
-            Reason.KV_DAMAGED, "An entropy-coded section does not end where it should; fetch it again."
+            Reason.KV_DAMAGED,
+            "Corrupt entropy-coded section: it does not end in the initial state; fetch it again.",
         )
     return out
 

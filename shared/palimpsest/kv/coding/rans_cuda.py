@@ -1,8 +1,8 @@
 """The entropy decoder for CUDA, in Triton: the same streams, one program a section, one lane an element of a vector.
 
 Optional: where Triton or a CUDA device is missing, ``palimpsest.kv.coding.rans.decode`` does the work. A block of 32
-columns is decoded at once; lanes that need a word take it where a running count of such lanes says, which is
-the order the encoder wrote them in.
+columns is decoded at once. Lanes that need a word take it at the running count of such lanes, which is the
+order the encoder wrote them in.
 """
 
 import importlib
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from palimpsest.kv.coding.rans import LANES, PROBABILITY_BITS, STATE_FLOOR, Tables
-from palimpsest.kv.container import damaged
+from palimpsest.kv.coding.rans import LANES, STATE_FLOOR
+from palimpsest.kv.coding.tables import PROBABILITY_BITS, Tables
+from palimpsest.kv.header import damaged
 
 triton: Any = None
 tl: Any = None
@@ -66,7 +67,7 @@ def decode(
     words = [np.frombuffer(stream, dtype="<i2", offset=4 * LANES) for stream in streams]
     starts, ends = _offsets([len(part) for part in words])
     columns, _ = _offsets([len(part) for part in classes])
-    places, _ = _offsets([tokens * len(part) for part in classes])
+    offsets, _ = _offsets([tokens * len(part) for part in classes])
 
     def there(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
@@ -83,7 +84,7 @@ def decode(
         there(np.array([len(part) for part in classes], dtype=np.int64)),
         there(tables.slots.view(np.int32)),
         out,
-        there(places),
+        there(offsets),
         final,
         tokens,
         LANES=LANES,
@@ -124,7 +125,7 @@ def _decode_section(  # noqa: ANN202
     widths,  # noqa: ANN001
     slots,  # noqa: ANN001
     out,  # noqa: ANN001
-    places,  # noqa: ANN001
+    offsets,  # noqa: ANN001
     final,  # noqa: ANN001
     tokens,  # noqa: ANN001
     LANES,  # noqa: ANN001
@@ -137,7 +138,7 @@ def _decode_section(  # noqa: ANN202
     end = tl.load(ends + section)
     width = tl.load(widths + section)
     column = tl.load(columns + section)
-    place = tl.load(places + section)
+    offset = tl.load(offsets + section)
     state = tl.load(states + section * LANES + lane).to(tl.uint32, bitcast=True)
     position = first
     for token in range(tokens):
@@ -146,7 +147,7 @@ def _decode_section(  # noqa: ANN202
             table = tl.load(classes + column + block + lane, mask=live, other=0).to(tl.uint32)
             slot = tl.load(slots + (table << BITS) + (state & ((1 << BITS) - 1)), mask=live, other=0)
             slot = slot.to(tl.uint32, bitcast=True)
-            tl.store(out + place + token * width + block + lane, (slot & 0xFF).to(tl.uint8), mask=live)
+            tl.store(out + offset + token * width + block + lane, (slot & 0xFF).to(tl.uint8), mask=live)
             taken = (((slot >> 8) & 0xFFF) + 1) * (state >> BITS) + (slot >> 20)
             low = live & (taken < FLOOR)
             rank = tl.cumsum(low.to(tl.int32), 0) - 1

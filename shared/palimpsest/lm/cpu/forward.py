@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from palimpsest.lm.blocks import BLOCK, BlockPool, PagedCache
+from palimpsest.lm.blocks import BLOCK, BlockPool
 from palimpsest.lm.cpu import descriptor as d
 from palimpsest.lm.cpu.step import PHASES_PER_LAYER, SYNC_STRIDE, run_step
 from palimpsest.lm.cpu.vectors import LANES
 from palimpsest.lm.forward import Copies
+from palimpsest.lm.paged_cache import PagedCache
 from palimpsest.lm.weights import LlamaWeights
 
 MAX_ROWS = 256
@@ -189,8 +190,8 @@ class CompiledForward:
         self, x: torch.Tensor, positions: np.ndarray, table_starts: np.ndarray, tables: np.ndarray,
         outputs: np.ndarray, hidden: Sequence[int], copies: tuple[np.ndarray, np.ndarray] | None,
     ) -> dict[int, torch.Tensor]:  # fmt: skip
-        rows, team, w = len(positions), self._threads, self.weights
-        team.wait_idle()
+        rows, w = len(positions), self.weights
+        self._threads.wait_idle()
         self._make_room(rows, max(1, len(outputs)), int(positions.max()) + 1)
         self._buffers["X"][:rows] = x
         self._layers[:, d.KEEP_SLOT] = -1
@@ -205,7 +206,9 @@ class CompiledForward:
         )  # fmt: skip
         self._sync[:] = 0
         self._arrays = (positions, tables, table_starts, outputs, copies)
-        team.run(run_step, self._like, self._descriptor, self._layers, self._constants, team.flags)
+        self._threads.run(
+            run_step, self._like, self._descriptor, self._layers, self._constants, self._threads.flags
+        )
         states = {layer: kept[n] for n, layer in enumerate(inside)}
         if len(w.layers) in hidden:
             wide = self._buffers["X"][:rows]

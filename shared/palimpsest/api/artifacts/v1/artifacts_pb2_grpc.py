@@ -81,63 +81,85 @@ class ArtifactServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def WriteArtifact(self, request_iterator, context):
-        """Uploads one artefact. The first message opens or resumes an upload and names it; the messages after it
-        carry chunks in order; the last sets finish. If the stream breaks, call QueryWriteStatus and go on from
-        committed_size in a new stream: bytes already committed are not sent again.
-        OUT_OF_RANGE: a chunk's offset is not committed_size; resume from the offset in ErrorInfo.metadata.
-        DATA_LOSS: the bytes do not have the digest or a chunk not the checksum announced; start again.
-        RESOURCE_EXHAUSTED: the store is full or the artefact larger than allowed; nothing half-written is served.
+        """Uploads one artefact. Send open once, then chunks in order, then finish.
+
+        If the store has an artefact with the digest given in open, it is returned at once: nothing needs to be
+        sent. If the stream breaks, call QueryWriteStatus and continue from committed_size in a new stream with
+        the same upload_id. CollectGarbage deletes uploads that have not been continued for the grace time.
+
+        Errors:
+        * OUT_OF_RANGE: a chunk's offset is not the number of bytes received. Resume from committed_size in
+        ErrorInfo.metadata.
+        * DATA_LOSS: a chunk does not match its CRC-32: send it again. Or the bytes do not have the declared
+        digest: the upload is empty again; send it from offset 0.
+        * RESOURCE_EXHAUSTED: the artefact is too large; or the store is full: free space, then resume.
+        * ABORTED: another stream is writing this upload. Retry when it has ended.
+        * INVALID_ARGUMENT: messages are out of order, or the upload was started with other properties.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueryWriteStatus(self, request, context):
-        """How far an upload has come. NOT_FOUND: no such upload (it was never opened, or expired unfinished).
+        """Returns the progress of an upload: continue from committed_size.
+
+        Errors:
+        * NOT_FOUND: the upload was never started, or expired. Start it from offset 0.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadArtifact(self, request, context):
-        """Streams an artefact's bytes from offset. A read from 0 to the end is verified against the digest as it
-        goes, and a stored blob that no longer has its digest is set aside and answered DATA_LOSS before its
-        last chunk is sent; it is never served again.
+        """Streams an artefact's bytes, or a range of them. All bytes are verified before the stream ends without
+        error: a whole read against the digest, and a partial read chunk by chunk.
+
+        Errors:
+        * NOT_FOUND: the store does not have the artefact. Upload it.
+        * OUT_OF_RANGE: offset is past the end. ErrorInfo.metadata has the size_bytes.
+        * DATA_LOSS: the stored bytes are damaged, and are never served again. Discard what you have read, and
+        upload the artefact again.
+        * UNAVAILABLE: a read returned wrong bytes, but the stored bytes are intact. Read again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetArtifact(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns an artefact's properties, and the owners of references to it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListArtifacts(self, request, context):
-        """Newest first.
+        """Lists artefacts, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FindMissing(self, request, context):
-        """Which of these digests the store does not hold: push only those.
+        """Returns the digests that the store does not have. Upload only those.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteArtifact(self, request, context):
-        """Deletes an artefact that nothing refers to. FAILED_PRECONDITION: a job, model or pin still refers to it;
-        ErrorInfo.metadata names the owners.
+        """Deletes an artefact that nothing refers to.
+
+        Errors:
+        * FAILED_PRECONDITION: a job, model or pin refers to it. Delete those first; ErrorInfo.metadata names
+        the owners.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CollectGarbage(self, request, context):
-        """Deletes, as a job, artefacts that nothing refers to and that are older than the grace time.
+        """Starts a job that deletes artefacts that nothing refers to, abandoned uploads and damaged bytes, if they
+        are older than the grace time. With dry_run it only counts them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -101,105 +101,156 @@ class CodecServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def CreateContext(self, request, context):
-        """Prefills a text and stores its cache at every level, as a job. The context appears whole or not at
-        all. The same text, model and settings under the same name are stored once. NOT_FOUND: no such model
-        or text artefact. ALREADY_EXISTS: the name is taken by another content. INVALID_ARGUMENT: no text, or
-        longer than the model's context. UNIMPLEMENTED: a model whose layers do not keep all positions.
+        """Prefills a text and stores its cache at every level, as a job.
+
+        The context appears as a whole or not at all. Sending the same text, model and settings under the
+        same id again returns the stored context.
+
+        Errors, from the call or the job:
+        * NOT_FOUND: the model or the text artefact does not exist.
+        * ALREADY_EXISTS: the id belongs to another context. Use another id, or delete that context.
+        * INVALID_ARGUMENT: there is no text, or it is longer than the model's context length.
+        * FAILED_PRECONDITION: the codec needs a calibration profile and the model has none. Call
+        Calibrate, or use "generic".
+        * UNIMPLEMENTED: some layer of the model does not keep every position.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutContext(self, request_iterator, context):
-        """Stores a cache that the caller has computed. The first message is the spec; the others carry the
-        numbers, chunk by chunk: a chunk's keys, then its values, each [layers, kv_heads, tokens, dim] in
-        row-major order, little-endian. Nothing is stored if the stream ends early. INVALID_ARGUMENT: shape,
-        type, fewer or more bytes than the spec says, or numbers that are not finite. FAILED_PRECONDITION:
-        the shape is not the model's. ALREADY_EXISTS: as CreateContext.
+        """Stores a cache that the caller has computed.
+
+        Send the spec first, then the elements of the cache, chunk by chunk: a chunk's keys, then its
+        values, each [layers, kv_heads, tokens, dim] in row-major order, little-endian. Nothing is stored
+        if the stream ends early.
+
+        Errors:
+        * INVALID_ARGUMENT: shape, element type or number of bytes differ from the spec, or an element is
+        not finite.
+        * FAILED_PRECONDITION: the shape is not that of the model.
+        * ALREADY_EXISTS: see CreateContext.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetContext(self, request, context):
-        """One context, with its chunks.
+        """Returns one context with its chunks.
+
+        Errors:
+        * NOT_FOUND: there is no such context.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListContexts(self, request, context):
-        """Oldest first, without their chunks.
+        """Lists contexts without their chunks, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteContext(self, request, context):
-        """Forgets a context. Loads that have begun go on; its bytes go with the next garbage collection.
+        """Deletes a context. Loads that have begun go on. Its bytes are removed by the next garbage
+        collection.
+
+        Errors:
+        * NOT_FOUND: there is no such context.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LookUpContext(self, request, context):
-        """The stored context that shares the longest prefix with a text: whole chunks, or a context's end. Load
-        it with chunks set to the number found. A response without a name: nothing is stored for this text.
+        """Finds the stored context that shares the longest prefix with a text, in whole chunks.
+
+        Load it with chunks set to the number found. A response without a name means that nothing is stored
+        for this text.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LoadContext(self, request_iterator, context):
-        """Streams a context, adaptively. The caller opens with begin and then reports what it received,
-        recomputed or found damaged; the server answers with opened, the token ids, and then, decision by
-        decision, chunks at some level (from the back of the context) and orders to recompute chunks from
-        their ids (from the front), until the two meet, and ended. At most window_bytes are on the way
-        unreported: a caller that stops reading stops the stream, and one that goes away ends it. NOT_FOUND:
-        no such context. FAILED_PRECONDITION: it belongs to another model than model_fingerprint.
-        INVALID_ARGUMENT: an unknown level, or a deadline that is not positive. A stored chunk that is
-        damaged is sent at another level or given to the caller to recompute, never sent wrong.
+        """Streams a context, choosing the level of each chunk by the speed of the link and of the receiver.
+
+        The caller sends begin, and then reports what it has received, recomputed or found damaged. The
+        server sends opened and the token ids, then chunks from the back of the context and orders to
+        recompute chunks from the front, until the two meet, and finally ended. Each chunk and each order
+        comes with the decision behind it.
+
+        At most window_bytes are on the way without a receipt. A caller that stops reading stops the
+        stream, and one that disconnects ends it. A stored chunk that is damaged is sent at another level
+        or given to the caller to recompute; damaged data is never used.
+
+        Errors:
+        * NOT_FOUND: there is no such context.
+        * FAILED_PRECONDITION: the context belongs to another model than model_fingerprint.
+        * INVALID_ARGUMENT: a level is unknown, or MODE_QUALITY has no deadline.
+        * OUT_OF_RANGE: the context does not have the chunks asked for.
+        * DEADLINE_EXCEEDED: the receiver reported nothing for too long. Load the context again.
+        * DATA_LOSS: a chunk cannot be read at any level, and the receiver cannot recompute.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Estimate(self, request, context):
-        """What a load would do on a link of steady bandwidth, and what the fixed ways would do. Loads nothing.
+        """Simulates a load on a link of steady bandwidth, and loads at each fixed level for comparison. Loads
+        nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EncodeCache(self, request_iterator, context):
-        """Encodes a cache and keeps nothing. The first message is the spec, the others carry keys, then values,
-        as in PutContext for a single chunk. The answer is one coded chunk for each level, one after another.
+        """Encodes a cache without storing it.
+
+        Send the spec first, then keys and values as in PutContext, for a single chunk. The response is one
+        coded chunk for each level, one after another.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DecodeCache(self, request_iterator, context):
-        """Decodes a chunk and keeps nothing: its bytes in order, answered by its shape and then its numbers, as
-        EncodeCache takes them. DATA_LOSS: the chunk is damaged or cut short; metadata has the offset.
-        FAILED_PRECONDITION: its calibration profile is not here. UNIMPLEMENTED: a newer format.
-        RESOURCE_EXHAUSTED: it would decode to more than is allowed.
+        """Decodes a chunk without storing it.
+
+        Send the bytes of the chunk in order. The response is its shape, then its elements in the order of
+        EncodeCache.
+
+        Errors:
+        * DATA_LOSS: the chunk is damaged or cut short. The metadata has the offset.
+        * FAILED_PRECONDITION: the chunk's calibration profile is not on this server.
+        * UNIMPLEMENTED: a newer version of the format wrote it.
+        * RESOURCE_EXHAUSTED: it would decode to more bytes than the server allows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Calibrate(self, request, context):
-        """Learns, as a job, how a model's caches are best coded: fewer bytes than the calibration-free codec at the
-        same quality. Contexts created afterwards use it; those there are keep theirs.
+        """Learns how to code a model's caches in fewer bytes at the same quality, as a job.
+
+        Contexts created afterwards use the new profile; existing contexts keep theirs.
+
+        Errors, from the call or the job:
+        * NOT_FOUND: the model or the artefact with texts does not exist.
+        * INVALID_ARGUMENT: the texts are too short.
+        * FAILED_PRECONDITION: the model's files have changed since it was registered.
+        * UNIMPLEMENTED: some layer of the model does not keep every position.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProfile(self, request, context):
-        """The calibration profile a model's new contexts are coded with. NOT_FOUND: it has none; they use
-        "generic".
+        """Returns the calibration profile that new contexts of a model are coded with.
+
+        Errors:
+        * NOT_FOUND: the model has none, and its contexts use "generic".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -166,213 +166,287 @@ class DatastoreServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def CreateCorpus(self, request, context):
-        """Makes an empty corpus. The same request again returns the corpus. ALREADY_EXISTS: the id is taken by
-        a corpus of another model, encoder or cut. NOT_FOUND: no such model. FAILED_PRECONDITION: the model's
-        tokenizer is not byte-level, or the encoder is not installed.
+        """Creates an empty corpus. Repeating the request returns the same corpus.
+
+        Errors:
+        * ALREADY_EXISTS: a corpus with this id has another model, encoder, passage length or labels. Use
+        another id, or delete it first.
+        * NOT_FOUND: the model is not registered. Register it first.
+        * FAILED_PRECONDITION: the model's tokenizer is not byte-level, or the encoder is not installed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCorpus(self, request, context):
-        """One corpus, with its counts.
+        """Returns one corpus with its counts and sizes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCorpora(self, request, context):
-        """The caller's corpora, by name.
+        """Lists the caller's corpora by name, without sizes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCorpus(self, request, context):
-        """Deletes a corpus with everything in it.
+        """Deletes a corpus and everything in it. The streams of its watchers end with ABORTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddDocuments(self, request_iterator, context):
-        """Adds documents of any number: open, then for each document begin, chunks and end. Each is answered
-        once it is durable and found by searches (by their words, and by their meaning a moment later); a bad
-        one is answered with its error, and the stream goes on. The bytes, title, uri and metadata that an id
-        has already change nothing. Errors of a document: INVALID_ARGUMENT: not UTF-8, empty, other bytes
-        than begin announced, or a text that the tokenizer does not give back. RESOURCE_EXHAUSTED: too large,
-        or too much waits for BuildIndex. Errors of the stream: INVALID_ARGUMENT: messages out of order.
-        NOT_FOUND: no such corpus. FAILED_PRECONDITION: the model is not what the corpus was made for.
+        """Adds any number of documents. Send open once, then begin, chunks and end for each document.
+
+        Each document is answered once it is durable and searches find it by its words. Searches by meaning
+        find it a moment later, when its passages are encoded; documents of more than 512 passages are encoded
+        by BuildIndex. A document equal to the live version (same bytes, title, uri and metadata) changes
+        nothing. When the new version replaces an older one, the answer waits for watchers as in
+        DeleteDocuments.
+
+        A refused document is answered with its error, and the stream continues:
+        * INVALID_ARGUMENT: it is empty, not UTF-8, not the bytes that begin declared, or the tokenizer does
+        not decode its tokens to the same bytes.
+        * RESOURCE_EXHAUSTED: it is too large; or the corpus has too many unsealed tokens: run BuildIndex.
+
+        Errors that end the stream:
+        * INVALID_ARGUMENT: messages are out of order.
+        * NOT_FOUND: there is no such corpus.
+        * FAILED_PRECONDITION: the model or encoder has changed since the corpus was created.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDocument(self, request, context):
-        """A document's bytes, or a part of them. OUT_OF_RANGE: the part is not within the document.
+        """Streams a document, or a byte range of it: first its properties, then its bytes.
+
+        Errors:
+        * NOT_FOUND: there is no such document, or another version is live.
+        * OUT_OF_RANGE: the range is not within the document. ErrorInfo.metadata has its size_bytes.
+        * DATA_LOSS: the document may be in a damaged segment. Add it again, or restore the corpus.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StatDocument(self, request, context):
-        """A document without its bytes.
+        """Returns a document's properties without its bytes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDocuments(self, request, context):
-        """Documents in an order that means nothing and does not change.
+        """Lists the live documents. The order is arbitrary but stable: additions and deletions between two pages
+        do not make the listing skip or repeat other documents.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDocuments(self, request, context):
-        """Deletes documents. When it returns, the deletion is on disk, no search finds them, and everyone who
-        watches deletions has acknowledged it or had its stream broken, after which it must quote nothing.
-        Ids that are not there are named in the receipt. Their bytes leave the disk with Purge, or with the
-        next Compact that touches them.
+        """Deletes documents, and waits until nobody quotes them any more.
+
+        When the call returns, the deletion is durable and no search finds the documents. Every watcher of the
+        corpus has acknowledged it, or has had its stream broken and must quote nothing. Watchers have a few
+        seconds to acknowledge (PALIMPSEST_DATASTORE_ACKNOWLEDGE_SECONDS).
+
+        Ids that the corpus does not have are listed in the receipt as missing; that is not an error. The bytes
+        of deleted documents stay on disk until Purge, or until a Compact rewrites their segment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Search(self, request, context):
-        """The passages that fit a query best. Equal passages come once, with all their owners.
-        FAILED_PRECONDITION: DENSE, and no passage has a vector yet: run BuildIndex. ABORTED: a corpus has
-        not come to its min_epoch.
+        """Finds the passages that match a query best. Passages with equal tokens are returned once, with the
+        other documents that hold them as owners.
+
+        The mode selects the index: SPARSE matches words (BM25), DENSE matches meaning (passage vectors), and
+        HYBRID, the default, fuses both. Damaged segments are skipped and listed in the response.
+
+        Errors:
+        * FAILED_PRECONDITION: the mode is DENSE and no passage has a vector yet. Run BuildIndex.
+        * ABORTED: a corpus has not reached its min_epoch. Retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ContinueText(self, request, context):
-        """What stands in live documents right after the last words of a text, word for word: of the longest suffix
-        of the context that stands anywhere and goes on, the different continuations, most frequent first. Finds
-        without scores what Search finds by likeness, and stops short of nothing: built or not, every document is
-        looked into. FAILED_PRECONDITION: the corpora are of different models, or the text's model is another by
-        now. ABORTED: as Search.
+        """Finds what follows the last words of a text, verbatim, in live documents.
+
+        The longest suffix of the context that occurs in a document and is not the document's end is matched,
+        over all corpora together. The distinct continuations of its occurrences are returned, most frequent
+        first. All documents are searched, sealed or not. Use Search to find passages by similarity instead.
+
+        Errors:
+        * INVALID_ARGUMENT: there is no context, or shortest is larger than longest.
+        * FAILED_PRECONDITION: the corpora are bound to different models, or their model has changed.
+        * ABORTED: a corpus has not reached its min_epoch. Retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def OpenSession(self, request, context):
-        """The candidate block of a generation: the best passages, their tokens, and those of their keys that
-        are there. First opened, then the block's bytes. Watch deletions as long as it is used. Passages in which
-        the prompt's last tokens stand and go on are in it wherever search ranks them: at most two more than asked.
-        FAILED_PRECONDITION: a corpus is of another model than model_fingerprint. Otherwise as Search.
+        """Returns the candidate block for a generation: the best passages with their tokens, byte offsets, and
+        the token keys that are stored. The first message is opened, and the others carry the block's bytes.
+
+        Up to two more passages than requested are added if the prompt's last tokens occur in them, so that a
+        quote that the prompt has started can be continued whatever the query finds.
+
+        Watch deletions with WatchDeletions for as long as the block is in use. Compute missing keys yourself,
+        and store them for the next session with PutKeys.
+
+        Errors:
+        * FAILED_PRECONDITION: a corpus is bound to another model than model_fingerprint; or as in Search.
+        * ABORTED: a corpus has not reached its min_epoch. Retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutKeys(self, request_iterator, context):
-        """Keeps token keys that the caller has computed: begin, then blocks. Keys of passages that are gone are
-        let pass. FAILED_PRECONDITION: they are of another model than the corpus. INVALID_ARGUMENT: they do
-        not fit their passage.
+        """Stores token keys that the caller has computed. Send begin once, then one block for each passage. Keys
+        of deleted passages are skipped and counted.
+
+        Errors:
+        * FAILED_PRECONDITION: the corpus is bound to another model than the one that computed the keys.
+        * INVALID_ARGUMENT: there is no such passage, its arrays have the wrong size, or a value is negative
+        or not finite.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchDeletions(self, request_iterator, context):
-        """Tells of every deletion in some corpora, as long as the stream lives. The first message is watch;
-        answer each deletion with acknowledge once nothing of it is used any more: DeleteDocuments waits for
-        that, a few seconds, and then ends the stream with ABORTED. Whose stream ends, however it does, must
-        quote nothing until it watches again.
+        """Streams every deletion in some corpora, for as long as the stream is open.
+
+        Send watch first. The server answers with the current tombstone_version of each corpus: discard a
+        candidate block that knows only an earlier one. Then, for each deletion, stop using the documents and
+        send acknowledge. DeleteDocuments waits for acknowledgements for a few seconds, and then ends the
+        stream with ABORTED.
+
+        If the stream ends for any reason, quote nothing until a new one is open.
+
+        Errors:
+        * ABORTED: a deletion was not acknowledged in time, or a corpus was deleted. Stop quoting and reopen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifySpans(self, request, context):
-        """Whether quotes are, byte for byte, what live documents hold.
+        """Verifies quotes against the live documents, byte for byte. Each span gets a verdict; a missing document
+        is a verdict, not an error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BuildIndex(self, request, context):
-        """Seals what was added into segments that are searched faster and take no memory, as a job; passages
-        without vectors get theirs. Adding, deleting and searching go on meanwhile. Asked twice of one state,
-        it runs once.
+        """Starts a job that seals added documents into segments, which are searched faster and take no memory,
+        and encodes passages that have no vector yet. Documents can be added, deleted and searched meanwhile.
+        Repeating the call while the corpus is unchanged returns the same operation.
+
+        The job fails with ABORTED if a later job took over the corpus. Start it again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WarmKeys(self, request, context):
-        """Computes the keys of every passage that has none, as a job. Without it they are computed when they
-        are first needed.
+        """Starts a job that computes the token keys of every passage without keys. It is optional: otherwise the
+        decoder computes keys when a passage is first quoted, and the first quotes are slower.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Calibrate(self, request, context):
-        """Chooses how quoting weighs the corpus against its model, as a job: from stretches of its documents, each
-        searched in the others. It is used by default from then on. FAILED_PRECONDITION: too little text, or only
-        one document.
+        """Starts a job that chooses how quoting weighs this corpus against its model. Excerpts of the documents
+        are searched in the other documents, and the parameters with the best likelihood are stored in the
+        corpus. Sessions use them by default from then on.
+
+        The job fails with FAILED_PRECONDITION if there is too little text, or only one document.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Compact(self, request, context):
-        """Merges small segments, and writes those with many deleted documents again without them, as a job.
+        """Starts a job that merges small segments, and rewrites segments with many deleted documents without
+        them. It frees space, but proves nothing: use Purge to have deleted bytes removed for certain.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Purge(self, request, context):
-        """Removes every byte of deleted documents from the corpus's files, proves it, and gives a receipt, as a
-        job. ABORTED: something was left; purge again. DATA_LOSS: a damaged segment cannot be looked into.
+        """Starts a job that removes every byte of deleted documents from the corpus's files. It rewrites the
+        segments that hold them, deletes their keys, scans every file for the deleted texts, and returns a
+        receipt.
+
+        The job fails with:
+        * ABORTED: a file still has deleted bytes, or a later job took over the corpus. Purge again.
+        * DATA_LOSS: a segment is damaged, so its contents are unknown. Restore it, or delete the corpus.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BuildNgramStore(self, request, context):
-        """Counts what follows what in a text, as a job: a store of its n-grams, for drafting. From a corpus as it is
-        when the job runs, or from a text that was uploaded. The same text under the same name gives the store
-        that is there. ALREADY_EXISTS: the name is taken by a store of another text or tokenizer; a corpus that
-        has changed since is another text. FAILED_PRECONDITION: no text, another tokenizer than the corpus's, or
-        a model that has changed. NOT_FOUND: no such corpus, model or artefact. ABORTED: documents were deleted all
-        the while; build again.
+        """Starts a job that counts the n-grams of a text into a store, for drafting. The text is either a corpus,
+        as it is when the job runs, or an uploaded artefact. Building the same text under the same id again
+        returns the existing store.
+
+        Errors, from the call or the job:
+        * ALREADY_EXISTS: a store with this id has another text, tokenizer or labels. A corpus that has changed
+        counts as another text. Use another id.
+        * FAILED_PRECONDITION: there is no text, the model's tokenizer is not the corpus's, or the model has
+        changed.
+        * INVALID_ARGUMENT: the artefact is not UTF-8, or a line of it is not a document.
+        * NOT_FOUND: there is no such corpus, model or artefact.
+        * ABORTED: documents were deleted during every attempt. Build again once deletions have stopped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetNgramStore(self, request, context):
-        """One store.
+        """Returns one n-gram store.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListNgramStores(self, request, context):
-        """The caller's stores, by name.
+        """Lists the caller's n-gram stores by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteNgramStore(self, request, context):
-        """Deletes a store. Its artefact is free for collection; who has it open goes on.
+        """Deletes an n-gram store. Its artefact can be garbage-collected; processes that have it open keep it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def InspectNgrams(self, request, context):
-        """What a store says about a text: what follows its last tokens, and how much of it the store knows.
-        FAILED_PRECONDITION: the model whose tokenizer cuts texts has another one by now; send token ids.
-        DATA_LOSS: the store is damaged; build it again.
+        """Reports what a store knows about a text: the continuations of its last tokens, and its coverage.
+
+        Errors:
+        * INVALID_ARGUMENT: a token id is not in the vocabulary.
+        * FAILED_PRECONDITION: the tokenizer of the store's model has changed. Send token ids instead of text.
+        * DATA_LOSS: the store is damaged. Build it again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -57,7 +57,7 @@ class SamplingConfig(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "prompt", "chat", "tokens", "sampling", "n", "max_tokens", "stop", "logprobs", "ignore_eos", "context", "context_load", "nest", "drafts")
+    __slots__ = ("model", "prompt", "chat", "tokens", "sampling", "n", "max_tokens", "stop", "logprobs", "ignore_eos", "context", "context_load", "nest")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
@@ -71,7 +71,6 @@ class GenerateRequest(_message.Message):
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_LOAD_FIELD_NUMBER: _ClassVar[int]
     NEST_FIELD_NUMBER: _ClassVar[int]
-    DRAFTS_FIELD_NUMBER: _ClassVar[int]
     model: str
     prompt: str
     chat: ChatMessages
@@ -85,11 +84,36 @@ class GenerateRequest(_message.Message):
     context: str
     context_load: _codec_pb2.LoadSettings
     nest: NestSettings
-    drafts: DraftSettings
-    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., sampling: _Optional[_Union[SamplingConfig, _Mapping]] = ..., n: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., logprobs: _Optional[int] = ..., ignore_eos: bool = ..., context: _Optional[str] = ..., context_load: _Optional[_Union[_codec_pb2.LoadSettings, _Mapping]] = ..., nest: _Optional[_Union[NestSettings, _Mapping]] = ..., drafts: _Optional[_Union[DraftSettings, _Mapping]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., sampling: _Optional[_Union[SamplingConfig, _Mapping]] = ..., n: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., logprobs: _Optional[int] = ..., ignore_eos: bool = ..., context: _Optional[str] = ..., context_load: _Optional[_Union[_codec_pb2.LoadSettings, _Mapping]] = ..., nest: _Optional[_Union[NestSettings, _Mapping]] = ...) -> None: ...
+
+class DraftRequest(_message.Message):
+    __slots__ = ("model", "prompt", "chat", "tokens", "k", "max_tokens", "stop", "ignore_eos", "sampling", "settings", "nest")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    CHAT_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    IGNORE_EOS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    NEST_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    prompt: str
+    chat: ChatMessages
+    tokens: TokenIds
+    k: int
+    max_tokens: int
+    stop: _containers.RepeatedScalarFieldContainer[str]
+    ignore_eos: bool
+    sampling: SamplingConfig
+    settings: DraftSettings
+    nest: NestSettings
+    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., k: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., ignore_eos: bool = ..., sampling: _Optional[_Union[SamplingConfig, _Mapping]] = ..., settings: _Optional[_Union[DraftSettings, _Mapping]] = ..., nest: _Optional[_Union[NestSettings, _Mapping]] = ...) -> None: ...
 
 class DraftSettings(_message.Message):
-    __slots__ = ("k", "strategy", "ngrams", "alpha", "temperature", "min_coverage", "candidates", "order_weights", "penalty", "over_generate", "reset_every", "diversity", "exact", "heal", "stop_at", "streaming", "floor", "first_temperature")
+    __slots__ = ("strategy", "ngrams", "alpha", "temperature", "min_coverage", "over_generate", "reset_every", "diversity", "exact", "heal", "stop_at", "streaming")
     class Strategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STRATEGY_UNSPECIFIED: _ClassVar[DraftSettings.Strategy]
@@ -126,15 +150,11 @@ class DraftSettings(_message.Message):
     STREAMING_COMMITTED_ONLY: DraftSettings.Streaming
     STREAMING_WITH_REWRITES: DraftSettings.Streaming
     STREAMING_FINAL_ONLY: DraftSettings.Streaming
-    K_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     NGRAMS_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     MIN_COVERAGE_FIELD_NUMBER: _ClassVar[int]
-    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
-    ORDER_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
-    PENALTY_FIELD_NUMBER: _ClassVar[int]
     OVER_GENERATE_FIELD_NUMBER: _ClassVar[int]
     RESET_EVERY_FIELD_NUMBER: _ClassVar[int]
     DIVERSITY_FIELD_NUMBER: _ClassVar[int]
@@ -142,17 +162,11 @@ class DraftSettings(_message.Message):
     HEAL_FIELD_NUMBER: _ClassVar[int]
     STOP_AT_FIELD_NUMBER: _ClassVar[int]
     STREAMING_FIELD_NUMBER: _ClassVar[int]
-    FLOOR_FIELD_NUMBER: _ClassVar[int]
-    FIRST_TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
-    k: int
     strategy: DraftSettings.Strategy
     ngrams: str
     alpha: float
     temperature: float
     min_coverage: float
-    candidates: int
-    order_weights: _containers.RepeatedScalarFieldContainer[float]
-    penalty: float
     over_generate: int
     reset_every: int
     diversity: float
@@ -160,9 +174,7 @@ class DraftSettings(_message.Message):
     heal: bool
     stop_at: DraftSettings.StopAt
     streaming: DraftSettings.Streaming
-    floor: float
-    first_temperature: float
-    def __init__(self, k: _Optional[int] = ..., strategy: _Optional[_Union[DraftSettings.Strategy, str]] = ..., ngrams: _Optional[str] = ..., alpha: _Optional[float] = ..., temperature: _Optional[float] = ..., min_coverage: _Optional[float] = ..., candidates: _Optional[int] = ..., order_weights: _Optional[_Iterable[float]] = ..., penalty: _Optional[float] = ..., over_generate: _Optional[int] = ..., reset_every: _Optional[int] = ..., diversity: _Optional[float] = ..., exact: bool = ..., heal: bool = ..., stop_at: _Optional[_Union[DraftSettings.StopAt, str]] = ..., streaming: _Optional[_Union[DraftSettings.Streaming, str]] = ..., floor: _Optional[float] = ..., first_temperature: _Optional[float] = ...) -> None: ...
+    def __init__(self, strategy: _Optional[_Union[DraftSettings.Strategy, str]] = ..., ngrams: _Optional[str] = ..., alpha: _Optional[float] = ..., temperature: _Optional[float] = ..., min_coverage: _Optional[float] = ..., over_generate: _Optional[int] = ..., reset_every: _Optional[int] = ..., diversity: _Optional[float] = ..., exact: bool = ..., heal: bool = ..., stop_at: _Optional[_Union[DraftSettings.StopAt, str]] = ..., streaming: _Optional[_Union[DraftSettings.Streaming, str]] = ...) -> None: ...
 
 class NestSettings(_message.Message):
     __slots__ = ("corpora", "mode", "query", "passages", "neighbors", "mu", "alpha", "tau", "beta", "delta", "gamma", "lm_weight", "max_draft", "ignore_calibration", "token_matches", "on_datastore_loss")
@@ -520,29 +532,35 @@ class DraftsFinished(_message.Message):
     lookup_seconds: float
     def __init__(self, made: _Optional[int] = ..., dropped: _Optional[int] = ..., lm_forwards: _Optional[int] = ..., lm_positions: _Optional[int] = ..., verified_positions: _Optional[int] = ..., overlap: _Optional[float] = ..., draft_seconds: _Optional[float] = ..., verify_seconds: _Optional[float] = ..., search_seconds: _Optional[float] = ..., lookup_seconds: _Optional[float] = ...) -> None: ...
 
+class DraftResponse(_message.Message):
+    __slots__ = ("planned", "started", "delta", "finished", "summary")
+    PLANNED_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    planned: DraftsPlanned
+    started: GenerateStarted
+    delta: DraftDelta
+    finished: DraftFinished
+    summary: DraftsFinished
+    def __init__(self, planned: _Optional[_Union[DraftsPlanned, _Mapping]] = ..., started: _Optional[_Union[GenerateStarted, _Mapping]] = ..., delta: _Optional[_Union[DraftDelta, _Mapping]] = ..., finished: _Optional[_Union[DraftFinished, _Mapping]] = ..., summary: _Optional[_Union[DraftsFinished, _Mapping]] = ...) -> None: ...
+
 class GenerateResponse(_message.Message):
-    __slots__ = ("started", "delta", "finished", "context", "span", "revoked", "drafts_planned", "draft", "draft_finished", "drafts_finished")
+    __slots__ = ("started", "delta", "finished", "context", "span", "revoked")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     SPAN_FIELD_NUMBER: _ClassVar[int]
     REVOKED_FIELD_NUMBER: _ClassVar[int]
-    DRAFTS_PLANNED_FIELD_NUMBER: _ClassVar[int]
-    DRAFT_FIELD_NUMBER: _ClassVar[int]
-    DRAFT_FINISHED_FIELD_NUMBER: _ClassVar[int]
-    DRAFTS_FINISHED_FIELD_NUMBER: _ClassVar[int]
     started: GenerateStarted
     delta: GenerateDelta
     finished: SequenceFinished
     context: ContextLoaded
     span: QuotedSpan
     revoked: SpanRevoked
-    drafts_planned: DraftsPlanned
-    draft: DraftDelta
-    draft_finished: DraftFinished
-    drafts_finished: DraftsFinished
-    def __init__(self, started: _Optional[_Union[GenerateStarted, _Mapping]] = ..., delta: _Optional[_Union[GenerateDelta, _Mapping]] = ..., finished: _Optional[_Union[SequenceFinished, _Mapping]] = ..., context: _Optional[_Union[ContextLoaded, _Mapping]] = ..., span: _Optional[_Union[QuotedSpan, _Mapping]] = ..., revoked: _Optional[_Union[SpanRevoked, _Mapping]] = ..., drafts_planned: _Optional[_Union[DraftsPlanned, _Mapping]] = ..., draft: _Optional[_Union[DraftDelta, _Mapping]] = ..., draft_finished: _Optional[_Union[DraftFinished, _Mapping]] = ..., drafts_finished: _Optional[_Union[DraftsFinished, _Mapping]] = ...) -> None: ...
+    def __init__(self, started: _Optional[_Union[GenerateStarted, _Mapping]] = ..., delta: _Optional[_Union[GenerateDelta, _Mapping]] = ..., finished: _Optional[_Union[SequenceFinished, _Mapping]] = ..., context: _Optional[_Union[ContextLoaded, _Mapping]] = ..., span: _Optional[_Union[QuotedSpan, _Mapping]] = ..., revoked: _Optional[_Union[SpanRevoked, _Mapping]] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
     __slots__ = ("model", "text", "tokens", "skip_tokens", "top", "nest")

@@ -40,6 +40,11 @@ class DecodingServiceStub(object):
                 request_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Draft = channel.unary_stream(
+                '/palimpsest.api.decoding.v1.DecodingService/Draft',
+                request_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.DraftRequest.SerializeToString,
+                response_deserializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.DraftResponse.FromString,
+                _registered_method=True)
         self.Score = channel.unary_unary(
                 '/palimpsest.api.decoding.v1.DecodingService/Score',
                 request_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.ScoreRequest.SerializeToString,
@@ -66,62 +71,99 @@ class DecodingServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Generate(self, request, context):
-        """Streams generated text. One GenerateStarted comes first; then, for each of the n sequences,
-        GenerateDelta events as text becomes certain (never half a character, never text a stop string may
-        still take back) and one SequenceFinished. Cancel the call, or close the channel, to stop: the
-        sequences leave the batch before the next step. NOT_FOUND: no such model. INVALID_ARGUMENT: empty
-        prompt, or prompt plus max_tokens longer than the model's context (nothing is ever cut off silently;
-        ErrorInfo.metadata gives both lengths). RESOURCE_EXHAUSTED: the queue or the cache memory is full;
-        wait as RetryInfo says and send again. With a context, its stored cache is streamed in while what has
-        to be recomputed is recomputed, and ContextLoaded says what became of every chunk; a chunk that is
-        missing or damaged is recomputed from its text. NOT_FOUND: no such context. FAILED_PRECONDITION: it
-        belongs to another model. The caller's token needs codec.read as well. With nest, the text may quote
-        passages of corpora: QuotedSpan events say which of its bytes are whose, and SpanRevoked that a quoted
-        document has been deleted since. NOT_FOUND: no such corpus. FAILED_PRECONDITION: a corpus was made for
-        another model. The caller's token needs datastore.read as well. With drafts, there are several
-        continuations of one prompt: DraftDelta events show how they come along, and may rewrite what they showed;
-        one DraftFinished for each, best first, and DraftsFinished end the stream. There are fewer than k where
-        some would have said the same. NOT_FOUND: no such n-gram store. FAILED_PRECONDITION: it was built with
-        another tokenizer. The caller's token needs datastore.read for n-gram stores.
+        """Streams generated text.
+
+        One GenerateStarted comes first. For each of the n sequences, GenerateDelta events follow as text becomes
+        certain, and one SequenceFinished ends it. A delta never holds half a character, nor text that a stop string
+        may still remove. To stop early, cancel the call or close the channel: the sequences leave the batch before
+        its next step.
+
+        With context: the stored KV cache is streamed in while the engine recomputes the chunks that are cheaper to
+        compute than to load. ContextLoaded reports what happened to each chunk. A missing or damaged chunk is
+        recomputed from its text. The caller's token also needs codec.read.
+
+        With nest: the text may quote passages of corpora. A QuotedSpan event reports which bytes come from which
+        document; SpanRevoked reports that a quoted document has been deleted since. The caller's token also needs
+        datastore.read.
+
+        Errors:
+        INVALID_ARGUMENT: the prompt is empty, or the prompt plus max_tokens exceeds the model's context length.
+        Nothing is truncated silently; ErrorInfo.metadata gives both lengths.
+        NOT_FOUND: no such model, context or corpus.
+        FAILED_PRECONDITION: the context or a corpus belongs to another model.
+        RESOURCE_EXHAUSTED: the queue or the cache memory is full. Wait as long as RetryInfo says and retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Draft(self, request, context):
+        """Streams several short continuations of one prompt at low latency, for autocompletion or for a user to choose
+        from.
+
+        DraftsPlanned comes first, then GenerateStarted. DraftDelta events show the drafts while they grow; a later
+        delta may rewrite what an earlier one showed. One DraftFinished for each draft, best first, and one
+        DraftsFinished end the stream. There are fewer than k drafts where some would have had the same text.
+
+        With settings.ngrams: an n-gram store weighs in where drafts are superposed. The caller's token also needs
+        datastore.read.
+
+        With nest: continuations quoted from corpora compete with the model's own drafts, and a draft that was quoted
+        names its sources. The caller's token also needs datastore.read.
+
+        Errors:
+        INVALID_ARGUMENT: a setting is out of range or does not apply to the strategy; the prompt is empty, or the
+        prompt plus max_tokens exceeds the model's context length.
+        NOT_FOUND: no such model, n-gram store or corpus.
+        FAILED_PRECONDITION: the store was built with another tokenizer, a corpus belongs to another model, or the
+        model's cache cannot be cropped, which the strategy needs.
+        RESOURCE_EXHAUSTED: as for Generate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Score(self, request, context):
-        """Log-probability of every token of a given text under a model, from one pass.
+        """Returns the log-probability of every token of a given text under a model, from one forward pass.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GenerateBatch(self, request, context):
-        """Generates for every line of a JSONL artefact, as a job. A line is an object with "prompt" or
-        "messages", and optionally "id" and any of max_tokens, temperature, top_k, top_p, min_p, seed, n,
-        stop, logprobs, which override the request's defaults. The result artefact has one line per input
-        line, in order: either {"id", "index", "outputs": [{"text", "finish_reason", "prompt_tokens",
-        "generated_tokens", ...}]} or {"id", "index", "error": {"code", "reason", "message"}}; a bad line
-        reports its error and the rest run.
+        """Generates for every line of a JSONL artefact, as a job.
+
+        A line is an object with "prompt" or "messages", and optionally "id" and any of max_tokens, temperature, top_k,
+        top_p, min_p, seed, n, stop, logprobs, which override the request's defaults.
+
+        The result artefact has one line for each input line, in order: either {"id", "index", "outputs": [{"text",
+        "finish_reason", "prompt_tokens", "generated_tokens", ...}]} or {"id", "index", "error": {"code", "reason",
+        "message"}}. A line that is invalid, or that fails, reports its error in its place; the other lines still run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TuneDrafts(self, request, context):
-        """Finds the share of the n-grams and the temperature that make the best superposed drafts of a model with an
-        n-gram store, as a job: a grid, judged by the model's own perplexity of the drafts. The result is what
-        Generate uses from then on for this model and store where a request leaves them open. Each
-        TuneDraftsResponse.Trial is also a partial result of the job, in the order of the response. NOT_FOUND: no such
-        model, store or artefact. FAILED_PRECONDITION: the store was built with another tokenizer.
-        INVALID_ARGUMENT: the texts are too short for a single prefix.
+        """Finds the n-gram weight and the temperature that give the best superposed drafts for a model and an n-gram
+        store, as a job.
+
+        It tries a grid and picks the point whose drafts have the lowest perplexity under the model. Afterwards Draft
+        uses the result for this model and store wherever a request leaves alpha and temperature unset. Each
+        TuneDraftsResponse.Trial is also a partial result of the job, in the order of the response.
+
+        Errors:
+        NOT_FOUND: no such model, store or artefact.
+        FAILED_PRECONDITION: the store was built with another tokenizer.
+        INVALID_ARGUMENT: the text is too short for a single prefix.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetEngineInfo(self, request, context):
-        """The engine's limits and load: models in memory, streams running and waiting, cache use, dtype and
-        kernels.
+        """Returns the engine's limits and load: models in memory, sequences running and waiting, cache use, dtype and
+        forward pass.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,6 +176,11 @@ def add_DecodingServiceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GenerateRequest.FromString,
                     response_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Draft': grpc.unary_stream_rpc_method_handler(
+                    servicer.Draft,
+                    request_deserializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.DraftRequest.FromString,
+                    response_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.DraftResponse.SerializeToString,
             ),
             'Score': grpc.unary_unary_rpc_method_handler(
                     servicer.Score,
@@ -183,6 +230,33 @@ class DecodingService(object):
             '/palimpsest.api.decoding.v1.DecodingService/Generate',
             palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GenerateRequest.SerializeToString,
             palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Draft(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/palimpsest.api.decoding.v1.DecodingService/Draft',
+            palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.DraftRequest.SerializeToString,
+            palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.DraftResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -71,49 +71,71 @@ class ModelServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def RegisterModel(self, request, context):
-        """Registers a model from a folder, a GGUF file or a hub id, as a job: the source is checked, a GGUF file is
-        converted once to safetensors, weights, tokenizer and config are fingerprinted, and the record appears.
-        Nothing is registered unless all of that succeeds. Registering the same id with the same content
-        succeeds and changes nothing; with other content it is ALREADY_EXISTS.
-        Job errors: INVALID_ARGUMENT (pickled weights, a GGUF cut short, no config), NOT_FOUND (no such source),
-        PERMISSION_DENIED (a path outside the server's model roots).
+        """Registers a model from a folder, a GGUF file or a hub id, as a job.
+
+        The job checks the source, converts a GGUF file to safetensors once, and fingerprints weights,
+        tokenizer and config. The record is added last, so nothing is registered unless everything
+        succeeded. Registering the same content under the same id again succeeds and changes nothing.
+
+        Errors, from the call or the job:
+        * INVALID_ARGUMENT: the source has pickled weights, an incomplete GGUF file or no config, or is not
+        a causal LM.
+        * NOT_FOUND: the source or the parent does not exist.
+        * PERMISSION_DENIED: the path is outside the server's model roots.
+        * ALREADY_EXISTS: the id belongs to a model with other content. Use another id, or delete that
+        model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns one model.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Oldest first.
+        """Lists models, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModel(self, request, context):
-        """Forgets the record, and deletes the weights if the server made that copy itself (a GGUF conversion); a
-        folder that was registered in place is left alone.
-        FAILED_PRECONDITION: another model names this one as its parent; delete that one first.
+        """Deletes a model's record, and its weights if the server made that copy itself by converting a GGUF
+        file. A folder that was registered in place is left alone.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
+        * FAILED_PRECONDITION: the model is the parent of another. Delete that one first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLineage(self, request, context):
-        """The chain of parents up to the root, nearest first, and the direct children.
+        """Returns a model's ancestors, nearest first, and its direct children.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CheckPair(self, request, context):
-        """Compares two models tensor by tensor, as a job: may weights of one be put into the other, and what moved?
-        Reads one pair of tensors at a time; time grows with the number of parameters.
+        """Compares two models tensor by tensor, as a job: whether weights of one fit into the other, and
+        which differ.
+
+        The job reads one pair of tensors at a time. Its duration grows with the number of parameters.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,115 @@
+"""The lines of a batch's input: what one may contain, and the request it makes."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, BinaryIO, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from palimpsest.engine import Request
+from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.lm import encode_chat, encode_text
+
+LARGEST_LINE = 16 << 20
+"""Maximum length of a line, in bytes."""
+
+
+class Message(BaseModel):
+    """One message of a conversation."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Line(BaseModel):
+    """The fields of a line; what a line leaves out comes from the request."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: str | int | None = None
+    prompt: str | None = None
+    messages: list[Message] | None = Field(None, min_length=1, max_length=1000)
+    max_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    temperature: float | None = Field(None, ge=0, le=100)
+    top_k: int | None = Field(None, ge=0, le=10_000_000)
+    top_p: float | None = Field(None, ge=1e-9, le=1)
+    min_p: float | None = Field(None, ge=0, le=1)
+    seed: int | None = Field(None, ge=0, lt=1 << 64)
+    n: int | None = Field(None, ge=1, le=64)
+    stop: str | list[str] | None = None
+    logprobs: int | None = Field(None, ge=-1, le=64)
+
+
+def read_lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file without their ends; a line over the limit is cut one byte past it."""
+    while line := file.readline(LARGEST_LINE + 1):
+        if not line.endswith(b"\n"):
+            while (rest := file.readline(LARGEST_LINE)) and not rest.endswith(b"\n"):
+                pass
+        yield line.rstrip(b"\r\n")
+
+
+def line_seed(salt: str, index: int) -> int:
+    """The seed of a line without one: the same in every run of the same batch."""
+    return int.from_bytes(hashlib.sha256(f"{salt}/{index}".encode()).digest()[:8], "big") >> 1
+
+
+def parse_line(line: bytes, defaults: Request, seed: int, tokenizer: Any) -> tuple[object, Request]:
+    """Parse one line into its id and its request.
+
+    Raises
+    ------
+    InvalidArgument
+        BATCH_LINE_INVALID, or the reason for which the prompt cannot be tokenized.
+    """
+    if len(line) > LARGEST_LINE:
+        raise InvalidArgument(Reason.BATCH_LINE_INVALID, f"The line is longer than {LARGEST_LINE} bytes.")
+    try:
+        given = Line.model_validate_json(line)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'line'}: {e['msg']}" for e in error.errors()[:5]
+        )
+        raise InvalidArgument(
+            Reason.BATCH_LINE_INVALID, f"The line is not a valid request: {problems}"
+        ) from error
+    if (given.prompt is None) == (given.messages is None):
+        raise InvalidArgument(
+            Reason.BATCH_LINE_INVALID, "A line needs either a prompt or messages, not both."
+        )
+    stop = [given.stop] if isinstance(given.stop, str) else given.stop
+    if stop is not None and (len(stop) > 16 or any(len(s) > 256 for s in stop)):
+        raise InvalidArgument(
+            Reason.BATCH_LINE_INVALID, "A line has at most 16 stop strings of at most 256 characters."
+        )
+    if given.messages is not None:
+        ids = encode_chat(tokenizer, [m.model_dump() for m in given.messages])
+    else:
+        ids = encode_text(tokenizer, given.prompt or "")
+    names = ("temperature", "top_k", "top_p", "min_p", "seed")
+    given_sampling = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
+    logprobs = defaults.logprobs if given.logprobs is None else given.logprobs
+    request = replace(
+        defaults,
+        ids=ids,
+        sampling=replace(defaults.sampling, **{"seed": seed, **given_sampling}),
+        n=given.n or defaults.n,
+        max_tokens=given.max_tokens or defaults.max_tokens,
+        stop=tuple(defaults.stop if stop is None else stop),
+        logprobs=None if logprobs is None or logprobs < 0 else logprobs,
+    )
+    return given.id, request
+
+
+def name_of(line: bytes) -> object:
+    """The id of an invalid line, if it has one."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    name = value.get("id") if isinstance(value, dict) else None
+    return name if isinstance(name, str | int) and not isinstance(name, bool) else None

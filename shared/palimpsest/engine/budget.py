@@ -1,0 +1,23 @@
+"""Cache memory that is reserved for requests and tasks."""
+
+
+class CacheBudget:
+    """Cache memory, in blocks, reserved for requests and tasks before they begin.
+
+    Each reserves all it may ever need, so nothing is preempted.
+    """
+
+    def __init__(self, blocks: int) -> None:
+        self.blocks = blocks
+        self.used = 0
+
+    def take(self, blocks: int) -> bool:
+        """Reserve blocks if there are as many; says whether."""
+        if self.used + blocks > self.blocks:
+            return False
+        self.used += blocks
+        return True
+
+    def give(self, blocks: int) -> None:
+        """Return what was taken."""
+        self.used -= blocks

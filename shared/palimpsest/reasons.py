@@ -1,0 +1,168 @@
+"""The catalogue of reasons: every ``ErrorInfo.reason``, stable, with a line on what it means.
+
+One block for each area. A room adds its reasons to its own block, before it raises them; a test compares this list with
+the code in both directions. ``palimpsest.errors`` has the exceptions that carry a reason.
+"""
+
+from enum import StrEnum, auto
+
+
+class Reason(StrEnum):
+    """Why a call failed, for programs; ``PalimpsestError.reason`` is the value, which equals the name."""
+
+    @staticmethod
+    def _generate_next_value_(name: str, start: int, count: int, last_values: list[str]) -> str:
+        """Give ``auto()`` the member's name, in capitals, as its value."""
+        return name
+
+    # ---- any request
+    INVALID_REQUEST = auto()  # a field is missing or out of its limits; see the violations
+    MALFORMED_MESSAGE = auto()  # the bytes are not the message that the method takes
+    REQUEST_ID_REUSED = auto()  # the request_id was used before with another request
+    DEADLINE_TOO_LONG = auto()  # the deadline is longer than the method allows
+    DEADLINE_EXCEEDED = auto()
+    TOO_MANY_REQUESTS = auto()  # the server is at its limit of concurrent calls
+    QUOTA_EXCEEDED = auto()  # this caller's own allowance is used up
+    SHUTTING_DOWN = auto()  # the server is draining; another one will answer
+    PAGE_TOKEN_INVALID = auto()
+    BUG = auto()  # an unexpected exception; the server logged it under the request id
+    CANCELLED = auto()
+    UNIMPLEMENTED = auto()  # the server does not have the method
+    SERVER_UNREACHABLE = auto()  # raised by the client: nothing answers at the address
+
+    # ---- access and listeners
+    TOKEN_MISSING = auto()
+    TOKEN_INVALID = auto()
+    SCOPE_MISSING = auto()  # the token is valid but lacks the method's scope
+    SERVICE_TOKEN_MISSING = auto()  # a job has no token to call other rooms with
+    IMPERSONATION_REFUSED = auto()  # the token may not act for the caller it names
+    LISTENER_INSECURE = auto()  # plain text where other machines can reach it
+    TLS_FILES = auto()  # a certificate or key file is missing or unusable
+    METRICS_ADDRESS = auto()  # the address for /metrics cannot be used
+
+    # ---- the embedded stack
+    STACK_RUNNING = auto()  # another stack holds the state directory, or it is not ours to stop
+    STACK_NOT_READY = auto()  # a process of the stack did not start or stop; see its log
+    SERVICES_MISSING = auto()  # only the client is installed here
+    ADDRESS_IN_USE = auto()
+
+    # ---- jobs
+    JOB_NOT_FOUND = auto()
+    JOB_NOT_FINISHED = auto()  # only a finished job can be deleted
+    JOB_NOT_RETRYABLE = auto()  # only FAILED and CANCELLED jobs are retried
+    JOB_CANCELLED = auto()
+    JOB_KIND_UNKNOWN = auto()  # no worker code for this kind of job
+    JOB_QUEUE_FULL = auto()
+    JOB_RECORD_NEWER = auto()  # a newer version wrote the record; upgrade this process
+    JOB_TOO_LARGE = auto()  # the request does not fit a job record; send an artefact
+    ATTEMPTS_EXHAUSTED = auto()  # the worker died on every attempt; dead-lettered
+    EXECUTION_TIMEOUT = auto()
+    JOB_STORE_UNAVAILABLE = auto()  # Redis/Valkey does not answer
+    JOB_STORE_FULL = auto()  # Redis/Valkey is at maxmemory
+
+    # ---- artefacts
+    ARTIFACT_NOT_FOUND = auto()
+    ARTIFACT_IN_USE = auto()
+    ARTIFACT_CORRUPT = auto()  # the stored bytes no longer have their digest
+    ARTIFACT_TOO_LARGE = auto()
+    DIGEST_INVALID = auto()  # not sha256:<64 hex digits>
+    DIGEST_MISMATCH = auto()  # the uploaded bytes do not have the announced digest
+    CHECKSUM_MISMATCH = auto()  # a chunk was damaged on the way
+    ARTIFACT_READ_FAILED = auto()  # the stored bytes are intact but were read wrongly; read again
+    OFFSET_PAST_END = auto()  # metadata["size_bytes"] is where the artefact ends
+    UPLOAD_NOT_FOUND = auto()
+    UPLOAD_BUSY = auto()  # another stream is writing this upload
+    UPLOAD_OFFSET = auto()  # metadata["committed_size"] says where to go on
+    UPLOAD_REUSED = auto()  # the upload was begun with another digest, size or media type
+    UPLOAD_TOO_LONG = auto()  # more bytes were sent than announced
+    UPLOAD_ORDER = auto()  # open first, then chunks, then finish
+    STORE_FULL = auto()
+
+    # ---- models
+    MODEL_NOT_FOUND = auto()
+    MODEL_EXISTS = auto()  # the id names a model with other content
+    MODEL_HAS_CHILDREN = auto()
+    MODEL_SOURCE_NOT_FOUND = auto()
+    MODEL_SOURCE_FORBIDDEN = auto()  # a path outside the server's model roots
+    MODEL_PICKLED = auto()  # weights in a format that can run code
+    MODEL_INVALID = auto()  # no config, a damaged file, or not a causal LM
+    MODEL_CHANGED = auto()  # the files no longer have the registered fingerprint
+    HUB_UNAVAILABLE = auto()
+
+    # ---- decoding: text
+    PROMPT_EMPTY = auto()
+    PROMPT_TOO_LONG = auto()  # metadata gives prompt_tokens, max_tokens and context_length
+    TOKEN_ID_OUT_OF_RANGE = auto()
+    TOP_K_TOO_LARGE = auto()  # larger than the vocabulary
+    STOP_EMPTY = auto()
+    NO_CHAT_TEMPLATE = auto()
+    CHAT_INVALID = auto()  # the model's template refuses these messages
+    ENGINE_QUEUE_FULL = auto()
+    ENGINE_MEMORY_FULL = auto()  # the request, alone or with those waiting, exceeds cache memory
+    REQUEST_FAILED = auto()  # an unexpected error of one request; the engine goes on
+    ENGINE_FAILED = auto()  # the engine stopped; the process restarts
+    BATCH_EMPTY = auto()  # the JSONL artefact has no line
+    BATCH_LINE_INVALID = auto()  # reported inside the result, for that line only
+
+    # ---- decoding: drafts and quotes
+    DRAFT_SETTINGS_INVALID = auto()  # a draft setting out of range, or two that exclude each other
+    CANDIDATES_INVALID = auto()  # a candidate block that is damaged, too large or inconsistent
+    KEY_SITE_UNKNOWN = auto()  # the architecture's last MLP is unknown, so retrieval queries cannot be read
+    CALIBRATION_EMPTY = auto()  # too few sampled positions to calibrate from
+
+    # ---- codec: keys and values
+    KV_SHAPE = auto()  # keys and values of the wrong or different shapes, or empty
+    KV_DTYPE = auto()  # an element type that the codec does not support
+    KV_RANGE = auto()  # token ranges that are out of bounds or not contiguous
+    KV_LAYER_UNSUPPORTED = auto()  # a layer with a sliding window or a recurrent state
+    KV_ROTARY = auto()  # impossible rotary settings
+    KV_NOT_FINITE = auto()  # infinities or NaN, which only the lossless level can store
+    KV_LEVEL_UNKNOWN = auto()
+    KV_CALIBRATION = auto()  # too few caches to calibrate from, or caches of different models
+    KV_PROFILE_INVALID = auto()  # not a calibration profile, or not one for this cache
+    KV_PROFILE_MISSING = auto()  # metadata["profile"] is the one needed
+    KV_PROFILE_MISMATCH = auto()  # made for another model, or not the profile the chunk was coded with
+    KV_IDENTITY_MISMATCH = auto()  # another model, tokenizer or prefix; metadata says which
+    KV_FORMAT_UNKNOWN = auto()  # not a chunk, or one of a newer format
+    KV_DAMAGED = auto()  # a chunk's bytes are corrupt; metadata["offset"] says where
+    KV_TOO_LARGE = auto()  # a chunk would decode to more than is allowed
+    CONTEXT_NOT_FOUND = auto()
+    CONTEXT_EXISTS = auto()  # the name is taken by other tokens, another model or coding
+    LOAD_ABANDONED = auto()  # the receiver ended its side, or reported nothing for too long
+    KV_PLAN_INVALID = auto()  # a load that cannot be planned: no chunks, or impossible times or sizes
+
+    # ---- datastore: corpora
+    CORPUS_NOT_FOUND = auto()
+    CORPUS_EXISTS = auto()  # the id names a corpus of another model, encoder or cut
+    CORPUS_DAMAGED = auto()  # stored bytes of a corpus are corrupt
+    CORPUS_BUSY = auto()  # another process has kept the corpus's lock for too long
+    CORPUS_FENCED = auto()  # a later job has taken the corpus over; start again
+    CORPUS_MODEL_MISMATCH = auto()  # made for another model, tokenizer or encoder
+    CORPUS_NOT_BUILT = auto()  # there are no vectors to search yet; run BuildIndex
+    CORPUS_FULL = auto()  # too many unsealed tokens; run BuildIndex
+    CORPUS_EPOCH = auto()  # the corpus has not reached the requested min_epoch
+    DOCUMENT_NOT_FOUND = auto()
+    DOCUMENT_ENCODING = auto()  # metadata["offset"] is the first bad byte
+    DOCUMENT_ROUND_TRIP = auto()  # the tokenizer does not give the bytes back
+    DOCUMENT_EMPTY = auto()
+    DOCUMENT_TOO_LARGE = auto()
+    WATCH_BROKEN = auto()  # a deletion was not acknowledged in time; quote nothing, watch again
+    DATASTORE_LOST = auto()  # the datastore room went away while its corpora were being quoted
+    DOCUMENT_ORDER = auto()  # begin, then chunks, then end; one document after another
+    DOCUMENT_SIZE = auto()  # not the bytes that begin announced
+    TOKENIZER_UNSUPPORTED = auto()  # its token ids do not map to bytes
+    ENCODER_UNKNOWN = auto()
+    ENCODER_MISSING = auto()  # the encoder's package is not installed
+    KEYS_INVALID = auto()  # keys of the wrong shape, or not finite
+    PURGE_INCOMPLETE = auto()  # bytes of a deleted document are still there; metadata says where
+    RANGE_INVALID = auto()  # a byte range that is not within the document
+
+    # ---- datastore: n-gram stores
+    NGRAMS_FORMAT_UNKNOWN = auto()  # not a store, or one of another format version
+    NGRAMS_DAMAGED = auto()  # a store's bytes are corrupt
+    NGRAMS_TOKENIZER_MISMATCH = auto()  # the store was built with another tokenizer
+    NGRAMS_EMPTY = auto()  # the text is empty
+    NGRAMS_LINE_INVALID = auto()  # a JSONL line is not an object with a "text"
+    NGRAMS_STALE = auto()  # documents were deleted each time the store was about to be finished
+    NGRAM_STORE_NOT_FOUND = auto()
+    NGRAM_STORE_EXISTS = auto()  # the id names a store of another text or tokenizer

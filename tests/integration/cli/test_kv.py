@@ -81,7 +81,13 @@ def test_look_up(palimpsest, context, cli_model, text_file, tmp_path):
 def test_estimate(palimpsest, context):
     words = ["kv", "estimate", context, "--bandwidth", "50kbps", "--deadline", "2s", "--recompute", 400]
     estimated = palimpsest(*words, "--json").json
-    assert [way["name"] for way in estimated["ways"]] == ["adaptive", "lossless", "high", "smallest", "text"]
+    assert [way["name"] for way in estimated["ways"]] == [
+        "adaptive",
+        "lossless",
+        "high",
+        "smallest",
+        "recompute",
+    ]
     told = palimpsest(*words).out
     assert "in time" in told
     assert "text x" in told
@@ -113,7 +119,7 @@ def test_generate_goes_on_from_a_context(palimpsest, context, cli_model):
         json.loads(line) for line in palimpsest(*words, "--context", context, "--json").out.splitlines()
     ]
     levels = {chunk["level"] for chunk in events[0]["context"]["chunks"]}
-    assert levels <= {"lossless", "high", "smallest", "text", "held"}
+    assert levels <= {"lossless", "high", "smallest", "recompute", "held"}
     assert palimpsest(*words, "--context", "nowhere").code == Exit.NOT_FOUND
     late = palimpsest(*words, "--context", context, "--deadline", "never")
     assert late.code == Exit.USAGE

@@ -93,12 +93,12 @@ class ContextLoad:
         by_level = {level.level: level.loss for level in stored.levels}
         chunks: list[pb.ContextLoaded.Chunk] = []
         lost = 0.0
-        for index, (chunk, how) in enumerate(zip(stored.chunks, ready.how, strict=True)):
+        for index, (chunk, origin) in enumerate(zip(stored.chunks, ready.origins, strict=True)):
             free = {ChunkOrigin.RECOMPUTED: (RECOMPUTE, 0), ChunkOrigin.CACHED: (CACHED, 0)}
-            level, size = free.get(how) or self._loaded[index]
-            if how is ChunkOrigin.LOADED:
+            level, size = free.get(origin) or self._loaded[index]
+            if origin is ChunkOrigin.LOADED:
                 self.losses[index] = by_level[level]
-            if how is not ChunkOrigin.RECOMPUTED and chunk.start + chunk.tokens > ready.exact_tokens:
+            if origin is not ChunkOrigin.RECOMPUTED and chunk.start + chunk.tokens > ready.exact_tokens:
                 # The loss of a chunk that was loaded long ago is forgotten: assume the largest.
                 lost += chunk.tokens * self.losses.get(index, max(by_level.values()))
             chunks.append(pb.ContextLoaded.Chunk(tokens=chunk.tokens, level=level, bytes=size))

@@ -57,7 +57,7 @@ def dequantise(keys: np.ndarray, scales: np.ndarray) -> np.ndarray:
     return keys.astype(np.float32) * scales[:, None]
 
 
-def key_pieces(
+def key_steps(
     model: LanguageModel,
     passages: Sequence[tuple[Sequence[int], Sequence[int]]],
     rows: Callable[[], int] = lambda: ROWS,
@@ -151,7 +151,7 @@ def _groups(passages: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[lis
 
 
 def key_blocks(passages: Sequence[tuple[Sequence[int], Sequence[int]]]) -> int:
-    """Maximum number of cache blocks that :func:`key_pieces` takes."""
+    """Maximum number of cache blocks that :func:`key_steps` takes."""
     sizes = [-(-(len(ids) + len(left)) // BLOCK) for ids, left in passages]
     return max((sum(sizes[n] for n in group) for group in _groups(passages)), default=0)
 
@@ -159,7 +159,7 @@ def key_blocks(passages: Sequence[tuple[Sequence[int], Sequence[int]]]) -> int:
 def submit_keys(
     engine: "Engine", passages: Sequence[tuple[Sequence[int], Sequence[int]]]
 ) -> "Future[list[Keys]]":
-    """Compute keys between an engine's steps; see :func:`key_pieces`. Cancel the future to stop.
+    """Compute keys between an engine's steps; see :func:`key_steps`. Cancel the future to stop.
 
     Raises
     ------
@@ -168,9 +168,9 @@ def submit_keys(
     """
     for ids, left in passages:
         check_ids(engine.model, (*ids, *left, 0))
-    pieces = key_pieces(engine.model, passages, lambda: engine.prompt_rows)
+    steps = key_steps(engine.model, passages, lambda: engine.prompt_rows)
     longest = max((len(ids) + len(left) for ids, left in passages), default=0)
-    return engine.submit_task(pieces, key_blocks(passages), longest)
+    return engine.submit_task(steps, key_blocks(passages), longest)
 
 
 def missing(block: Candidates) -> list[int]:
@@ -185,5 +185,5 @@ def fill(block: Candidates, numbers: Sequence[int], keys: Sequence[Keys]) -> Non
 
 
 def passages_of(block: Candidates, numbers: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """Tokens and left context of passages in a block, as :func:`key_pieces` takes them."""
+    """Tokens and left context of passages in a block, as :func:`key_steps` takes them."""
     return [(block.ids(n).tolist(), list(block.left[n])) for n in numbers]

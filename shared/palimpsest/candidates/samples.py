@@ -45,7 +45,7 @@ class Sample:
     seen: np.ndarray
 
 
-def state_pieces(
+def state_steps(
     model: LanguageModel, samples: Sequence[Sample], neighbours: int = max(R)
 ) -> TaskSteps[States]:
     """Collect states, yielding after each chunk of 64 tokens.
@@ -108,7 +108,7 @@ def _states(
 
 
 def submit_states(engine: "Engine", samples: Sequence[Sample], neighbours: int = max(R)) -> "Future[States]":
-    """Collect states between an engine's steps; see :func:`state_pieces`.
+    """Collect states between an engine's steps; see :func:`state_steps`.
 
     Raises
     ------
@@ -118,4 +118,4 @@ def submit_states(engine: "Engine", samples: Sequence[Sample], neighbours: int =
     for sample in samples:
         check_ids(engine.model, (*sample.ids, 0))
     longest = max(len(sample.ids) for sample in samples)
-    return engine.submit_task(state_pieces(engine.model, samples, neighbours), -(-longest // BLOCK), longest)
+    return engine.submit_task(state_steps(engine.model, samples, neighbours), -(-longest // BLOCK), longest)

@@ -66,7 +66,7 @@ class Batch:
     @property
     def running(self) -> int:
         """Sequences, and requests whose prompt is being read."""
-        return sum(len(h.sequences) * h.width for h in list(self.active)) + len(self.prompts)
+        return sum(len(state.sequences) * state.width for state in list(self.active)) + len(self.prompts)
 
     @property
     def prompt_rows(self) -> int:
@@ -76,8 +76,8 @@ class Batch:
 
     def admit(self, state: RequestState) -> bool:
         """Admit a request if there are slots and memory for it."""
-        places = sum(h.places for h in self.states)
-        if places and places + state.places > self.max_running:
+        slots = sum(admitted.slots for admitted in self.states)
+        if slots and slots + state.slots > self.max_running:
             return False
         if not self._budget.take(state.blocks):
             return False
@@ -89,7 +89,7 @@ class Batch:
 
     def drop_ended(self) -> bool:
         """Remove requests that were cancelled or have failed; returns whether there were any."""
-        over = [h for h in self.states if h.over]
+        over = [state for state in self.states if state.over]
         for state in over:
             self._release(state)
             state.end()
@@ -157,8 +157,8 @@ class Batch:
         self._budget.give(state.blocks)
 
     def _take_chunk(self) -> bool:
-        """Take one chunk of one external prefix. One a step: copying takes time, and streams go on in between."""
-        return any(h.assembler.take() for h in self.prompts if h.assembler is not None)
+        """Take one chunk of one external prefix: only one per step, because copying takes time from running streams."""
+        return any(state.assembler.take() for state in self.prompts if state.assembler is not None)
 
     def _prompt_chunks(self) -> list[tuple[RequestState, SequenceInput]]:
         """Choose the prompt chunks of this step.
@@ -233,10 +233,10 @@ class Batch:
         if assembler is not None and assembler.done and not state.prefix_reported:
             state.prefix_reported = True
             assembler.prefix.close()
-            state.deliver([PrefixReady(tuple(assembler.how), assembler.exact_tokens)])
+            state.deliver([PrefixReady(tuple(assembler.origins), assembler.exact_tokens)])
 
     def _deliver(self) -> None:
-        for state in [h for h in self.active if not h.over]:
+        for state in [state for state in self.active if not state.over]:
             for sequence in [s for s in state.sequences if s.done]:
                 sequence.release()
                 state.sequences.remove(sequence)

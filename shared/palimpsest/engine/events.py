@@ -1,4 +1,4 @@
-"""What comes out of the engine. A strategy adds events of its own by subclassing :class:`Event`."""
+"""Events that the engine delivers. A strategy adds its own by subclassing :class:`Event`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,23 +22,24 @@ class Event:
 
 
 class Ended(Event):
-    """Base class of events after which nothing more comes of one sequence."""
+    """Base class of the last event of a sequence."""
 
 
 @dataclass(frozen=True)
 class PrefixReady(Event):
-    """The whole past of a request is in the cache; comes before :class:`Started`.
+    """The whole external prefix of a request is in the cache; comes before :class:`Started`.
 
-    ``how`` has one entry a piece; the first ``exact_tokens`` tokens are what computing them gives.
+    ``origins`` has one entry per chunk of the prefix. The keys and values of the first ``exact_tokens`` tokens are
+    exactly those that computing them gives.
     """
 
-    how: tuple[ChunkOrigin, ...]
+    origins: tuple[ChunkOrigin, ...]
     exact_tokens: int
 
 
 @dataclass(frozen=True)
 class Started(Event):
-    """The prompt is being worked on; ``cached_tokens`` of it were in the prefix cache."""
+    """The prompt has been read; ``cached_tokens`` of it were in the prefix cache."""
 
     prompt_tokens: int
     cached_tokens: int

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from palimpsest.engine.costs import timed
-from palimpsest.engine.tasks import Refused, TaskSteps
+from palimpsest.engine.tasks import CallerError, TaskSteps
 from palimpsest.errors import PalimpsestError
 from palimpsest.lm.forward import SequenceInput
 from palimpsest.lm.protocols import Model
@@ -54,7 +54,7 @@ def prefill_steps(
 
     Raises
     ------
-    Refused
+    CallerError
         The taker failed, or cancelled its future.
     FailedPrecondition
         The model's layers do not all keep keys and values.
@@ -97,4 +97,4 @@ def _guard(call: Callable[..., Any], *arguments: Any) -> Any:
     except PalimpsestError:
         raise
     except Exception as error:
-        raise Refused(error) from error
+        raise CallerError(error) from error

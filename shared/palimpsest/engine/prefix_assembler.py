@@ -33,7 +33,7 @@ class PrefixAssembler:
 
     Attributes
     ----------
-    how
+    origins
         The origin of each chunk that is in the cache by now.
     shared
         Tokens that the prefix index gave.
@@ -42,7 +42,7 @@ class PrefixAssembler:
     def __init__(self, request: Request, keys: list[bytes], cache: Cache) -> None:
         assert request.prefix is not None
         self.prefix: ExternalPrefix = request.prefix
-        self.how: list[ChunkOrigin] = []
+        self.origins: list[ChunkOrigin] = []
         self.shared = 0
         self._cache, self._keys, self._length = cache, keys, len(request.ids)
         self._salted = prefix_keys(request.ids[:-1], self.prefix.salt) if keys else []
@@ -55,7 +55,7 @@ class PrefixAssembler:
     @property
     def done(self) -> bool:
         """Whether the whole prefix is in the cache."""
-        return len(self.how) == len(self.prefix.chunks)
+        return len(self.origins) == len(self.prefix.chunks)
 
     @property
     def exact_tokens(self) -> int:
@@ -104,7 +104,7 @@ class PrefixAssembler:
             began, start = self._began.get(span.index, (now, span.stop))
             cached = start == span.stop or span.stop - start < BLOCK <= span.tokens
             computed = ChunkOrigin.CACHED if cached else ChunkOrigin.RECOMPUTED
-            self.how.append(ChunkOrigin.LOADED if span.index in self._loaded else computed)
+            self.origins.append(ChunkOrigin.LOADED if span.index in self._loaded else computed)
             self.prefix.passed(span, now - began)
 
     def release(self) -> None:
@@ -116,7 +116,7 @@ class PrefixAssembler:
 
     @property
     def _next(self) -> ChunkSpan:
-        return self.prefix.chunks[len(self.how)]
+        return self.prefix.chunks[len(self.origins)]
 
     def _keep(self, chunk: PrefixChunk) -> None:
         """Copy a chunk into blocks of its own, without the tokens that the cache has already."""

@@ -34,7 +34,7 @@ class RequestState:
         return 1 if self.request.strategy is None else self.request.strategy.width
 
     @property
-    def places(self) -> int:
+    def slots(self) -> int:
         """Slots in the batch that it may take."""
         return self.request.n * self.width
 

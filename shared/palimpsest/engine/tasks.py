@@ -18,8 +18,8 @@ It yields None, or a future it cannot go on without: the engine does other thing
 """
 
 
-class Refused(Exception):
-    """Wraps an error of a caller's code: it fails its task and nothing else."""
+class CallerError(Exception):
+    """Wraps an error of a caller's code, which fails only its own task."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -64,8 +64,8 @@ class Task(Generic[T]):
         except PalimpsestError as error:
             self._error = error
             return True
-        except Refused as refused:
-            self._error = refused.error
+        except CallerError as wrapped:
+            self._error = wrapped.error
             return True
         if self._waits_for is not None:
             self._waits_for.add_done_callback(lambda _: wake())

@@ -32,11 +32,11 @@ CHUNK_BESIDE = 64
 """Prompt tokens of one step beside running streams, where the compiled pass reads them."""
 
 SHORT = 16
-"""A sequence with at most so many new rows always goes through the compiled pass, if there is one."""
+"""A sequence with at most this many new rows always uses the compiled pass, if there is one."""
 
-_TORCH_MUST_BE = 2.0
-"""How much faster torch must be on prompts to be used for them: the compiled pass gives the same bits for a row
-whatever runs beside it, which torch does not promise."""
+_TORCH_SPEED_UP = 2.0
+"""Torch reads prompts only if it is this many times as fast as the compiled pass, which gives the same bits for a row
+whatever the rest of the batch is. Torch does not guarantee that."""
 
 
 class LanguageModel:
@@ -144,7 +144,7 @@ class LanguageModel:
         if not agrees:
             log.warning("the compiled forward pass differs from transformers': using torch")
             self.compiled, self.forward_kind, self.prefill_kind = None, "fused", "fused"
-        elif seconds_of_prompt(self, "compiled") > _TORCH_MUST_BE * seconds_of_prompt(self, "fused"):
+        elif seconds_of_prompt(self, "compiled") > _TORCH_SPEED_UP * seconds_of_prompt(self, "fused"):
             self.prefill_kind = "fused"
 
     def _agrees(self, probe: torch.Tensor, expected: torch.Tensor) -> bool:

@@ -64,10 +64,10 @@ class Ready:
         self.seconds[index] = seconds
 
 
-def how(collector: Collector) -> tuple[ChunkOrigin, ...]:
+def origins(collector: Collector) -> tuple[ChunkOrigin, ...]:
     (ready,) = [e for e in collector.events if isinstance(e, PrefixReady)]
     assert collector.events[0] is ready
-    return ready.how
+    return ready.origins
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,9 @@ def test_any_order_and_any_mix_gives_the_tokens_of_a_plain_request(shared_engine
         tell(index)
     assert collector.wait().ids() == expected
     other.wait()
-    assert how(collector) == tuple(ChunkOrigin.LOADED if each else ChunkOrigin.RECOMPUTED for each in loaded)
+    assert origins(collector) == tuple(
+        ChunkOrigin.LOADED if each else ChunkOrigin.RECOMPUTED for each in loaded
+    )
     assert set(told.seconds) == {n for n, each in enumerate(loaded) if not each}
     assert all(seconds > 0 for seconds in told.seconds.values())
     assert collector.started.prompt_tokens == 180
@@ -142,7 +144,7 @@ def test_a_request_that_waits_holds_up_no_other_and_lets_the_engine_sleep(make_e
     assert not collector.events
     prefix.recompute(0)
     assert collector.wait().ids() == expected
-    assert how(collector) == (ChunkOrigin.RECOMPUTED, ChunkOrigin.LOADED)
+    assert origins(collector) == (ChunkOrigin.RECOMPUTED, ChunkOrigin.LOADED)
     at_rest(engine)
 
 
@@ -184,7 +186,7 @@ def test_what_was_loaded_is_found_again_by_its_salt_and_by_nobody_else(make_engi
         again.recompute(index)
     engine.submit(greedy([*ids[:-1], ids[-1]], prefix=again), told.deliver)
     assert told.wait().ids() == approximate
-    assert how(told) == (ChunkOrigin.CACHED,) * 3
+    assert origins(told) == (ChunkOrigin.CACHED,) * 3
     assert told.events[0].exact_tokens == 64
     assert ready.seconds == {0: 0.0, 1: 0.0, 2: 0.0}
     assert told.started.cached_tokens == 192
@@ -197,7 +199,7 @@ def test_what_was_loaded_is_found_again_by_its_salt_and_by_nobody_else(make_engi
     elsewhere = Collector()
     engine.submit(greedy(ids, prefix=other), elsewhere.deliver)
     assert elsewhere.wait().ids() == exact
-    assert how(elsewhere) == (ChunkOrigin.CACHED,) * 3  # of the plain request
+    assert origins(elsewhere) == (ChunkOrigin.CACHED,) * 3  # of the plain request
     assert elsewhere.events[0].exact_tokens == 160
     at_rest(engine)
 
@@ -214,7 +216,7 @@ def test_a_piece_that_is_partly_there_is_loaded_from_there_on(make_engine):
     prefix.arrived(0, *stretch(kv, prefix, 0))
     prefix.recompute(1)
     assert collector.wait().ids() == expected
-    assert how(collector) == (ChunkOrigin.LOADED, ChunkOrigin.RECOMPUTED)
+    assert origins(collector) == (ChunkOrigin.LOADED, ChunkOrigin.RECOMPUTED)
     assert collector.started.cached_tokens == 48
     at_rest(engine)
 
@@ -229,7 +231,7 @@ def test_what_does_not_fit_the_model_is_recomputed(make_engine):
     prefix.recompute(1)
     engine.submit(greedy(ids, prefix=prefix), collector.deliver)
     assert collector.wait().ids() == expected
-    assert how(collector) == (ChunkOrigin.RECOMPUTED, ChunkOrigin.RECOMPUTED)
+    assert origins(collector) == (ChunkOrigin.RECOMPUTED, ChunkOrigin.RECOMPUTED)
     with pytest.raises(ValueError, match="32 tokens"):
         prefix.arrived(0, torch.zeros(2, 2, 31, 16), torch.zeros(2, 2, 31, 16))
 
@@ -353,7 +355,7 @@ def test_models_with_transformers_own_cache(tiny_model, recompute):
     prefix.recompute(0)
     engine.submit(greedy(ids, prefix=prefix), collector.deliver)
     assert collector.wait().ids() == expected
-    assert how(collector) == (
+    assert origins(collector) == (
         ChunkOrigin.RECOMPUTED,
         *([ChunkOrigin.RECOMPUTED if recompute else ChunkOrigin.LOADED] * 2),
     )

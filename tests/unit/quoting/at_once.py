@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from palimpsest.candidates.keys import Keys, key_pieces
+from palimpsest.candidates.keys import Keys, key_steps
 from palimpsest.decoding.quoting.request import NestRequest
-from palimpsest.decoding.quoting.scoring import NestScores, score_pieces
+from palimpsest.decoding.quoting.scoring import NestScores, score_steps
 from palimpsest.engine.tasks import TaskSteps
 from palimpsest.lm import LanguageModel
 
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 def passage_keys(model: LanguageModel, passages: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Keys]:
-    """Keys of passages; see :func:`key_pieces`."""
-    return _result(key_pieces(model, passages))
+    """Keys of passages; see :func:`key_steps`."""
+    return _result(key_steps(model, passages))
 
 
 def nest_score(model: LanguageModel, ids: Sequence[int], nest: NestRequest, skip: int = 0) -> NestScores:
-    """Scores of a text; see :func:`score_pieces`."""
-    return _result(score_pieces(model, ids, nest, skip))
+    """Scores of a text; see :func:`score_steps`."""
+    return _result(score_steps(model, ids, nest, skip))
 
 
 def _result(work: TaskSteps[T]) -> T:

@@ -48,7 +48,7 @@ class NestScores:
         return float(np.exp(-getattr(self, name).mean()))
 
 
-def score_pieces(
+def score_steps(
     model: LanguageModel, ids: Sequence[int], nest: NestRequest, skip: int = 0
 ) -> TaskSteps[NestScores]:
     """Score a text in one pass, yielding after each chunk of 64 tokens.
@@ -100,7 +100,7 @@ def score_pieces(
 def submit_nest_score(
     engine: "Engine", ids: Sequence[int], nest: NestRequest, skip: int = 0
 ) -> "Future[NestScores]":
-    """Score a text between an engine's steps; see :func:`score_pieces`.
+    """Score a text between an engine's steps; see :func:`score_steps`.
 
     Raises
     ------
@@ -108,5 +108,5 @@ def submit_nest_score(
         As :meth:`Engine.submit`.
     """
     engine.check(Request(ids, max_tokens=0, strategy=nest))
-    pieces = score_pieces(engine.model, ids, nest, skip)
-    return engine.submit_task(pieces, -(-len(ids) // BLOCK), len(ids))
+    steps = score_steps(engine.model, ids, nest, skip)
+    return engine.submit_task(steps, -(-len(ids) // BLOCK), len(ids))

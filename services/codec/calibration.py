@@ -95,7 +95,8 @@ def _sources(texts: str) -> list[str]:
     found = [line["text"] for line in lines if isinstance(line, dict) and isinstance(line.get("text"), str)]
     if len(found) != len(lines):
         raise InvalidArgument(
-            Reason.KV_CALIBRATION, 'Each line of a JSONL of sample texts is an object with a "text".'
+            Reason.KV_CALIBRATION,
+            'Every line of the sample-text JSONL must be an object with a "text" field that is a string.',
         )
     return found
 

@@ -36,7 +36,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self._contexts = ContextCatalogue(client, prefix, store)
         self._profiles = ProfileCatalogue(client, prefix, store)
         self._tokenizers = TokenizerCache(load_tokenizer)
-        # Coding a chunk takes tenths of seconds of a core: not in the threads that others wait for.
+        # Coding a chunk is CPU-heavy (tenths of a second), so it gets its own threads.
         self._threads = ThreadPoolExecutor(self._settings.max_concurrent_calls, thread_name_prefix="codec")
 
     def close(self) -> None:
@@ -190,7 +190,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     async def Estimate(
         self, request: pb.EstimateRequest, context: grpc.aio.ServicerContext
     ) -> pb.EstimateResponse:
-        """Play a load without loading."""
+        """Simulate a load."""
         stored = await asyncio.to_thread(self._contexts.get, request.name)
         speeds = await asyncio.to_thread(self._speeds, stored)
         from services.codec.plans import estimate

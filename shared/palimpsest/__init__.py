@@ -1,4 +1,4 @@
-"""Palimpsest: serve open-weight language models, and look after what they hold.
+"""Palimpsest: serve open-weight language models and manage their caches, corpora and artefacts.
 
 >>> from palimpsest import Client
 >>> with Client.local() as client:                                    # doctest: +SKIP

@@ -13,7 +13,7 @@ from palimpsest.cli.output.exits import table
 
 app = typer.Typer(
     name="palimpsest",
-    help="Serve open-weight language models, and look after what they hold.",
+    help="Serve open-weight language models and manage their caches, corpora and artefacts.",
     epilog=table(),
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,

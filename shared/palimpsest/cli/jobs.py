@@ -74,7 +74,7 @@ def show(session: Session, job: JobName) -> None:
 
 @command(app)
 def watch(session: Session, job: JobName) -> None:
-    """Follow a job to its end; fails as the job fails."""
+    """Follow a job to its end; exit with the job's error if it fails."""
     with session.client() as client:
         handle = client.job(full_name(job))
         if session.json:
@@ -87,7 +87,7 @@ def watch(session: Session, job: JobName) -> None:
 
 @command(app)
 def cancel(session: Session, job: JobName) -> None:
-    """Ask a job to stop; it ends at its next check point."""
+    """Ask a job to stop; it stops the next time it checks for cancellation."""
     with session.client() as client:
         client.jobs.cancel(full_name(job))
         session.show(metadata_of(client.jobs.get(full_name(job))))
@@ -102,7 +102,7 @@ def retry(session: Session, job: JobName) -> None:
 
 @command(app)
 def delete(session: Session, job: JobName) -> None:
-    """Forget a finished job and release its artefacts."""
+    """Delete a finished job and release its artefacts."""
     with session.client() as client:
         client.jobs.delete(full_name(job))
     if session.json:

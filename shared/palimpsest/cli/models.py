@@ -128,7 +128,7 @@ def check_pair(
     donor: Annotated[str, typer.Argument(help="Model id of the donor.")],
     limit: Annotated[int, typer.Option(min=0, help="Most tensors to show.")] = 20,
 ) -> None:
-    """Compare two models tensor by tensor: do weights of one fit into the other, and what moved?"""
+    """Compare two models: whether the weights of one fit into the other, and which tensors differ."""
     with session.client() as client:
         report = follow(client.models.check_pair(base=base, donor=donor), f"Comparing {base} and {donor}")
     if session.json:

@@ -12,19 +12,25 @@ from palimpsest.errors import NotFound, Reason
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="Model id. Default: the only one there is.", envvar="PALIMPSEST_MODEL"
+        "--model", "-m", help="Model id. Default: the only registered model.", envvar="PALIMPSEST_MODEL"
     ),
 ]
 Count = Annotated[int, typer.Option("-n", min=1, max=64, help="Independent sequences for each prompt.")]
-MaxTokens = Annotated[int, typer.Option(min=0, help="Most tokens for each sequence; 0 for 256.")]
+MaxTokens = Annotated[int, typer.Option(min=0, help="Maximum tokens per sequence; 0 means 256.")]
 Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy.")]
-TopK = Annotated[int, typer.Option(min=0, help="Only the k most probable tokens; 0 for all.")]
-TopP = Annotated[float | None, typer.Option(help="The fewest tokens whose probability reaches p.")]
-MinP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Only tokens this probable beside the best.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Same seed, same text. Default: drawn at random.")]
-Stop = Annotated[list[str] | None, typer.Option(help="End before this text; repeatable.")]
+TopK = Annotated[int, typer.Option(min=0, help="Keep the k most probable tokens; 0 keeps all.")]
+TopP = Annotated[float | None, typer.Option(help="Keep the fewest tokens whose total probability reaches p.")]
+MinP = Annotated[
+    float,
+    typer.Option(
+        min=0.0, max=1.0, help="Keep tokens at least this fraction as probable as the most probable one."
+    ),
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Same seed, same text. Default: random.")]
+Stop = Annotated[list[str] | None, typer.Option(help="Stop before this text; repeatable.")]
 Logprobs = Annotated[
-    int | None, typer.Option(min=0, max=64, help="Report log-probabilities, and this many alternatives.")
+    int | None,
+    typer.Option(min=0, max=64, help="Report log-probabilities and this many alternatives per token."),
 ]
 
 
@@ -38,12 +44,12 @@ def sampling(
 
 
 def chosen_model(client: Client, model: str) -> str:
-    """Return the model asked for, or the only one the server has.
+    """Return the requested model, or the server's only one.
 
     Raises
     ------
     NotFound
-        None was named and there is none, or more than one.
+        No model was named, and the server has none or more than one.
     """
     if model:
         return model

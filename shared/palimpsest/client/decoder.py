@@ -207,7 +207,7 @@ class Decoder:
         return kv
 
     def _check(self, coming: Coming, reader: "ChunkReader") -> None:
-        """Refuse a chunk of another model or another text than the context's record says."""
+        """Reject a chunk whose model or text is not the one in the context's record."""
         if coming.checked or reader.header is None:
             return
         coming.checked = True
@@ -222,7 +222,7 @@ class Decoder:
             if found != expected:
                 raise FailedPrecondition(
                     Reason.KV_IDENTITY_MISMATCH,
-                    f"A chunk came that was made with another {name} than its context's; make the context again.",
+                    f"A received chunk has a different {name} from its context; create the context again.",
                     metadata={"field": name, "found": found, "expected": expected},
                 )
 
@@ -237,7 +237,7 @@ class Decoder:
         if ended is None or self.missing:
             raise DataLoss(
                 Reason.KV_DAMAGED,
-                f"The load ended before chunks {sorted(self.missing)} had come whole; load the context again."
+                f"The load ended before chunks {sorted(self.missing)} were complete; load the context again."
                 if self.missing
                 else "The load ended early; load the context again.",
             )

@@ -100,7 +100,7 @@ class Numbers:
         Raises
         ------
         InvalidArgument
-            There are more or fewer numbers than its shape says.
+            The data has more or fewer elements than its shape.
         """
         from palimpsest.kv import Geometry
         from palimpsest.kv.raw import from_raw
@@ -111,4 +111,4 @@ class Numbers:
 
 
 def _cut_short(level: str) -> DataLoss:
-    return DataLoss(Reason.KV_DAMAGED, f"The coded chunk {level!r} came incomplete; encode it again.")
+    return DataLoss(Reason.KV_DAMAGED, f"The coded chunk {level!r} is incomplete; encode it again.")

@@ -97,7 +97,7 @@ class PythonChild:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # Without the stack there is no Valkey to say good-bye to: end at once.
+                # If the stack dies, Valkey is gone too, so exit at once.
                 preexec_fn=die_with_parent(signal.SIGKILL),
             )
 
@@ -119,7 +119,7 @@ class PythonChild:
 
 
 class Restarts:
-    """When a child that died may start again: at once the first time, later and later if it keeps dying."""
+    """When a child that died may start again: at once the first time, then after ever longer pauses."""
 
     def __init__(self) -> None:
         self.count = 0

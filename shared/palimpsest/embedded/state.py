@@ -47,7 +47,7 @@ def _file(state_dir: Path) -> Path:
 
 
 class StackLock:
-    """At most one stack on a state directory; the kernel lets go when its process ends, however that is."""
+    """At most one stack on a state directory; the kernel releases the lock however the process ends."""
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir

@@ -4,7 +4,7 @@
 class CacheBudget:
     """Cache memory, in blocks, reserved for requests and tasks before they begin.
 
-    Each reserves all it may ever need, so nothing is preempted.
+    Each reserves the most it can ever need, so nothing is preempted.
     """
 
     def __init__(self, blocks: int) -> None:
@@ -12,12 +12,12 @@ class CacheBudget:
         self.used = 0
 
     def take(self, blocks: int) -> bool:
-        """Reserve blocks if there are as many; says whether."""
+        """Reserve blocks if enough are free; return whether it did."""
         if self.used + blocks > self.blocks:
             return False
         self.used += blocks
         return True
 
     def give(self, blocks: int) -> None:
-        """Return what was taken."""
+        """Return reserved blocks."""
         self.used -= blocks

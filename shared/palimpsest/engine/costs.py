@@ -1,4 +1,4 @@
-"""What a step costs on this engine: one model, learnt from every step the engine runs.
+"""The cost of a step on this engine: one model, fitted to every step the engine runs.
 
 ::
 
@@ -6,8 +6,8 @@
     decode    n rows that attend to c tokens altogether:   base(n) + d c   the weights are read once for several rows,
                                                                            so base(n) is less than n base(1)
 
-A step that only reads a prompt teaches the first law, one that only generates the second; mixed ones teach neither.
-Where nothing has run yet, :func:`probe_prefill` and :func:`probe_decode` measure.
+The first law is fitted to steps that only read a prompt, the second to steps that only generate; mixed steps are
+ignored. Before anything has run, :func:`probe_prefill` and :func:`probe_decode` measure.
 """
 
 import time
@@ -25,16 +25,16 @@ PROBE_ROWS, PROBE_DEPTH = 64, 1024
 """Tokens of a measured prompt chunk, and the position of the second one."""
 
 PROBED = (1, 2, 3, 4, 5, 8, 10, 16, 32)
-"""Rows of the measured decode steps; in between costs are interpolated, beyond they go on as between the last two."""
+"""Rows of the measured decode steps. Costs are interpolated between, extrapolated beyond the last two."""
 
 REPEATS = 3
 """Runs of each measured decode step; the fastest counts."""
 
 EXACT_ROWS = 16
-"""Steps of up to so many rows are kept apart; larger ones by powers of two."""
+"""Costs are kept per exact row count up to this, per power of two above."""
 
 _MEMORY = 0.95
-"""Weight that earlier prompt chunks keep with each new one: what counts is the last few dozen."""
+"""Weight that earlier prompt chunks keep with each new one: the last few dozen dominate."""
 
 _DECODE_MEMORY = 0.9
 
@@ -42,7 +42,7 @@ _TRUST = 0.002
 """Weight of the first measurement against one prompt chunk."""
 
 _GUESS = {1: 1.0, 2: 1.1, 4: 1.6, 8: 2.0, 16: 2.3, 32: 2.7, 64: 3.7, 256: 12.0}
-"""A step of n rows over one of a single row, before anything is measured."""
+"""Assumed cost of an n-row step relative to a one-row step, before anything is measured."""
 
 
 class StepCost:
@@ -107,7 +107,7 @@ class StepCost:
         return base + self._attention * looked_at
 
     def relative(self, rows: int) -> float:
-        """Cost of a step of ``rows`` rows over one of a single row; guessed for sizes that have not run."""
+        """Cost of a step of ``rows`` rows relative to a one-row step; assumed for sizes that have not run."""
         points, single = dict(_GUESS), self._base.get(1)
         if single:
             points |= {n: max(1.0, seconds / single) for n, seconds in self._base.items()}

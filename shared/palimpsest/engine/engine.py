@@ -70,7 +70,7 @@ class Engine(Generic[ModelT]):
     # Called from any thread.
 
     def check(self, request: Request) -> int:
-        """Check what can never work; see :func:`check_request`."""
+        """Reject a request that can never run; see :func:`check_request`."""
         return check_request(self.model, request)
 
     def submit(self, request: Request, deliver: Deliver) -> RequestState:

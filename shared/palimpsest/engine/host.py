@@ -1,4 +1,4 @@
-"""Engines by model id: loaded on demand, one load at a time, the least recently used idle one making room."""
+"""Engines by model id: loaded on demand, one at a time; the least recently used idle engine makes room."""
 
 import os
 import threading
@@ -37,7 +37,7 @@ class Hosted:
 
     @cached_property
     def token_bytes(self) -> "TokenBytes":
-        """Returns the bytes of a token."""
+        """The bytes of each token."""
         from palimpsest.lm import TokenBytes
 
         return TokenBytes(self.tokenizer)
@@ -62,7 +62,7 @@ class EngineHost:
         self._hosted: OrderedDict[str, Hosted] = OrderedDict()
 
     def acquire(self, model_id: str, progress: Progress | None = None) -> Hosted:
-        """The engine for a model, loaded first if need be; blocks. Return it with :meth:`release`.
+        """Return the engine for a model; blocks while it loads the model first. Return it with :meth:`release`.
 
         Raises
         ------
@@ -71,7 +71,7 @@ class EngineHost:
         FailedPrecondition
             MODEL_CHANGED: the files are not what was registered.
         ResourceExhausted
-            ENGINE_MEMORY_FULL: as many models as are allowed are in use.
+            ENGINE_MEMORY_FULL: all models that may be held in memory are in use.
         """
         record = self._models.get(model_id)
         hosted = self._find(record)
@@ -89,13 +89,13 @@ class EngineHost:
             return hosted
 
     def release(self, hosted: Hosted) -> None:
-        """Count one user of an engine less."""
+        """Release one use of an engine."""
         with self._lock:
             hosted.users -= 1
 
     @contextmanager
     def using(self, model_id: str, progress: Progress | None = None) -> Iterator[Hosted]:
-        """Acquire for the length of a block."""
+        """Acquire for the duration of a block."""
         hosted = self.acquire(model_id, progress)
         try:
             yield hosted
@@ -103,7 +103,7 @@ class EngineHost:
             self.release(hosted)
 
     def hosted(self) -> list[Hosted]:
-        """What is in memory, least recently used first."""
+        """Models in memory, least recently used first."""
         with self._lock:
             return list(self._hosted.values())
 
@@ -127,10 +127,10 @@ class EngineHost:
     def _make_room(self, model_id: str) -> None:
         """Close an engine that can no longer serve, and idle ones while there are too many."""
         with self._lock:
-            gone = [h for m, h in self._hosted.items() if m == model_id]
+            gone = [hosted for held_id, hosted in self._hosted.items() if held_id == model_id]
             self._hosted.pop(model_id, None)
             while len(self._hosted) >= self._settings.engine_max_models:
-                idle = next((m for m, h in self._hosted.items() if not h.users), None)
+                idle = next((held_id for held_id, hosted in self._hosted.items() if not hosted.users), None)
                 if idle is None:
                     names = ", ".join(self._hosted)
                     raise ResourceExhausted(

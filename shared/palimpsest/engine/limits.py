@@ -1,4 +1,4 @@
-"""Admission: what a request may ask of a model, checked before it is queued."""
+"""Admission: whether a model can run a request, checked before the request is queued."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from palimpsest.lm.protocols import Model
 
 
 def check_request(model: Model, request: Request) -> int:
-    """Check what can never work; returns the blocks the request needs at its longest.
+    """Reject a request that can never run; return its cache blocks at full length.
 
     Parameters
     ----------
     model
-        Gives vocabulary, context length and cache memory.
+        The model that would run it: vocabulary, context length and cache memory.
     request
-        What is asked for.
+        The request to check.
 
     Raises
     ------

@@ -145,6 +145,6 @@ def likely_start(kv: KeyValues, profile: CalibrationProfile) -> int:
 
 
 def most_bytes(shape: Any, dtype: torch.dtype) -> int:
-    """Return the most bytes one object comes to: its own, which lossless keeps to, and the headers."""
+    """Upper bound on an encoded object's size in bytes: its raw size, plus headers."""
     layers = int(shape[1]) if len(shape) == 4 else 1
     return math.prod(int(size) for size in shape) * dtype.itemsize + ROOM + layers * ROOM_OF_A_LAYER

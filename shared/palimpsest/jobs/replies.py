@@ -143,7 +143,7 @@ def record_or_refusal(job_id: str) -> Callable[[str, Reply], JobRecord]:
         if word == "quota":
             raise ResourceExhausted(
                 Reason.QUOTA_EXCEEDED,
-                "You have as many jobs waiting as you may; send the same request again when some have run.",
+                "You have reached your limit of waiting jobs; send the same request again when some have run.",
                 retry_after=10,
             )
         if word == "collecting":

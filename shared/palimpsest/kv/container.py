@@ -210,7 +210,7 @@ def unpack(data: Buffer, *, decoded_limit: int = DECODED_LIMIT) -> tuple[ChunkMe
     header = read_header(data, decoded_limit=decoded_limit)
     view = memoryview(data)
     if len(view) != header.total:
-        raise damaged("The chunk has not the length its header gives; fetch it again.", len(view))
+        raise damaged("The chunk's length does not match its header; fetch it again.", len(view))
     check_footer(header, view[-_FOOT.size :])
     sections = [
         header.section(index, view[entry.offset : entry.offset + entry.length])

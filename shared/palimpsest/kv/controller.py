@@ -1,12 +1,12 @@
-"""Decide, chunk by chunk, what to send and what to recompute, so that a context is in time and as good as can be.
+"""Decide, chunk by chunk, what to send and what to recompute, so that a context arrives on time with the least loss.
 
 Two lanes work at once (CacheGen section 5.3 and appendix C.1, and the idea of Cake): the compute lane recomputes chunks
 from the front, exactly, from their text, while the network lane fetches coded chunks from the back, until they meet. At
 every chunk boundary the controller looks for a split point and a level for what is left: in time, with the least loss.
-It plans against less bandwidth than it sees, prefers plans that end well before the deadline to small gains, and
-commits to nothing but the next chunk of each lane.
+It plans with less bandwidth than it measures, prefers an early finish to a small gain in quality, and commits only
+to the next chunk of each lane.
 
-Pure and deterministic: times come in as arguments, decisions go out as data with what they were based on.
+Pure and deterministic: times are arguments, and decisions are data that include the figures they are based on.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ CAUTION = 0.75
 MARGIN = 0.1
 """Share of the deadline that plans leave unused."""
 RISK = 0.3
-"""Share of the coarsest level's loss that a plan counts as losing if it ends with the last of the usable time."""
+"""Penalty of a plan that uses all of the usable time, as a share of the coarsest level's loss."""
 RISK_POWER = 4
-"""How the risk falls for plans that end sooner."""
+"""Power of the used share of that time: how fast the penalty falls for plans that finish sooner."""
 LATE = 1.5
 """A chunk that takes this many times its predicted time is late: see ``Controller.stalled``."""
 GIVE_UP = 0.9
-"""A late chunk is given up where doing it again ends this much sooner, and the deadline would be missed otherwise."""
+"""A late chunk is abandoned if keeping it misses the deadline and redoing it ends within this share of that time."""
 PATIENCE = 0.05
 """A finer or coarser level than the last must gain at least this share of loss or time."""
 
@@ -37,7 +37,7 @@ PATIENCE = 0.05
 class Controller:
     """The state of one load: two lanes, an estimate of the bandwidth, and what has been decided.
 
-    ``decide`` may be called as often as one likes; ``fetching`` and ``recomputing`` commit a lane to its next chunk.
+    ``decide`` may be called any number of times; ``fetching`` and ``recomputing`` commit a lane to its next chunk.
     """
 
     def __init__(self, load: Load) -> None:
@@ -72,7 +72,7 @@ class Controller:
         return (min(self._last, self._mean) or self._guess) * CAUTION
 
     def received(self, receipt: Receipt) -> None:
-        """Take note of what arrived; a chunk may come in several receipts."""
+        """Record what arrived; a chunk may take several receipts."""
         self._on_way = max(0, self._on_way - receipt.size)
         self._way_since += receipt.seconds
         self._measure(receipt)
@@ -85,7 +85,7 @@ class Controller:
             )
 
     def recomputed(self, chunk: int, seconds: float) -> None:
-        """Take note of how long recomputing a chunk took."""
+        """Record how long recomputing a chunk took."""
         expected = self._recompute[chunk + 1] - self._recompute[chunk]
         if expected > 0 and seconds > 0:
             self._slowness = SMOOTHING * seconds / expected + (1 - SMOOTHING) * self._slowness
@@ -154,7 +154,7 @@ class Controller:
         Returns
         -------
         bool
-            Whether it is given up: it is then to do again, coarser or from its text. What arrived is lost.
+            Whether to abandon it; it must then be sent again coarser, or recomputed. What arrived is lost.
         """
         chunk, level = self.load.chunks[self.back], self._level or 0
         option = chunk.options[level]
@@ -178,11 +178,11 @@ class Controller:
         return self.load.deadline * (1 - MARGIN) - self.load.tail
 
     def _regret(self, plan: "_Plan") -> float:
-        """Loss, and a little for cutting it fine: a link that dips makes late plans late, and cheap gains dear."""
+        """Loss plus a penalty that grows as the finish nears the deadline, which a dip of the link could then miss."""
         return plan.loss + RISK * self._losses[-1][-1] * (plan.finish / self._usable) ** RISK_POWER
 
     def _candidates(self) -> list[tuple[int, int]]:
-        """Every split that is left with every level; nothing to fetch needs only one."""
+        """Every remaining split with every level; the split that fetches nothing needs only one level."""
         levels = range(len(self._sizes))
         if not self.load.recompute:
             return [(self.front, level) for level in levels]
@@ -190,7 +190,7 @@ class Controller:
         return [*fetched, (self.back, self._level or 0)]
 
     def _network_free(self, now: float) -> float:
-        """When what is on its way will have arrived, as the link is now."""
+        """When the data on its way will have arrived, at the current bandwidth."""
         return max(now, self._way_since + self._on_way / self.bandwidth) if self._on_way else now
 
     def _plan(self, now: float, split: int, level: int) -> "_Plan":

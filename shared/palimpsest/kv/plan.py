@@ -78,11 +78,13 @@ class Load:
         sizes = [option.size for chunk in self.chunks for option in chunk.options]
         if not names or not names[0] or len(set(names)) != 1 or min(sizes) < 1:
             raise InvalidArgument(
-                Reason.KV_PLAN_INVALID, "A load has chunks, and all of them the same levels."
+                Reason.KV_PLAN_INVALID,
+                "A load needs at least one chunk, and every chunk must offer the same levels, none of them empty.",
             )
         if self.deadline <= 0 or self.sharers < 1 or self.bandwidth < 0:
             raise InvalidArgument(
-                Reason.KV_PLAN_INVALID, "A load has a deadline above 0 and at least one sharer."
+                Reason.KV_PLAN_INVALID,
+                "The deadline must be above 0, sharers at least 1 and bandwidth at least 0.",
             )
 
 

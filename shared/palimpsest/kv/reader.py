@@ -79,7 +79,7 @@ class ChunkReader:
                 self._ready = ready
                 yield ready
         if len(self._pending) > FOOTER_SIZE:
-            raise damaged("The chunk is longer than its header says; fetch it again.", self.header.total)
+            raise damaged("The chunk is longer than its header states; fetch it again.", self.header.total)
 
     def finish(self) -> KeyValues:
         """Check that the chunk is complete and return it.
@@ -94,7 +94,7 @@ class ChunkReader:
         if self.header is None or self.kv is None or self._next < len(self.header.entries):
             raise damaged("The chunk is cut short; fetch the rest of it.", self._at + len(self._pending))
         if len(self._pending) != FOOTER_SIZE:
-            raise damaged("The chunk has not the length its header gives; fetch it again.", self._at)
+            raise damaged("The chunk's length does not match its header; fetch it again.", self._at)
         check_footer(self.header, self._pending)
         return self.kv
 

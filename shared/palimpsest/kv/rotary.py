@@ -53,7 +53,7 @@ class Rotary:
     def angles(self, start: int, tokens: int, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return cosine and sine, float32 ``[tokens, dim / 2]``, of the positions from ``start`` on."""
         if dim % 2:
-            raise InvalidArgument(Reason.KV_ROTARY, "Rotary heads have an even number of elements.")
+            raise InvalidArgument(Reason.KV_ROTARY, "The rotary head size must be even.")
         return _angles(self.theta, start, tokens, dim)
 
     def turn(self, keys: torch.Tensor, start: int, *, back: bool) -> torch.Tensor:

@@ -7,7 +7,7 @@
 
 A sequence holds a table of block numbers. Branches and equal prompt prefixes hold the same blocks; a block that
 several hold is copied before one of them writes to it. Only whole blocks of prompts are entered in the prefix
-index, under a hash of all tokens up to their end; blocks that nobody holds stay there until memory is needed,
+index, under a hash of all tokens up to their end; blocks that no sequence holds stay there until memory is needed,
 the least recently used going first.
 """
 
@@ -47,7 +47,7 @@ class BlockPool:
     layers, kv_heads, head_dim
         Shape of the model's cache.
     blocks
-        How many blocks there are.
+        Number of blocks.
     dtype, device
         Of the stored keys and values.
     """
@@ -67,7 +67,7 @@ class BlockPool:
 
     @property
     def available(self) -> int:
-        """Blocks that can be had at once: free ones and prefixes nobody holds."""
+        """Blocks available now: free ones, and indexed prefixes that no sequence holds."""
         return len(self._free) + len(self._idle)
 
     @property
@@ -76,11 +76,11 @@ class BlockPool:
         return self.blocks - self.available
 
     def is_shared(self, block: int) -> bool:
-        """Whether others read this block: another sequence, or the prefix index. It must not be written then."""
+        """Whether another sequence or the prefix index also reads this block, which must then not be written."""
         return self._references[block] > 1 or block in self._key_of
 
     def take(self) -> int:
-        """A block of one's own.
+        """Allocate a private block.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class BlockPool:
         self._references[block] += 1
 
     def drop(self, block: int) -> None:
-        """Take a reference away; the last one frees the block, or leaves it idle in the prefix index."""
+        """Drop a reference; the last one frees the block, or leaves it idle in the prefix index."""
         self._references[block] -= 1
         if self._references[block]:
             return
@@ -121,7 +121,7 @@ class BlockPool:
         return self._index.get(key)
 
     def count(self, plain: Sequence[bytes], salted: Sequence[bytes]) -> int:
-        """How many leading blocks are there, under plain keys as far as possible and salted ones from there on."""
+        """How many leading blocks the index has, under plain keys as far as possible and salted keys from there on."""
         found = 0
         for keys in (plain, salted):
             while found < len(keys) and keys[found] in self._index:
@@ -135,7 +135,7 @@ class BlockPool:
             self._key_of[block] = key
 
     def forget_prefixes(self) -> None:
-        """Empty the prefix index; blocks held by sequences stay theirs."""
+        """Empty the prefix index; sequences keep the blocks they hold."""
         self._free.extend(self._idle)
         self._idle.clear()
         self._index.clear()

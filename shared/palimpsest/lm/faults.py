@@ -1,4 +1,4 @@
-"""Errors of the device: which ones a process can go on after."""
+"""Device errors: which ones a process survives."""
 
 _OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED")
 

@@ -1,4 +1,4 @@
-"""Comparing two models tensor by tensor: may weights of one be put into the other, and what moved?"""
+"""Comparing two models: whether the weights of one fit into the other, and which tensors differ."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Registering a model and letting it go: from a source to a record, and back to nothing."""
+"""Registering and deleting models."""
 
 import shutil
 import time

@@ -41,7 +41,7 @@ def build_store(
     vocab_size
         Ids are below this.
     progress
-        Told of documents, then of tokens sorted; asked at each document and bucket whether to go on.
+        Receives progress: documents, then tokens sorted. May raise at each document and bucket to stop.
     bucket
         Windows sorted at once.
 

@@ -34,13 +34,13 @@ def html_page(title: str, style: str, body: str) -> str:
     title
         Plain text.
     style, body
-        CSS beside that of every page, and HTML: what was said by others is escaped in it already.
+        CSS added to that of every page, and HTML in which untrusted text is already escaped.
     """
     return _PAGE.substitute(title=escape(title), style=style, body=body)
 
 
 def linked(label: str, uri: str) -> str:
-    """A source's label, with a link where its address is one of the web: others may do anything."""
+    """A source's label. Link only http(s) addresses; other schemes could run code."""
     if uri.startswith(("http://", "https://")):
         return f'<a href="{escape(uri)}">{escape(label)}</a>'
     return escape(label)

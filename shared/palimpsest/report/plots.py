@@ -34,12 +34,12 @@ svg {{ width: 100%; height: auto }}</style>
 
 
 def check(path: Path) -> None:
-    """See to it that ``write`` will work, before anything is measured.
+    """Check that ``write`` will succeed, before anything is measured.
 
     Raises
     ------
     InvalidArgument
-        The file's name ends in no kind that can be written.
+        The file's suffix is not a supported format.
     FailedPrecondition
         Plots cannot be drawn here.
     """
@@ -53,7 +53,7 @@ def check(path: Path) -> None:
 
 
 def write(path: Path, title: str, points: Sequence[LevelPoint], curves: Sequence[Curve]) -> None:
-    """Draw both plots side by side into a picture, or into a page with their figures as tables."""
+    """Draw both plots side by side as an image, or as a page with their data in tables."""
     figure = draw(title, points, curves)
     if path.suffix != ".html":
         figure.savefig(path, format=path.suffix[1:], dpi=150)

@@ -1,7 +1,7 @@
-"""Logs: one event a line on stderr, as text for people or JSON for machines, whoever logs it.
+"""Logs: one event a line on stderr, as text for people or JSON for machines.
 
-Servers, rooms and jobs log through structlog. What people use without the server's packages (``lm``, ``engine``,
-``decoding``, ``kv``, ``integrations``) and other people's libraries log through the standard library. Both end in the
+Servers, rooms and jobs log through structlog. What can be used without the server's packages (``lm``, ``engine``,
+``decoding``, ``kv``, ``integrations``) and third-party libraries log through the standard library. Both end in the
 one handler that :func:`configure_logging` installs, so that a line has the same fields wherever it comes from.
 """
 
@@ -18,7 +18,7 @@ from palimpsest.settings import Settings
 from palimpsest.telemetry.tracing import trace_id
 
 OURS = ("palimpsest", "services")
-"""Packages whose records are logged from ``log_level`` on; other people's from WARNING on, or above it."""
+"""Packages that log at ``log_level``; third-party packages log at WARNING, or at ``log_level`` if higher."""
 
 
 def configure_logging(settings: Settings) -> None:

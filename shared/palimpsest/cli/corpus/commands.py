@@ -183,7 +183,7 @@ def delete(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Confirm deleting the whole corpus.")] = False,
 ) -> None:
-    """Delete documents, or a whole corpus. Deleted documents are not quoted any more, anywhere."""
+    """Delete documents, or a whole corpus. Deleted documents can no longer be retrieved or quoted."""
     if not documents and not yes:
         raise typer.BadParameter(
             "name documents, or pass --yes to delete the whole corpus", param_hint="DOCUMENT"

@@ -129,7 +129,7 @@ STEPS: list[Step] = [
     Step("generate", _generate),
     Step("batch job", _batch),
     Step("verify", _verify),
-    Step("carry a context", carry),
+    Step("store a context", carry),
     Step("cite sources", cite),
     Step("draft", draft),
     Step("forget a document", forget),
@@ -140,7 +140,9 @@ STEPS: list[Step] = [
 def demo(
     state_dir: Annotated[
         Path | None,
-        typer.Option(help="Keep everything here, such as the converted model. Default: nothing stays."),
+        typer.Option(
+            help="Keep everything here, such as the converted model. Default: everything is deleted afterwards."
+        ),
     ] = None,
 ) -> None:
     """Start everything, run the tour on a real model, show what happened, stop everything."""

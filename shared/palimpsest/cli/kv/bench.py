@@ -1,4 +1,4 @@
-"""``palimpsest kv bench``: what a context costs over a range of links, as a table and as plots."""
+"""``palimpsest kv bench``: loading times of a context over a range of bandwidths, as a table and as plots."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +28,7 @@ def bench(
         Path | None, typer.Option(help="Write plots: .png, .svg, or .html with the table.")
     ] = None,
 ) -> None:
-    """Estimate loads of a context over a range of bandwidths, and do one for real over the link there is.
+    """Estimate loads of a context over a range of bandwidths, and measure one over the current connection.
 
     The table is the server's estimates, as `kv estimate` makes them; only the last line is measured.
     """

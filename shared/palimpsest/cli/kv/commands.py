@@ -1,4 +1,4 @@
-"""``palimpsest kv``: contexts and how they are stored: encode, put, list, look at, look up, delete."""
+"""``palimpsest kv``: encode, store, list, show, find and delete contexts."""
 
 import sys
 from pathlib import Path
@@ -20,18 +20,16 @@ from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command
 from palimpsest.client import Client
 
-app = typer.Typer(
-    help="Contexts: their keys and values, computed once, stored small, loaded fast.", no_args_is_help=True
-)
+app = typer.Typer(help="Contexts: stored KV caches of long texts.", no_args_is_help=True)
 LONGEST_TEXT = 400_000
 """Characters sent in the request itself; longer texts go through the artefact store."""
 
-Id = Annotated[str, typer.Option("--id", help="Name it contexts/ID. Default: made from its content.")]
-Codec = Annotated[str, typer.Option(help="transform, classic or generic. Default: the best there is.")]
+Id = Annotated[str, typer.Option("--id", help="Name it contexts/ID. Default: derived from its content.")]
+Codec = Annotated[str, typer.Option(help="transform, classic or generic. Default: the best one available.")]
 Levels = Annotated[
     list[str] | None, typer.Option("--level", help="Store this level; repeatable. Default: all lossy ones.")
 ]
-ChunkTokens = Annotated[int, typer.Option(min=0, help="Tokens of a chunk; 0 for 512.")]
+ChunkTokens = Annotated[int, typer.Option(min=0, help="Tokens per chunk; 0 means 512.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeatable.")]
 
 
@@ -60,7 +58,7 @@ def encode(
     label: Labels = None,
     wait: Annotated[bool, typer.Option(help="Wait for the job, or print it and return.")] = True,
 ) -> None:
-    """Read a text with a model and store what the model holds of it, as a job."""
+    """Compute a text's KV cache and store it, as a job."""
     text = read_text(file)
     with session.client() as client:
         source: dict[str, Any] = {"text": text}
@@ -85,7 +83,7 @@ def encode(
 @command(app)
 def put(
     session: Session,
-    file: Annotated[Path, typer.Argument(help="What `kv load --out` writes: keys, values, token_ids.")],
+    file: Annotated[Path, typer.Argument(help="A file that `kv load --out` wrote: keys, values, token_ids.")],
     model: Model = "",
     context_id: Id = "",
     codec: Codec = "",
@@ -144,7 +142,7 @@ def ls(
 
 @command(app)
 def stat(session: Session, name: Name) -> None:
-    """Show a context: its levels, what they take and what they cost."""
+    """Show a context: its levels, their sizes and losses."""
     with session.client() as client:
         context = client.codec.get_context(name=context_name(name))
     _show(session, context)
@@ -156,7 +154,7 @@ def look_up(
     file: Annotated[str, typer.Argument(help="Text file; - for standard input.")],
     model: Model = "",
 ) -> None:
-    """Find the stored context that a text begins with."""
+    """Find the stored context that shares the longest prefix with a text."""
     text = read_text(file)
     with session.client() as client:
         found = client.codec.look_up_context(model=chosen_model(client, model), text=text)
@@ -167,12 +165,12 @@ def look_up(
             f"{found.name}: {found.matched_tokens} of the text's {found.token_count} tokens, {found.chunks} chunks."
         )
     else:
-        typer.echo(f"Nothing is stored of these {found.token_count} tokens.")
+        typer.echo(f"Nothing is stored for these {found.token_count} tokens.")
 
 
 @command(app)
 def rm(session: Session, names: Annotated[list[str], typer.Argument(metavar="NAME...")]) -> None:
-    """Forget contexts; their bytes go with the next garbage collection."""
+    """Delete contexts; the next garbage collection frees their bytes."""
     with session.client() as client:
         for name in names:
             client.codec.delete_context(name=context_name(name))
@@ -181,7 +179,7 @@ def rm(session: Session, names: Annotated[list[str], typer.Argument(metavar="NAM
 
 
 def bits_per_value(context: codec_pb2.Context, size: int) -> float:
-    """Return what a level takes for each number of the cache."""
+    """Bits per cache element at a level."""
     shape = context.shape
     values = context.token_count * shape.layers * shape.kv_heads * (shape.key_dim + shape.value_dim)
     return 8 * size / values if values else 0.0

@@ -34,13 +34,14 @@ def load(
     level: Level = None,
     loss_budget: LossBudget = 0.0,
     bandwidth: Bandwidth = "",
-    chunks: Annotated[int, typer.Option(min=0, help="Leading chunks only; 0 for all.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Parts of a chunk decoded at once.")] = 1,
+    chunks: Annotated[int, typer.Option(min=0, help="Load only this many leading chunks; 0 loads all.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that decode one chunk.")] = 1,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write keys, values, token ids: a safetensors file.")
+        Path | None,
+        typer.Option("--out", "-o", help="Write keys, values and token ids to a safetensors file."),
     ] = None,
 ) -> None:
-    """Load a context over the link there is, chunk by chunk at the level that suits it, and decode it."""
+    """Load a context over the current connection, each chunk at the level that suits it, and decode it."""
     settings = load_settings(
         deadline=deadline, mode=mode, level=level, loss_budget=loss_budget, bandwidth=bandwidth
     )
@@ -66,13 +67,13 @@ def load(
         }
     )
     if watch.abandoned:
-        output.print_fields({"abandoned": f"{watch.abandoned} times a chunk was given up and sent again"})
+        output.print_fields({"abandoned": f"{watch.abandoned} times a chunk was abandoned and sent again"})
 
 
 def watched(
     client: Client, name: str, settings: codec_pb2.LoadSettings, *, chunks: int = 0, threads: int = 1
 ) -> tuple[LoadedContext, load_view.Watch]:
-    """Load a context and show how it comes."""
+    """Load a context and show its progress."""
     with load_view.watching() as watch:
         loaded = client.codec.load(name, settings=settings, watch=watch, chunks=chunks, threads=threads)
     return loaded, watch
@@ -103,7 +104,7 @@ def estimate(
     loss_budget: LossBudget = 0.0,
     recompute: Recompute = 0.0,
 ) -> None:
-    """Say what a load would do on a link of steady bandwidth, and what the fixed ways would do. Loads nothing."""
+    """Estimate a load at a steady bandwidth, and compare with always sending one level, or recomputing."""
     settings = load_settings(
         deadline=deadline,
         mode=mode,

@@ -8,20 +8,33 @@ from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.cli.output.quantities import rate, seconds
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="contexts/ID, or the ID alone.")]
-Deadline = Annotated[str, typer.Option(metavar="TIME", help="Everything usable by then: 500ms, 2s.")]
+Deadline = Annotated[
+    str, typer.Option(metavar="TIME", help="When everything must be usable, e.g. 500ms or 2s.")
+]
 Mode = Annotated[
-    str, typer.Option(help="quality (needs --deadline) or delay. Default: by whether there is a deadline.")
+    str,
+    typer.Option(
+        help="quality (needs --deadline) or delay. Default: quality if --deadline is set, else delay."
+    ),
 ]
 Level = Annotated[
-    list[str] | None, typer.Option("--level", help="Only these levels; repeatable. One fixes it.")
+    list[str] | None,
+    typer.Option("--level", help="Allow this level; repeatable. Give exactly one to force that level."),
 ]
-LossBudget = Annotated[float, typer.Option(min=0.0, help="Largest mean loss, nats a token; 0 for 0.015.")]
+LossBudget = Annotated[
+    float, typer.Option(min=0.0, help="Largest mean loss in nats per token; 0 means 0.015.")
+]
 Bandwidth = Annotated[
-    str, typer.Option(metavar="RATE", help="Bandwidth to expect at first: 20Mbps, 2.5MB/s.")
+    str, typer.Option(metavar="RATE", help="Bandwidth to assume at first, e.g. 20Mbps or 2.5MB/s.")
 ]
-Link = Annotated[str, typer.Option("--bandwidth", metavar="RATE", help="The link's: 20Mbps, 2.5MB/s.")]
+Link = Annotated[
+    str, typer.Option("--bandwidth", metavar="RATE", help="Bandwidth of the link, e.g. 20Mbps or 2.5MB/s.")
+]
 Recompute = Annotated[
-    float, typer.Option(min=0.0, metavar="TOKENS/S", help="The receiver can recompute, this fast.")
+    float,
+    typer.Option(
+        min=0.0, metavar="TOKENS/S", help="Prefill speed of the receiver, if it can recompute chunks."
+    ),
 ]
 
 
@@ -39,7 +52,7 @@ def load_settings(
     Raises
     ------
     typer.BadParameter
-        One makes no sense.
+        An option's value is not valid.
     """
     modes = {"": "UNSPECIFIED", "quality": "QUALITY", "delay": "DELAY"}
     if mode not in modes:

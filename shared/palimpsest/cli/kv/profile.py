@@ -1,4 +1,4 @@
-"""``palimpsest kv calibrate`` and ``kv profile``: how a model's caches are best coded."""
+"""``palimpsest kv calibrate`` and ``kv profile``: calibration profiles of a model's caches."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,13 +18,15 @@ def calibrate(
     texts: Annotated[
         Path | None, typer.Option(help='Sample texts: plain, or JSONL with a "text" in each line.')
     ] = None,
-    documents: Annotated[int, typer.Option(min=0, help="Texts to use; 0 for 32.")] = 0,
-    document_tokens: Annotated[int, typer.Option(min=0, help="Tokens of each; 0 for 1024.")] = 0,
-    group: Annotated[int, typer.Option(min=0, help="Layers coded together; 0 for 5.")] = 0,
-    skip_cache: Annotated[bool, typer.Option("--skip-cache", help="Even if it was done before.")] = False,
+    documents: Annotated[int, typer.Option(min=0, help="Texts to use; 0 means 32.")] = 0,
+    document_tokens: Annotated[int, typer.Option(min=0, help="Tokens per text; 0 means 1024.")] = 0,
+    group: Annotated[int, typer.Option(min=0, help="Layers coded together; 0 means 5.")] = 0,
+    skip_cache: Annotated[
+        bool, typer.Option("--skip-cache", help="Calibrate again even if a result exists.")
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Wait for the job, or print it and return.")] = True,
 ) -> None:
-    """Learn how a model's caches are best coded, as a job; takes minutes. New contexts use it."""
+    """Calibrate the coding of a model's caches, as a job of some minutes. New contexts use the result."""
     with session.client() as client:
         digest = ""
         if texts is not None:
@@ -47,7 +49,7 @@ def calibrate(
 
 
 def profile(session: Session, model: ModelId) -> None:
-    """Show the calibration profile that a model's new contexts are coded with."""
+    """Show the calibration profile used for a model's new contexts."""
     with session.client() as client:
         found = client.codec.get_profile(model=model)
     _show(session, found)

@@ -95,7 +95,7 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 
 def note(text: str) -> None:
-    """Say something to the person, beside the data."""
+    """Print a note, separate from the data output."""
     console(stderr=True).print(Text(text))
 
 

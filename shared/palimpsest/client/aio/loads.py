@@ -161,7 +161,7 @@ class AsyncReceiving:
             self._counted += 1
 
     def _prepare(self, digest: str) -> None:
-        """See to it that the decoder gets its profile; what comes meanwhile waits for it."""
+        """Fetch the decoder's profile; chunks that arrive meanwhile wait for it."""
         if self._profile is not None or not digest:
             self._decoder.profile.set_result(self._profile)
         else:

@@ -13,10 +13,10 @@ from palimpsest.engine.tasks import TaskSteps
 from palimpsest.lm.model import LanguageModel
 
 TRIE = 0.65
-"""Nodes of the drafts' trie for each of their tokens, as superposed drafts come out."""
+"""Typical trie nodes per draft token, for superposed drafts."""
 
 WORTH = 0.95
-"""Superposed drafts are the weaker ones: they have to cost less than this much of the others' time to be chosen."""
+"""Superposed drafts are worse: they are chosen only if they cost less than this share of the others' time."""
 
 
 @dataclass(frozen=True)

@@ -65,12 +65,12 @@ SYNC_STRIDE = 16
 
 _yield = types.ExternalFunction("sched_yield", types.int32())
 _SPINS = 200
-"""Looks before the processor is offered to others; more, and two threads on one free core use up whole time slices."""
+"""Spins before yielding the CPU. With more, two threads on one free core use up whole time slices."""
 
 
 @numba.njit(nogil=True, cache=True)
 def take(sync, phase):
-    """Take the next chunk of a phase; past the last one when all are taken."""
+    """Take the next chunk of a phase; returns a number past the last chunk when all are taken."""
     return atomic_add(sync + phase * SYNC_STRIDE * 8, 1)
 
 

@@ -21,12 +21,12 @@ VECI = ir.VectorType(I32, LANES)
 
 
 def pointer(b, address, kind):
-    """An address as a pointer to a kind of value."""
+    """Convert an address to a pointer to a type."""
     return b.inttoptr(address, ir.PointerType(kind))
 
 
 def load(b, address, kind, align):
-    """What is at an address."""
+    """Load a value from an address."""
     return b.load(pointer(b, address, kind), align=align, typ=kind)
 
 
@@ -38,12 +38,12 @@ def splat(b, value):
 
 
 def constant(value):
-    """The same, of a number known now."""
+    """The same, for a compile-time constant."""
     return ir.Constant(VEC, [float(value)] * LANES)
 
 
 def integers(value):
-    """The same, of whole numbers."""
+    """The same, for a compile-time integer."""
     return ir.Constant(VECI, [int(value)] * LANES)
 
 

@@ -90,7 +90,7 @@ def test_estimate(palimpsest, context):
     ]
     told = palimpsest(*words).out
     assert "in time" in told
-    assert "text x" in told
+    assert "recompute x" in told
     assert palimpsest("kv", "estimate", context).code == Exit.USAGE
     assert palimpsest("kv", "estimate", context, "--bandwidth", "50").code == Exit.USAGE
 

@@ -51,7 +51,7 @@ def test_exported_members_of_the_client():
         "LoadedContext",
         "Opened",
         "PartialResult",
-    "Receiving",
+        "Receiving",
         "RecomputeChunk",
         "Stream",
         "Tls",

@@ -81,7 +81,13 @@ def test_look_up(palimpsest, context, cli_model, text_file, tmp_path):
 def test_estimate(palimpsest, context):
     words = ["kv", "estimate", context, "--bandwidth", "50kbps", "--deadline", "2s", "--recompute", 400]
     estimated = palimpsest(*words, "--json").json
-    assert [way["name"] for way in estimated["ways"]] == ["adaptive", "lossless", "high", "smallest", "recompute"]
+    assert [way["name"] for way in estimated["ways"]] == [
+        "adaptive",
+        "lossless",
+        "high",
+        "smallest",
+        "recompute",
+    ]
     told = palimpsest(*words).out
     assert "in time" in told
     assert "recompute x" in told

@@ -31,12 +31,18 @@ class EngineCollector(Collector):
             "Tokens prefilled, spared by a shared prefix, generated.",
             labels=["model", "kind"],
         )
+        passes = GaugeMetricFamily(
+            "palimpsest_engine_forward",
+            "1 for the forward pass a model runs; not compiled on a CPU means that the compiled pass was refused.",
+            labels=["model", "kind"],
+        )
         for hosted in self._host.hosted():
             model, engine = hosted.record.model_id, hosted.engine
             streams.add_metric([model, "running"], engine.running)
             streams.add_metric([model, "waiting"], engine.waiting)
             cache.add_metric([model], engine.cache_bytes_used)
+            passes.add_metric([model, engine.model.forward_kind], 1)
             tokens.add_metric([model, "prefilled"], engine.counters.prefill_tokens)
             tokens.add_metric([model, "shared"], engine.counters.prefill_tokens_shared)
             tokens.add_metric([model, "generated"], engine.counters.generated_tokens)
-        yield from (streams, cache, tokens)
+        yield from (streams, cache, passes, tokens)

@@ -18,7 +18,7 @@ from tests.integration.conftest import Served
 from tests.waiting import until
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(not PROJECT, reason="runs against containers: make test-compose"),
 ]
 
@@ -58,7 +58,7 @@ REFUSED: dict[str, Callable[[Client, str], Any]] = {
 def test_a_job_that_needs_a_model_runs_on_the_profiles_worker_and_is_its_callers_alone(callers, tiny_model):
     until(lambda: alive("worker-gpu"), timeout=120, interval=1)
     job = batch(callers["ann"], tiny_model, lines=3000)
-    until(lambda: job.progress().state == jobs_pb2.JOB_STATE_RUNNING, timeout=60)
+    until(lambda: job.progress().state == jobs_pb2.JOB_STATE_RUNNING, timeout=120)
     assert job.progress().queue == "gpu"
     assert worker_of(job) == "worker-gpu"
     for refused in REFUSED.values():
@@ -78,7 +78,7 @@ def test_without_the_profiles_worker_it_runs_on_the_cpu_worker(callers, tiny_mod
     docker("stop", container("worker-gpu"))
     try:
         job = batch(callers["ann"], tiny_model, lines=2)
-        assert job.result(timeout=120).succeeded == 2
+        assert job.result(timeout=300).succeeded == 2
         assert worker_of(job) == "worker-cpu"
     finally:
         docker("start", container("worker-gpu"))

@@ -92,7 +92,7 @@ def test_a_job_fails_with_the_reason_and_succeeds_again_with_room(
     record = bench.store.get(job_id)
     assert record.error is not None
     assert (record.error.code, record.error.reason) == (Code.RESOURCE_EXHAUSTED, Reason.STORE_FULL)
-    assert "make room" in record.error.message
+    assert "free space" in record.error.message
     assert (record.attempt, bench.runs(job_id)) == (1, ["started"])
     # What was there is there, and nothing else: no staged bytes, no blob without its sidecar.
     assert content(disk) == before

@@ -123,7 +123,7 @@ def test_a_frozen_run_finds_its_result_refused(bench: Bench, within: Within, tri
     revision = bench.store.get(job_id).revision
     for pid in reversed(stopped):
         os.kill(pid, signal.SIGCONT)
-    until(lambda: "run discarded" in frozen.log.read_text(), 30)
+    until(lambda: "attempt discarded" in frozen.log.read_text(), 30)
     after = bench.store.get(job_id)
     assert after.revision == revision
     assert dict(after.response_message()) == first  # type: ignore[call-overload]

@@ -119,7 +119,7 @@ def test_generate_goes_on_from_a_context(palimpsest, context, cli_model):
         json.loads(line) for line in palimpsest(*words, "--context", context, "--json").out.splitlines()
     ]
     levels = {chunk["level"] for chunk in events[0]["context"]["chunks"]}
-    assert levels <= {"lossless", "high", "smallest", "text", "held"}
+    assert levels <= {"lossless", "high", "smallest", "recompute", "held"}
     assert palimpsest(*words, "--context", "nowhere").code == Exit.NOT_FOUND
     late = palimpsest(*words, "--context", context, "--deadline", "never")
     assert late.code == Exit.USAGE

@@ -113,7 +113,7 @@ async def test_a_receiver_that_recomputes_gets_exact_chunks_in_front(twin, conte
     loaded = await twin.call(
         twin.client.codec.load, context.name, settings=slow, recompute=recompute, watch=seen.append
     )
-    assert loaded.chunks[0][0] == "text"
+    assert loaded.chunks[0][0] == "recompute"
     assert any(isinstance(event, RecomputeChunk) for event in seen)
     assert distance(loaded.kv[:64], exact[:64]) < 0.005
 

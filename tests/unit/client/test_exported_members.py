@@ -50,6 +50,7 @@ def test_exported_members_of_the_client():
         "Job",
         "LoadedContext",
         "Opened",
+        "PartialResult",
         "Receiving",
         "RecomputeChunk",
         "Stream",

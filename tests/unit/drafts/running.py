@@ -90,7 +90,7 @@ def run(
         handles.append(RequestState(request, deliver, blocks, prefix_keys(request.ids[:-1]), lambda: None))
         assert batch.admit(handles[-1])
     step = 0
-    while batch.handles:
+    while batch.states:
         batch.step()
         if after is not None:
             after(step, handles)

@@ -190,3 +190,28 @@ def test_a_deletion_waits_for_the_step_under_way_and_no_longer(make_engine):
     handle.cancel()
     until(lambda: engine.idle)
     assert told.wait(told.revoke("corpora/c", "d1"), 0)
+
+
+def test_a_deletion_counts_as_applied_only_when_its_revocations_have_been_delivered(make_engine, monkeypatch):
+    engine = make_engine()
+    block = candidates(engine.model)
+    told, collector, delivered = Revocations(), Collector(), []
+    applied = told.applied
+
+    def report(reader, version):
+        if version and reader.seen != version:
+            delivered.append(any(isinstance(event, SpanRevoked) for event in collector.events))
+        applied(reader, version)
+
+    monkeypatch.setattr(told, "applied", report)
+    request = Request(
+        prompts(engine.model)[0], max_tokens=400, ignore_eos=True, strategy=NestRequest(block, EAGER, told)
+    )
+    engine.submit(request, collector.deliver)
+    until(lambda: any(isinstance(event, Span) for event in collector.events))
+    for source in {s.document for e in list(collector.events) if isinstance(e, Span) for s in e.sources}:
+        mark = told.revoke("corpora/c", source)
+    assert told.wait(mark, 60)
+    collector.wait()
+    assert delivered
+    assert delivered[-1]

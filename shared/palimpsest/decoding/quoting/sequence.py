@@ -77,6 +77,8 @@ class Quoting(SequenceState):
     def feed(self) -> Sequence[SequenceInput]:
         """Rows of the next step: the last token, and the proposal."""
         self._apply_revocations()
+        if not self._withdrawals:  # else they are delivered at the end of this step, and reported at the next
+            self._nest.revocations.applied(self._reader, self._applied)
         self._fed = 1 + len(self._draft)
         ids = [self.next_id, *self._block.tokens[self._draft].tolist()]
         return [
@@ -144,7 +146,10 @@ class Quoting(SequenceState):
         return not self._nest.revocations.is_dead(corpus, document, version)
 
     def _apply_revocations(self) -> None:
-        """Drop candidates and spans that were revoked since the last call."""
+        """Drop candidates and spans that were revoked since the last call.
+
+        The deletion is reported as applied later, in :meth:`feed`, once the client has been sent the withdrawals.
+        """
         revocations = self._nest.revocations
         version = revocations.version
         if version == self._applied:
@@ -159,7 +164,6 @@ class Quoting(SequenceState):
             self._draft = self._draft[: take_while(self._usable[self._draft])]
             self._withdrawals += self._attribution.revoke()
         self._applied = version
-        revocations.applied(self._reader, version)
 
     def _count(self, step: Step) -> None:
         if not self._fed:  # the prompt's own pass

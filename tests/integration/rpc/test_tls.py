@@ -1,5 +1,6 @@
 """Doors that lock: TLS and mutual TLS over real sockets, certificates made for the test."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -148,3 +149,37 @@ def test_half_a_pair_is_refused(tmp_path):
         server_credentials(Settings(tls_certificate=tmp_path / "x"))
     with pytest.raises(errors.FailedPrecondition, match="cannot be read"):
         server_credentials(Settings(tls_certificate=tmp_path / "x", tls_key=tmp_path / "y"))
+
+
+@asynccontextmanager
+async def slow(target: str, seconds: float) -> AsyncIterator[tuple[str, list[float]]]:
+    """A relay to target that is so slow to begin with each connection, and the times of its connections."""
+    loop, connections = asyncio.get_running_loop(), []
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(loop.time())
+        await asyncio.sleep(seconds)  # what a busy machine or a far server costs, not a wait for something
+        host, port = target.split(":")
+        inward, outward = await asyncio.open_connection(host, port)
+        await asyncio.gather(copy(reader, outward), copy(inward, writer), return_exceptions=True)
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    async with server:
+        yield f"localhost:{server.sockets[0].getsockname()[1]}", connections
+
+
+async def test_a_slow_handshake_is_waited_for_and_not_begun_again(tmp_path, authority):
+    ca, ca_path = authority
+    certificate, key = write(ca, tmp_path, "server")
+    async with (
+        serving(tls_certificate=certificate, tls_key=key) as target,
+        slow(target, 1.5) as (relayed, connections),
+    ):
+        assert await check(relayed, Tls(ca_path)) == health_pb2.HealthCheckResponse.SERVING
+        assert len(connections) == 1

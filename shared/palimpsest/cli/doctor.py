@@ -146,6 +146,30 @@ def _stack(settings: Settings) -> Finding:
     return Finding("stack", "problem", f"{state.target} does not serve", f"See the logs in {state.logs}.")
 
 
+def _queues(settings: Settings) -> Finding:
+    if not settings.redis_url:
+        return Finding("job queues", "ok", "those of the stack; PALIMPSEST_REDIS_URL is not set")
+    if find_spec("redis") is None:
+        return Finding("job queues", "warning", "not looked at", "pip install 'palimpsest-lm[server]'")
+    from redis import Redis
+
+    from palimpsest.jobs import JobStore
+
+    with Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=2) as client:
+        try:
+            queues = JobStore(client, settings).stats(settings.queues).queues
+        except PalimpsestError as error:
+            return Finding("job queues", "problem", "Redis does not answer", error.message)
+    left = {name: queue.queued for name, queue in queues.items() if not queue.served}
+    if not left:
+        return Finding("job queues", "ok", f"served: {', '.join(queues)}")
+    found = ", ".join(f"{name} ({waiting} waiting)" for name, waiting in left.items())
+    remedy = f"Start a worker with PALIMPSEST_WORKER_QUEUES={','.join(left)}, or map PALIMPSEST_JOB_QUEUES to others."
+    return Finding(
+        "job queues", "problem" if any(left.values()) else "warning", f"no worker: {found}", remedy
+    )
+
+
 CHECKS: list[Callable[[Settings], Finding]] = [
     _python,
     _packages("client packages", _CLIENT, ""),
@@ -158,6 +182,7 @@ CHECKS: list[Callable[[Settings], Finding]] = [
     _processor,
     _cuda,
     _stack,
+    _queues,
 ]
 
 

@@ -1,9 +1,13 @@
 """Queues and the workers that serve them: as their own, or while nobody else does."""
 
+import json
+
 import redis
 from prometheus_client.core import CollectorRegistry
 from prometheus_client.exposition import generate_latest
+from typer.testing import CliRunner
 
+from palimpsest import cli
 from palimpsest.jobs import JobStore
 from palimpsest.jobs.metrics import JobCollector
 from palimpsest.settings import Settings
@@ -40,3 +44,24 @@ def test_the_metrics_say_which_queues_are_served(settings: Settings, store: JobS
     text = generate_latest(registry).decode()
     assert 'palimpsest_queue_served{queue="cpu"} 1.0' in text
     assert 'palimpsest_queue_served{queue="gpu"} 0.0' in text
+
+
+def test_doctor_names_the_queues_that_nobody_serves(settings: Settings, store: JobStore):
+    variables = {
+        "PALIMPSEST_REDIS_URL": settings.redis_url,
+        "PALIMPSEST_REDIS_PREFIX": settings.redis_prefix,
+        "PALIMPSEST_STATE_DIR": str(settings.state_dir),
+        "PALIMPSEST_JOB_QUEUES": '{"cpu": "cpu", "model": "gpu", "train": "gpu"}',
+    }
+
+    def found() -> dict[str, str]:
+        result = CliRunner().invoke(cli.app, ["doctor", "--json"], env=variables)
+        return next(each for each in json.loads(result.stdout) if each["check"] == "job queues")
+
+    store.submit(echo("waits", queue="gpu"))
+    store.beat("here:1:ab", 60, own=["cpu"])
+    seen = found()
+    assert (seen["state"], seen["found"]) == ("problem", "no worker: gpu (1 waiting)")
+    assert "PALIMPSEST_WORKER_QUEUES=gpu" in seen["remedy"]
+    store.beat("there:1:cd", 60, own=["gpu"])
+    assert (found()["state"], found()["remedy"]) == ("ok", "")

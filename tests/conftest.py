@@ -71,11 +71,13 @@ def settings(valkey: ValkeyServer, redis_prefix: str, tmp_path: Path) -> Setting
 @pytest.fixture(scope="session")
 def model_cache() -> Path:
     """Where converted models are kept between runs; what is in it is named by its source's digest."""
-    return Path(
+    folder = Path(
         os.environ.get(
             "PALIMPSEST_TEST_CACHE", platformdirs.user_cache_dir("palimpsest-tests", appauthor=False)
         )
     )
+    folder.mkdir(parents=True, exist_ok=True)  # tests link to it before anything has been converted
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,7 @@ class Bench:
 
     def __init__(self) -> None:
         dtype = os.environ.get("PALIMPSEST_BENCH_DTYPE", "auto")
-        self.engine = Engine(load(sample_model(), "cpu", dtype, 1, 512 << 20))
+        self.engine = Engine(load(sample_model(), "cpu", dtype, threads=1, cache_bytes=512 << 20))
         self.model = self.engine.model
         self.tokenizer = self.model.tokenizer
 

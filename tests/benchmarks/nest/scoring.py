@@ -142,7 +142,7 @@ def _states(bench: Bench, block: Candidates, ids: list[int]) -> TaskSteps[tuple[
     rows = []
     for number in range(len(block.passages)):
         before, own = list(block.left[number]), block.ids(number).tolist()
-        states = _read(bench, [*before, *own][:-1], "none").keys
+        states = _read(bench, [*before, *own][:-1], "none").retrieval_queries
         assert states is not None
         padded = torch.cat([torch.zeros(1, states.shape[1]), normalised(states)])
         rows.append(padded[len(before) :])

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from palimpsest.decoding.drafts import Draft, DraftRequest, DraftsEnd, DraftSettings, DraftStrategy
 from palimpsest.engine import Event, Request
+from palimpsest.engine.costs import StepCost
 from palimpsest.engine.sequence import SequenceState, Step
 from palimpsest.lm import Cache, LanguageModel, Output, Sampling, SequenceInput
 from palimpsest.ngrams import NgramStore
@@ -59,12 +60,13 @@ class Prefilled:
             if request.strategy is None
             else request.strategy.start(request, 0, cache, model)
         )
-        events = sequence.take([self.output], Step(0, 0.0))
+        cost = StepCost()  # for quoting, which no request here asks for
+        events = sequence.take([self.output], Step(0, 0.0, cost))
         while not sequence.done:
             rows = list(sequence.feed())
             began = time.perf_counter()
             outputs = model.forward([*rows, *(SequenceInput(other, [7]) for other in beside)])
-            events += sequence.take(outputs[: len(rows)], Step(len(rows), time.perf_counter() - began))
+            events += sequence.take(outputs[: len(rows)], Step(len(rows), time.perf_counter() - began, cost))
             for other in beside:
                 other.crop(other.length - 1)
         sequence.release()

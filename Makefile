@@ -45,7 +45,7 @@ lint: install  ## ruff: lint and format check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: install  ## basedpyright over shared/ and services/
+types: install  ## basedpyright over shared/, services/ and the benchmarks, which no test runs whole
 	$(BIN)/basedpyright
 
 contracts: install  ## import-linter: who may import whom

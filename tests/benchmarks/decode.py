@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import redis
@@ -57,9 +58,10 @@ class Bench:
     def __init__(self, path: Path, dtype: str, threads: int) -> None:
         self.model: LanguageModel = load(path, "cpu", dtype, threads=threads, cache_bytes=1 << 30)
         self.engine = Engine(self.model)
+        self.tokenizer: Any = self.model.tokenizer
 
     def request(self, prompt: str | list[int], tokens: int = TOKENS) -> Request:
-        ids = self.model.tokenizer(prompt).input_ids if isinstance(prompt, str) else prompt
+        ids = self.tokenizer(prompt).input_ids if isinstance(prompt, str) else prompt
         return Request(ids, max_tokens=tokens, ignore_eos=True)
 
     def run(self, requests: list[Request]) -> tuple[float, list[list[float]], list[list[int]]]:
@@ -96,9 +98,10 @@ class Bench:
         return self.run([self.request(PROMPTS[0])])[0] / TOKENS
 
     def transformers_ids(self, prompt: str, tokens: int) -> list[int]:
-        ids = self.model.tokenizer(prompt, return_tensors="pt").input_ids
+        ids = self.tokenizer(prompt, return_tensors="pt").input_ids
         with torch.inference_mode():
-            out = self.model.module.generate(
+            module: Any = self.model.module
+            out = module.generate(
                 ids, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, eos_token_id=None, pad_token_id=0
             )  # fmt: skip
         return out[0, ids.shape[1] :].tolist()
@@ -239,7 +242,7 @@ async def front(figures: Figures, path: Path, threads: int) -> None:
         server = subprocess.Popen(command, cwd=ROOT, env=environment)  # noqa: ASYNC220
         try:
             async with open_aio_channel(socket) as channel:
-                health = health_pb2_grpc.HealthStub(channel)
+                health: Any = health_pb2_grpc.HealthStub(channel)
                 request = health_pb2.HealthCheckRequest()
                 while True:
                     try:

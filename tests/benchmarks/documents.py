@@ -2,8 +2,10 @@
 
 import importlib.metadata
 import sysconfig
+from email.message import Message
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import cast
 
 _LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 _CODE_SEEN = [
@@ -83,4 +85,4 @@ def _readme(name: str) -> str:
         metadata = importlib.metadata.metadata(name)
     except importlib.metadata.PackageNotFoundError:
         return ""
-    return str(metadata.get_payload() or metadata["Description"] or "")
+    return str(cast("Message", metadata).get_payload() or metadata["Description"] or "")

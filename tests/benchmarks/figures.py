@@ -76,7 +76,8 @@ def machine() -> dict[str, object]:
     if cpuinfo.exists():
         text = cpuinfo.read_text()
         name = re.search(r"model name\s*:\s*(.*)", text)
-        flags = set(re.search(r"flags\s*:\s*(.*)", text)[1].split())
+        found = re.search(r"(?:flags|Features)\s*:\s*(.*)", text)
+        flags = set(found[1].split()) if found else set()
         wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
         info |= {"processor": name[1] if name else "", "flags": [f for f in wanted if f in flags]}
     return info

@@ -3,6 +3,8 @@
 
 # pyright: reportArgumentType=false, reportCallIssue=false
 
+from typing import Any
+
 import numba
 import numpy as np
 import torch
@@ -33,7 +35,7 @@ class Floor:
 
     def __call__(self, rows: int = 1) -> None:
         """Multiply every matrix with ``rows`` rows, at most 8."""
-        forward = self._forward
+        forward: Any = self._forward  # its workings: the pass is not run, only its threads and buffers
         forward._threads.wait_idle()
         desc = forward._descriptor.copy()
         desc[[d.ROWS, d.X, d.LOGITS]] = rows, self._x.data_ptr(), self._y.data_ptr()

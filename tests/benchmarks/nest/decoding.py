@@ -7,6 +7,7 @@ on one thread. PALIMPSEST_BENCH_KEYS names a folder where keys are kept between 
 import statistics
 import sys
 import time
+from typing import Any
 
 import torch
 
@@ -159,7 +160,8 @@ def lossless(bench: Bench, figures: Figures, bios: Biographies) -> None:
 
 
 def rivals(bench: Bench, figures: Figures, bios: Biographies) -> None:
-    module, asked = bench.model.module, bios.people[:4]
+    module: Any = bench.model.module
+    asked = bios.people[:4]
     torch.set_num_threads(1)
     requests = [bios.request(p, NestSettings()) for p in asked]
     seconds: dict[str, list[float]] = {"nest": [], "prompt lookup": [], "generate": []}

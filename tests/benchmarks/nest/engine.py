@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ class Bench:
         dtype = os.environ.get("PALIMPSEST_BENCH_DTYPE", "auto")
         self.engine = Engine(load(sample_model(), "cpu", dtype, threads=1, cache_bytes=512 << 20))
         self.model = self.engine.model
-        self.tokenizer = self.model.tokenizer
+        self.tokenizer: Any = self.model.tokenizer
 
     def corpus(self, name: str, documents: dict[str, str]) -> Corpus:
         return Corpus(name, documents, self.tokenizer, self.model.hidden_size)

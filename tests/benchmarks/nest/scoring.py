@@ -119,12 +119,15 @@ def rounding(bench: Bench, figures: Figures, text: Manual) -> None:
     states = bench.engine.submit_task(_states(bench, block, ids), -(-longest // BLOCK), longest)
     exact, output = states.result()
     store, settings = KeyIndex(block), NestRequest(block, NestSettings()).filled
+    assert output.retrieval_queries is not None
+    assert settings.r is not None
     queries, live = output.retrieval_queries[PREFIX - 1 : -1], torch.ones(len(store), dtype=torch.bool)
     targets = torch.tensor(ids[PREFIX:])
     found, fine = {}, KeyIndex(block)
     fine.keys, fine.norms = exact[store.positions], exact[store.positions].square().sum(1)
     for r in (16, 256):
-        a, b = (search(s, queries, live, r).keys.tolist() for s in (store, fine))
+        near = [search(s, queries, live, r) for s in (store, fine)]
+        a, b = (each.keys.tolist() for each in near if each is not None)
         found[r] = np.mean([len(set(x) & set(y)) / r for x, y in zip(a, b, strict=True)])
         figures.gate(f"int8 keys: recall at {r} of {len(store)}", ">= 0.90", float(found[r]))
     logits = output.logits[PREFIX - 1 : -1]

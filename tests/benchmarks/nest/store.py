@@ -158,11 +158,10 @@ def sized(client: Client, running: Stack, words: Words, name: str, passages: int
     corpus = client.datastore.create_corpus(
         corpus_id=name, model="tiny", encoder="hashed-words", passage_tokens=PASSAGE
     ).name
-    worker = next(child.pid for child in running.status() if child.name == "worker")
-    server = next(child.pid for child in running.status() if child.name == "server")
+    processes = {child.name: child.pid or 0 for child in running.status()}
     began, batch = time.perf_counter(), 0
     seen_states: set[tuple[str, float]] = set()
-    with Peak(worker) as peak, Peak(server) as serving:
+    with Peak(processes["worker"]) as peak, Peak(processes["server"]) as serving:
         while client.datastore.get_corpus(name=corpus).passage_count < passages:
             add(client, corpus, (NewDocument(f"{batch}-{n}", words.text()) for n in range(BATCH)))
             batch += 1

@@ -55,13 +55,13 @@ class Prefilled:
         model, beside = self.model, others or []
         start, cpu = time.perf_counter(), time.thread_time()
         cache = self.cache.branch()
-        sequence: SequenceState = (
+        sequence = (
             SequenceState(request, 0, cache, model)
             if request.strategy is None
             else request.strategy.start(request, 0, cache, model)
         )
         cost = StepCost()  # for quoting, which no request here asks for
-        events = sequence.take([self.output], Step(0, 0.0, cost))
+        events = list(sequence.take([self.output], Step(0, 0.0, cost)))
         while not sequence.done:
             rows = list(sequence.feed())
             began = time.perf_counter()

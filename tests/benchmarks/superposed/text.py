@@ -2,9 +2,11 @@
 
 import ast
 import sysconfig
+from email.message import Message
 from importlib.metadata import distributions
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import cast
 
 import numpy as np
 
@@ -35,7 +37,8 @@ def _descriptions() -> list[str]:
     """What installed packages say of themselves, by name."""
     found = {}
     for package in distributions():
-        text = str(package.metadata.get_payload() or package.metadata["Description"] or "")
+        body = cast("Message", package.metadata).get_payload()
+        text = str(body or package.metadata["Description"] or "")
         if len(text) > 2000:
             found[package.metadata["Name"].lower()] = text
     return [found[name] for name in sorted(found)]

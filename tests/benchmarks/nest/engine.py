@@ -86,29 +86,23 @@ class Bench:
 
     def run(self, request: Request) -> Run:
         """Generate one answer alone."""
-        events: list[Event] = []
-        times: dict[str, float] = {}
+        events: list[tuple[float, Event]] = []
         done = threading.Event()
 
         def deliver(some: Sequence[Event]) -> None:
             for event in some:
-                events.append(event)
-                if isinstance(event, Started | Finished | Failed):
-                    times[type(event).__name__] = time.perf_counter()
+                events.append((time.perf_counter(), event))
                 if isinstance(event, Finished | Failed):
                     done.set()
 
         self.engine.submit(request, deliver)
         assert done.wait(300)
-        end = (
-            events[-1]
-            if isinstance(events[-1], Finished)
-            else next(e for e in events if isinstance(e, Finished))
-        )
-        spans = {e.id: e for e in events if isinstance(e, Span)}
+        began = next(at for at, event in events if isinstance(event, Started))
+        ended, end = next((at, event) for at, event in events if isinstance(event, Finished))
+        spans = {e.id: e for _, e in events if isinstance(e, Span)}
         return Run(
-            times["Finished"] - times["Started"],
-            [t for e in events if isinstance(e, Delta) for t in e.token_ids],
+            ended - began,
+            [t for _, e in events if isinstance(e, Delta) for t in e.token_ids],
             end.text,
             list(spans.values()),
             end.quoting if isinstance(end, QuotingFinished) else QuotingStats(),

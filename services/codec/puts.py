@@ -26,6 +26,7 @@ class Put:
 
 
 def open_put(
+    principal: str,
     shape: pb.CacheShape,
     coding: pb.Coding,
     context_id: str,
@@ -39,6 +40,8 @@ def open_put(
 
     Parameters
     ----------
+    principal
+        Whose context it will be.
     shape, coding
         Of the cache; how it is to be coded.
     context_id
@@ -72,7 +75,7 @@ def open_put(
     content = chosen.content(record.fingerprint, prefix, shape.dtype)
     context_id = context_id or f"ctx-{content[:16]}"
     writer = ContextWriter(artifacts, record, ids, chosen, profile_of(chosen, profiles), rotary_of(record))
-    return Put(writer, context_id, content, contexts.find(context_id, content))
+    return Put(writer, context_id, content, contexts.find(principal, context_id, content))
 
 
 def _check_model(shape: pb.CacheShape, record: ModelRecord) -> None:

@@ -12,7 +12,6 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,9 @@ from typing import Any
 from google.protobuf import descriptor_pool
 
 from palimpsest.api.options.v1 import options_pb2
+from palimpsest.catalogue import LOCAL as LOCAL_PRINCIPAL
 from palimpsest.errors import PermissionDenied, Reason, Unauthenticated
+from palimpsest.rpc.calls import granted
 from palimpsest.rpc.channel import ON_BEHALF_OF
 
 _ACCESS: Any = options_pb2.access  # generated stubs and bundled ones disagree on the type of extensions
@@ -31,6 +32,10 @@ IMPERSONATE = "impersonate"
 """Scope of a token that may act for another caller."""
 ADMIN_JOBS = "admin.jobs"
 """Scope of a token that reaches every caller's jobs."""
+ADMIN_ARTIFACTS = "admin.artifacts"
+"""Scope of a token that reaches every caller's artefacts, and collects garbage."""
+ADMIN_ENGINES = "admin.engines"
+"""Scope of a token that sees what engines do for all callers together."""
 
 _FOREIGN_SCOPES = {
     "/google.longrunning.Operations/GetOperation": "jobs.read",
@@ -84,10 +89,10 @@ class Caller:
 
     def has(self, scope: str) -> bool:
         """Return whether one of the scopes grants this one."""
-        return any(fnmatchcase(scope, granted) for granted in self.scopes)
+        return granted(scope, self.scopes)
 
 
-LOCAL = Caller("local", ("*",))
+LOCAL = Caller(LOCAL_PRINCIPAL, ("*",))
 """The caller where no token is asked for."""
 
 

@@ -160,6 +160,10 @@ class Settings(BaseSettings):
     engine_cache_bytes: int = Field(default=2 << 30, description="KV cache of one model, in bytes.")
     engine_max_running: int = Field(default=32, description="Sequences decoded in one batch.")
     engine_queue_limit: int = Field(default=128, description="Requests that may wait to enter the batch.")
+    engine_share_prefixes: bool = Field(
+        default=False,
+        description="Share cached prompt prefixes between callers, who can then tell what others have sent.",
+    )
     engine_max_models: int = Field(
         default=1, description="Models held in memory; the least recently used idle one is evicted."
     )

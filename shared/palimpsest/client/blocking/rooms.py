@@ -993,6 +993,7 @@ class DecodingRoom(Room):
         context: str | None = None,
         context_load: codec_pb2.LoadSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
+        cache_salt: str | None = None,
         timeout: float | None = None,
     ) -> Stream[decoding_pb2.GenerateResponse]:
         """Streams generated text.
@@ -1041,6 +1042,9 @@ class DecodingRoom(Room):
             sharers) where the request leaves it unset.
         nest
             Corpora whose passages the text may quote, span by span, with their sources.
+        cache_salt
+            Cached prefixes are shared by requests of one caller with an equal cache_salt, and by no others. Set it to
+            keep the users of one caller apart, such as to a secret of each user; empty is a value like the others.
         """
         ...
 
@@ -1062,6 +1066,7 @@ class DecodingRoom(Room):
         sampling: decoding_pb2.SamplingConfig | Mapping[str, object] | None = None,
         settings: decoding_pb2.DraftSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
+        cache_salt: str | None = None,
         timeout: float | None = None,
     ) -> Stream[decoding_pb2.DraftResponse]:
         """Streams several short continuations of one prompt at low latency, for autocompletion or for a user to choose
@@ -1103,6 +1108,8 @@ class DecodingRoom(Room):
         nest
             Corpora whose passages compete with the model's drafts. A quoted continuation replaces a draft where the
             model gives it a higher probability; if k is more than 1, the best quotation takes at least the last place.
+        cache_salt
+            As in GenerateRequest.
         """
         ...
 
@@ -1212,8 +1219,8 @@ class DecodingRoom(Room):
         *,
         timeout: float | None = None,
     ) -> decoding_pb2.GetEngineInfoResponse:
-        """Returns the engine's limits and load: models in memory, sequences running and waiting, cache use, dtype and
-        forward pass.
+        """Returns the engine's limits: models in memory, with their dtype, forward pass and cache memory. A token
+        with the scope "admin.engines" also learns what the engines do for all callers together.
         """
         ...
 

@@ -103,7 +103,7 @@ class ContextCatalogue:
         digests = [e.artifact for chunk in context.chunks for e in chunk.encodings]
         digests += [manifest.digest, context.tokens_artifact, *filter(None, [context.profile])]
         owner = _owner(principal, context_id, content)
-        self._artifacts.references.add(owner, sorted(set(digests)))
+        self._artifacts.references.add(owner, sorted(set(digests)), principal)
         ends = [
             (chunk.start + chunk.tokens, chunk.prefix_digest, f"{context_id}/{count}")
             for count, chunk in enumerate(context.chunks, 1)

@@ -1,5 +1,7 @@
 """Caches that callers send: whole ones to store, single chunks to encode or decode."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
@@ -123,12 +125,14 @@ class StreamDecoder:
     ----------
     profiles
         Where the profile is found.
+    sees
+        Whether the caller may read an artefact: the header names the profile by its digest.
     limit
         Largest cache it may decode to, in bytes.
     """
 
-    def __init__(self, profiles: ProfileCatalogue, limit: int) -> None:
-        self._profiles, self._limit = profiles, min(limit, DECODED_LIMIT)
+    def __init__(self, profiles: ProfileCatalogue, sees: Callable[[str], bool], limit: int) -> None:
+        self._profiles, self._sees, self._limit = profiles, sees, min(limit, DECODED_LIMIT)
         self._head = b""
         self._reader: ChunkReader | None = None
 
@@ -156,11 +160,11 @@ class StreamDecoder:
         return (self._reader or ChunkReader()).finish()
 
     def _profile(self, digest: str) -> CalibrationProfile:
-        try:
-            return self._profiles.load(digest)
-        except NotFound:
-            raise FailedPrecondition(
-                Reason.KV_PROFILE_MISSING,
-                "The chunk's calibration profile is not on this server; upload it as an artefact, or encode again.",
-                metadata={"profile": digest},
-            ) from None
+        if self._sees(digest):
+            with suppress(NotFound):
+                return self._profiles.load(digest)
+        raise FailedPrecondition(
+            Reason.KV_PROFILE_MISSING,
+            "The chunk's calibration profile is not on this server; upload it as an artefact, or encode again.",
+            metadata={"profile": digest},
+        )

@@ -40,6 +40,10 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         # Coding a chunk is CPU-heavy (tenths of a second), so it gets its own threads.
         self._threads = ThreadPoolExecutor(self._settings.max_concurrent_calls, thread_name_prefix="codec")
 
+    def share_profiles(self) -> None:
+        """Let every caller read the profiles of models; see ``ProfileCatalogue.share``."""
+        self._profiles.share()
+
     def close(self) -> None:
         """Let running work end, and stop the threads."""
         self._threads.shutdown()
@@ -55,7 +59,6 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             case "tokens":
                 checked_ids(request.tokens.ids, record)
             case "text_artifact":
-                await asyncio.to_thread(self._resources.artifacts.stat, request.text_artifact)
                 inputs.append(request.text_artifact)
             case "text" if request.text:
                 pass
@@ -231,7 +234,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         from services.codec.streams import FRAME
         from services.codec.writing import shape_of
 
-        decoder = StreamDecoder(self._profiles, self._settings.chunk_bytes)
+        sees = self._resources.callers_artifacts().sees
+        decoder = StreamDecoder(self._profiles, sees, self._settings.chunk_bytes)
         async for request in request_iterator:
             await self._in_thread(decoder.feed, request.data)
         kv = await self._in_thread(decoder.finish)
@@ -247,8 +251,6 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         """Queue a calibration; the same texts and settings are used once."""
         await asyncio.to_thread(self._resources.models.get, request.model)
         inputs = [request.texts] if request.texts else []
-        for digest in inputs:
-            await asyncio.to_thread(self._resources.artifacts.stat, digest)
         return await self._submit("codec.calibrate", request, inputs)
 
     async def GetProfile(

@@ -98,7 +98,6 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
     ) -> operations_pb2.Operation:
         """Queue a batch; the same lines, settings and model are generated once."""
         record = await asyncio.to_thread(self._resources.models.get, request.model)
-        await asyncio.to_thread(self._resources.artifacts.stat, request.input)
         action = {"method": "decoding.generate_batch/1", "model": record.fingerprint}
         return await self._resources.submit(
             "decoding.generate_batch",
@@ -116,7 +115,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         from palimpsest.client.aio.datastore import AsyncDatastore
 
         record = await asyncio.to_thread(self._resources.models.get, request.model)
-        await asyncio.to_thread(self._resources.artifacts.stat, request.texts)
+        await asyncio.to_thread(self._resources.callers_artifacts().stat, request.texts)
         connection = self._rooms(context).datastore
         store = await AsyncDatastore(connection).get_ngram_store(
             name=request.ngrams, timeout=connection.deadline

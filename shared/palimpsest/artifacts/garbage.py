@@ -95,6 +95,7 @@ class Collector:
                 if info is not None and info.create_time.timestamp() >= cutoff:
                     return False
                 remove(self._objects, digest)
+                self._references.holders.forget(digest)
         except FailedPrecondition:
             return False
         return True

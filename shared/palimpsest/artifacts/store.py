@@ -21,6 +21,7 @@ from palimpsest.artifacts.reading import ChunkFile, StoredBlob, corrupt, not_fou
 from palimpsest.artifacts.references import References
 from palimpsest.artifacts.staging import ArtifactWriter, full_disk
 from palimpsest.artifacts.upload_catalogue import UploadCatalogue
+from palimpsest.artifacts.view import ArtifactView
 from palimpsest.errors import DataLoss, InvalidArgument, NotFound, OutOfRange, Reason
 from palimpsest.progress import NullProgress, Progress
 from palimpsest.settings import Settings
@@ -47,6 +48,8 @@ class ArtifactStore:
         Maximum size of an artefact, in bytes.
     grace_seconds
         Default minimum age of artefacts that ``collect`` deletes.
+    digest_is_capability
+        Whoever knows a digest may read the artefact; see ``ArtifactView``.
     """
 
     def __init__(
@@ -59,10 +62,12 @@ class ArtifactStore:
         options: Mapping[str, object] | None = None,
         max_bytes: int = 64 << 30,
         grace_seconds: float = 24 * 3600,
+        digest_is_capability: bool = False,
     ) -> None:
         self._objects: Objects = open_objects(url, options or {}, local / "staging")
         self._max_bytes = max_bytes
         self._grace_seconds = grace_seconds
+        self._by_digest = digest_is_capability
         self.references = References(client, prefix)
         folder = self._objects.staging.parent / "uploads"
         self.uploads = UploadCatalogue(folder, self._publish, self.find, self._renew, max_bytes)
@@ -78,7 +83,12 @@ class ArtifactStore:
             options=settings.artifact_options,
             max_bytes=settings.artifact_max_bytes,
             grace_seconds=settings.artifact_grace_seconds,
+            digest_is_capability=settings.artifact_digest_is_capability,
         )
+
+    def view(self, principal: str, everything: bool = False) -> ArtifactView:
+        """The artefacts that a principal sees; ``everything``: it has the scope ``admin.artifacts``."""
+        return ArtifactView(self, principal, everything, self._by_digest)
 
     # writing
 
@@ -99,9 +109,11 @@ class ArtifactStore:
                 writer.write(data)
             return writer.commit()
 
-    def _publish(self, staged: Path, hashes: Hashes, media_type: str) -> ArtifactInfo:
+    def _publish(self, staged: Path, hashes: Hashes, media_type: str, holder: str = "") -> ArtifactInfo:
         digest = hashes.digest
         with stored_whole(self._objects, self.references, self.find, digest):
+            if holder:
+                self.references.holders.give(holder, [digest])
             earlier = self.find(digest)
             media_type = media_type or (earlier.media_type if earlier else DEFAULT_MEDIA_TYPE)
             info = ArtifactInfo(digest, hashes.size_bytes, media_type, datetime.now(UTC))
@@ -110,10 +122,11 @@ class ArtifactStore:
             record(self._objects, info, hashes)
         return info
 
-    def _renew(self, digest: str) -> ArtifactInfo | None:
+    def _renew(self, digest: str, holder: str) -> ArtifactInfo | None:
         with self.references.written(digest):
             info = self.find(digest)
             if info is not None:
+                self.references.holders.give(holder, [digest])
                 info = dataclasses.replace(info, create_time=datetime.now(UTC))
                 with full_disk():
                     self._objects.write(meta_name(digest), info.to_json())
@@ -161,8 +174,12 @@ class ArtifactStore:
         names = [meta_name(digest) for digest in digests]
         return [d for d, present in zip(digests, self._objects.present(names), strict=True) if not present]
 
-    def list(self, page_size: int = 0, page_token: str = "") -> tuple[list[ArtifactInfo], str]:
+    def list(
+        self, page_size: int = 0, page_token: str = "", among: set[str] | None = None
+    ) -> tuple[list[ArtifactInfo], str]:
         """One page of artefacts, newest first, and the token of the next page; empty after the last.
+
+        Only those ``among`` some digests, if they are given.
 
         Raises
         ------
@@ -171,6 +188,8 @@ class ArtifactStore:
         """
         size = min(page_size, _MOST_PER_PAGE) if page_size else _PAGE_SIZE
         rows = sorted((-found.modified, found.name) for found in self._objects.find("meta"))
+        if among is not None:
+            rows = [row for row in rows if digest_at(row[1]) in among]
         if page_token:
             after = _read_page_token(page_token)
             rows = [row for row in rows if row > after]
@@ -235,7 +254,23 @@ class ArtifactStore:
         """
         self.stat(digest)
         with self.references.collected(digest):
-            remove(self._objects, digest)
+            self._remove(digest)
+
+    def delete_unheld(self, digest: str) -> None:
+        """Delete an artefact that nothing refers to and nobody holds; nothing happens if somebody does.
+
+        Raises
+        ------
+        FailedPrecondition
+            ARTIFACT_IN_USE.
+        """
+        with self.references.collected(digest):
+            if not self.references.holders.anyone(digest):
+                self._remove(digest)
+
+    def _remove(self, digest: str) -> None:
+        remove(self._objects, digest)
+        self.references.holders.forget(digest)
 
     def collect(
         self, grace_seconds: float | None = None, dry_run: bool = False, progress: Progress | None = None

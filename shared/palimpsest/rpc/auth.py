@@ -37,23 +37,26 @@ ADMIN_ARTIFACTS = "admin.artifacts"
 ADMIN_ENGINES = "admin.engines"
 """Scope of a token that sees what engines do for all callers together."""
 
-_FOREIGN_SCOPES = {
-    "/google.longrunning.Operations/GetOperation": "jobs.read",
-    "/google.longrunning.Operations/ListOperations": "jobs.read",
-    "/google.longrunning.Operations/WaitOperation": "jobs.read",
-    "/google.longrunning.Operations/CancelOperation": "jobs.write",
-    "/google.longrunning.Operations/DeleteOperation": "jobs.write",
+_MINE = {"ownership": options_pb2.OWNERSHIP_CALLER, "admin_scope": ADMIN_JOBS}
+_READS = options_pb2.Access(scope="jobs.read", **_MINE)
+_WRITES = options_pb2.Access(scope="jobs.write", mutating=True, **_MINE)
+OPERATIONS = {
+    "/google.longrunning.Operations/GetOperation": _READS,
+    "/google.longrunning.Operations/ListOperations": _READS,
+    "/google.longrunning.Operations/WaitOperation": options_pb2.Access(
+        scope="jobs.read", max_seconds=3600, **_MINE
+    ),
+    "/google.longrunning.Operations/CancelOperation": _WRITES,
+    "/google.longrunning.Operations/DeleteOperation": _WRITES,
 }
-"""Methods of services whose protos we cannot annotate."""
+"""Access to the methods of a service whose proto we cannot annotate."""
 
 
 @cache
 def access_of(method: str) -> options_pb2.Access:
     """Return the Access option of a method by its full name; an empty one for services without it."""
-    if method in _FOREIGN_SCOPES:
-        scope = _FOREIGN_SCOPES[method]
-        seconds = 3600 if method.endswith("/WaitOperation") else 0
-        return options_pb2.Access(scope=scope, mutating=scope == "jobs.write", max_seconds=seconds)
+    if method in OPERATIONS:
+        return OPERATIONS[method]
     try:
         found = descriptor_pool.Default().FindMethodByName(method.lstrip("/").replace("/", "."))
     except KeyError:

@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     artifact_grace_seconds: int = Field(
         default=24 * 3600, description="Artefacts younger than this are never garbage collected, in seconds."
     )
+    artifact_digest_is_capability: bool = Field(
+        default=False,
+        description="Let whoever knows an artefact's digest read it, not only who holds it.",
+    )
     model_roots: Annotated[list[Path], NoDecode] | None = Field(
         default=None,
         description="Folders to register models from, separated by ':'. Unset: any path, loopback only.",

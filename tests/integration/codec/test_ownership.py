@@ -1,6 +1,7 @@
 """A context is its principal's: to everybody else it does not exist."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,11 +9,12 @@ import torch
 
 from palimpsest import AsyncClient
 from palimpsest.api.codec.v1 import codec_pb2 as pb
-from palimpsest.errors import NotFound, Reason
+from palimpsest.errors import FailedPrecondition, NotFound, Reason
 from palimpsest.jobs import JobContext, WorkerResources
-from palimpsest.kv import KeyValues
+from palimpsest.kv import CalibrationProfile, KeyValues, encode
 from palimpsest.progress import NullProgress
 from services.codec import CodecRoom
+from services.codec.profiles import ProfileCatalogue
 from services.codec.tasks import create_context
 from services.registry import RegistryRoom
 from tests.integration.jobs.guarded import serving, write_tokens
@@ -106,6 +108,40 @@ async def test_a_load_does_not_open_before_its_caller_is_known(clients):
     async with clients["bob"].codec.receive("contexts/opened") as events:
         with pytest.raises(NotFound):
             await anext(aiter(events))
+
+
+async def test_the_parts_of_a_context_are_read_by_its_caller_alone(clients):
+    made = await put(clients["ann"], "parts", seed=7)
+    for digest in (made.tokens_artifact, made.chunks[0].encodings[0].artifact):
+        assert await clients["ann"].artifacts.read_bytes(digest)
+        with pytest.raises(NotFound):
+            await clients["bob"].artifacts.read_bytes(digest)
+
+
+async def test_a_models_profile_is_read_by_every_caller(clients, resources, profile):
+    for name in ("ann", "bob"):
+        assert await clients[name].artifacts.read_bytes(profile.artifact)
+    holders = resources.artifacts.references.holders
+    holders.forget(profile.artifact)  # as a version without holders stored it
+    with pytest.raises(NotFound):
+        await clients["ann"].artifacts.read_bytes(profile.artifact)
+    ProfileCatalogue(resources.redis, resources.settings.redis_prefix, resources.artifacts).share()
+    assert await clients["ann"].artifacts.read_bytes(profile.artifact)
+
+
+async def test_a_chunk_cannot_ask_whether_somebody_has_an_artefact(clients, resources, profile):
+    """A chunk's header names its profile by digest, and the caller writes the header."""
+    stored = CalibrationProfile.from_bytes(resources.artifacts.read_bytes(profile.artifact))
+    own = replace(stored, means=tuple(mean + 0.01 for mean in stored.means))
+    data = encode(cache(), levels=["balanced"], codec="transform", profile=own)["balanced"]
+    with pytest.raises(FailedPrecondition) as missing:
+        await clients["bob"].codec.decode(data)
+    assert (await clients["ann"].artifacts.upload(own.to_bytes())).digest == own.id
+    assert (await clients["ann"].codec.decode(data)).tokens == len(IDS)
+    with pytest.raises(FailedPrecondition) as theirs:
+        await clients["bob"].codec.decode(data)
+    assert theirs.value.reason == missing.value.reason == Reason.KV_PROFILE_MISSING
+    assert str(theirs.value) == str(missing.value)
 
 
 async def test_contexts_of_before_they_had_owners_are_those_of_local(resources, create):

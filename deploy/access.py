@@ -12,7 +12,7 @@ from palimpsest.rpc.auth import access_of
 
 PAGE = Path(__file__).resolve().parent.parent / "SECURITY.md"
 BEGIN, END = "<!-- table of calls: begin -->\n", "<!-- table of calls: end -->\n"
-AREAS = ("models", "artifacts", "jobs", "codec", "datastore", "decoding")
+PROTOS = PAGE.parent / "protos"
 WHOSE = {
     options_pb2.OWNERSHIP_CALLER: "the caller's",
     options_pb2.OWNERSHIP_INSTALLATION: "shared by all callers",
@@ -21,8 +21,10 @@ WHOSE = {
 
 
 def methods() -> Iterator[str]:
-    """Full names of all methods that a server has beside health and reflection, in the order of the protos."""
-    files = [importlib.import_module(f"palimpsest.api.{area}.v1.{area}_pb2").DESCRIPTOR for area in AREAS]
+    """Full names of all methods that a server has beside health and reflection."""
+    paths = sorted(PROTOS.glob("palimpsest/api/**/*.proto"))
+    names = [".".join(path.relative_to(PROTOS).with_suffix("").parts) + "_pb2" for path in paths]
+    files = [importlib.import_module(name).DESCRIPTOR for name in names]
     for file in [*files, operations_pb2.DESCRIPTOR]:
         for service in file.services_by_name.values():
             for method in service.methods:

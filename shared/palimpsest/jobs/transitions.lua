@@ -198,6 +198,7 @@ local function refer(digest, job)
   local owner = 'job/' .. job.id
   redis.call('SADD', P .. 'refs:' .. digest, owner)
   redis.call('SADD', P .. 'owned:' .. owner, digest)
+  if job.principal == '' then return end
   redis.call('HSET', P .. 'owner-principals', owner, job.principal)
   redis.call('SADD', P .. 'held:' .. job.principal, digest)
   redis.call('SADD', P .. 'holders', job.principal)

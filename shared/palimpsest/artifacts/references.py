@@ -39,9 +39,11 @@ end
 for i = 4, #ARGV do
   redis.call('SADD', ARGV[1] .. 'refs:' .. ARGV[i], ARGV[2])
   redis.call('SADD', KEYS[2], ARGV[i])
-  if ARGV[3] ~= '' then redis.call('SADD', ARGV[1] .. 'held:' .. ARGV[3], ARGV[i]) end
 end
 if ARGV[3] ~= '' then
+  local time = redis.call('TIME')
+  local held = string.format('%.0f ', time[1] * 1000 + math.floor(time[2] / 1000))
+  for i = 4, #ARGV do redis.call('HSETNX', ARGV[1] .. 'held:' .. ARGV[3], ARGV[i], held) end
   redis.call('HSET', ARGV[1] .. 'owner-principals', ARGV[2], ARGV[3])
   redis.call('SADD', ARGV[1] .. 'holders', ARGV[3])
 end

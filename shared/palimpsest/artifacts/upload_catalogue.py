@@ -113,10 +113,15 @@ class UploadCatalogue:
 
             return UploadSession(folder, spec, publish, renew, self._max_bytes)
 
-    def status(
-        self, upload_id: str, principal: str = LOCAL, sees: Callable[[str], bool] = lambda digest: True
-    ) -> WriteStatus:
-        """Look up the progress of an upload; parameters as for :meth:`open`.
+    def status(self, upload_id: str, principal: str = LOCAL, find: Find | None = None) -> WriteStatus:
+        """Look up the progress of an upload.
+
+        Parameters
+        ----------
+        upload_id, principal
+            As for :meth:`open`.
+        find
+            Looks up the artefact for the sender; None: the store's own.
 
         Raises
         ------
@@ -125,7 +130,7 @@ class UploadCatalogue:
         """
         folder = self._upload_folder(upload_id, principal)
         digest = result_of(folder)
-        artifact = self._find(digest) if digest and sees(digest) else None
+        artifact = (find or self._find)(digest) if digest else None
         if artifact is not None:
             return WriteStatus(artifact.size_bytes, artifact)
         if not (folder / "open.json").exists():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from palimpsest.artifacts.digests import hex_of
 from palimpsest.artifacts.info import ArtifactInfo
+from palimpsest.artifacts.pages import page_of
 from palimpsest.artifacts.reading import not_found
 from palimpsest.artifacts.references import in_use
 from palimpsest.artifacts.upload_catalogue import WriteStatus
@@ -59,7 +60,7 @@ class ArtifactView:
     def stat(self, digest: str) -> ArtifactInfo:
         """Look up an artefact; raises the errors of ``ArtifactStore.stat``."""
         self._require(digest)
-        return self._store.stat(digest)
+        return self._seen(self._store.stat(digest))
 
     def owners(self, digest: str) -> list[str]:
         """Return the owners of references to an artefact that are the principal's own, sorted."""
@@ -78,8 +79,14 @@ class ArtifactView:
 
     def list(self, page_size: int = 0, page_token: str = "") -> tuple[list[ArtifactInfo], str]:
         """List as ``ArtifactStore.list`` does what the principal holds itself; raises its errors."""
-        among = None if self._everything else self._holders.of(self._principal)
-        return self._store.list(page_size, page_token, among)
+        if self._everything:
+            infos, token = self._store.list(page_size, page_token)
+            return [self._seen(info) for info in infos], token
+        held = self._holders.of(self._principal)
+        times = ((each.ms, digest) for digest, each in held.items())
+        digests, token = page_of(times, page_size, page_token)
+        found = [(held[digest], self._store.find(digest)) for digest in digests]
+        return [each.seen(info) for each, info in found if info is not None], token
 
     def delete(self, digest: str) -> None:
         """Give an artefact up. Its bytes go with its last holder, unless something refers to them.
@@ -95,7 +102,7 @@ class ArtifactView:
             self._store.delete(digest)
             return
         hex_of(digest)
-        if not self._holders.has(self._principal, digest):
+        if self._holders.find(self._principal, digest) is None:
             raise not_found(digest)
         if own := self.owners(digest):
             raise in_use(digest, own)
@@ -111,7 +118,16 @@ class ArtifactView:
 
     def upload_status(self, upload_id: str) -> WriteStatus:
         """Look up the progress of an upload; raises the errors of ``UploadCatalogue.status``."""
-        return self._store.uploads.status(upload_id, self._principal, self.sees)
+        return self._store.uploads.status(upload_id, self._principal, self._find)
+
+    def _find(self, digest: str) -> ArtifactInfo | None:
+        info = self._store.find(digest) if self.sees(digest) else None
+        return self._seen(info) if info is not None else None
+
+    def _seen(self, info: ArtifactInfo) -> ArtifactInfo:
+        """The artefact with the principal's own time and media type."""
+        held = self._holders.find(self._principal, info.digest)
+        return held.seen(info) if held is not None else info
 
     def _require(self, digest: str) -> None:
         if not self.sees(digest):

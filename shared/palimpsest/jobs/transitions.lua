@@ -54,7 +54,8 @@
 --   refs:<artefact>              SET  owners of an artefact; here "job/<id>"
 --   owned:job/<id>               SET  artefacts this job refers to
 --   owner-principals             HASH  owner of references -> principal; here job/<id> -> principal
---   held:<principal> holders     SET  artefacts a caller may see; callers that have some (see artifacts/holders.py)
+--   held:<principal>             HASH artefacts a caller may see (see artifacts/holders.py)
+--   holders                      SET  callers that have some
 --   collecting                   SET  artefacts under deletion: no reference may be added
 --   celery:<queue>               LIST  wake-up messages waiting in the broker; only counted here
 --
@@ -200,7 +201,7 @@ local function refer(digest, job)
   redis.call('SADD', P .. 'owned:' .. owner, digest)
   if job.principal == '' then return end
   redis.call('HSET', P .. 'owner-principals', owner, job.principal)
-  redis.call('SADD', P .. 'held:' .. job.principal, digest)
+  redis.call('HSETNX', P .. 'held:' .. job.principal, digest, string.format('%.0f ', NOW))
   redis.call('SADD', P .. 'holders', job.principal)
 end
 

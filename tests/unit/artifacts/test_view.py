@@ -86,7 +86,7 @@ def test_bytes_go_with_their_last_holder(any_store, ann, bob):
     assert b"".join(bob.chunks(digest)) == b"shared"
     bob.delete(digest)
     assert any_store.find(digest) is None
-    assert any_store.references.holders.of("bob") == set()
+    assert any_store.references.holders.of("bob") == {}
     assert upload(ann, b"shared", "anew") == digest
 
 
@@ -107,6 +107,36 @@ def test_a_reference_of_another_neither_shows_nor_stops_a_deletion(any_store, an
     assert bob.owners(digest) == []
     bob.delete(digest)
     assert any_store.find(digest) is not None  # pinned
+
+
+def test_neither_times_nor_media_types_nor_the_order_of_lists_tell_of_another_holder(any_store, ann, bob):
+    with ann.open_upload("first", UploadSpec(media_type="text/x-anns")) as session:
+        session.write(0, b"twin")
+        before = session.finish()
+    upload(ann, b"later", "second")
+    listed = ann.list()
+    with bob.open_upload("plain", UploadSpec()) as session:
+        session.write(0, b"twin")
+        assert session.finish().media_type == "application/octet-stream"
+    with bob.open_upload("named", UploadSpec(digest=before.digest, media_type="text/x-bobs")) as session:
+        assert session.artifact.media_type == "application/octet-stream"  # as bob stored it
+    assert bob.stat(before.digest).create_time > before.create_time
+    assert ann.stat(before.digest) == before
+    assert ann.upload_status("first").artifact == before
+    assert ann.list() == listed
+    with ann.open_upload("first", UploadSpec()) as session:
+        assert session.artifact.media_type == "text/x-anns"
+
+
+def test_a_job_says_what_it_made_whoever_else_has_it(any_store, ann, bob):
+    with bob.open_upload("odd", UploadSpec(media_type="text/x-bobs")) as session:
+        session.write(0, b"a result")
+        session.finish()
+    digest = any_store.put_bytes(b"a result", "application/jsonl").digest
+    any_store.references.add("job/1", [digest], "ann")
+    assert ann.stat(digest).media_type == "application/jsonl"
+    upload(bob, b"a result", "again")
+    assert (ann.stat(digest).media_type, bob.stat(digest).media_type) == ("application/jsonl", "text/x-bobs")
 
 
 def test_a_reference_makes_its_principal_a_holder(any_store, bob):
@@ -160,7 +190,7 @@ def test_what_everybody_holds_is_read_by_all_and_listed_by_none(any_store, bob):
 def test_collected_artefacts_have_no_holders(any_store, ann):
     digest = upload(ann, b"old")
     assert any_store.collect(grace_seconds=-5).deleted == 1
-    assert any_store.references.holders.of("ann") == set()
+    assert any_store.references.holders.of("ann") == {}
     any_store.put_bytes(b"old")
     with pytest.raises(NotFound):
         ann.stat(digest)

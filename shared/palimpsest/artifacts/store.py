@@ -20,7 +20,6 @@ from palimpsest.artifacts.reading import ChunkFile, StoredBlob, corrupt, not_fou
 from palimpsest.artifacts.references import References
 from palimpsest.artifacts.staging import ArtifactWriter, full_disk
 from palimpsest.artifacts.upload_catalogue import UploadCatalogue
-from palimpsest.artifacts.view import ArtifactView
 from palimpsest.errors import DataLoss, NotFound, OutOfRange, Reason
 from palimpsest.progress import NullProgress, Progress
 from palimpsest.settings import Settings
@@ -64,7 +63,7 @@ class ArtifactStore:
         self._objects: Objects = open_objects(url, options or {}, local / "staging")
         self._max_bytes = max_bytes
         self._grace_seconds = grace_seconds
-        self._by_digest = digest_is_capability
+        self.digest_is_capability = digest_is_capability
         self.references = References(client, prefix)
         folder = self._objects.staging.parent / "uploads"
         self.uploads = UploadCatalogue(folder, self._publish, self.find, self._renew, max_bytes)
@@ -82,10 +81,6 @@ class ArtifactStore:
             grace_seconds=settings.artifact_grace_seconds,
             digest_is_capability=settings.artifact_digest_is_capability,
         )
-
-    def view(self, principal: str, everything: bool = False) -> ArtifactView:
-        """The artefacts that a principal sees; ``everything``: it has the scope ``admin.artifacts``."""
-        return ArtifactView(self, principal, everything, self._by_digest)
 
     # writing
 

@@ -11,19 +11,16 @@ digest, and only lists stay apart.
 
 from collections.abc import Generator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from palimpsest.artifacts.digests import hex_of
 from palimpsest.artifacts.info import ArtifactInfo
 from palimpsest.artifacts.pages import page_of
 from palimpsest.artifacts.reading import not_found
 from palimpsest.artifacts.references import in_use
+from palimpsest.artifacts.store import ArtifactStore
 from palimpsest.artifacts.upload_catalogue import WriteStatus
 from palimpsest.artifacts.upload_session import UploadSession, UploadSpec
 from palimpsest.errors import FailedPrecondition
-
-if TYPE_CHECKING:
-    from palimpsest.artifacts.store import ArtifactStore
 
 
 class ArtifactView:
@@ -37,13 +34,10 @@ class ArtifactView:
         Who looks.
     everything
         The principal has the scope ``admin.artifacts``.
-    by_digest
-        Knowing a digest is enough to read it.
     """
 
-    def __init__(self, store: "ArtifactStore", principal: str, everything: bool, by_digest: bool) -> None:
-        self._store, self._principal = store, principal
-        self._everything, self._by_digest = everything, by_digest
+    def __init__(self, store: ArtifactStore, principal: str, everything: bool = False) -> None:
+        self._store, self._principal, self._everything = store, principal, everything
         self._references, self._holders = store.references, store.references.holders
 
     def sees(self, digest: str) -> bool:
@@ -134,6 +128,6 @@ class ArtifactView:
             raise not_found(digest)
 
     def _among(self, digests: Sequence[str]) -> "list[bool]":
-        if self._everything or self._by_digest:
+        if self._everything or self._store.digest_is_capability:
             return [True] * len(digests)
         return self._holders.among(self._principal, digests)

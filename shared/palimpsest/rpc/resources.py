@@ -59,7 +59,7 @@ class Resources:
     def callers_artifacts(self) -> ArtifactView:
         """The artefacts that the caller of the call being served may see."""
         caller = call()
-        return self.artifacts.view(caller.principal, caller.has(ADMIN_ARTIFACTS))
+        return ArtifactView(self.artifacts, caller.principal, caller.has(ADMIN_ARTIFACTS))
 
     async def submit(
         self,

@@ -20,12 +20,12 @@ def upload(view: ArtifactView, data: bytes, upload_id: str = "u") -> str:
 
 @pytest.fixture
 def ann(any_store: ArtifactStore) -> ArtifactView:
-    return any_store.view("ann")
+    return ArtifactView(any_store, "ann")
 
 
 @pytest.fixture
 def bob(any_store: ArtifactStore) -> ArtifactView:
-    return any_store.view("bob")
+    return ArtifactView(any_store, "bob")
 
 
 def test_what_another_holds_is_not_there_in_the_same_words(ann, bob):
@@ -149,7 +149,7 @@ def test_a_reference_makes_its_principal_a_holder(any_store, bob):
 
 
 def test_an_administrator_sees_everything(any_store, ann):
-    root, digest = any_store.view("root", everything=True), upload(ann, b"ann's")
+    root, digest = ArtifactView(any_store, "root", everything=True), upload(ann, b"ann's")
     any_store.references.add("job/1", [digest], "ann")
     other = any_store.put_bytes(b"nobody's").digest
     assert {info.digest for info in root.list()[0]} == {digest, other}
@@ -164,7 +164,7 @@ def test_an_administrator_sees_everything(any_store, ann):
 
 def test_a_digest_is_a_capability_where_the_setting_says_so(make_store):
     store = make_store(digest_is_capability=True)
-    ann, bob = store.view("ann"), store.view("bob")
+    ann, bob = ArtifactView(store, "ann"), ArtifactView(store, "bob")
     digest = upload(ann, b"handed on")
     assert b"".join(bob.chunks(digest)) == b"handed on"
     assert bob.missing([digest]) == []

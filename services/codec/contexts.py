@@ -234,7 +234,7 @@ def prefix_digests(ids: Sequence[int], ends: Sequence[int]) -> list[str]:
 
 
 def content_of(fingerprint: str, prefix_digest: str, **coding: object) -> str:
-    """Digest of what a context is: model, tokens and how they are coded. Equal contents are stored once."""
+    """Digest of what a context is: model, tokens and how they are coded. A principal's equal contents are one."""
     facts = {"format": 1, "model": fingerprint, "prefix": prefix_digest, **coding}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

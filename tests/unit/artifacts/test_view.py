@@ -196,6 +196,15 @@ def test_collected_artefacts_have_no_holders(any_store, ann):
         ann.stat(digest)
 
 
+def test_damaged_artefacts_have_no_holders_once_they_are_cleared_away(any_store, ann):
+    digest = upload(ann, b"whole")
+    any_store._objects.remove(f"blobs/{digest[7:9]}/{digest[7:]}")
+    with pytest.raises(DataLoss):
+        list(ann.chunks(digest))
+    any_store.collect(grace_seconds=-5)
+    assert any_store.references.holders.of("ann") == {}
+
+
 def test_pages_hold_the_callers_own(any_store, ann, bob):
     mine = {upload(ann, b"%d" % n, f"u{n}") for n in range(5)}
     for n in range(5, 20):

@@ -51,16 +51,18 @@ types: install  ## basedpyright over shared/, services/ and the benchmarks, whic
 contracts: install  ## import-linter: who may import whom
 	$(BIN)/lint-imports --no-cache
 
-drift: install  ## generated code is what the protos and the asyncio client give
+drift: install  ## generated code and the table of calls are what the protos and the asyncio client give
 	PROTO_VENV=$(VENV)/proto PYTHON=$(BIN)/python deploy/proto.sh --check
 	$(BIN)/python deploy/client.py --check
+	$(BIN)/python deploy/access.py --check
 
 house: install  ## circles, sizes, words, settings, rooms: the rules of the house that no tool has
 	$(BIN)/python -m pytest -q tests/unit/house --ignore=tests/unit/house/test_tools.py
 
-proto: install  ## generate the API and the client's typed rooms from protos/
+proto: install  ## generate the API, the client's typed rooms and SECURITY.md's table of calls from protos/
 	PROTO_VENV=$(VENV)/proto PYTHON=$(BIN)/python deploy/proto.sh
 	$(BIN)/python deploy/client.py
+	$(BIN)/python deploy/access.py
 
 test-compose: install  ## build the images and run the integration suite against compose.yaml; needs a Docker engine
 	PYTHON=$(BIN)/python deploy/test-compose.sh

@@ -18,6 +18,7 @@ class CodecRoom:
 
         self._warming = asyncio.ensure_future(asyncio.to_thread(importlib.import_module, "palimpsest.kv"))
         self._servicer = CodecServicer(resources)
+        await asyncio.to_thread(self._servicer.share_profiles)
         return [self._servicer]
 
     async def stop(self) -> None:

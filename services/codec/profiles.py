@@ -24,7 +24,10 @@ _HELD = 4
 
 
 class ProfileCatalogue:
-    """Profiles of models; blocks, and may be called from any thread."""
+    """Profiles of models; blocks, and may be called from any thread.
+
+    A model's profile is the installation's, as the model is: every principal may read its artefact.
+    """
 
     def __init__(self, client: redis.Redis, prefix: str, artifacts: ArtifactStore) -> None:
         self._redis, self._key, self._artifacts = client, f"{prefix}kv-profiles", artifacts
@@ -35,6 +38,7 @@ class ProfileCatalogue:
         owner = f"profile/{profile.model_fingerprint}"
         earlier = self.find(profile.model_fingerprint)
         self._artifacts.references.add(owner, [profile.artifact])
+        self._artifacts.references.holders.give_all(profile.artifact)
         with translated():
             self._redis.hset(
                 self._key,
@@ -45,6 +49,14 @@ class ProfileCatalogue:
             # Contexts that were coded with it refer to it themselves.
             self._artifacts.references.remove_owner(owner)
             self._artifacts.references.add(owner, [profile.artifact])
+
+    def share(self) -> None:
+        """Let every principal read the present profiles, which an earlier version may have stored."""
+        with translated():
+            stored = cast("list[bytes]", self._redis.hvals(self._key))
+        for found in stored:
+            profile = json_format.Parse(found, pb.Profile())
+            self._artifacts.references.holders.give_all(profile.artifact)
 
     def find(self, fingerprint: str) -> pb.Profile | None:
         """Return a model's profile; None if it was never calibrated."""

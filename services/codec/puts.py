@@ -1,5 +1,7 @@
 """Caches that callers send: whole ones to store, single chunks to encode or decode."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
@@ -26,6 +28,7 @@ class Put:
 
 
 def open_put(
+    principal: str,
     shape: pb.CacheShape,
     coding: pb.Coding,
     context_id: str,
@@ -39,6 +42,8 @@ def open_put(
 
     Parameters
     ----------
+    principal
+        Whose context it will be.
     shape, coding
         Of the cache; how it is to be coded.
     context_id
@@ -72,7 +77,7 @@ def open_put(
     content = chosen.content(record.fingerprint, prefix, shape.dtype)
     context_id = context_id or f"ctx-{content[:16]}"
     writer = ContextWriter(artifacts, record, ids, chosen, profile_of(chosen, profiles), rotary_of(record))
-    return Put(writer, context_id, content, contexts.find(context_id, content))
+    return Put(writer, context_id, content, contexts.find(principal, context_id, content))
 
 
 def _check_model(shape: pb.CacheShape, record: ModelRecord) -> None:
@@ -120,12 +125,14 @@ class StreamDecoder:
     ----------
     profiles
         Where the profile is found.
+    sees
+        Whether the caller may read an artefact: the header names the profile by its digest.
     limit
         Largest cache it may decode to, in bytes.
     """
 
-    def __init__(self, profiles: ProfileCatalogue, limit: int) -> None:
-        self._profiles, self._limit = profiles, min(limit, DECODED_LIMIT)
+    def __init__(self, profiles: ProfileCatalogue, sees: Callable[[str], bool], limit: int) -> None:
+        self._profiles, self._sees, self._limit = profiles, sees, min(limit, DECODED_LIMIT)
         self._head = b""
         self._reader: ChunkReader | None = None
 
@@ -153,11 +160,11 @@ class StreamDecoder:
         return (self._reader or ChunkReader()).finish()
 
     def _profile(self, digest: str) -> CalibrationProfile:
-        try:
-            return self._profiles.load(digest)
-        except NotFound:
-            raise FailedPrecondition(
-                Reason.KV_PROFILE_MISSING,
-                "The chunk's calibration profile is not on this server; upload it as an artefact, or encode again.",
-                metadata={"profile": digest},
-            ) from None
+        if self._sees(digest):
+            with suppress(NotFound):
+                return self._profiles.load(digest)
+        raise FailedPrecondition(
+            Reason.KV_PROFILE_MISSING,
+            "The chunk's calibration profile is not on this server; upload it as an artefact, or encode again.",
+            metadata={"profile": digest},
+        )

@@ -14,6 +14,7 @@ from palimpsest.api.codec.v1 import codec_pb2_grpc
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.lm import encode_text
 from palimpsest.models.tokenizers import TokenizerCache, load_tokenizer
+from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
 from palimpsest.settings import CodecSettings
 from services.codec.coding import checked_ids, choose_coding
@@ -39,6 +40,10 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         # Coding a chunk is CPU-heavy (tenths of a second), so it gets its own threads.
         self._threads = ThreadPoolExecutor(self._settings.max_concurrent_calls, thread_name_prefix="codec")
 
+    def share_profiles(self) -> None:
+        """Let every caller read the profiles of models; see ``ProfileCatalogue.share``."""
+        self._profiles.share()
+
     def close(self) -> None:
         """Let running work end, and stop the threads."""
         self._threads.shutdown()
@@ -54,7 +59,6 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             case "tokens":
                 checked_ids(request.tokens.ids, record)
             case "text_artifact":
-                await asyncio.to_thread(self._resources.artifacts.stat, request.text_artifact)
                 inputs.append(request.text_artifact)
             case "text" if request.text:
                 pass
@@ -75,8 +79,10 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         from services.codec.puts import open_put
         from services.codec.streams import chunks_of
 
+        principal = call().principal
         put = await self._in_thread(
             lambda: open_put(
+                principal,
                 spec.shape,
                 spec.coding,
                 spec.context_id,
@@ -94,21 +100,23 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         async for kv in chunks_of(parts, spec.shape, size, limit):
             await self._in_thread(put.writer.add, kv)
         return await self._in_thread(
-            lambda: put.writer.commit(self._contexts, spec.shape, put.context_id, put.content, spec.labels)
+            lambda: put.writer.commit(
+                self._contexts, principal, spec.shape, put.context_id, put.content, spec.labels
+            )
         )
 
     async def GetContext(
         self, request: pb.GetContextRequest, context: grpc.aio.ServicerContext
     ) -> pb.Context:
-        """Look one context up."""
-        return await asyncio.to_thread(self._contexts.get, request.name)
+        """Look one of the caller's contexts up."""
+        return await asyncio.to_thread(self._contexts.get, call().principal, request.name)
 
     async def ListContexts(
         self, request: pb.ListContextsRequest, context: grpc.aio.ServicerContext
     ) -> pb.ListContextsResponse:
-        """List contexts, oldest first."""
+        """List the caller's contexts, oldest first."""
         found, token = await asyncio.to_thread(
-            self._contexts.list, request.page_size, request.page_token, request.model
+            self._contexts.list, call().principal, request.page_size, request.page_token, request.model
         )
         return pb.ListContextsResponse(contexts=found, next_page_token=token)
 
@@ -116,7 +124,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self, request: pb.DeleteContextRequest, context: grpc.aio.ServicerContext
     ) -> pb.DeleteContextResponse:
         """Forget a context."""
-        await asyncio.to_thread(self._contexts.delete, request.name)
+        await asyncio.to_thread(self._contexts.delete, call().principal, request.name)
         return pb.DeleteContextResponse()
 
     async def LookUpContext(
@@ -132,12 +140,13 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             )
         else:
             raise InvalidArgument.field(Reason.PROMPT_EMPTY, "text", "Send a text or token ids to look up.")
-        match = await asyncio.to_thread(self._contexts.look_up, record.fingerprint, ids)
+        principal = call().principal
+        match = await asyncio.to_thread(self._contexts.look_up, principal, record.fingerprint, ids)
         response = pb.LookUpContextResponse(token_count=len(ids))
         if match is not None:
             from services.codec.writing import level_summaries
 
-            found = await asyncio.to_thread(self._contexts.get, f"contexts/{match.context_id}")
+            found = await asyncio.to_thread(self._contexts.get, principal, f"contexts/{match.context_id}")
             losses = {level.level: level.loss for level in found.levels}
             response.name, response.chunks, response.matched_tokens = found.name, match.chunks, match.tokens
             response.levels.extend(level_summaries(found.chunks[: match.chunks], losses))
@@ -152,7 +161,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         from services.codec.plans import plan
 
         begin = first.begin
-        stored = await asyncio.to_thread(self._contexts.get, begin.name)
+        stored = await asyncio.to_thread(self._contexts.get, call().principal, begin.name)
         if begin.model_fingerprint not in ("", stored.model_fingerprint):
             raise FailedPrecondition(
                 Reason.KV_IDENTITY_MISMATCH,
@@ -191,7 +200,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self, request: pb.EstimateRequest, context: grpc.aio.ServicerContext
     ) -> pb.EstimateResponse:
         """Simulate a load."""
-        stored = await asyncio.to_thread(self._contexts.get, request.name)
+        stored = await asyncio.to_thread(self._contexts.get, call().principal, request.name)
         speeds = await asyncio.to_thread(self._speeds, stored)
         from services.codec.plans import estimate
 
@@ -225,7 +234,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         from services.codec.streams import FRAME
         from services.codec.writing import shape_of
 
-        decoder = StreamDecoder(self._profiles, self._settings.chunk_bytes)
+        sees = self._resources.callers_artifacts().sees
+        decoder = StreamDecoder(self._profiles, sees, self._settings.chunk_bytes)
         async for request in request_iterator:
             await self._in_thread(decoder.feed, request.data)
         kv = await self._in_thread(decoder.finish)
@@ -241,8 +251,6 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         """Queue a calibration; the same texts and settings are used once."""
         await asyncio.to_thread(self._resources.models.get, request.model)
         inputs = [request.texts] if request.texts else []
-        for digest in inputs:
-            await asyncio.to_thread(self._resources.artifacts.stat, digest)
         return await self._submit("codec.calibrate", request, inputs)
 
     async def GetProfile(

@@ -50,7 +50,7 @@ def create_context(request: pb.CreateContextRequest, job: JobContext) -> pb.Cont
         dtype = str(model.dtype).removeprefix("torch.")
         content = coding.content(record.fingerprint, prefix_digests(ids, [len(ids)])[0], dtype)
         context_id = request.context_id or f"ctx-{content[:16]}"
-        context = contexts.find(context_id, content)
+        context = contexts.find(job.principal, context_id, content)
         if context is None:
             writer = ContextWriter(
                 resources.artifacts,
@@ -62,7 +62,7 @@ def create_context(request: pb.CreateContextRequest, job: JobContext) -> pb.Cont
                 threads=max(1, resources.settings.threads),
             )
             shape = _write(writer, hosted.engine, job, _Kept(job, content))
-            context = writer.commit(contexts, shape, context_id, content, request.labels)
+            context = writer.commit(contexts, job.principal, shape, context_id, content, request.labels)
     context.ClearField("chunks")
     return context
 

@@ -85,12 +85,13 @@ class ContextWriter:
     def commit(
         self,
         catalogue: ContextCatalogue,
+        principal: str,
         shape: pb.CacheShape,
         context_id: str,
         content: str,
         labels: Mapping[str, str],
     ) -> pb.Context:
-        """Make the context visible; all its chunks have been added.
+        """Make the context visible to its principal; all its chunks have been added.
 
         Raises
         ------
@@ -119,7 +120,7 @@ class ContextWriter:
             create_time=created,
             labels=dict(labels),
         )
-        return catalogue.put(context, content)
+        return catalogue.put(principal, context, content)
 
 
 def level_summaries(chunks: Sequence[pb.Chunk], losses: Mapping[str, float]) -> list[pb.LevelSummary]:

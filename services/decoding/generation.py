@@ -121,7 +121,7 @@ class GenerationPlanner:
 
     @asynccontextmanager
     async def generate(
-        self, message: pb.GenerateRequest, hosted: Hosted, rooms: CallerRooms
+        self, message: pb.GenerateRequest, hosted: Hosted, rooms: CallerRooms, salt: bytes
     ) -> AsyncIterator[GenerationPlan[pb.GenerateResponse]]:
         """Plan a call to Generate.
 
@@ -133,13 +133,15 @@ class GenerationPlanner:
             The model it names.
         rooms
             The rooms that keep contexts and corpora, with the caller's token.
+        salt
+            Of the requests with which this one shares cached prefixes.
 
         Raises
         ------
         PalimpsestError
             The input cannot be tokenized, or another room refuses what the call needs.
         """
-        request = await self._in_thread(request_of, message, hosted.tokenizer)
+        request = replace(await self._in_thread(request_of, message, hosted.tokenizer), salt=salt)
         async with GenerationPlan(hosted, request, GENERATE) as plan:
             if message.context:
                 load = await self._contexts.open(message, plan.request, hosted, rooms.codec)
@@ -157,11 +159,11 @@ class GenerationPlanner:
 
     @asynccontextmanager
     async def draft(
-        self, message: pb.DraftRequest, hosted: Hosted, rooms: CallerRooms
+        self, message: pb.DraftRequest, hosted: Hosted, rooms: CallerRooms, salt: bytes
     ) -> AsyncIterator[GenerationPlan[pb.DraftResponse]]:
         """Plan a call to Draft; parameters and errors as for :meth:`generate`."""
         ids = await self._in_thread(prompt_ids, message, hosted.tokenizer)
-        request = draft_request_of(message, ids)
+        request = replace(draft_request_of(message, ids), salt=salt)
         async with GenerationPlan(hosted, request, DRAFT) as plan:
             planned = await self._drafts.plan(message, request, hosted, rooms)
             plan.opening.append(pb.DraftResponse(planned=planned.message))

@@ -13,8 +13,11 @@ from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.api.decoding.v1 import decoding_pb2_grpc
 from palimpsest.client.peers import PeerClient
 from palimpsest.engine import EngineHost, Hosted
+from palimpsest.rpc import call
+from palimpsest.rpc.auth import ADMIN_ENGINES
 from palimpsest.rpc.resources import Resources
 from services.decoding.rooms import CallerRooms
+from services.decoding.sharing import prefix_salt
 
 if TYPE_CHECKING:
     from services.decoding.generation import GenerationPlanner
@@ -50,7 +53,9 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         """Stream text."""
         async with (
             self._using(request.model) as hosted,
-            self._planner().generate(request, hosted, self._rooms(context)) as plan,
+            self._planner().generate(
+                request, hosted, self._rooms(context), self._salt(request.cache_salt)
+            ) as plan,
         ):
             async for response in plan.run():
                 yield response
@@ -61,7 +66,9 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         """Stream several drafts of one continuation."""
         async with (
             self._using(request.model) as hosted,
-            self._planner().draft(request, hosted, self._rooms(context)) as plan,
+            self._planner().draft(
+                request, hosted, self._rooms(context), self._salt(request.cache_salt)
+            ) as plan,
         ):
             async for response in plan.run():
                 yield response
@@ -91,7 +98,6 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
     ) -> operations_pb2.Operation:
         """Queue a batch; the same lines, settings and model are generated once."""
         record = await asyncio.to_thread(self._resources.models.get, request.model)
-        await asyncio.to_thread(self._resources.artifacts.stat, request.input)
         action = {"method": "decoding.generate_batch/1", "model": record.fingerprint}
         return await self._resources.submit(
             "decoding.generate_batch",
@@ -109,7 +115,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         from palimpsest.client.aio.datastore import AsyncDatastore
 
         record = await asyncio.to_thread(self._resources.models.get, request.model)
-        await asyncio.to_thread(self._resources.artifacts.stat, request.texts)
+        await asyncio.to_thread(self._resources.callers_artifacts().stat, request.texts)
         connection = self._rooms(context).datastore
         store = await AsyncDatastore(connection).get_ngram_store(
             name=request.ngrams, timeout=connection.deadline
@@ -131,25 +137,26 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
     async def GetEngineInfo(
         self, request: pb.GetEngineInfoRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetEngineInfoResponse:
-        """Report which models are loaded, and the load of their engines."""
+        """Report which models are loaded; to an administrator, also the load of their engines."""
         response = pb.GetEngineInfoResponse(queue_limit=self._resources.settings.engine_queue_limit)
         for hosted in self._host.hosted():
             engine, counters = hosted.engine, hosted.engine.counters
-            response.models.add(
+            loaded = response.models.add(
                 model=hosted.record.model_id,
                 fingerprint=hosted.record.fingerprint,
                 device=str(engine.model.device),
                 dtype=str(engine.model.dtype).removeprefix("torch."),
                 forward=engine.model.forward_kind,
-                running=engine.running,
-                waiting=engine.waiting,
-                cache_bytes_used=engine.cache_bytes_used,
                 cache_bytes_limit=engine.model.limits.cache_blocks * engine.model.limits.block_bytes,
-                prefill_tokens=counters.prefill_tokens,
-                prefill_tokens_shared=counters.prefill_tokens_shared,
-                generated_tokens=counters.generated_tokens,
-                decode_steps=counters.decode_steps,
             )
+            if not call().has(ADMIN_ENGINES):
+                continue  # the rest tells what other callers send, to the token
+            loaded.running, loaded.waiting = engine.running, engine.waiting
+            loaded.cache_bytes_used = engine.cache_bytes_used
+            loaded.prefill_tokens = counters.prefill_tokens
+            loaded.prefill_tokens_shared = counters.prefill_tokens_shared
+            loaded.generated_tokens = counters.generated_tokens
+            loaded.decode_steps = counters.decode_steps
         return response
 
     @asynccontextmanager
@@ -175,6 +182,10 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         return CallerRooms(
             lambda: self._codec.connection(context), lambda: self._datastore.connection(context)
         )
+
+    def _salt(self, cache_salt: str) -> bytes:
+        across = self._resources.settings.engine_share_prefixes
+        return prefix_salt(call().principal, cache_salt, across)
 
     def _planner(self) -> "GenerationPlanner":
         """The planner; made by the first call, as it imports torch."""

@@ -17,6 +17,7 @@ from palimpsest.engine import worker_host
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.jobs import JobContext, handler
 from palimpsest.progress import Drain
+from services.decoding.sharing import prefix_salt
 
 MEDIA_TYPE = "application/jsonl"
 
@@ -54,6 +55,7 @@ def generate_batch(request: GenerateBatchRequest, job: JobContext) -> GenerateBa
         max_tokens=request.max_tokens or DEFAULT_MAX_TOKENS,
         stop=tuple(request.stop),
         logprobs=None if logprobs < 0 else logprobs,
+        salt=prefix_salt(job.principal, "", job.resources.settings.engine_share_prefixes),
     )
     progress.step(chunks.lines, total, "loading the model")
     with worker_host(job).using(request.model, progress) as hosted, artifacts.open(request.input) as file:
@@ -162,7 +164,8 @@ def tune_drafts(request: TuneDraftsRequest, job: JobContext) -> TuneDraftsRespon
         )
         points = len(ALPHAS) * len(TEMPERATURES)
         progress.step(0, points, "drafting")
-        for trial in trials(hosted.engine, store, prefixes, request.k or 3, progress.check):
+        salt = prefix_salt(job.principal, "", resources.settings.engine_share_prefixes)
+        for trial in trials(hosted.engine, store, prefixes, request.k or 3, progress.check, salt=salt):
             progress.partial(response.trials.add(**asdict(trial)))
             progress.step(len(response.trials), points)
     best = min(response.trials, key=lambda trial: trial.perplexity)

@@ -10,9 +10,8 @@ import grpc
 from google.longrunning import operations_pb2
 
 from palimpsest.api.artifacts.v1 import artifacts_pb2, artifacts_pb2_grpc
-from palimpsest.artifacts import ArtifactInfo, UploadSession, UploadSpec
+from palimpsest.artifacts import ArtifactInfo, ArtifactView, UploadSession, UploadSpec
 from palimpsest.errors import InvalidArgument, Reason
-from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
 from palimpsest.telemetry.metrics import ARTIFACT_BYTES
 
@@ -24,7 +23,6 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        self._store = resources.artifacts
 
     async def WriteArtifact(
         self,
@@ -39,7 +37,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
         spec = UploadSpec(first.open.digest, first.open.size_bytes, first.open.media_type)
         session = ExitStack()
         try:
-            open_upload = partial(self._store.uploads.open, first.open.upload_id, spec, call().principal)
+            open_upload = partial(self._view().open_upload, first.open.upload_id, spec)
             upload = await _in_thread(lambda: session.enter_context(open_upload()))
             artifact = upload.artifact or await self._receive(upload, request_iterator)
             return artifact.message()
@@ -69,7 +67,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
         self, request: artifacts_pb2.QueryWriteStatusRequest, context: grpc.aio.ServicerContext
     ) -> artifacts_pb2.QueryWriteStatusResponse:
         """Return how many bytes of an upload are stored."""
-        status = await asyncio.to_thread(self._store.uploads.status, request.upload_id, call().principal)
+        status = await asyncio.to_thread(self._view().upload_status, request.upload_id)
         return artifacts_pb2.QueryWriteStatusResponse(
             committed_size=status.committed_size,
             complete=status.artifact is not None,
@@ -80,7 +78,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
         self, request: artifacts_pb2.ReadArtifactRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[artifacts_pb2.ReadArtifactResponse]:
         """Stream an artefact; the next chunk is read only once the last has been sent."""
-        chunks = await asyncio.to_thread(self._store.chunks, request.digest, request.offset, request.limit)
+        chunks = await asyncio.to_thread(self._view().chunks, request.digest, request.offset, request.limit)
         next_chunk: Callable[[], bytes] = partial(next, chunks, b"")
         offset = request.offset
         try:
@@ -94,31 +92,32 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def GetArtifact(
         self, request: artifacts_pb2.GetArtifactRequest, context: grpc.aio.ServicerContext
     ) -> artifacts_pb2.Artifact:
-        """Look one artefact up, with its references."""
-        info = await asyncio.to_thread(self._store.stat, request.digest)
-        owners = await asyncio.to_thread(self._store.references.owners, request.digest)
+        """Look one artefact up, with the caller's references to it."""
+        view = self._view()
+        info = await asyncio.to_thread(view.stat, request.digest)
+        owners = await asyncio.to_thread(view.owners, request.digest)
         return info.message(owners)
 
     async def ListArtifacts(
         self, request: artifacts_pb2.ListArtifactsRequest, context: grpc.aio.ServicerContext
     ) -> artifacts_pb2.ListArtifactsResponse:
-        """List artefacts, newest first."""
-        infos, token = await asyncio.to_thread(self._store.list, request.page_size, request.page_token)
+        """List the caller's artefacts, newest first."""
+        infos, token = await asyncio.to_thread(self._view().list, request.page_size, request.page_token)
         messages = [info.message() for info in infos]
         return artifacts_pb2.ListArtifactsResponse(artifacts=messages, next_page_token=token)
 
     async def FindMissing(
         self, request: artifacts_pb2.FindMissingRequest, context: grpc.aio.ServicerContext
     ) -> artifacts_pb2.FindMissingResponse:
-        """Return the digests that the store does not have."""
-        missing = await asyncio.to_thread(self._store.missing, list(request.digests))
+        """Return the digests that the caller has to upload."""
+        missing = await asyncio.to_thread(self._view().missing, list(request.digests))
         return artifacts_pb2.FindMissingResponse(missing=missing)
 
     async def DeleteArtifact(
         self, request: artifacts_pb2.DeleteArtifactRequest, context: grpc.aio.ServicerContext
     ) -> artifacts_pb2.DeleteArtifactResponse:
-        """Delete an artefact without references."""
-        await asyncio.to_thread(self._store.delete, request.digest)
+        """Give an artefact up; delete it if nobody else holds it and nothing refers to it."""
+        await asyncio.to_thread(self._view().delete, request.digest)
         return artifacts_pb2.DeleteArtifactResponse()
 
     async def CollectGarbage(
@@ -126,6 +125,9 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     ) -> operations_pb2.Operation:
         """Queue a collection."""
         return await self._resources.submit("artifacts.collect_garbage", request)
+
+    def _view(self) -> ArtifactView:
+        return self._resources.callers_artifacts()
 
 
 async def _in_thread(function: Callable[..., T], *args: object) -> T:

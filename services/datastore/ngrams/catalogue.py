@@ -67,7 +67,7 @@ class NgramCatalogue:
             NGRAM_STORE_EXISTS: a store with other content has this id.
         """
         record = _Record(store, content, f"ngram-store/{tenant}/{id_of(store.name)}/{uuid.uuid4().hex}")
-        self._artifacts.references.add(record.owner, [store.artifact])
+        self._artifacts.references.add(record.owner, [store.artifact], tenant)
         existing = self._of(tenant).put(id_of(store.name), record)
         if existing is None:
             return store

@@ -23,9 +23,11 @@ class NgramCalls(datastore_pb2_grpc.DatastoreServiceServicer):
         self, request: pb.BuildNgramStoreRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
         """Queue the counting of a text's n-grams."""
+        inputs = [request.text_artifact] if request.text_artifact else []
+        for digest in inputs:  # before anything is said about it
+            await asyncio.to_thread(self._resources.callers_artifacts().stat, digest)
         await asyncio.to_thread(self._ngrams.check, call().principal, spec_of(request))
         # Without an action: a store that a job made may have been deleted since, so the handler checks itself.
-        inputs = [request.text_artifact] if request.text_artifact else []
         return await self._resources.submit("datastore.build_ngram_store", request, inputs=inputs)
 
     async def GetNgramStore(

@@ -37,7 +37,8 @@ class ContextLoader:
 
     def __init__(self, artifacts: ArtifactStore) -> None:
         self._artifacts = artifacts
-        self._ids: LruCache[str, np.ndarray] = LruCache(_REMEMBERED)
+        # Each under the request's salt first: what one caller has loaded must not speed up another's call.
+        self._ids: LruCache[tuple[bytes, str], np.ndarray] = LruCache(_REMEMBERED)
         self._losses: LruCache[bytes, dict[int, float]] = LruCache(_REMEMBERED)
         self._running_loads = 0
 
@@ -71,9 +72,10 @@ class ContextLoader:
         stored = await codec.get_context(name=message.context)
         _check_model(stored, hosted.record.fingerprint)
         salt = salt_of(stored, message.context_load)
-        ids, held = self._ids.get(stored.prefix_digest), 0
+        ids, held = self._ids.get((request.salt, stored.prefix_digest)), 0
         if ids is not None:
-            held = _held_chunks(stored, await asyncio.to_thread(hosted.engine.held, ids.tolist(), salt))
+            tokens = await asyncio.to_thread(hosted.engine.held, ids.tolist(), salt, request.salt)
+            held = _held_chunks(stored, tokens)
         receiving = None
         if ids is None or held < len(stored.chunks):
             settings = await self._settings(message.context_load, stored, request, hosted)
@@ -84,7 +86,7 @@ class ContextLoader:
                 held_chunks=held,
                 profile=await asyncio.to_thread(self._profile, stored.profile),
             )
-        load = ContextLoad(receiving, self._losses.setdefault(salt, {}), began)
+        load = ContextLoad(receiving, self._losses.setdefault(request.salt + salt, {}), began)
         try:
             if receiving is not None:
                 self._running_loads += 1
@@ -94,8 +96,8 @@ class ContextLoader:
                     _check_model(opened.context, hosted.record.fingerprint)
                     stored, ids = opened.context, opened.token_ids
                     salt = salt_of(stored, message.context_load)
-                    load.losses = self._losses.setdefault(salt, {})
-                ids = self._ids.setdefault(stored.prefix_digest, opened.token_ids)
+                    load.losses = self._losses.setdefault(request.salt + salt, {})
+                ids = self._ids.setdefault((request.salt, stored.prefix_digest), opened.token_ids)
             assert ids is not None
             load.attach(stored, request, ids, salt, held)
         except BaseException:

@@ -80,6 +80,7 @@ def trials(
     check: Callable[[], None],
     alphas: Sequence[float] = ALPHAS,
     temperatures: Sequence[float] = TEMPERATURES,
+    salt: bytes = b"",
 ) -> Iterator[Trial]:
     """Make drafts at every grid point, and score them by the model.
 
@@ -99,6 +100,8 @@ def trials(
         Called between generations; raises to stop.
     alphas, temperatures
         The grid.
+    salt
+        Of the requests with which these share cached prefixes.
     """
     for alpha in alphas:
         for temperature in temperatures:
@@ -110,7 +113,8 @@ def trials(
             for ids in prefixes:
                 check()
                 drafts = drafts_of(
-                    engine, Request(ids, max_tokens=TOKENS, strategy=DraftRequest(settings, store))
+                    engine,
+                    Request(ids, max_tokens=TOKENS, strategy=DraftRequest(settings, store), salt=salt),
                 )
                 own = [-d.logprob / len(d.ids) for d in drafts if d.logprob is not None]
                 means += own

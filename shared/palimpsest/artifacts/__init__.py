@@ -8,11 +8,13 @@ from palimpsest.artifacts.staging import ArtifactWriter
 from palimpsest.artifacts.store import ArtifactStore
 from palimpsest.artifacts.upload_catalogue import WriteStatus
 from palimpsest.artifacts.upload_session import UploadSession, UploadSpec
+from palimpsest.artifacts.view import ArtifactView
 
 __all__ = [
     "CHUNK_BYTES",
     "ArtifactInfo",
     "ArtifactStore",
+    "ArtifactView",
     "ArtifactWriter",
     "GarbageReport",
     "References",

@@ -95,6 +95,7 @@ class Collector:
                 if info is not None and info.create_time.timestamp() >= cutoff:
                     return False
                 remove(self._objects, digest)
+                self._references.holders.forget(digest)
         except FailedPrecondition:
             return False
         return True
@@ -105,6 +106,10 @@ class Collector:
         if not dry_run:
             for found in old:
                 self._objects.remove(found.name)
+                digest = digest_at(found.name)
+                with contextlib.suppress(FailedPrecondition), self._references.collected(digest):
+                    if self._find(digest) is None:
+                        self._references.holders.forget(digest)
         return sum(found.size_bytes for found in old)
 
     def _delete_unfinished(self, cutoff: float, dry_run: bool) -> int:

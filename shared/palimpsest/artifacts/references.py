@@ -4,6 +4,7 @@ Keys, all under the installation's prefix:
 
 ``refs:<digest>``        SET of owners: ``job/<id>``, ``model/<id>``, ``pin/<name>``, ``write/<time>-<id>``
 ``owned:<owner>``        SET of digests: the inverse of ``refs``
+``owner-principals``     HASH: owner -> principal it belongs to; those of the installation are not in it
 ``collecting``           SET of digests being deleted; new references to them are refused meanwhile
 ``collecting:<digest>``  token of the deleting process; expires, so that a dead process blocks others only briefly
 
@@ -19,6 +20,7 @@ from typing import cast
 
 import redis
 
+from palimpsest.artifacts.holders import Holders
 from palimpsest.errors import Aborted, FailedPrecondition, Reason
 from palimpsest.redis import translated
 
@@ -26,17 +28,24 @@ COLLECT_LEASE_SECONDS = 60
 """Seconds that deleting one artefact may take before others stop waiting for it."""
 
 _ADD = """
--- KEYS: collecting, owned:<owner>   ARGV: prefix, owner, digest...
+-- KEYS: collecting, owned:<owner>   ARGV: prefix, owner, principal or '', digest...
 -- Returns the first digest being deleted, with nothing changed, or '' once all references are added.
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   if redis.call('SISMEMBER', KEYS[1], ARGV[i]) == 1 then
     if redis.call('EXISTS', ARGV[1] .. 'collecting:' .. ARGV[i]) == 1 then return ARGV[i] end
     redis.call('SREM', KEYS[1], ARGV[i])
   end
 end
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   redis.call('SADD', ARGV[1] .. 'refs:' .. ARGV[i], ARGV[2])
   redis.call('SADD', KEYS[2], ARGV[i])
+end
+if ARGV[3] ~= '' then
+  local time = redis.call('TIME')
+  local held = string.format('%.0f ', time[1] * 1000 + math.floor(time[2] / 1000))
+  for i = 4, #ARGV do redis.call('HSETNX', ARGV[1] .. 'held:' .. ARGV[3], ARGV[i], held) end
+  redis.call('HSET', ARGV[1] .. 'owner-principals', ARGV[2], ARGV[3])
+  redis.call('SADD', ARGV[1] .. 'holders', ARGV[3])
 end
 return ''
 """
@@ -49,6 +58,7 @@ for _, digest in ipairs(digests) do
   redis.call('SREM', ARGV[1] .. 'refs:' .. digest, ARGV[2])
 end
 redis.call('DEL', KEYS[1])
+redis.call('HDEL', ARGV[1] .. 'owner-principals', ARGV[2])
 return #digests
 """
 
@@ -84,13 +94,14 @@ return lifted
 
 
 class References:
-    """References to artefacts.
+    """References to artefacts; ``holders`` says which principals see an artefact.
 
     Every method raises Unavailable (JOB_STORE_UNAVAILABLE) if Redis does not answer and ResourceExhausted
     (JOB_STORE_FULL) if it is out of memory.
     """
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self.holders = Holders(client, prefix)
         self._redis = client
         self._prefix = prefix
         self._add = client.register_script(_ADD)
@@ -99,8 +110,17 @@ class References:
         self._end = client.register_script(_END)
         self._sweep = client.register_script(_SWEEP)
 
-    def add(self, owner: str, digests: Sequence[str]) -> None:
+    def add(self, owner: str, digests: Sequence[str], principal: str = "") -> None:
         """Add references to artefacts, all or none.
+
+        Parameters
+        ----------
+        owner
+            What needs them.
+        digests
+            The artefacts.
+        principal
+            Whose the owner is; it becomes a holder of the artefacts. Empty: the installation's.
 
         Raises
         ------
@@ -109,7 +129,7 @@ class References:
         """
         with translated():
             keys = [f"{self._prefix}collecting", f"{self._prefix}owned:{owner}"]
-            refused = self._add(keys=keys, args=[self._prefix, owner, *digests])
+            refused = self._add(keys=keys, args=[self._prefix, owner, principal, *digests])
         if refused:
             message = f"{_text(refused)} is being deleted. Upload it again, then retry."
             raise Aborted(Reason.ARTIFACT_IN_USE, message, retry_after=1)
@@ -120,11 +140,19 @@ class References:
             keys = [f"{self._prefix}owned:{owner}"]
             return int(cast(int, self._remove_owner(keys=keys, args=[self._prefix, owner])))
 
-    def owners(self, digest: str) -> list[str]:
-        """The owners of references to an artefact, sorted."""
+    def owners(self, digest: str, principal: str | None = None) -> list[str]:
+        """The owners of references to an artefact, sorted; only those of a principal, if one is named."""
         with translated():
             members = cast(set, self._redis.smembers(f"{self._prefix}refs:{digest}"))
-        return sorted(_text(member) for member in members)
+            owners = sorted(_text(member) for member in members)
+            if principal is None or not owners:
+                return owners
+            whose = cast(list, self._redis.hmget(f"{self._prefix}owner-principals", owners))
+        return [
+            owner
+            for owner, found in zip(owners, whose, strict=True)
+            if found is not None and _text(found) == principal
+        ]
 
     @contextmanager
     def written(self, digest: str, timeout: float = COLLECT_LEASE_SECONDS + 5) -> Iterator[None]:
@@ -159,11 +187,7 @@ class References:
             keys = [f"{self._prefix}refs:{digest}", f"{self._prefix}collecting", own]
             owners = cast(list, self._begin(keys=keys, args=[digest, token, COLLECT_LEASE_SECONDS]))
         if owners:
-            names = ", ".join(sorted(_text(owner) for owner in owners)) or "another deletion"
-            message = f"{digest} is in use by {names}. Delete or unpin them first."
-            raise FailedPrecondition(
-                Reason.ARTIFACT_IN_USE, message, metadata={"digest": digest, "owners": names}
-            )
+            raise in_use(digest, sorted(_text(owner) for owner in owners))
         try:
             yield
         finally:
@@ -181,6 +205,13 @@ class References:
         for owner in owners:
             if int(owner.removeprefix("write/").partition("-")[0]) < oldest_write:
                 self.remove_owner(owner)
+
+
+def in_use(digest: str, owners: Sequence[str]) -> FailedPrecondition:
+    """Build the error for an artefact that something refers to."""
+    names = ", ".join(owners) or "another deletion"
+    message = f"{digest} is in use by {names}. Delete or unpin them first."
+    return FailedPrecondition(Reason.ARTIFACT_IN_USE, message, metadata={"digest": digest, "owners": names})
 
 
 def _escape(pattern: str) -> str:

@@ -1,10 +1,8 @@
 """The artefact store: immutable bytes named by their SHA-256 digest, on a disk or behind any fsspec URL."""
 
-import base64
 import contextlib
 import dataclasses
 import io
-import json
 from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,15 +15,14 @@ from palimpsest.artifacts.garbage import Collector, GarbageReport, stored_whole
 from palimpsest.artifacts.info import DEFAULT_MEDIA_TYPE, ArtifactInfo
 from palimpsest.artifacts.layout import blob_name, digest_at, meta_name, quarantine_name, record, remove
 from palimpsest.artifacts.objects import DiskObjects, Objects, open_objects
+from palimpsest.artifacts.pages import page_of
 from palimpsest.artifacts.reading import ChunkFile, StoredBlob, corrupt, not_found, read_part, read_whole
 from palimpsest.artifacts.references import References
 from palimpsest.artifacts.staging import ArtifactWriter, full_disk
 from palimpsest.artifacts.upload_catalogue import UploadCatalogue
-from palimpsest.errors import DataLoss, InvalidArgument, NotFound, OutOfRange, Reason
+from palimpsest.errors import DataLoss, NotFound, OutOfRange, Reason
 from palimpsest.progress import NullProgress, Progress
 from palimpsest.settings import Settings
-
-_PAGE_SIZE, _MOST_PER_PAGE = 100, 1000
 
 
 class ArtifactStore:
@@ -47,6 +44,8 @@ class ArtifactStore:
         Maximum size of an artefact, in bytes.
     grace_seconds
         Default minimum age of artefacts that ``collect`` deletes.
+    digest_is_capability
+        Whoever knows a digest may read the artefact; see ``ArtifactView``.
     """
 
     def __init__(
@@ -59,10 +58,12 @@ class ArtifactStore:
         options: Mapping[str, object] | None = None,
         max_bytes: int = 64 << 30,
         grace_seconds: float = 24 * 3600,
+        digest_is_capability: bool = False,
     ) -> None:
         self._objects: Objects = open_objects(url, options or {}, local / "staging")
         self._max_bytes = max_bytes
         self._grace_seconds = grace_seconds
+        self.digest_is_capability = digest_is_capability
         self.references = References(client, prefix)
         folder = self._objects.staging.parent / "uploads"
         self.uploads = UploadCatalogue(folder, self._publish, self.find, self._renew, max_bytes)
@@ -78,6 +79,7 @@ class ArtifactStore:
             options=settings.artifact_options,
             max_bytes=settings.artifact_max_bytes,
             grace_seconds=settings.artifact_grace_seconds,
+            digest_is_capability=settings.artifact_digest_is_capability,
         )
 
     # writing
@@ -99,25 +101,36 @@ class ArtifactStore:
                 writer.write(data)
             return writer.commit()
 
-    def _publish(self, staged: Path, hashes: Hashes, media_type: str) -> ArtifactInfo:
+    def _publish(self, staged: Path, hashes: Hashes, media_type: str, holder: str = "") -> ArtifactInfo:
         digest = hashes.digest
         with stored_whole(self._objects, self.references, self.find, digest):
             earlier = self.find(digest)
-            media_type = media_type or (earlier.media_type if earlier else DEFAULT_MEDIA_TYPE)
-            info = ArtifactInfo(digest, hashes.size_bytes, media_type, datetime.now(UTC))
+            called = media_type or (earlier.media_type if earlier else DEFAULT_MEDIA_TYPE)
+            if holder:  # who has a media type of its own: none learns what another calls the bytes
+                held = self.references.holders.find(holder, digest)
+                own = media_type or (held.media_type if held else "") or DEFAULT_MEDIA_TYPE
+                self.references.holders.give(holder, digest, own)
+                called = earlier.media_type if earlier else own
+            info = ArtifactInfo(digest, hashes.size_bytes, called, datetime.now(UTC))
             # Published even if the blob exists: a fresh copy repairs one that was damaged unnoticed.
             self._objects.publish(staged, blob_name(digest))
             record(self._objects, info, hashes)
-        return info
+        return self._as_held(info, holder)
 
-    def _renew(self, digest: str) -> ArtifactInfo | None:
+    def _renew(self, digest: str, holder: str) -> ArtifactInfo | None:
         with self.references.written(digest):
             info = self.find(digest)
             if info is not None:
+                self.references.holders.give(holder, digest)
                 info = dataclasses.replace(info, create_time=datetime.now(UTC))
                 with full_disk():
                     self._objects.write(meta_name(digest), info.to_json())
+                info = self._as_held(info, holder)
         return info
+
+    def _as_held(self, info: ArtifactInfo, holder: str) -> ArtifactInfo:
+        held = self.references.holders.find(holder, info.digest) if holder else None
+        return held.seen(info) if held is not None else info
 
     # look-ups
 
@@ -169,14 +182,9 @@ class ArtifactStore:
         InvalidArgument
             PAGE_TOKEN_INVALID.
         """
-        size = min(page_size, _MOST_PER_PAGE) if page_size else _PAGE_SIZE
-        rows = sorted((-found.modified, found.name) for found in self._objects.find("meta"))
-        if page_token:
-            after = _read_page_token(page_token)
-            rows = [row for row in rows if row > after]
-        page = rows[:size]
-        infos = [self.find(digest_at(name)) for _, name in page]
-        token = base64.urlsafe_b64encode(json.dumps(page[-1]).encode()).decode() if len(rows) > size else ""
+        times = ((found.modified, found.name) for found in self._objects.find("meta"))
+        names, token = page_of(times, page_size, page_token)
+        infos = [self.find(digest_at(name)) for name in names]
         return [info for info in infos if info is not None], token
 
     # reading
@@ -235,7 +243,23 @@ class ArtifactStore:
         """
         self.stat(digest)
         with self.references.collected(digest):
-            remove(self._objects, digest)
+            self._remove(digest)
+
+    def delete_unheld(self, digest: str) -> None:
+        """Delete an artefact that nothing refers to and nobody holds; nothing happens if somebody does.
+
+        Raises
+        ------
+        FailedPrecondition
+            ARTIFACT_IN_USE.
+        """
+        with self.references.collected(digest):
+            if not self.references.holders.anyone(digest):
+                self._remove(digest)
+
+    def _remove(self, digest: str) -> None:
+        remove(self._objects, digest)
+        self.references.holders.forget(digest)
 
     def collect(
         self, grace_seconds: float | None = None, dry_run: bool = False, progress: Progress | None = None
@@ -244,12 +268,3 @@ class ArtifactStore:
         grace = self._grace_seconds if grace_seconds is None else grace_seconds
         collector = Collector(self._objects, self.references, self.uploads, self.find)
         return collector.run(grace, dry_run, progress or NullProgress())
-
-
-def _read_page_token(token: str) -> tuple[float, str]:
-    try:
-        modified, name = json.loads(base64.urlsafe_b64decode(token))
-        return float(modified), str(name)
-    except (ValueError, TypeError):
-        message = f"{token!r} is not a page token of ListArtifacts. Start again without a page token."
-        raise InvalidArgument.field(Reason.PAGE_TOKEN_INVALID, "page_token", message) from None

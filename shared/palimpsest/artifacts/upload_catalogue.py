@@ -4,12 +4,13 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from palimpsest.artifacts.digests import hex_of
+from palimpsest.artifacts.digests import Hashes, hex_of
 from palimpsest.artifacts.info import ArtifactInfo
-from palimpsest.artifacts.staging import Publish, check_size, full_disk
+from palimpsest.artifacts.staging import check_size, full_disk
 from palimpsest.artifacts.upload_session import (
     Find,
     UploadSession,
@@ -18,6 +19,7 @@ from palimpsest.artifacts.upload_session import (
     lock_folder,
     result_of,
 )
+from palimpsest.catalogue import LOCAL
 from palimpsest.errors import InvalidArgument, NotFound, Reason
 
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -39,12 +41,20 @@ class UploadCatalogue:
     folder
         Holds a folder for each upload.
     publish, find, renew
-        Functions of the store: publish a finished file; look up an artefact; look it up and reset its age.
+        Functions of the store: publish a finished file for a holder; look up an artefact; look it up, reset its age and
+        make somebody a holder.
     max_bytes
         Maximum size of an artefact, in bytes.
     """
 
-    def __init__(self, folder: Path, publish: Publish, find: Find, renew: Find, max_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        publish: Callable[..., ArtifactInfo],
+        find: Find,
+        renew: Callable[[str, str], ArtifactInfo | None],
+        max_bytes: int,
+    ) -> None:
         self._folder = folder
         self._publish = publish
         self._find = find
@@ -62,8 +72,23 @@ class UploadCatalogue:
         # Hashed with the principal, so callers who choose the same id do not share an upload.
         return self._folder / hashlib.sha256(f"{principal}\0{upload_id}".encode()).hexdigest()
 
-    def open(self, upload_id: str, spec: UploadSpec, principal: str = "local") -> "UploadSession":
+    def open(
+        self,
+        upload_id: str,
+        spec: UploadSpec,
+        principal: str = LOCAL,
+        sees: Callable[[str], bool] = lambda digest: True,
+    ) -> "UploadSession":
         """Start or resume an upload; the caller closes the session.
+
+        Parameters
+        ----------
+        upload_id, spec
+            From the sender.
+        principal
+            The sender, who becomes a holder of the artefact.
+        sees
+            Whether the sender may know that the store has a digest; if not, all bytes have to be sent.
 
         Raises
         ------
@@ -79,10 +104,24 @@ class UploadCatalogue:
             hex_of(spec.digest)
         with full_disk():
             folder = self._upload_folder(upload_id, principal)
-            return UploadSession(folder, spec, self._publish, self._renew, self._max_bytes)
 
-    def status(self, upload_id: str, principal: str = "local") -> WriteStatus:
+            def publish(staged: Path, hashes: Hashes, media_type: str) -> ArtifactInfo:
+                return self._publish(staged, hashes, media_type, principal)
+
+            def renew(digest: str) -> ArtifactInfo | None:
+                return self._renew(digest, principal) if sees(digest) else None
+
+            return UploadSession(folder, spec, publish, renew, self._max_bytes)
+
+    def status(self, upload_id: str, principal: str = LOCAL, find: Find | None = None) -> WriteStatus:
         """Look up the progress of an upload.
+
+        Parameters
+        ----------
+        upload_id, principal
+            As for :meth:`open`.
+        find
+            Looks up the artefact for the sender; None: the store's own.
 
         Raises
         ------
@@ -91,7 +130,7 @@ class UploadCatalogue:
         """
         folder = self._upload_folder(upload_id, principal)
         digest = result_of(folder)
-        artifact = self._find(digest) if digest else None
+        artifact = (find or self._find)(digest) if digest else None
         if artifact is not None:
             return WriteStatus(artifact.size_bytes, artifact)
         if not (folder / "open.json").exists():

@@ -31,10 +31,11 @@ there when it is added, and a set that keeps it from being deleted. Each change 
 is there with all its links or not at all, and of two changes made at the same moment one wins whole.
 
 Entries of one owner are kept apart from those of others by giving each owner a layout of its own: put the owner into
-``index`` and ``row``. A catalogue costs nothing to make.
+``index`` and ``row`` (:func:`quoted` makes a name safe for a key). A catalogue costs nothing to make.
 """
 
 from palimpsest.catalogue.entries import MOST_PER_PAGE, PAGE_SIZE, Catalogue
 from palimpsest.catalogue.layout import Layout, Links
+from palimpsest.catalogue.principals import LOCAL, quoted
 
-__all__ = ["MOST_PER_PAGE", "PAGE_SIZE", "Catalogue", "Layout", "Links"]
+__all__ = ["LOCAL", "MOST_PER_PAGE", "PAGE_SIZE", "Catalogue", "Layout", "Links", "quoted"]

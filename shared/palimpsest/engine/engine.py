@@ -84,7 +84,7 @@ class Engine(Generic[ModelT]):
             The engine has failed or is stopping.
         """
         blocks = self.check(request)
-        keys = prefix_keys(request.ids[:-1]) if self.model.pool is not None else []
+        keys = prefix_keys(request.ids[:-1], request.salt) if self.model.pool is not None else []
         state = RequestState(request, deliver, blocks, keys, self._wake)
         if request.prefix is not None:
             request.prefix.attach(self._wake)
@@ -179,14 +179,20 @@ class Engine(Generic[ModelT]):
             ).result()
         return self.costs.prefill_curve(self.model.limits.context_length)
 
-    def held(self, ids: Sequence[int], salt: bytes) -> int:
-        """Count the leading tokens that a request with such an external prefix would find in the prefix index now.
+    def held(self, ids: Sequence[int], external: bytes, salt: bytes = b"") -> int:
+        """Count the leading tokens that a request would find in the prefix index now.
+
+        ``external`` is the salt of its external prefix, ``salt`` the request's own.
 
         The blocks may be evicted before the request is admitted, so mark any chunk you skip as "recompute"; if it is
         still cached that costs nothing.
         """
         pool = self.model.pool
-        return 0 if pool is None else BLOCK * pool.count(prefix_keys(ids), prefix_keys(ids, salt))
+        return (
+            0
+            if pool is None
+            else BLOCK * pool.count(prefix_keys(ids, salt), prefix_keys(ids, salt + external))
+        )
 
     @property
     def running(self) -> int:

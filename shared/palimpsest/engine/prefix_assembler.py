@@ -18,9 +18,10 @@ log = logging.getLogger(__name__)
 class PrefixAssembler:
     """The engine's side of one :class:`ExternalPrefix`; used on the engine's thread alone.
 
-    The prefix index holds exact blocks under plain keys, and those that follow loaded ones under salted keys. ``keys``
-    has a key for each block of the request: plain up to the first block with a loaded token, salted from there on. So
-    a request never finds a block that a loaded token has influenced unless it asked for the same load.
+    The prefix index holds exact blocks under plain keys, and those that follow loaded ones under salted keys: the
+    request's own salt is in both, the external prefix's in the latter. ``keys`` has a key for each block of the
+    request: plain up to the first block with a loaded token, salted from there on. So a request never finds a block
+    that a loaded token has influenced unless it asked for the same load.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class PrefixAssembler:
         self.origins: list[ChunkOrigin] = []
         self.shared = 0
         self._cache, self._keys, self._length = cache, keys, len(request.ids)
-        self._salted = prefix_keys(request.ids[:-1], self.prefix.salt) if keys else []
+        self._salted = prefix_keys(request.ids[:-1], request.salt + self.prefix.salt) if keys else []
         self._loaded_from: int | None = None
         self._waiting: dict[int, _WaitingChunk] = {}
         self._refused: set[int] = set()

@@ -125,6 +125,8 @@ class Request:
         Where the keys and values of leading tokens come from, if they are not computed.
     strategy
         How the sequences generate; None for one token after another.
+    salt
+        Cached prefixes are shared by requests with an equal salt, and by no others.
     """
 
     ids: abc.Sequence[int]
@@ -136,3 +138,4 @@ class Request:
     ignore_eos: bool = False
     prefix: ExternalPrefix | None = None
     strategy: Strategy | None = None
+    salt: bytes = b""

@@ -53,6 +53,9 @@
 --   drain:<worker>               STRING  set while that worker shuts down
 --   refs:<artefact>              SET  owners of an artefact; here "job/<id>"
 --   owned:job/<id>               SET  artefacts this job refers to
+--   owner-principals             HASH  owner of references -> principal; here job/<id> -> principal
+--   held:<principal>             HASH artefacts a caller may see (see artifacts/holders.py)
+--   holders                      SET  callers that have some
 --   collecting                   SET  artefacts under deletion: no reference may be added
 --   celery:<queue>               LIST  wake-up messages waiting in the broker; only counted here
 --
@@ -191,9 +194,15 @@ local function held()
   return nil, job
 end
 
-local function refer(digest, id)
-  redis.call('SADD', P .. 'refs:' .. digest, 'job/' .. id)
-  redis.call('SADD', P .. 'owned:job/' .. id, digest)
+-- The job needs an artefact, and its caller may see it.
+local function refer(digest, job)
+  local owner = 'job/' .. job.id
+  redis.call('SADD', P .. 'refs:' .. digest, owner)
+  redis.call('SADD', P .. 'owned:' .. owner, digest)
+  if job.principal == '' then return end
+  redis.call('HSET', P .. 'owner-principals', owner, job.principal)
+  redis.call('HSETNX', P .. 'held:' .. job.principal, digest, string.format('%.0f ', NOW))
+  redis.call('SADD', P .. 'holders', job.principal)
 end
 
 -- Key of the job that does an action for one caller.
@@ -218,6 +227,7 @@ local function forget(job)
   for _, digest in ipairs(redis.call('SMEMBERS', P .. 'owned:' .. owner)) do
     redis.call('SREM', P .. 'refs:' .. digest, owner)
   end
+  redis.call('HDEL', P .. 'owner-principals', owner)
   redis.call('DEL', P .. 'owned:' .. owner, P .. 'partials:' .. job.id, job.key)
   if job.action ~= '' then
     for _, key in ipairs({ P .. 'action:' .. job.action, own_work(job) }) do
@@ -263,7 +273,7 @@ local function create(state)
   local job = { key = P .. 'job:' .. a.id, id = a.id, kind = a.kind, queue = a.queue, principal = a.principal,
     action = a.action, state = state, revision = 0, retention_ms = a.retention_ms,
     seq = redis.call('INCR', P .. 'jobs:seq'), not_before_ms = a.delay_ms > 0 and NOW + a.delay_ms or 0 }
-  for _, digest in ipairs(a.inputs) do refer(digest, a.id) end
+  for _, digest in ipairs(a.inputs) do refer(digest, job) end
   for _, group in ipairs({ indexes(job) }) do
     for _, key in ipairs(group) do redis.call('ZADD', key, job.seq, job.id) end
   end
@@ -283,7 +293,7 @@ local function share(source)
   for i, value in ipairs(redis.call('HMGET', source.key, unpack(copied))) do
     if value then fields[copied[i]] = value end
   end
-  for _, digest in ipairs(redis.call('SMEMBERS', P .. 'owned:job/' .. source.id)) do refer(digest, job.id) end
+  for _, digest in ipairs(redis.call('SMEMBERS', P .. 'owned:job/' .. source.id)) do refer(digest, job) end
   redis.call('COPY', P .. 'partials:' .. source.id, P .. 'partials:' .. job.id)
   conclude(job, 'SUCCEEDED', fields, 'shared')
 end
@@ -366,7 +376,7 @@ function T.publish()
   local job = held()
   if not job then return { 'lost' } end
   if redis.call('SISMEMBER', P .. 'collecting', a.digest) == 1 then return { 'collecting', a.digest } end
-  refer(a.digest, a.id)
+  refer(a.digest, job)
   if not string.find(' ' .. job.artifacts .. ' ', ' ' .. a.digest .. ' ', 1, true) then
     change(job, { artifacts = job.artifacts == '' and a.digest or job.artifacts .. ' ' .. a.digest })
   end

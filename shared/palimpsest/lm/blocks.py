@@ -7,8 +7,8 @@
 
 A sequence holds a table of block numbers. Branches and equal prompt prefixes hold the same blocks; a block that
 several hold is copied before one of them writes to it. Only whole blocks of prompts are entered in the prefix
-index, under a hash of all tokens up to their end; blocks that no sequence holds stay there until memory is needed,
-the least recently used going first.
+index, under a hash of a salt and all tokens up to their end: who shares a salt shares prefixes. Blocks that no
+sequence holds stay there until memory is needed, the least recently used going first.
 """
 
 import hashlib
@@ -27,10 +27,17 @@ BLOCK = 16
 def prefix_keys(ids: Sequence[int], salt: bytes = b"") -> list[bytes]:
     """Hash of each prefix of ids that ends a whole block.
 
+    Parameters
+    ----------
+    ids
+        Token ids.
+    salt
+        Goes into the first block's hash, and through it into every other.
+
     Returns
     -------
     list of bytes
-        One key per whole block: equal keys mean equal tokens from the very start.
+        One key per whole block: equal keys mean an equal salt and equal tokens from the very start.
     """
     tokens, keys, parent = np.asarray(ids, dtype=np.int64), [], salt
     for start in range(0, len(tokens) - BLOCK + 1, BLOCK):

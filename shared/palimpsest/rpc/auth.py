@@ -12,7 +12,6 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,9 @@ from typing import Any
 from google.protobuf import descriptor_pool
 
 from palimpsest.api.options.v1 import options_pb2
+from palimpsest.catalogue import LOCAL as LOCAL_PRINCIPAL
 from palimpsest.errors import PermissionDenied, Reason, Unauthenticated
+from palimpsest.rpc.calls import granted
 from palimpsest.rpc.channel import ON_BEHALF_OF
 
 _ACCESS: Any = options_pb2.access  # generated stubs and bundled ones disagree on the type of extensions
@@ -31,24 +32,31 @@ IMPERSONATE = "impersonate"
 """Scope of a token that may act for another caller."""
 ADMIN_JOBS = "admin.jobs"
 """Scope of a token that reaches every caller's jobs."""
+ADMIN_ARTIFACTS = "admin.artifacts"
+"""Scope of a token that reaches every caller's artefacts, and collects garbage."""
+ADMIN_ENGINES = "admin.engines"
+"""Scope of a token that sees what engines do for all callers together."""
 
-_FOREIGN_SCOPES = {
-    "/google.longrunning.Operations/GetOperation": "jobs.read",
-    "/google.longrunning.Operations/ListOperations": "jobs.read",
-    "/google.longrunning.Operations/WaitOperation": "jobs.read",
-    "/google.longrunning.Operations/CancelOperation": "jobs.write",
-    "/google.longrunning.Operations/DeleteOperation": "jobs.write",
+_MINE = {"ownership": options_pb2.OWNERSHIP_CALLER, "admin_scope": ADMIN_JOBS}
+_READS = options_pb2.Access(scope="jobs.read", **_MINE)
+_WRITES = options_pb2.Access(scope="jobs.write", mutating=True, **_MINE)
+OPERATIONS = {
+    "/google.longrunning.Operations/GetOperation": _READS,
+    "/google.longrunning.Operations/ListOperations": _READS,
+    "/google.longrunning.Operations/WaitOperation": options_pb2.Access(
+        scope="jobs.read", max_seconds=3600, **_MINE
+    ),
+    "/google.longrunning.Operations/CancelOperation": _WRITES,
+    "/google.longrunning.Operations/DeleteOperation": _WRITES,
 }
-"""Methods of services whose protos we cannot annotate."""
+"""Access to the methods of a service whose proto we cannot annotate."""
 
 
 @cache
 def access_of(method: str) -> options_pb2.Access:
     """Return the Access option of a method by its full name; an empty one for services without it."""
-    if method in _FOREIGN_SCOPES:
-        scope = _FOREIGN_SCOPES[method]
-        seconds = 3600 if method.endswith("/WaitOperation") else 0
-        return options_pb2.Access(scope=scope, mutating=scope == "jobs.write", max_seconds=seconds)
+    if method in OPERATIONS:
+        return OPERATIONS[method]
     try:
         found = descriptor_pool.Default().FindMethodByName(method.lstrip("/").replace("/", "."))
     except KeyError:
@@ -84,10 +92,10 @@ class Caller:
 
     def has(self, scope: str) -> bool:
         """Return whether one of the scopes grants this one."""
-        return any(fnmatchcase(scope, granted) for granted in self.scopes)
+        return granted(scope, self.scopes)
 
 
-LOCAL = Caller("local", ("*",))
+LOCAL = Caller(LOCAL_PRINCIPAL, ("*",))
 """The caller where no token is asked for."""
 
 

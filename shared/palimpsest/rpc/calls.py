@@ -1,7 +1,9 @@
 """What a handler can find out about the call it serves."""
 
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,14 +18,23 @@ class CallInfo:
         Owner of what the call makes or reaches; ``"local"`` where no token is asked for.
     request_id
         The caller's ``x-request-id``, or one made here; in every log line and error of the call.
-    admin_jobs
-        Whether the caller reaches the jobs of every principal.
+    scopes
+        Patterns of the scopes that the caller has.
     """
 
     method: str
     principal: str
     request_id: str
-    admin_jobs: bool = False
+    scopes: tuple[str, ...] = ()
+
+    def has(self, scope: str) -> bool:
+        """Return whether the caller has a scope, such as one that reaches what belongs to every principal."""
+        return granted(scope, self.scopes)
+
+
+def granted(scope: str, patterns: Iterable[str]) -> bool:
+    """Return whether one of some patterns grants a scope."""
+    return any(fnmatchcase(scope, pattern) for pattern in patterns)
 
 
 current: ContextVar[CallInfo] = ContextVar("palimpsest_call")

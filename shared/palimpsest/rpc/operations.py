@@ -18,6 +18,7 @@ from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.jobs.async_store import AsyncJobStore
 from palimpsest.jobs.record import JobRecord, Partial
 from palimpsest.jobs.replies import not_found
+from palimpsest.rpc.auth import ADMIN_JOBS
 from palimpsest.rpc.calls import call
 
 _NAME = re.compile(r"operations/([A-Za-z0-9_-]{1,64})")
@@ -54,7 +55,7 @@ def _visible(record: JobRecord) -> JobRecord:
         It is another principal's: the same error as for a job that does not exist.
     """
     caller = call()
-    if caller.admin_jobs or record.principal == caller.principal:
+    if caller.has(ADMIN_JOBS) or record.principal == caller.principal:
         return record
     raise not_found(record.id)
 
@@ -62,7 +63,7 @@ def _visible(record: JobRecord) -> JobRecord:
 def _seen() -> str | None:
     """Return whose jobs the caller sees in a list; None: everybody's."""
     caller = call()
-    return None if caller.admin_jobs else caller.principal
+    return None if caller.has(ADMIN_JOBS) else caller.principal
 
 
 async def _operation(

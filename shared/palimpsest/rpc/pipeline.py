@@ -33,7 +33,7 @@ from palimpsest.errors import (
 )
 from palimpsest.rpc import calls
 from palimpsest.rpc.audit import AuditLog
-from palimpsest.rpc.auth import ADMIN_JOBS, Authenticator, access_of
+from palimpsest.rpc.auth import Authenticator, access_of
 from palimpsest.rpc.quotas import Quotas
 from palimpsest.rpc.validation import validate
 from palimpsest.settings import Settings
@@ -147,7 +147,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
         try:
             caller = self._authenticator.caller(method, metadata)
             principal, actor = caller.principal, caller.actor
-            info = calls.CallInfo(method, principal, request_id, admin_jobs=caller.has(ADMIN_JOBS))
+            info = calls.CallInfo(method, principal, request_id, caller.scopes)
             token = calls.current.set(info)
             structlog.contextvars.bind_contextvars(request_id=request_id)
             if limited:

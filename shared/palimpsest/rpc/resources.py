@@ -9,11 +9,12 @@ from google.protobuf.message import Message
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from palimpsest.artifacts import ArtifactStore
+from palimpsest.artifacts import ArtifactStore, ArtifactView
 from palimpsest.errors import Reason, Unavailable
 from palimpsest.jobs import AsyncJobStore
 from palimpsest.jobs.submission import job_spec
 from palimpsest.models import ModelCatalogue
+from palimpsest.rpc.auth import ADMIN_ARTIFACTS
 from palimpsest.rpc.calls import call
 from palimpsest.settings import Settings
 
@@ -55,6 +56,11 @@ class Resources:
             models=ModelCatalogue(blocking, settings.redis_prefix),
         )
 
+    def callers_artifacts(self) -> ArtifactView:
+        """The artefacts that the caller of the call being served may see."""
+        caller = call()
+        return ArtifactView(self.artifacts, caller.principal, caller.has(ADMIN_ARTIFACTS))
+
     async def submit(
         self,
         kind: str,
@@ -68,17 +74,22 @@ class Resources:
         """Queue a job for the call being served, and return its operation.
 
         The parameters are those of :func:`palimpsest.jobs.submission.job_spec`, which says what makes two submissions
-        equal.
+        equal. A job reads no artefact that its caller may not see: the inputs are looked up for the caller first.
 
         Raises
         ------
         NotFound
-            ARTIFACT_NOT_FOUND: an input is being deleted.
+            ARTIFACT_NOT_FOUND: an input does not exist to the caller, or is being deleted.
+        DataLoss
+            ARTIFACT_CORRUPT: an input is damaged.
         InvalidArgument
             REQUEST_ID_REUSED, JOB_TOO_LARGE.
         ResourceExhausted
             JOB_QUEUE_FULL, QUOTA_EXCEEDED, JOB_STORE_FULL.
         """
+        view = self.callers_artifacts()
+        for digest in inputs:
+            await asyncio.to_thread(view.stat, digest)
         spec = job_spec(
             kind,
             request,

@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     artifact_grace_seconds: int = Field(
         default=24 * 3600, description="Artefacts younger than this are never garbage collected, in seconds."
     )
+    artifact_digest_is_capability: bool = Field(
+        default=False,
+        description="Let whoever knows an artefact's digest read it, not only who holds it.",
+    )
     model_roots: Annotated[list[Path], NoDecode] | None = Field(
         default=None,
         description="Folders to register models from, separated by ':'. Unset: any path, loopback only.",
@@ -160,6 +164,10 @@ class Settings(BaseSettings):
     engine_cache_bytes: int = Field(default=2 << 30, description="KV cache of one model, in bytes.")
     engine_max_running: int = Field(default=32, description="Sequences decoded in one batch.")
     engine_queue_limit: int = Field(default=128, description="Requests that may wait to enter the batch.")
+    engine_share_prefixes: bool = Field(
+        default=False,
+        description="Share cached prompt prefixes between callers, who can then tell what others have sent.",
+    )
     engine_max_models: int = Field(
         default=1, description="Models held in memory; the least recently used idle one is evicted."
     )

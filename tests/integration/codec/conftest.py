@@ -47,7 +47,7 @@ def create(resources: WorkerResources) -> Callable[..., pb.Context]:
 
     def run(progress: NullProgress | None = None, **fields: object) -> pb.Context:
         request = pb.CreateContextRequest(**{"model": "tiny", **fields})
-        return create_context(request, JobContext("job", "me", 1, progress or NullProgress(), resources))
+        return create_context(request, JobContext("job", "local", 1, progress or NullProgress(), resources))
 
     return run
 
@@ -56,4 +56,4 @@ def create(resources: WorkerResources) -> Callable[..., pb.Context]:
 def profile(resources: WorkerResources) -> pb.Profile:
     """A calibration of the tiny model."""
     request = pb.CalibrateRequest(model="tiny", documents=6, document_tokens=256, group=1)
-    return calibrate(request, JobContext("job", "me", 1, NullProgress(), resources))
+    return calibrate(request, JobContext("job", "local", 1, NullProgress(), resources))

@@ -103,11 +103,12 @@ def make(
     levels: list[str],
     chunk_tokens: int = 64,
     ids: list[int] | None = None,
+    principal: str = "local",
 ) -> codec_pb2.Context:
     coding = {"chunk_tokens": chunk_tokens, "levels": levels}
     content = {"tokens": {"ids": ids}} if ids else {"text": TEXT}
     request = codec_pb2.CreateContextRequest(model="tiny", context_id=context_id, coding=coding, **content)
-    return create_context(request, JobContext("job", "me", 1, NullProgress(), resources))
+    return create_context(request, JobContext("job", principal, 1, NullProgress(), resources))
 
 
 async def generate(client: AsyncClient, **fields):
@@ -252,7 +253,7 @@ async def test_a_load_that_breaks_off_is_finished_by_recomputing(resources):
 
 
 async def test_the_callers_token_is_what_the_codec_room_sees(resources, tmp_path):
-    made = make(resources, "guarded", ["lossless"])
+    made = make(resources, "guarded", ["lossless"], principal="both")
     scopes = {"both": ["decoding.*", "codec.read"], "half": ["decoding.*"]}
     tokens = [{"name": name, "sha256": hash_token(name), "scopes": each} for name, each in scopes.items()]
     (tmp_path / "tokens.json").write_text(json.dumps({"tokens": tokens}))

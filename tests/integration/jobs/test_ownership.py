@@ -16,7 +16,7 @@ from services.registry import RegistryRoom
 from tests.integration.jobs.guarded import serving, write_tokens
 from tests.unit.jobs.harness import run_of
 
-SCOPES = {"ann": ["jobs.*", "artifacts.*"], "bob": ["jobs.*", "artifacts.*"], "root": ["*"]}
+SCOPES = {"ann": ["jobs.*", "admin.artifacts"], "bob": ["jobs.*", "admin.artifacts"], "root": ["*"]}
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ async def test_the_same_request_id_of_two_callers_is_two_jobs(clients):
 
 
 async def test_a_caller_without_the_scope_does_not_reach_even_their_own(served, tmp_path):
-    write_tokens(tmp_path / "tokens.json", {"ann": ["artifacts.*"]})
+    write_tokens(tmp_path / "tokens.json", {"ann": ["admin.artifacts"]})
     async with AsyncClient(served.listen, token="ann") as client:
         job = await client.artifacts.collect_garbage(dry_run=True)
         with pytest.raises(PermissionDenied):

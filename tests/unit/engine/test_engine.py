@@ -1,5 +1,7 @@
 """The engine: same tokens as transformers, whatever runs beside; bounds; leaving."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -82,6 +84,22 @@ def test_a_shared_prefix_is_read_once(make_engine):
     later = run(engine, requests[0])[0]
     assert later.started.cached_tokens == 192
     assert later.ids() == results[0].ids()
+
+
+def test_only_requests_with_an_equal_salt_share_a_prefix(make_engine):
+    engine = make_engine()
+    shared = prompt(engine, "the lazy dog jumps " * 60)[:200]
+    ann, ann_too, bob, anybody = (
+        replace(greedy([*shared, n, n + 1], 3), salt=salt)
+        for n, salt in enumerate((b"ann", b"ann", b"bob", b""), 10)
+    )
+    # Together, so that a request is held back for the prefix of another one only where it will find it.
+    together = run(engine, ann, bob, anybody)
+    assert [r.started.cached_tokens for r in together] == [0, 0, 0]
+    assert engine.counters.prefill_tokens == 3 * 202
+    assert run(engine, ann_too)[0].started.cached_tokens == 192
+    assert run(engine, bob)[0].started.cached_tokens == 192
+    assert run(engine, ann)[0].ids() == together[0].ids()
 
 
 def test_memory_is_given_back(make_engine):

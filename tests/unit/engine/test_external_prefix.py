@@ -181,6 +181,7 @@ def test_what_was_loaded_is_found_again_by_its_salt_and_by_nobody_else(make_engi
     assert engine.held(ids[:160], b"salt") == 160
     assert engine.held(ids[:160], b"other") == engine.held(ids[:160], b"") == 64  # exact, so anybody's
 
+    assert engine.held(ids[:160], b"salt", b"another caller") == 0
     again, told = ExternalPrefix([64, 64, 32], b"salt", ready := Ready()), Collector()
     for index in range(3):
         again.recompute(index)

@@ -22,6 +22,10 @@ def test_the_client_is_what_the_contract_gives():
     run(sys.executable, ROOT / "deploy" / "client.py", "--check")
 
 
+def test_the_table_of_calls_is_what_the_protos_give():
+    run(sys.executable, ROOT / "deploy" / "access.py", "--check")
+
+
 def test_import_contracts_hold():
     run(BIN / "lint-imports", "--no-cache")
 

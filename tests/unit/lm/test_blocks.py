@@ -90,6 +90,13 @@ def test_prefix_keys_name_everything_before_them():
     assert not set(prefix_keys(a)) & set(prefix_keys(b))
 
 
+def test_prefix_keys_of_one_salt_are_not_those_of_another():
+    ids = list(range(64))
+    families = [prefix_keys(ids, salt) for salt in (b"", b"a", b"b", b"ab")]
+    assert prefix_keys(ids, b"a") == families[1]
+    assert len({key for family in families for key in family}) == 4 * 4
+
+
 def test_the_least_recently_used_prefix_goes_first():
     pool = BlockPool(1, 1, 4, 3, torch.float32, torch.device("cpu"))
     data = torch.zeros(1, 1, BLOCK, 4)

@@ -25,6 +25,12 @@ class ArtifactsRoom(Room):
     To upload, call FindMissing with the digests you have, and WriteArtifact for each missing one. To refer to
     an artefact, pass its digest. Artefacts that nothing refers to are deleted by CollectGarbage after a grace
     time.
+
+    An artefact exists to those who hold it: who has sent its bytes, and who was given it as a result of a job or
+    as a part of a context or an n-gram store. To everybody else it is NOT_FOUND, as if nobody had stored it, and a
+    job cannot read it for them. Where the server's setting PALIMPSEST_ARTIFACT_DIGEST_IS_CAPABILITY is on, whoever
+    knows a digest may read the artefact as well. A token with the scope "admin.artifacts", which "*" includes,
+    reaches all.
     """
 
     @rpc("palimpsest.api.artifacts.v1.ArtifactService.WriteArtifact")
@@ -36,9 +42,10 @@ class ArtifactsRoom(Room):
     ) -> artifacts_pb2.Artifact:
         """Uploads one artefact. Send open once, then chunks in order, then finish.
 
-        If the store has an artefact with the digest given in open, it is returned at once: nothing needs to be
-        sent. If the stream breaks, call QueryWriteStatus and continue from committed_size in a new stream with
-        the same upload_id. CollectGarbage deletes uploads that have not been continued for the grace time.
+        If the caller holds an artefact with the digest given in open, it is returned at once: nothing needs to be
+        sent. Who sends all the bytes becomes a holder. If the stream breaks, call QueryWriteStatus and continue from
+        committed_size in a new stream with the same upload_id. CollectGarbage deletes uploads that have not been
+        continued for the grace time.
 
         Errors:
         * OUT_OF_RANGE: a chunk's offset is not the number of bytes received. Resume from committed_size in
@@ -78,7 +85,7 @@ class ArtifactsRoom(Room):
         error: a whole read against the digest, and a partial read chunk by chunk.
 
         Errors:
-        * NOT_FOUND: the store does not have the artefact. Upload it.
+        * NOT_FOUND: there is no such artefact, or the caller does not hold it. Upload it.
         * OUT_OF_RANGE: offset is past the end. ErrorInfo.metadata has the size_bytes.
         * DATA_LOSS: the stored bytes are damaged, and are never served again. Discard what you have read, and
           upload the artefact again.
@@ -100,7 +107,11 @@ class ArtifactsRoom(Room):
         digest: str,
         timeout: float | None = None,
     ) -> artifacts_pb2.Artifact:
-        """Returns an artefact's properties, and the owners of references to it."""
+        """Returns an artefact's properties, and which of the caller's jobs and resources refer to it.
+
+        Errors:
+        * NOT_FOUND: there is no such artefact, or the caller does not hold it.
+        """
         ...
 
     @rpc("palimpsest.api.artifacts.v1.ArtifactService.ListArtifacts")
@@ -111,7 +122,7 @@ class ArtifactsRoom(Room):
         page_token: str | None = None,
         timeout: float | None = None,
     ) -> artifacts_pb2.ListArtifactsResponse:
-        """Lists artefacts, newest first.
+        """Lists the artefacts that the caller holds, newest first.
 
         Parameters
         ----------
@@ -127,7 +138,9 @@ class ArtifactsRoom(Room):
         digests: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> artifacts_pb2.FindMissingResponse:
-        """Returns the digests that the store does not have. Upload only those."""
+        """Returns the digests that the caller has to upload: those that the store does not have, and those of artefacts
+        that the caller does not hold.
+        """
         ...
 
     @rpc("palimpsest.api.artifacts.v1.ArtifactService.DeleteArtifact")
@@ -137,11 +150,13 @@ class ArtifactsRoom(Room):
         digest: str,
         timeout: float | None = None,
     ) -> artifacts_pb2.DeleteArtifactResponse:
-        """Deletes an artefact that nothing refers to.
+        """Gives an artefact up. Its bytes are deleted once nobody holds it and nothing refers to it. With the scope
+        "admin.artifacts" they are deleted at once, whoever holds it.
 
         Errors:
-        * FAILED_PRECONDITION: a job, model or pin refers to it. Delete those first; ErrorInfo.metadata names
-          the owners.
+        * NOT_FOUND: there is no such artefact, or the caller does not hold it.
+        * FAILED_PRECONDITION: a job or resource of the caller's refers to it. Delete those first;
+          ErrorInfo.metadata names them.
         """
         ...
 
@@ -155,7 +170,8 @@ class ArtifactsRoom(Room):
         timeout: float | None = None,
     ) -> Job[artifacts_pb2.CollectGarbageResponse]:
         """Starts a job that deletes artefacts that nothing refers to, abandoned uploads and damaged bytes, if they
-        are older than the grace time. With dry_run it only counts them.
+        are older than the grace time, whoever holds them. With dry_run it only counts them. An administrator's:
+        it needs the scope "admin.artifacts".
 
         Parameters
         ----------
@@ -175,6 +191,9 @@ class CodecRoom(Room):
     stored at several levels, from "near-lossless" to "smallest" (and "lossless" if asked for). The token
     ids are stored with them, so that any chunk can be recomputed. Loading chooses, for each chunk, a
     level or "recompute".
+
+    A context belongs to the caller who stored it. Others neither find nor list it, and may use its id for a
+    context of their own. A calibration profile is the model's, and all callers share it.
     """
 
     @rpc("palimpsest.api.codec.v1.CodecService.CreateContext")
@@ -244,7 +263,7 @@ class CodecRoom(Room):
         name: str,
         timeout: float | None = None,
     ) -> codec_pb2.Context:
-        """Returns one context with its chunks.
+        """Returns one of the caller's contexts with its chunks.
 
         Errors:
         * NOT_FOUND: there is no such context.
@@ -260,7 +279,7 @@ class CodecRoom(Room):
         model: str | None = None,
         timeout: float | None = None,
     ) -> codec_pb2.ListContextsResponse:
-        """Lists contexts without their chunks, oldest first.
+        """Lists the caller's contexts without their chunks, oldest first.
 
         Parameters
         ----------
@@ -295,7 +314,7 @@ class CodecRoom(Room):
         tokens: codec_pb2.Tokens | Mapping[str, object] | Sequence[int] | None = None,
         timeout: float | None = None,
     ) -> codec_pb2.LookUpContextResponse:
-        """Finds the stored context that shares the longest prefix with a text, in whole chunks.
+        """Finds the caller's context that shares the longest prefix with a text, in whole chunks.
 
         Load it with chunks set to the number found. A response without a name means that nothing is stored
         for this text.
@@ -993,6 +1012,7 @@ class DecodingRoom(Room):
         context: str | None = None,
         context_load: codec_pb2.LoadSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
+        cache_salt: str | None = None,
         timeout: float | None = None,
     ) -> Stream[decoding_pb2.GenerateResponse]:
         """Streams generated text.
@@ -1041,6 +1061,9 @@ class DecodingRoom(Room):
             sharers) where the request leaves it unset.
         nest
             Corpora whose passages the text may quote, span by span, with their sources.
+        cache_salt
+            Cached prefixes are shared by requests of one caller with an equal cache_salt, and by no others. Set it to
+            keep the users of one caller apart, such as to a secret of each user; empty is a value like the others.
         """
         ...
 
@@ -1062,6 +1085,7 @@ class DecodingRoom(Room):
         sampling: decoding_pb2.SamplingConfig | Mapping[str, object] | None = None,
         settings: decoding_pb2.DraftSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
+        cache_salt: str | None = None,
         timeout: float | None = None,
     ) -> Stream[decoding_pb2.DraftResponse]:
         """Streams several short continuations of one prompt at low latency, for autocompletion or for a user to choose
@@ -1103,6 +1127,8 @@ class DecodingRoom(Room):
         nest
             Corpora whose passages compete with the model's drafts. A quoted continuation replaces a draft where the
             model gives it a higher probability; if k is more than 1, the best quotation takes at least the last place.
+        cache_salt
+            As in GenerateRequest.
         """
         ...
 
@@ -1212,8 +1238,8 @@ class DecodingRoom(Room):
         *,
         timeout: float | None = None,
     ) -> decoding_pb2.GetEngineInfoResponse:
-        """Returns the engine's limits and load: models in memory, sequences running and waiting, cache use, dtype and
-        forward pass.
+        """Returns the engine's limits: models in memory, with their dtype, forward pass and cache memory. A token
+        with the scope "admin.engines" also learns what the engines do for all callers together.
         """
         ...
 

@@ -83,9 +83,10 @@ class ArtifactServiceServicer(object):
     def WriteArtifact(self, request_iterator, context):
         """Uploads one artefact. Send open once, then chunks in order, then finish.
 
-        If the store has an artefact with the digest given in open, it is returned at once: nothing needs to be
-        sent. If the stream breaks, call QueryWriteStatus and continue from committed_size in a new stream with
-        the same upload_id. CollectGarbage deletes uploads that have not been continued for the grace time.
+        If the caller holds an artefact with the digest given in open, it is returned at once: nothing needs to be
+        sent. Who sends all the bytes becomes a holder. If the stream breaks, call QueryWriteStatus and continue from
+        committed_size in a new stream with the same upload_id. CollectGarbage deletes uploads that have not been
+        continued for the grace time.
 
         Errors:
         * OUT_OF_RANGE: a chunk's offset is not the number of bytes received. Resume from committed_size in
@@ -115,7 +116,7 @@ class ArtifactServiceServicer(object):
         error: a whole read against the digest, and a partial read chunk by chunk.
 
         Errors:
-        * NOT_FOUND: the store does not have the artefact. Upload it.
+        * NOT_FOUND: there is no such artefact, or the caller does not hold it. Upload it.
         * OUT_OF_RANGE: offset is past the end. ErrorInfo.metadata has the size_bytes.
         * DATA_LOSS: the stored bytes are damaged, and are never served again. Discard what you have read, and
         upload the artefact again.
@@ -126,32 +127,38 @@ class ArtifactServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetArtifact(self, request, context):
-        """Returns an artefact's properties, and the owners of references to it.
+        """Returns an artefact's properties, and which of the caller's jobs and resources refer to it.
+
+        Errors:
+        * NOT_FOUND: there is no such artefact, or the caller does not hold it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListArtifacts(self, request, context):
-        """Lists artefacts, newest first.
+        """Lists the artefacts that the caller holds, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FindMissing(self, request, context):
-        """Returns the digests that the store does not have. Upload only those.
+        """Returns the digests that the caller has to upload: those that the store does not have, and those of artefacts
+        that the caller does not hold.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteArtifact(self, request, context):
-        """Deletes an artefact that nothing refers to.
+        """Gives an artefact up. Its bytes are deleted once nobody holds it and nothing refers to it. With the scope
+        "admin.artifacts" they are deleted at once, whoever holds it.
 
         Errors:
-        * FAILED_PRECONDITION: a job, model or pin refers to it. Delete those first; ErrorInfo.metadata names
-        the owners.
+        * NOT_FOUND: there is no such artefact, or the caller does not hold it.
+        * FAILED_PRECONDITION: a job or resource of the caller's refers to it. Delete those first;
+        ErrorInfo.metadata names them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,7 +166,8 @@ class ArtifactServiceServicer(object):
 
     def CollectGarbage(self, request, context):
         """Starts a job that deletes artefacts that nothing refers to, abandoned uploads and damaged bytes, if they
-        are older than the grace time. With dry_run it only counts them.
+        are older than the grace time, whoever holds them. With dry_run it only counts them. An administrator's:
+        it needs the scope "admin.artifacts".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

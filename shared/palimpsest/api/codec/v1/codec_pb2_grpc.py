@@ -136,7 +136,7 @@ class CodecServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetContext(self, request, context):
-        """Returns one context with its chunks.
+        """Returns one of the caller's contexts with its chunks.
 
         Errors:
         * NOT_FOUND: there is no such context.
@@ -146,7 +146,7 @@ class CodecServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListContexts(self, request, context):
-        """Lists contexts without their chunks, oldest first.
+        """Lists the caller's contexts without their chunks, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -164,7 +164,7 @@ class CodecServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def LookUpContext(self, request, context):
-        """Finds the stored context that shares the longest prefix with a text, in whole chunks.
+        """Finds the caller's context that shares the longest prefix with a text, in whole chunks.
 
         Load it with chunks set to the number found. A response without a name means that nothing is stored
         for this text.

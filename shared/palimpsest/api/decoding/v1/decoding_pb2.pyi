@@ -57,7 +57,7 @@ class SamplingConfig(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "prompt", "chat", "tokens", "sampling", "n", "max_tokens", "stop", "logprobs", "ignore_eos", "context", "context_load", "nest")
+    __slots__ = ("model", "prompt", "chat", "tokens", "sampling", "n", "max_tokens", "stop", "logprobs", "ignore_eos", "context", "context_load", "nest", "cache_salt")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class GenerateRequest(_message.Message):
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_LOAD_FIELD_NUMBER: _ClassVar[int]
     NEST_FIELD_NUMBER: _ClassVar[int]
+    CACHE_SALT_FIELD_NUMBER: _ClassVar[int]
     model: str
     prompt: str
     chat: ChatMessages
@@ -84,10 +85,11 @@ class GenerateRequest(_message.Message):
     context: str
     context_load: _codec_pb2.LoadSettings
     nest: NestSettings
-    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., sampling: _Optional[_Union[SamplingConfig, _Mapping]] = ..., n: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., logprobs: _Optional[int] = ..., ignore_eos: bool = ..., context: _Optional[str] = ..., context_load: _Optional[_Union[_codec_pb2.LoadSettings, _Mapping]] = ..., nest: _Optional[_Union[NestSettings, _Mapping]] = ...) -> None: ...
+    cache_salt: str
+    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., sampling: _Optional[_Union[SamplingConfig, _Mapping]] = ..., n: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., logprobs: _Optional[int] = ..., ignore_eos: bool = ..., context: _Optional[str] = ..., context_load: _Optional[_Union[_codec_pb2.LoadSettings, _Mapping]] = ..., nest: _Optional[_Union[NestSettings, _Mapping]] = ..., cache_salt: _Optional[str] = ...) -> None: ...
 
 class DraftRequest(_message.Message):
-    __slots__ = ("model", "prompt", "chat", "tokens", "k", "max_tokens", "stop", "ignore_eos", "sampling", "settings", "nest")
+    __slots__ = ("model", "prompt", "chat", "tokens", "k", "max_tokens", "stop", "ignore_eos", "sampling", "settings", "nest", "cache_salt")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +101,7 @@ class DraftRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     NEST_FIELD_NUMBER: _ClassVar[int]
+    CACHE_SALT_FIELD_NUMBER: _ClassVar[int]
     model: str
     prompt: str
     chat: ChatMessages
@@ -110,7 +113,8 @@ class DraftRequest(_message.Message):
     sampling: SamplingConfig
     settings: DraftSettings
     nest: NestSettings
-    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., k: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., ignore_eos: bool = ..., sampling: _Optional[_Union[SamplingConfig, _Mapping]] = ..., settings: _Optional[_Union[DraftSettings, _Mapping]] = ..., nest: _Optional[_Union[NestSettings, _Mapping]] = ...) -> None: ...
+    cache_salt: str
+    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., tokens: _Optional[_Union[TokenIds, _Mapping]] = ..., k: _Optional[int] = ..., max_tokens: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., ignore_eos: bool = ..., sampling: _Optional[_Union[SamplingConfig, _Mapping]] = ..., settings: _Optional[_Union[DraftSettings, _Mapping]] = ..., nest: _Optional[_Union[NestSettings, _Mapping]] = ..., cache_salt: _Optional[str] = ...) -> None: ...
 
 class DraftSettings(_message.Message):
     __slots__ = ("strategy", "ngrams", "alpha", "temperature", "min_coverage", "over_generate", "reset_every", "diversity", "exact", "heal", "stop_at", "streaming")

@@ -162,8 +162,8 @@ class DecodingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetEngineInfo(self, request, context):
-        """Returns the engine's limits and load: models in memory, sequences running and waiting, cache use, dtype and
-        forward pass.
+        """Returns the engine's limits: models in memory, with their dtype, forward pass and cache memory. A token
+        with the scope "admin.engines" also learns what the engines do for all callers together.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,10 +1,13 @@
 """What Redis's failures mean to a caller: away, full, or a bug of ours."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis.exceptions
 
+from palimpsest.disk import disk_full
 from palimpsest.errors import Reason, ResourceExhausted, Unavailable
 
 _AWAY = ("LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "MISCONF", "NOREPLICAS")
@@ -13,7 +16,7 @@ _AWAY = ("LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY",
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise Unavailable where Redis does not answer and ResourceExhausted where it is full.
+    """Raise Unavailable where Redis does not answer, ResourceExhausted where its memory or its disk is full.
 
     Whatever else it complains about is a bug of ours and goes through.
     """
@@ -33,6 +36,8 @@ def translated() -> Iterator[None]:
                 "The job store is at its memory limit; delete finished jobs or raise maxmemory, then try again.",
                 retry_after=10,
             ) from error
+        if word == "MISCONF" and os.strerror(errno.ENOSPC) in str(error):
+            raise disk_full("what Redis, the job store, has to write") from error
         if word in _AWAY:
             raise Unavailable(
                 Reason.JOB_STORE_UNAVAILABLE,

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from google.protobuf.message import Message
 
+from palimpsest.disk import disk_full, is_full
 from palimpsest.errors import (
     Cancelled,
     FailedPrecondition,
@@ -150,6 +151,9 @@ def _as_error(error: Exception) -> PalimpsestError:
         return Cancelled(Reason.JOB_CANCELLED, error.message)
     if isinstance(error, PalimpsestError):
         return error
+    if is_full(error):
+        _log.warning("disk full", error=str(error))
+        return disk_full("what the job writes")
     _log.exception("job failed unexpectedly")
     return Internal(
         Reason.BUG, "The job failed unexpectedly; the worker's log has the details under the job's id."

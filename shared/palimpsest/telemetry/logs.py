@@ -1,4 +1,4 @@
-"""Logs: one event a line on stderr, as text for people or JSON for machines.
+"""Logs: one event a line on stderr, as text for people or JSON for machines; what does not fit there is dropped.
 
 Servers, rooms and jobs log through structlog. What can be used without the server's packages (``lm``, ``engine``,
 ``decoding``, ``kv``, ``integrations``) and third-party libraries log through the standard library. Both end in the
@@ -15,6 +15,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from palimpsest.settings import Settings
+from palimpsest.telemetry.lines import LineHandler
 from palimpsest.telemetry.tracing import trace_id
 
 OURS = ("palimpsest", "services")
@@ -31,7 +32,7 @@ def configure_logging(settings: Settings) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LineHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],

@@ -5,11 +5,35 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import redis
 import redis.exceptions
+from redis.commands.core import Script
 
 from palimpsest.disk import disk_full
 from palimpsest.errors import Reason, ResourceExhausted, Unavailable
 
+
+class WorkerRedis(redis.Redis):
+    """The client of a worker, whose jobs were accepted while there was room.
+
+    What they write to finish (results, references, entries of catalogues) is written although Redis is at its memory
+    limit. It is little, and a job that cannot finish frees nothing.
+    """
+
+
+def growing(client: redis.Redis, body: str) -> Script:
+    """Register a script that adds to what is stored: a full Redis runs it for jobs alone."""
+    flags = "allow-oom" if isinstance(client, WorkerRedis) else ""
+    return client.register_script(f"#!lua flags={flags}\n{body}")
+
+
+def unbounded(client: redis.Redis, body: str) -> Script:
+    """Register a script that a full Redis runs as well, because it frees memory or only keeps what is there alive."""
+    return client.register_script(f"#!lua flags=allow-oom\n{body}")
+
+
+PUT_FIELD = "return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])"
+"""Script that sets a field of a HASH; for ``growing``."""
 _AWAY = ("LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "MISCONF", "NOREPLICAS")
 """First words of replies that say the server cannot serve this now, though it answers."""
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,6 +19,8 @@ from palimpsest.errors import (
     InvalidArgument,
     PalimpsestError,
     Reason,
+    ResourceExhausted,
+    Unavailable,
 )
 from palimpsest.jobs.attempt import Attempt
 from palimpsest.jobs.handlers import Handler, JobContext, WorkerResources
@@ -28,6 +31,7 @@ from palimpsest.progress import Drain, LeaseLost
 from palimpsest.telemetry import extract, span
 
 _log = structlog.get_logger(__name__)
+_INSIST_SECONDS = 1.0
 
 
 class Runner:
@@ -88,17 +92,17 @@ class Runner:
                 except LeaseLost:
                     kept, ended = False, "LOST"
                 except Drain:
-                    kept, ended = self._store.release(attempt.claim), "RELEASED"
+                    kept, ended = _insist(lambda: self._store.release(attempt.claim)), "RELEASED"
                 except SystemExit:  # the worker stops its children: the job is not to blame
                     self._store.release(attempt.claim)
                     raise
                 except Exception as error:
-                    kept, ended = self._store.fail(attempt.claim, _as_error(error)), type(error).__name__
+                    failure, ended = _as_error(error), type(error).__name__
+                    kept = _insist(lambda: self._store.fail(attempt.claim, failure))
                     fatal = self._is_fatal is not None and self._is_fatal(error)
                 else:
-                    kept = self._store.succeed(
-                        attempt.claim, response.DESCRIPTOR.full_name, to_json(response), attempt.progress()
-                    )
+                    kind, text = response.DESCRIPTOR.full_name, to_json(response)
+                    kept = _insist(lambda: self._store.succeed(attempt.claim, kind, text, attempt.progress()))
                     ended = "SUCCEEDED"
             if kept:
                 _log.info("job ended", how=ended)
@@ -140,6 +144,19 @@ class Runner:
             )
         to_json(response)
         return response
+
+
+def _insist(write: Callable[[], bool]) -> bool:
+    """Store how an attempt ended, however long the job store is away or its disk is full.
+
+    The heartbeat goes on meanwhile: with the first answer the job is held again, or known to be lost.
+    """
+    while True:
+        try:
+            return write()
+        except (Unavailable, ResourceExhausted) as error:
+            _log.warning("the end of the job is not stored yet", error=str(error))
+            time.sleep(_INSIST_SECONDS)
 
 
 def _span(record: JobRecord) -> AbstractContextManager[Any]:

@@ -30,7 +30,9 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
         yield disk
 
 
-def refused_until_there_is_room(disk: SmallDisk, change: Callable[[], object], whole: Callable[[], None]) -> int:
+def refused_until_there_is_room(
+    disk: SmallDisk, change: Callable[[], object], whole: Callable[[], None]
+) -> int:
     """Try a change with one page more each time; check after each refusal. Returns how many there were."""
     for pages in range(500):
         disk.fill(pages * PAGE)
@@ -124,6 +126,8 @@ def test_an_index_of_vectors_never_ends_early_without_a_word(disk: SmallDisk):
     vectors = np.random.default_rng(0).standard_normal((700, 32)).astype(np.float16)
     path = disk.root / "passages.faiss"
     index = FaissIndex(vectors, exact_below=100)
-    assert refused_until_there_is_room(disk, lambda: index.save(path), lambda: path.unlink(missing_ok=True)) > 1
+    assert (
+        refused_until_there_is_room(disk, lambda: index.save(path), lambda: path.unlink(missing_ok=True)) > 1
+    )
     assert path.stat().st_size == len(faiss.serialize_index(index._index))
     FaissIndex(vectors, exact_below=100).load(path)

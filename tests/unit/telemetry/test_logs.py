@@ -170,7 +170,8 @@ log.info("the end")
                 stderr=output,
                 text=True,
             )
-        assert program.stdin and program.stdout
+        assert program.stdin
+        assert program.stdout
         for batch in ("room", "full", "room again"):
             if batch == "full":
                 disk.fill()

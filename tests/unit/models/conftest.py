@@ -1,7 +1,7 @@
 """A catalogue over a real Valkey, copies of the tiny model to disturb, and a tiny GGUF file."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import gguf
@@ -29,11 +29,23 @@ WIDTH, HEADS, LAYERS, INNER, VOCAB = 32, 2, 1, 64, 260
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A one-layer llama with a byte vocabulary, most of it in Q8_0."""
-    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+def write_gguf(
+    path: Path,
+    *,
+    layers: int = LAYERS,
+    pre: str | None = "smollm",
+    leave_out: Sequence[str] = (),
+    add: Mapping[str, tuple[int, ...]] | None = None,
+    settings: Mapping[str, str | int | float] | None = None,
+) -> Path:
+    """Write the tiny model, or one that differs: in the number of layers it claims, in tensors, in settings."""
     rng = np.random.default_rng(0)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
-    writer.add_block_count(LAYERS)
+    writer.add_block_count(layers)
     writer.add_context_length(128)
     writer.add_embedding_length(WIDTH)
     writer.add_feed_forward_length(INNER)
@@ -44,15 +56,21 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     writer.add_vocab_size(VOCAB)
     tokens = ["<|end|>", "<|start|>", *byte_alphabet(), "ab", "Ġa"]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
+    if pre is not None:
+        writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
     writer.add_token_types([3, 3] + [1] * (len(tokens) - 2))
     writer.add_token_merges(["a b", "Ġ a"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(0)
     writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
-    for name, shape in tensor_shapes().items():
+    for key, value in (settings or {}).items():
+        add_of = {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}
+        add_of[type(value)](key, value)  # type: ignore[operator]
+    for name, shape in (tensor_shapes() | dict(add or {})).items():
         values = rng.standard_normal(shape).astype(np.float32)
+        if name in leave_out:
+            continue
         if len(shape) == 1:
             writer.add_tensor(name, values)
         else:

@@ -60,7 +60,7 @@ def load(
         if trainable and dtype == "auto":
             dtype = "float32"
         kind = pick_dtype(dtype, target, CompiledForward is not None, config.get_text_config().hidden_size)
-        module, info = AutoModelForCausalLM.from_pretrained(
+        module, info = cast(Any, AutoModelForCausalLM).from_pretrained(
             path,
             config=config,
             dtype=kind,

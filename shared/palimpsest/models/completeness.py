@@ -78,7 +78,8 @@ def loading_info(model: "PreTrainedModel", tensors: Iterable[StoredTensor]) -> M
 
     logging.disable_progress_bar()
     nowhere = {each.name: torch.empty(each.shape, device="meta") for each in tensors}
-    _, info = type(model).from_pretrained(
+    kind: Any = type(model)  # whose stubs do not know output_loading_info
+    _, info = kind.from_pretrained(
         None,
         config=model.config,
         state_dict=nowhere,

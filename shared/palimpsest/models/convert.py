@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
 from palimpsest.models.completeness import require_whole
@@ -112,7 +112,8 @@ def _convert_into(folder: Path, path: Path, header: GgufHeader, progress: Progre
         progress.step(1, _STAGES, "reading the tokenizer")
         tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file="model.gguf", trust_remote_code=False)
         progress.step(2, _STAGES, "dequantising the weights")
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loader: Any = AutoModelForCausalLM  # whose stubs do not know output_loading_info
+        model, info = loader.from_pretrained(
             alone,
             gguf_file="model.gguf",
             dtype=dtype,

@@ -59,12 +59,12 @@ def unread_tensors(header: GgufHeader, model: "PreTrainedModel") -> list[str]:
     transformers skips those it has no name for. Experts are read in parts, whose names it makes as it goes: they are
     not looked at here, and one that is missing is missing from the model.
     """
+    from transformers.integrations.gguf.utils import is_gguf_arch_supported
     from transformers.modeling_gguf_pytorch_utils import (
         TENSOR_PROCESSORS,
         TensorProcessor,
         get_gguf_hf_weights_map,
     )
-    from transformers.quantizers.quantizer_gguf import is_gguf_arch_supported
 
     if is_gguf_arch_supported(header.architecture):
         return []  # its loading info tells

@@ -16,7 +16,7 @@ from palimpsest.errors import InvalidArgument
 from palimpsest.lm import load
 from palimpsest.models import convert_gguf
 from palimpsest.models.folder import inspect_folder
-from tests.unit.models.conftest import LAYERS, WIDTH, tensor_shapes, write_gguf
+from tests.gguf_files import LAYERS, WIDTH, tensor_shapes, write_gguf
 
 Tensors = dict[str, torch.Tensor]
 Disturb = Callable[[Path, Tensors], None]

@@ -35,6 +35,7 @@ from palimpsest.jobs.handlers import Handler, WorkerResources, registered
 from palimpsest.jobs.runner import Runner
 from palimpsest.jobs.store import JobStore
 from palimpsest.lm.faults import is_fatal
+from palimpsest.redis import WorkerRedis
 from palimpsest.settings import Settings
 from palimpsest.telemetry import configure_tracing
 from palimpsest.telemetry.logs import configure_logging
@@ -67,7 +68,7 @@ def _runner() -> Runner:
     configure_tracing("worker")
     # A minute of retries: a finished job waits for Redis to return rather than lose its result.
     patience = Retry(ExponentialWithJitterBackoff(base=0.1, cap=2.0), retries=40)
-    client = redis.Redis.from_url(
+    client = WorkerRedis.from_url(
         settings.redis_url, retry=patience, socket_timeout=10, socket_connect_timeout=5
     )
     store = JobStore(client, settings)

@@ -13,7 +13,7 @@ from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.artifacts import ArtifactStore
 from palimpsest.errors import NotFound, Reason
 from palimpsest.lru import LruCache
-from palimpsest.redis import translated
+from palimpsest.redis import PUT_FIELD, growing, translated
 
 if TYPE_CHECKING:
     from palimpsest.kv import CalibrationProfile
@@ -31,6 +31,7 @@ class ProfileCatalogue:
 
     def __init__(self, client: redis.Redis, prefix: str, artifacts: ArtifactStore) -> None:
         self._redis, self._key, self._artifacts = client, f"{prefix}kv-profiles", artifacts
+        self._put = growing(client, PUT_FIELD)
         self._loaded: LruCache[str, CalibrationProfile] = LruCache(_HELD)
 
     def put(self, profile: pb.Profile) -> None:
@@ -40,11 +41,8 @@ class ProfileCatalogue:
         self._artifacts.references.add(owner, [profile.artifact])
         self._artifacts.references.holders.give_all(profile.artifact)
         with translated():
-            self._redis.hset(
-                self._key,
-                profile.model_fingerprint,
-                json_format.MessageToJson(profile, preserving_proto_field_name=True, indent=None),
-            )
+            text = json_format.MessageToJson(profile, preserving_proto_field_name=True, indent=None)
+            self._put(keys=[self._key], args=[profile.model_fingerprint, text])
         if earlier is not None and earlier.artifact != profile.artifact:
             # Contexts that were coded with it refer to it themselves.
             self._artifacts.references.remove_owner(owner)

@@ -26,11 +26,14 @@ def sync_folder(folder: Path) -> None:
 def write_whole(path: Path, data: bytes) -> None:
     """Replace a file atomically and durably: after a crash it has either the old bytes or the new ones."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
@@ -108,8 +111,11 @@ def verify_checksums(folder: Path) -> None:
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """Write an array for ``load_array``."""
+    array = np.ascontiguousarray(array)
     with open(path, "wb") as file:
-        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        # Not numpy's own writing, whose error on a full disk does not say that the disk is full.
+        file.write(array.data)
 
 
 def load_array(path: Path) -> np.ndarray:

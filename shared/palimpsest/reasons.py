@@ -24,6 +24,7 @@ class Reason(StrEnum):
     TOO_MANY_REQUESTS = auto()  # the server is at its limit of concurrent calls
     QUOTA_EXCEEDED = auto()  # this caller's own allowance is used up
     SHUTTING_DOWN = auto()  # the server is draining; another one will answer
+    DISK_FULL = auto()  # the server's disk has no room; free some, then send the request again
     PAGE_TOKEN_INVALID = auto()
     BUG = auto()  # an unexpected exception; the server logged it under the request id
     CANCELLED = auto()
@@ -39,6 +40,7 @@ class Reason(StrEnum):
     LISTENER_INSECURE = auto()  # plain text where other machines can reach it
     TLS_FILES = auto()  # a certificate or key file is missing or unusable
     METRICS_ADDRESS = auto()  # the address for /metrics cannot be used
+    AUDIT_UNWRITABLE = auto()  # the audit log fails, and without its line no call changes anything
 
     # ---- the embedded stack
     STACK_RUNNING = auto()  # another stack holds the state directory, or it is not ours to stop
@@ -76,7 +78,7 @@ class Reason(StrEnum):
     UPLOAD_REUSED = auto()  # the upload was begun with another digest, size or media type
     UPLOAD_TOO_LONG = auto()  # more bytes were sent than announced
     UPLOAD_ORDER = auto()  # open first, then chunks, then finish
-    STORE_FULL = auto()
+    STORE_FULL = auto()  # the artefact store's disk has no room
 
     # ---- models
     MODEL_NOT_FOUND = auto()

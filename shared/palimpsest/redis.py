@@ -1,19 +1,46 @@
 """What Redis's failures mean to a caller: away, full, or a bug of ours."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import redis
 import redis.exceptions
+from redis.commands.core import Script
 
+from palimpsest.disk import disk_full
 from palimpsest.errors import Reason, ResourceExhausted, Unavailable
 
+
+class WorkerRedis(redis.Redis):
+    """The client of a worker, whose jobs were accepted while there was room.
+
+    What they write to finish (results, references, entries of catalogues) is written although Redis is at its memory
+    limit. It is little, and a job that cannot finish frees nothing.
+    """
+
+
+def growing(client: redis.Redis, body: str) -> Script:
+    """Register a script that adds to what is stored: a full Redis runs it for jobs alone."""
+    flags = "allow-oom" if isinstance(client, WorkerRedis) else ""
+    return client.register_script(f"#!lua flags={flags}\n{body}")
+
+
+def unbounded(client: redis.Redis, body: str) -> Script:
+    """Register a script that a full Redis runs as well, because it frees memory or only keeps what is there alive."""
+    return client.register_script(f"#!lua flags=allow-oom\n{body}")
+
+
+PUT_FIELD = "return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])"
+"""Script that sets a field of a HASH; for ``growing``."""
 _AWAY = ("LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "MISCONF", "NOREPLICAS")
 """First words of replies that say the server cannot serve this now, though it answers."""
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise Unavailable where Redis does not answer and ResourceExhausted where it is full.
+    """Raise Unavailable where Redis does not answer, ResourceExhausted where its memory or its disk is full.
 
     Whatever else it complains about is a bug of ours and goes through.
     """
@@ -33,6 +60,8 @@ def translated() -> Iterator[None]:
                 "The job store is at its memory limit; delete finished jobs or raise maxmemory, then try again.",
                 retry_after=10,
             ) from error
+        if word == "MISCONF" and os.strerror(errno.ENOSPC) in str(error):
+            raise disk_full("what Redis, the job store, has to write") from error
         if word in _AWAY:
             raise Unavailable(
                 Reason.JOB_STORE_UNAVAILABLE,

@@ -202,7 +202,9 @@ class FaissIndex:
         if self._index is None:
             self.build()
         if isinstance(self._index, faiss.IndexIVF):
-            faiss.write_index(self._index, str(path))
+            # Not FAISS's own file, which says nothing where the last bytes find no room on the disk.
+            with path.open("wb") as file:
+                faiss.write_index(self._index, faiss.PyCallbackIOWriter(file.write))
 
     def load(self, path: Path) -> None:
         """Map a file that ``save`` wrote.

@@ -59,11 +59,14 @@ class CorpusCatalogue:
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not folder.exists():
             new = folder.parent / f".making-{uuid.uuid4().hex}"
-            new.mkdir()
-            Corpus.create(new, spec).close()
             try:
+                new.mkdir()
+                Corpus.create(new, spec).close()
                 new.rename(folder)
-            except OSError:  # another process created it first
+            except OSError:
+                if not folder.exists():  # or else another process has created it first
+                    raise
+            finally:
                 shutil.rmtree(new, ignore_errors=True)
         found = self.open(tenant, spec.corpus)
         if not found.corpus.spec.same_as(spec):

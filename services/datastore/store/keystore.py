@@ -83,9 +83,12 @@ class KeyStore:
         path = self._path(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.partial")
-        # Not synced: a lost block is recomputed, and the checksum detects a torn one.
-        partial.write_bytes(data)
-        partial.replace(path)
+        try:
+            # Not synced: a lost block is recomputed, and the checksum detects a torn one.
+            partial.write_bytes(data)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
         self._grow(len(data))
 
     def get(self, digest: bytes, tokens: int) -> KeyBlock | None:

@@ -69,9 +69,18 @@ class LogView:
         return sorted([*records.records, *recovered], key=lambda record: record.epoch)
 
     def append(self, records: list[Record], deletions: list[Record]) -> None:
-        """Append records durably, and the deletions among them to the second copy. The caller holds the file lock."""
-        if records:
-            self._records.append(records)
+        """Append records durably, and the deletions among them to the second copy. The caller holds the file lock.
+
+        Where either finds no room on the disk, neither has anything.
+        """
+        if deletions:
+            self._deletions.reserve(deletions)
+        try:
+            if records:
+                self._records.append(records)
+        except BaseException:
+            self._deletions.give_back()
+            raise
         if deletions:
             self._deletions.append(deletions)
 

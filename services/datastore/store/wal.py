@@ -11,6 +11,7 @@ Losing a deletion would bring a document back, and deletions are small: they are
 their own.
 """
 
+import contextlib
 import os
 import struct
 import zlib
@@ -172,9 +173,6 @@ class LogFile:
     def append(self, records: Sequence[Record]) -> None:
         """Append records durably. The caller holds the file lock and has read the log to its end."""
         data = b"".join(record.to_bytes() for record in records)
-        # Remove a truncated record first: with valid records after it, it would look like damage.
-        if os.fstat(self._file.fileno()).st_size > self.end:
-            self._file.truncate(self.end)
         self._file.seek(
             self.end
         )  # beyond the end if damage shortened the file: the gap still counts as damage
@@ -182,14 +180,33 @@ class LogFile:
             written = 0
             while written < len(data):
                 written += self._file.write(data[written:])
+            # Remove what is left of a truncated record: with valid records after it, it would look like damage.
+            self._file.truncate()
             os.fsync(self._file.fileno())
         except BaseException:
-            self._file.truncate(self.end)
+            self.give_back()
             raise
         self.end += len(data)
         self._after = records[-1].epoch
         end = struct.pack("<Q", self.end)
-        os.pwrite(self._note, end + struct.pack("<I", zlib.crc32(end)), 0)
+        with contextlib.suppress(OSError):  # the records are durable; a lost note only protects them less
+            os.pwrite(self._note, end + struct.pack("<I", zlib.crc32(end)), 0)
+
+    def reserve(self, records: Sequence[Record]) -> None:
+        """Take the space that appending these records needs, so that it cannot fail on a full disk.
+
+        Until they are appended, readers see zeros after the end, which are no record.
+        """
+        size = sum(len(record.to_bytes()) for record in records)
+        try:
+            os.posix_fallocate(self._file.fileno(), self.end, size)
+        except OSError:
+            self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """Drop what was reserved or written after the last acknowledged record."""
+        self._file.truncate(self.end)
 
     def close(self) -> None:
         """Close the files."""

@@ -16,7 +16,7 @@ from palimpsest.decoding.drafts.settings import DraftSettings, DraftStrategy
 from palimpsest.engine import Engine, Request
 from palimpsest.engine.events import Event, Failed
 from palimpsest.ngrams import NgramStore
-from palimpsest.redis import translated
+from palimpsest.redis import PUT_FIELD, growing, translated
 
 ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.54)
 TEMPERATURES = (0.04, 0.06, 0.1)
@@ -51,11 +51,12 @@ class TunedCatalogue:
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._redis, self._key = client, f"{prefix}drafts-tuned"
+        self._put = growing(client, PUT_FIELD)
 
     def put(self, store: str, model: str, tuned: Tuned) -> None:
         """Store the settings for a store's digest and a model's fingerprint."""
         with translated():
-            self._redis.hset(self._key, f"{store}/{model}", json.dumps(asdict(tuned)))
+            self._put(keys=[self._key], args=[f"{store}/{model}", json.dumps(asdict(tuned))])
 
     def find(self, store: str, model: str) -> Tuned | None:
         """The settings for a store and a model; None if they were not tuned."""

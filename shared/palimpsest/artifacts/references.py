@@ -22,7 +22,7 @@ import redis
 
 from palimpsest.artifacts.holders import Holders
 from palimpsest.errors import Aborted, FailedPrecondition, Reason
-from palimpsest.redis import translated
+from palimpsest.redis import growing, translated, unbounded
 
 COLLECT_LEASE_SECONDS = 60
 """Seconds that deleting one artefact may take before others stop waiting for it."""
@@ -96,19 +96,19 @@ return lifted
 class References:
     """References to artefacts; ``holders`` says which principals see an artefact.
 
-    Every method raises Unavailable (JOB_STORE_UNAVAILABLE) if Redis does not answer and ResourceExhausted
-    (JOB_STORE_FULL) if it is out of memory.
+    Every method raises Unavailable (JOB_STORE_UNAVAILABLE) if Redis does not answer. Where it is out of memory, ``add``
+    and ``written`` raise ResourceExhausted (JOB_STORE_FULL), unless the client is a worker's; nothing else does.
     """
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self.holders = Holders(client, prefix)
         self._redis = client
         self._prefix = prefix
-        self._add = client.register_script(_ADD)
-        self._remove_owner = client.register_script(_REMOVE_OWNER)
-        self._begin = client.register_script(_BEGIN)
-        self._end = client.register_script(_END)
-        self._sweep = client.register_script(_SWEEP)
+        self._add = growing(client, _ADD)
+        self._remove_owner = unbounded(client, _REMOVE_OWNER)
+        self._begin = unbounded(client, _BEGIN)  # of a deletion
+        self._end = unbounded(client, _END)
+        self._sweep = unbounded(client, _SWEEP)
 
     def add(self, owner: str, digests: Sequence[str], principal: str = "") -> None:
         """Add references to artefacts, all or none.

@@ -1,6 +1,5 @@
 """Writing an artefact: bytes are staged beside the store and hashed, then published as a whole or discarded."""
 
-import errno
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,9 +10,8 @@ from typing import Self
 
 from palimpsest.artifacts.digests import Hashes, RunningHash
 from palimpsest.artifacts.info import ArtifactInfo
+from palimpsest.disk import room_for
 from palimpsest.errors import Reason, ResourceExhausted
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 Publish = Callable[[Path, Hashes, str], ArtifactInfo]
 """Moves a staged file into the store under its digest, with a media type."""
@@ -95,10 +93,5 @@ def check_size(size: int, max_bytes: int) -> None:
 @contextmanager
 def full_disk() -> Iterator[None]:
     """Turn a full disk into ResourceExhausted (STORE_FULL)."""
-    try:
+    with room_for("this artefact in the artefact store", Reason.STORE_FULL):
         yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        message = "The artefact store's disk is full. Collect garbage or free space on it, then resume."
-        raise ResourceExhausted(Reason.STORE_FULL, message, retry_after=30) from error

@@ -8,7 +8,7 @@ import redis
 
 from palimpsest.catalogue.layout import Layout, Links
 from palimpsest.errors import InvalidArgument, PalimpsestError, Reason
-from palimpsest.redis import translated
+from palimpsest.redis import growing, translated, unbounded
 
 T = TypeVar("T")
 
@@ -48,9 +48,8 @@ class Catalogue(Generic[T]):
     ) -> None:
         self._redis, self._layout, self._missing, self._held = client, layout, missing, held
         body = files("palimpsest.catalogue").joinpath("entries.lua").read_text()
-        # Where Redis is full nothing is added or changed, but entries can be deleted.
-        self._grows = client.register_script(f"#!lua flags=\n{body}")
-        self._shrinks = client.register_script(f"#!lua flags=allow-oom\n{body}")
+        # Where Redis is full only jobs add and change, but everybody's entries can be deleted.
+        self._grows, self._shrinks = growing(client, body), unbounded(client, body)
 
     def put(self, entry_id: str, entry: T) -> T | None:
         """Add an entry; returns None if it was added, or else the entry that has the id already.

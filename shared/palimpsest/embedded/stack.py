@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from palimpsest.disk import disk_full, is_full, room_for
 from palimpsest.embedded.children import Child, PythonChild, Restarts, ValkeyChild
 from palimpsest.embedded.environment import services_root, settings_environment
 from palimpsest.embedded.probes import answers, free_address, tail, worker_consumes
@@ -64,6 +65,7 @@ class Stack:
         self._ready = False
         self._failure: Exception | None = None
         self._ending = threading.Event()
+        self._untold = False
 
     @property
     def ready(self) -> bool:
@@ -88,8 +90,9 @@ class Stack:
         if self._thread is not None:
             return self
         try:
-            self._lock.acquire()
-            self._plan()
+            with room_for(f"the stack in {self.settings.state_dir}"):
+                self._lock.acquire()
+                self._plan()
             self._ending.clear()
             # One thread starts every child and lives until they are stopped: the kernel's death signal is
             # tied to the thread that started a process.
@@ -158,13 +161,16 @@ class Stack:
         try:
             for child, _ in self._children:
                 child.start()
-            self._publish()
+            self._write_state()
             while not self._ending.wait(_TICK):
                 self._restart_dead()
                 if not self._ready and self._failure is None:
                     self._settle()
+                if self._untold:
+                    self._publish()
         except Exception as error:
-            self._fail(error)
+            full = is_full(error)
+            self._fail(disk_full(f"the stack in {self.settings.state_dir}") if full else error)
         finally:
             # Backwards: the worker hands back its job while the server and Valkey are still there.
             for child, _ in reversed(self._children):
@@ -195,6 +201,17 @@ class Stack:
             self._changed.notify_all()
 
     def _publish(self) -> None:
+        """Tell others how the stack is now; where the disk has no room for it, again and again until it has."""
+        try:
+            self._write_state()
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self._untold = True
+        else:
+            self._untold = False
+
+    def _write_state(self) -> None:
         pids = {child.name: child.pid for child, _ in self._children if child.pid is not None}
         StackState(
             pid=os.getpid(),

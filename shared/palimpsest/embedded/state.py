@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from palimpsest.disk import replace_file
 from palimpsest.errors import FailedPrecondition, Reason
 
 Owner = Literal["launcher", "program"]
@@ -35,11 +36,8 @@ class StackState:
     processes: dict[str, int] = field(default_factory=dict)
 
     def write(self, state_dir: Path) -> None:
-        """Replace the file whole, so that readers never see half of it."""
-        path = _file(state_dir)
-        scratch = path.with_suffix(f".{os.getpid()}")
-        scratch.write_text(json.dumps(asdict(self)))
-        os.replace(scratch, path)
+        """Replace the file whole, so that readers never see half of it; where that fails the old one stays."""
+        replace_file(_file(state_dir), json.dumps(asdict(self)))
 
 
 def _file(state_dir: Path) -> Path:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from palimpsest.disk import replace_file
 from palimpsest.embedded.process import die_with_parent
 from palimpsest.errors import Reason, Unavailable
 
@@ -105,7 +106,10 @@ class ValkeyServer:
             "maxmemory-policy noeviction",
             *self.extra,
         ]
-        config.write_text("\n".join(lines) + "\n")
+        text = "\n".join(lines) + "\n"
+        # Written only where it differs: a server that died can then come back although the disk is full.
+        if not config.is_file() or config.read_text() != text:
+            replace_file(config, text)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [str(find_server_binary()), str(config)],

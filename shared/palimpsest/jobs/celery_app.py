@@ -82,6 +82,8 @@ def create_app(settings: Settings, *, imports: Sequence[str] = ()) -> Celery:
         task_soft_time_limit=None,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A broker whose disk or memory is full answers with errors: wait for it as for one that is away.
+        broker_channel_error_retry=True,
         # Publishing is bounded: a hint that does not get through is sent again by the reconciler.
         task_publish_retry=True,
         task_publish_retry_policy={

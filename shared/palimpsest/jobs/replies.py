@@ -18,7 +18,7 @@ def script(grows: bool) -> str:
     """Return transitions.lua with the flags Redis reads from its first line.
 
     A transition that grows the store is refused before its first write when Redis is full. All others are allowed,
-    so that a full store can still finish, expire and delete jobs.
+    so that a full store can still publish the results of jobs that run, and finish, expire and delete jobs.
     """
     body = files("palimpsest.jobs").joinpath("transitions.lua").read_text()
     return ("#!lua flags=\n" if grows else "#!lua flags=allow-oom\n") + body

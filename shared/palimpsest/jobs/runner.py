@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,6 +11,7 @@ from typing import Any
 import structlog
 from google.protobuf.message import Message
 
+from palimpsest.disk import disk_full, is_full
 from palimpsest.errors import (
     Cancelled,
     FailedPrecondition,
@@ -17,6 +19,8 @@ from palimpsest.errors import (
     InvalidArgument,
     PalimpsestError,
     Reason,
+    ResourceExhausted,
+    Unavailable,
 )
 from palimpsest.jobs.attempt import Attempt
 from palimpsest.jobs.handlers import Handler, JobContext, WorkerResources
@@ -27,6 +31,7 @@ from palimpsest.progress import Drain, LeaseLost
 from palimpsest.telemetry import extract, span
 
 _log = structlog.get_logger(__name__)
+_INSIST_SECONDS = 1.0
 
 
 class Runner:
@@ -87,17 +92,17 @@ class Runner:
                 except LeaseLost:
                     kept, ended = False, "LOST"
                 except Drain:
-                    kept, ended = self._store.release(attempt.claim), "RELEASED"
+                    kept, ended = _insist(lambda: self._store.release(attempt.claim)), "RELEASED"
                 except SystemExit:  # the worker stops its children: the job is not to blame
                     self._store.release(attempt.claim)
                     raise
                 except Exception as error:
-                    kept, ended = self._store.fail(attempt.claim, _as_error(error)), type(error).__name__
+                    failure, ended = _as_error(error), type(error).__name__
+                    kept = _insist(lambda: self._store.fail(attempt.claim, failure))
                     fatal = self._is_fatal is not None and self._is_fatal(error)
                 else:
-                    kept = self._store.succeed(
-                        attempt.claim, response.DESCRIPTOR.full_name, to_json(response), attempt.progress()
-                    )
+                    kind, text = response.DESCRIPTOR.full_name, to_json(response)
+                    kept = _insist(lambda: self._store.succeed(attempt.claim, kind, text, attempt.progress()))
                     ended = "SUCCEEDED"
             if kept:
                 _log.info("job ended", how=ended)
@@ -141,6 +146,19 @@ class Runner:
         return response
 
 
+def _insist(write: Callable[[], bool]) -> bool:
+    """Store how an attempt ended, however long the job store is away or its disk is full.
+
+    The heartbeat goes on meanwhile: with the first answer the job is held again, or known to be lost.
+    """
+    while True:
+        try:
+            return write()
+        except (Unavailable, ResourceExhausted) as error:
+            _log.warning("the end of the job is not stored yet", error=str(error))
+            time.sleep(_INSIST_SECONDS)
+
+
 def _span(record: JobRecord) -> AbstractContextManager[Any]:
     return span(record.kind, kind="CONSUMER", job=record.id, attempt=record.attempt)
 
@@ -150,6 +168,9 @@ def _as_error(error: Exception) -> PalimpsestError:
         return Cancelled(Reason.JOB_CANCELLED, error.message)
     if isinstance(error, PalimpsestError):
         return error
+    if is_full(error):
+        _log.warning("disk full", error=str(error))
+        return disk_full("what the job writes")
     _log.exception("job failed unexpectedly")
     return Internal(
         Reason.BUG, "The job failed unexpectedly; the worker's log has the details under the job's id."

@@ -13,11 +13,13 @@ from palimpsest.jobs.listing import Page, parse_query
 from palimpsest.jobs.record import JobRecord, Partial
 from palimpsest.jobs.replies import Beat, Call, Claim, Stats, Sweep, not_found, script
 from palimpsest.jobs.submission import JobSpec
-from palimpsest.redis import aof_missing, not_durable, translated
+from palimpsest.redis import aof_missing, not_durable, translated, unbounded
 from palimpsest.settings import Settings
 
 T = TypeVar("T")
 AOF_TIMEOUT_MS = 5000
+_NOTE = "for _, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1], 'EX', ARGV[2]) end"
+"""ARGV: the value of every key, and seconds until they expire."""
 
 
 class JobStore:
@@ -52,6 +54,7 @@ class JobStore:
         self._announce = announce
         self._clock = clock
         self._scripts: dict[bool, Any] = {}
+        self._note = unbounded(client, _NOTE)
         self._aof = True
 
     def submit(self, spec: JobSpec) -> JobRecord:
@@ -150,12 +153,10 @@ class JobStore:
         own, standby
             Queues the worker serves as its own, and those it serves now because no worker has them as its own.
         """
-        keys = [f"worker:{worker}", *(f"queue:{queue}:own" for queue in own)]
-        keys += [f"queue:{queue}:standby" for queue in standby]
-        with translated(), self.redis.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.set(self.prefix + key, worker, ex=max(1, round(seconds)))
-            pipe.execute()
+        names = [f"worker:{worker}", *(f"queue:{queue}:own" for queue in own)]
+        names += [f"queue:{queue}:standby" for queue in standby]
+        with translated():
+            self._note(keys=[self.prefix + name for name in names], args=[worker, max(1, round(seconds))])
 
     def owned(self, queues: Sequence[str]) -> "set[str]":
         """Return the queues that a live worker serves as its own."""
@@ -174,7 +175,7 @@ class JobStore:
     def drain(self, worker: str) -> None:
         """Let a worker's attempts leave with their next heartbeat; it can claim no more jobs."""
         with translated():
-            self.redis.set(f"{self.prefix}drain:{worker}", "1", ex=3600)
+            self._note(keys=[f"{self.prefix}drain:{worker}"], args=["1", 3600])
 
     def _wake(self, record: JobRecord) -> JobRecord:
         if self._announce is not None and record.state == "QUEUED":

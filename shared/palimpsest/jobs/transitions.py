@@ -171,7 +171,7 @@ def publish(run: Claim, digest: str) -> Call[bool]:
             raise collecting(as_text(rest[0]))
         return word == "ok"
 
-    return Call("publish", {**_fence(run), "digest": digest}, parse, grows=True)
+    return Call("publish", {**_fence(run), "digest": digest}, parse)
 
 
 def add_partial(run: Claim, message: Message, number: int) -> Call[bool]:

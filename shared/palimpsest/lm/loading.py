@@ -10,6 +10,7 @@ from transformers.utils import logging as transformers_logging
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.lm.hardware import physical_cores, pick_device, pick_dtype
 from palimpsest.lm.model import CompiledForward, LanguageModel
+from palimpsest.models.completeness import require_whole
 from palimpsest.models.record import ModelRecord
 
 
@@ -44,7 +45,8 @@ def load(
     Raises
     ------
     InvalidArgument
-        MODEL_INVALID: the folder holds no causal LM that transformers can load without running foreign code.
+        MODEL_INVALID: the folder holds no causal LM that transformers can load without running foreign code, or its
+        tensors are not all those of the model its config describes, and no others.
     """
     path = source.path if isinstance(source, ModelRecord) else source
     target = pick_device(device)
@@ -58,12 +60,19 @@ def load(
         if trainable and dtype == "auto":
             dtype = "float32"
         kind = pick_dtype(dtype, target, CompiledForward is not None, config.get_text_config().hidden_size)
-        module = AutoModelForCausalLM.from_pretrained(
-            path, config=config, dtype=kind, local_files_only=True, use_safetensors=True
+        module, info = cast(Any, AutoModelForCausalLM).from_pretrained(
+            path,
+            config=config,
+            dtype=kind,
+            local_files_only=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # told below, with the others
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError) as error:
         raise InvalidArgument(
             Reason.MODEL_INVALID, f"{path} does not load as a causal language model: {error}"
         ) from error
+    require_whole(path, info)  # files may have changed since they were registered
     module = cast(Any, module.eval().requires_grad_(trainable)).to(target)
     return LanguageModel(module, tokenizer, threads, cache_bytes, trainable=trainable)

@@ -12,10 +12,12 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
+from palimpsest.models.completeness import require_whole
 from palimpsest.models.gguf_file import GgufHeader, read_gguf_header
+from palimpsest.models.gguf_limits import DIGITS_APART, LLAMA_3, refuse_unread, unread_tensors
 from palimpsest.progress import NullProgress, Progress
 
 if TYPE_CHECKING:
@@ -25,9 +27,6 @@ _STAGES = 4
 _WIDEST_BYTES = 4
 """Bytes of one float32."""
 _LOCK_POLL_SECONDS = 0.2
-_DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone"}
-"""Values of ``tokenizer.ggml.pre`` whose tokenizers split every digit off before byte-level BPE."""
-_LLAMA_3 = {"llama3", "llama-v3", "llama-bpe"}
 _LLAMA_3_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -57,12 +56,14 @@ def convert_gguf(path: Path, models_dir: Path, progress: Progress | None = None)
     Raises
     ------
     InvalidArgument
-        MODEL_INVALID: not a whole GGUF file, or of an architecture transformers does not read.
+        MODEL_INVALID: not a whole GGUF file, of an architecture transformers does not read, or with tensors or settings
+        that it would leave out or draw at random.
     ResourceExhausted
         STORE_FULL: the disk has no room for the converted weights.
     """
     progress = progress or NullProgress()
     header = read_gguf_header(path)
+    refuse_unread(path, header)
     progress.step(0, _STAGES, "hashing the GGUF file")
     name = f"gguf-{_file_digest(path, progress)}"
     folder = models_dir / name
@@ -111,9 +112,16 @@ def _convert_into(folder: Path, path: Path, header: GgufHeader, progress: Progre
         progress.step(1, _STAGES, "reading the tokenizer")
         tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file="model.gguf", trust_remote_code=False)
         progress.step(2, _STAGES, "dequantising the weights")
-        model = AutoModelForCausalLM.from_pretrained(
-            alone, gguf_file="model.gguf", dtype=dtype, trust_remote_code=False
+        loader: Any = AutoModelForCausalLM  # whose stubs do not know output_loading_info
+        model, info = loader.from_pretrained(
+            alone,
+            gguf_file="model.gguf",
+            dtype=dtype,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # told below, with the others
+            output_loading_info=True,
         )
+        unread = unread_tensors(header, model)
     except (
         ValueError,
         KeyError,
@@ -127,6 +135,7 @@ def _convert_into(folder: Path, path: Path, header: GgufHeader, progress: Progre
             f"{path} is a GGUF file of architecture {header.architecture!r} that cannot be converted: {error}"
         )
         raise InvalidArgument(Reason.MODEL_INVALID, message) from error
+    require_whole(path, info, unread=unread)
     restore_splitting(tokenizer.backend_tokenizer, str(header.metadata.get("tokenizer.ggml.pre", "")))
     shutil.rmtree(alone)
     # What is saved is no longer quantised, and saving refuses a model that claims to be.
@@ -151,11 +160,11 @@ def restore_splitting(tokenizer: "Tokenizer", splitting: str) -> None:
     """
     from tokenizers import Regex, models, pre_tokenizers
 
-    if splitting in _DIGITS_APART:
+    if splitting in DIGITS_APART:
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
-    elif splitting in _LLAMA_3 and isinstance(tokenizer.model, models.BPE):
+    elif splitting in LLAMA_3 and isinstance(tokenizer.model, models.BPE):
         words = pre_tokenizers.Split(Regex(_LLAMA_3_WORDS), behavior="isolated")
         bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, bytes_])

@@ -5,13 +5,13 @@ config that change what the model computes. It does not change with sharding, fo
 version of transformers that wrote them, or where the folder lies.
 """
 
+import contextlib
 import hashlib
 import json
-import os
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from palimpsest.disk import replace_file
 from palimpsest.models.weights import INDEX_FILE, stored_tensors, weight_files
 from palimpsest.progress import NullProgress, Progress
 
@@ -164,7 +164,6 @@ def _read_memo(memo_dir: Path | None) -> dict[str, dict]:
 
 
 def _write_memo(memo_dir: Path, memo: dict[str, dict]) -> None:
-    memo_dir.mkdir(parents=True, exist_ok=True)
-    partial = memo_dir / f"{_MEMO_FILE}.{os.getpid()}-{uuid.uuid4().hex}"
-    partial.write_text(json.dumps(memo))
-    partial.replace(memo_dir / _MEMO_FILE)
+    with contextlib.suppress(OSError):  # as on a full disk: what is not remembered costs hashing again
+        memo_dir.mkdir(parents=True, exist_ok=True)
+        replace_file(memo_dir / _MEMO_FILE, json.dumps(memo))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.models.completeness import loading_info, require_whole
 from palimpsest.models.geometry import ModelGeometry
 from palimpsest.models.weights import StoredTensor, stored_tensors
 
@@ -33,7 +34,8 @@ def inspect_folder(folder: Path) -> FolderFacts:
     Raises
     ------
     InvalidArgument
-        MODEL_INVALID: no config, weights or tokenizer, a damaged file, code of its own, or not a causal LM.
+        MODEL_INVALID: no config, weights or tokenizer, a damaged file, code of its own, not a causal LM, or weights
+        that are not those of the model its config describes.
         MODEL_PICKLED: weights in a format that can run code.
     """
     config = _config(folder)
@@ -97,16 +99,15 @@ def _check_architecture(folder: Path, config: Any, tensors: dict[str, StoredTens
         raise _invalid(
             f"transformers cannot build the model that {folder / 'config.json'} describes: {error}"
         ) from error
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    shared = expected.keys() & tensors.keys()
-    if not shared:
-        raise _invalid(f"The weights in {folder} belong to another architecture than its config.json names.")
-    for name in sorted(shared):
-        if tensors[name].shape != expected[name]:
-            found = list(tensors[name].shape)
-            raise _invalid(
-                f"{folder}: {name} has shape {found}; its config.json asks for {list(expected[name])}."
-            )
+    if getattr(config, "quantization_config", None) is not None:
+        return  # how its tensors are called is the quantiser's business, and it may be on the worker alone
+    try:
+        info = loading_info(model, tensors.values())
+    except Exception as error:  # as above
+        raise _invalid(
+            f"transformers cannot load the weights in {folder} as its config.json describes them: {error}"
+        ) from error
+    require_whole(folder, info)
 
 
 def _tokenizer(folder: Path) -> Any:

@@ -98,7 +98,7 @@ def _collect(
         for number, document in enumerate(documents):
             progress.step(number, 0, "collecting n-grams")
             ids = _checked(document, vocab_size)
-            _windows(ids, dtype).tofile(file)
+            file.write(_windows(ids, dtype).data)  # not tofile: its error does not say that the disk is full
             np.add.at(first, ids + 1, 1)
             count += len(ids) > 0
     return np.cumsum(first), count

@@ -7,11 +7,12 @@ windows that have it run past the end of their document. Every searched range li
 
 # ruff: noqa: ANN001, ANN201, ANN202, D417 - typed by numba, not by annotations
 
-import numba
 import numpy as np
 
+from palimpsest.compiled import njit
 
-@numba.njit(nogil=True, cache=True)
+
+@njit()
 def _first(column, low, high, token):
     """The first window of [low, high) whose token is not below ``token``."""
     while low < high:
@@ -23,7 +24,7 @@ def _first(column, low, high, token):
     return low
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def _range(starts, columns, context, begin, size):
     """Windows [low, high) that begin with ``size`` tokens of a context, from its token ``begin`` on."""
     vocabulary = len(starts) - 1
@@ -43,7 +44,7 @@ def _range(starts, columns, context, begin, size):
     return low, high
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def mix(starts, columns, end, contexts, candidates, weights, out):
     """out[d, c] += sum over orders of weight * share of candidate c among the tokens after draft d's last ones.
 
@@ -83,7 +84,7 @@ def mix(starts, columns, end, contexts, candidates, weights, out):
             count = still  # nor does what never follows this one follow a longer one
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def count(starts, columns, end, context, candidates, out):
     """Count each candidate after a context of at most five tokens; returns the count of all tokens after it."""
     vocabulary = len(starts) - 1
@@ -105,7 +106,7 @@ def count(starts, columns, end, context, candidates, out):
     return high - low
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def runs(starts, columns, end, context, tokens, counts):
     """Every token after a context of one to five tokens, ascending, with its count; returns how many there are."""
     size = len(context)
@@ -121,7 +122,7 @@ def runs(starts, columns, end, context, tokens, counts):
     return found
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def seen(starts, columns, end, ids, size):
     """How many positions of ids, from ``size`` on, come after ``size`` tokens that have a continuation."""
     found = 0

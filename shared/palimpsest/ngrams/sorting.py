@@ -85,7 +85,7 @@ class Sorting:
                 order = np.argsort(part, kind="stable")
                 bounds = np.searchsorted(part[order], np.arange(len(files) + 1))
                 for number, file in enumerate(files):
-                    block[order[bounds[number] : bounds[number + 1]]].tofile(file)
+                    file.write(block[order[bounds[number] : bounds[number + 1]]].data)
         finally:
             for file in files:
                 file.close()

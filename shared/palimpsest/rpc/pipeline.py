@@ -21,6 +21,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
+from palimpsest.disk import disk_full, is_full
 from palimpsest.errors import (
     DeadlineExceeded,
     Internal,
@@ -32,7 +33,7 @@ from palimpsest.errors import (
     Unimplemented,
 )
 from palimpsest.rpc import calls
-from palimpsest.rpc.audit import AuditLog
+from palimpsest.rpc.audit import AuditedCall, AuditLog
 from palimpsest.rpc.auth import Authenticator, access_of
 from palimpsest.rpc.quotas import Quotas
 from palimpsest.rpc.validation import validate
@@ -47,6 +48,8 @@ _UNLIMITED = ("/grpc.health.v1.Health/",)
 """Answered even by a full or draining server: a failed probe would restart it."""
 
 Handler = Callable[[Any, grpc.aio.ServicerContext], Any]
+Received = Callable[[bytes], None]
+Begins = Callable[[], None]
 
 
 class Pipeline(grpc.aio.ServerInterceptor):
@@ -92,10 +95,12 @@ class Pipeline(grpc.aio.ServerInterceptor):
             if f
         )
 
-        async def run(raw: Any, context: Any, received: Callable[[bytes], None]) -> Any:
+        async def run(raw: Any, context: Any, received: Received, begins: Begins) -> Any:
             def take(body: bytes) -> Message:
                 received(body)
-                return _parse(handler.request_deserializer, body)
+                message = _parse(handler.request_deserializer, body)
+                begins()  # before the handler can act on it
+                return message
 
             async def take_all() -> AsyncIterator[Message]:
                 async for body in raw:
@@ -112,7 +117,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
         async def wrapped(raw: Any, context: Any) -> Any:
             return await self._serve(
-                method, metadata, streams, context, lambda received: run(raw, context, received)
+                method, metadata, streams, context, lambda *watching: run(raw, context, *watching)
             )
 
         make = {
@@ -129,35 +134,34 @@ class Pipeline(grpc.aio.ServerInterceptor):
         metadata: dict[str, Any],
         streams: bool,
         context: Any,
-        run: Callable[[Callable[[bytes], None]], Awaitable[Any]],
+        run: Callable[[Received, Begins], Awaitable[Any]],
     ) -> Any:
         started = time.monotonic()
         given = metadata.get("x-request-id", "")
         request_id = given if isinstance(given, str) and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
         limited = not method.startswith(_UNLIMITED)
-        principal, actor, code, first = "", "", "UNKNOWN", b""
-        token = None
+        audited = AuditedCall(self._audit if access_of(method).mutating else None, method, request_id)
+        code, token = "UNKNOWN", None
 
         def received(body: bytes) -> None:
-            nonlocal first
-            first = first or body
-            self._quotas.bytes(principal, len(body))
+            audited.request = audited.request or body
+            self._quotas.bytes(audited.principal, len(body))
 
         try:
             caller = self._authenticator.caller(method, metadata)
-            principal, actor = caller.principal, caller.actor
-            info = calls.CallInfo(method, principal, request_id, caller.scopes)
+            audited.principal, audited.actor = caller.principal, caller.actor
+            info = calls.CallInfo(method, caller.principal, request_id, caller.scopes)
             token = calls.current.set(info)
             structlog.contextvars.bind_contextvars(request_id=request_id)
             if limited:
                 self._admit()
                 self._running.add(task)
-                self._quotas.request(principal)
+                self._quotas.request(caller.principal)
             limit = self._time_limit(method, streams, context)
             with extract(metadata), span(method, kind="SERVER", request_id=request_id):
                 async with asyncio.timeout(limit):
-                    outcome = await run(received)
+                    outcome = await run(received, audited.begin)
             code = "OK"
             return outcome
         except asyncio.CancelledError:
@@ -183,31 +187,14 @@ class Pipeline(grpc.aio.ServerInterceptor):
             if token is not None:
                 calls.current.reset(token)
             seconds = time.monotonic() - started if limited else None
-            self._record(method, principal, actor, request_id, code, first, seconds)
+            self._record(audited, code, seconds)
 
-    def _record(
-        self,
-        method: str,
-        principal: str,
-        actor: str,
-        request_id: str,
-        code: str,
-        first: bytes,
-        seconds: float | None,
-    ) -> None:
+    def _record(self, audited: AuditedCall, code: str, seconds: float | None) -> None:
         """Log, measure and audit a call that has ended; probes (``seconds`` None) are not logged."""
-        who = {
-            "method": method,
-            "principal": principal,
-            "actor": actor,
-            "request_id": request_id,
-            "code": code,
-        }
         if seconds is not None:
-            _log.info("rpc", **who, seconds=round(seconds, 4))
-            RPC_SECONDS.labels(*method.lstrip("/").split("/"), code).observe(seconds)
-        if self._audit and access_of(method).mutating:
-            self._audit.record(**who, request=first)
+            _log.info("rpc", **audited.who(), code=code, seconds=round(seconds, 4))
+            RPC_SECONDS.labels(*audited.method.lstrip("/").split("/"), code).observe(seconds)
+        audited.end(code)
 
     def _admit(self) -> None:
         if self._draining:
@@ -248,6 +235,9 @@ class Pipeline(grpc.aio.ServerInterceptor):
             error, NotImplementedError
         ):  # generated servicers raise it for a method that is left out
             return Unimplemented(Reason.UNIMPLEMENTED, f"This server does not have {method}.")
+        if is_full(error):
+            _log.warning("disk full", method=method, request_id=request_id, error=str(error))
+            return disk_full("what this call writes")
         _log.error("bug", method=method, request_id=request_id, exc_info=error)
         return Internal(
             Reason.BUG,

@@ -83,6 +83,18 @@ def store(request: Struct, job: JobContext) -> Struct:
     return _result(digest=info.digest, attempt=job.attempt)
 
 
+@handler("test.deliver", request=Struct, response=Struct)
+def deliver(request: Struct, job: JobContext) -> Struct:
+    """Wait for the gate, then do everything that a job does to hand over its work."""
+    _note(request, job, "started")
+    _until_opened(request, job)
+    info = job.resources.artifacts.put_bytes(b"the work of " + job.job_id.encode())
+    job.progress.partial(_result(digest=info.digest))
+    job.progress.checkpoint({"digest": info.digest})
+    job.progress.publish(info.digest)
+    return _result(digest=info.digest, attempt=job.attempt)
+
+
 @handler("test.poison", request=Struct, response=Struct)
 def poison(request: Struct, job: JobContext) -> Struct:
     _note(request, job, "started")

@@ -274,7 +274,10 @@ async def test_mutating_calls_are_audited_and_reading_ones_are_not(tmp_path):
         await stub.GenerateBatch(requests[0], metadata=(("x-request-id", "r-1"),))
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.GenerateBatch(requests[1])
-    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    told = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [line["event"] for line in told] == ["begun", "ended"] * 2
+    assert [line["call"] for line in told[::2]] == [line["call"] for line in told[1::2]]
+    lines = told[1::2]
     assert [(line["principal"], line["code"]) for line in lines] == [("alice", "OK"), ("alice", "NOT_FOUND")]
     assert lines[0]["request_id"] == "r-1"
     assert lines[0]["digest"] == "sha256:" + hashlib.sha256(requests[0].SerializeToString()).hexdigest()

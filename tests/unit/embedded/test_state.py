@@ -1,16 +1,20 @@
 """The lock and the file by which a stack is found."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from palimpsest.embedded.environment import services_root, settings_environment
 from palimpsest.embedded.probes import free_address, tail
+from palimpsest.embedded.stack import Stack
 from palimpsest.embedded.state import StackLock, StackState, is_locked, running
-from palimpsest.errors import FailedPrecondition, Reason
+from palimpsest.errors import FailedPrecondition, Reason, ResourceExhausted
 from palimpsest.settings import Settings
+from tests.disks import small_disk
 from tests.waiting import until
 
 
@@ -114,3 +118,26 @@ def test_the_end_of_a_log(tmp_path):
     assert tail(log) == ""
     log.write_text("\n".join(map(str, range(50))))
     assert tail(log, 2) == "48\n49"
+
+
+def test_a_stack_that_finds_no_room_says_so_and_lets_go(tmp_path: Path):
+    with small_disk(tmp_path / "disk", 1) as disk:
+        settings = Settings(state_dir=disk.root / "state", redis_url="", listen="127.0.0.1:0")
+        disk.fill()
+        with pytest.raises(ResourceExhausted) as caught:
+            Stack(settings).start()
+        assert caught.value.reason == "DISK_FULL"
+        assert str(disk.root) in caught.value.message
+        assert not is_locked(settings.state_dir)
+        assert running(settings.state_dir) is None
+
+
+def test_a_state_that_finds_no_room_leaves_the_old_one(tmp_path: Path):
+    with small_disk(tmp_path / "disk", 1) as disk:
+        state(ready=False).write(disk.root)
+        before = disk.content()
+        disk.fill()
+        with pytest.raises(OSError, match="No space left"):
+            state().write(disk.root)
+        assert disk.content() == before
+        assert json.loads((disk.root / "stack.json").read_text())["ready"] is False

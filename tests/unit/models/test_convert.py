@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from palimpsest.errors import Cancelled, InvalidArgument, NotFound
+from palimpsest.disk import is_full
+from palimpsest.errors import Cancelled, InvalidArgument, NotFound, ResourceExhausted
 from palimpsest.models import convert_gguf, sample, sample_gguf
 from palimpsest.models.convert import restore_splitting
 from palimpsest.models.folder import inspect_folder
 from palimpsest.models.gguf_file import read_gguf_header
 from palimpsest.progress import NullProgress
+from tests.disks import PAGE, small_disk
 
 
 class Stages(NullProgress):
@@ -138,6 +140,24 @@ def test_leftovers_of_a_killed_conversion_are_cleared(tiny_gguf, tmp_path, conve
     (partial / "model.safetensors").write_bytes(b"half")
     assert convert_gguf(tiny_gguf, tmp_path).name == converted.name
     assert not partial.exists()
+
+
+def test_a_full_disk_leaves_nothing_of_a_conversion(tiny_gguf, tmp_path):
+    """The room is checked first; what is written beside the weights may find none all the same."""
+    needed = -(-read_gguf_header(tiny_gguf).elements * 4 // PAGE)
+    with small_disk(tmp_path / "disk", 2) as disk:
+        for pages, foreseen in [(0, True), (needed - 1, True), (needed, False), (needed + 2, False)]:
+            disk.fill(pages * PAGE)
+            with pytest.raises(Exception) as caught:  # noqa: PT011 - of the library that writes
+                convert_gguf(tiny_gguf, disk.root / "models")
+            if foreseen:
+                assert isinstance(caught.value, ResourceExhausted)
+                assert caught.value.reason == "STORE_FULL"
+            else:
+                assert is_full(caught.value)
+            assert [path for path in disk.root.glob("models/*") if path.is_dir()] == []
+            disk.empty()
+        assert convert_gguf(tiny_gguf, disk.root / "models").is_dir()
 
 
 @pytest.mark.parametrize("share", [0, 1e-6, 0.001, 0.01, 0.1, 0.2, 0.5, 0.9, 0.999])

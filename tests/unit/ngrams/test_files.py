@@ -11,10 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palimpsest.artifacts import ArtifactStore
+from palimpsest.disk import is_full
 from palimpsest.errors import DataLoss, NotFound, Reason
 from palimpsest.ngrams import NgramStore, StoreCache, build_store, open_store
 from palimpsest.ngrams.layout import MAGIC
 from palimpsest.ngrams.opening import MEDIA_TYPE
+from tests.disks import PAGE, small_disk
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +189,23 @@ def test_a_shelf_keeps_what_it_opened(disk, tmp_path, whole):
     info = disk.put_bytes(whole, MEDIA_TYPE)
     shelf = StoreCache(disk, tmp_path)
     assert shelf.get(info.digest) is shelf.get(info.digest)
+
+
+def test_a_store_is_built_whole_or_not_at_all(tmp_path):
+    """On a disk with one more page each time, for windows that are sorted in parts."""
+    documents = [np.random.default_rng(n).integers(0, 50, 1500) for n in range(4)]
+    build_store(documents, tmp_path / "plain", tokenizer="sha256:t", vocab_size=50, bucket=1000)
+    refused = 0
+    with small_disk(tmp_path / "disk", 1) as disk:
+        for pages in range(0, 200, 3):
+            disk.fill(pages * PAGE)
+            try:
+                build_store(documents, disk.root / "s", tokenizer="sha256:t", vocab_size=50, bucket=1000)
+                break
+            except OSError as error:
+                refused += is_full(error)
+            finally:
+                disk.empty()
+            assert disk.content() == set()
+        assert refused == pages // 3 > 10
+        assert (disk.root / "s").read_bytes() == (tmp_path / "plain").read_bytes()

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.disks import small_disk
+
 ROOT = Path(__file__).resolve().parents[3]
 
 CONFIGURE = """
@@ -145,3 +147,48 @@ engine.close()
     assert crash["logger"].startswith("palimpsest.engine")
     assert crash["level"] == "error"
     assert "RuntimeError: broken on purpose" in crash["exception"]
+
+
+def test_lines_that_do_not_fit_on_the_disk_are_dropped_and_counted(tmp_path: Path):
+    """The program waits for a line of its input before each batch of its own, and says when it has logged them."""
+    script = """
+log = structlog.get_logger("services.x")
+for batch in sys.stdin:
+    for number in range(100):
+        log.info("line", batch=batch.strip(), number=number, padding="x" * 50)
+    print("logged", flush=True)
+log.info("the end")
+"""
+    with small_disk(tmp_path / "disk", 1) as disk:
+        log = disk.root / "log"
+        with log.open("ab") as output:
+            program = subprocess.Popen(
+                [sys.executable, "-c", CONFIGURE + script],
+                env=os.environ | {"PYTHONPATH": f"{ROOT}/shared", "PALIMPSEST_LOG_JSON": "true"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
+            )
+        assert program.stdin
+        assert program.stdout
+        for batch in ("room", "full", "room again"):
+            if batch == "full":
+                disk.fill()
+            program.stdin.write(f"{batch}\n")
+            program.stdin.flush()
+            assert program.stdout.readline() == "logged\n"
+            if batch == "full":
+                disk.empty()
+        program.stdin.close()
+        assert program.wait(60) == 0
+        lines = log.read_text().splitlines()
+    torn = [line for line in lines if not line.endswith("}")]
+    assert len(torn) <= 1, "at most the line at which the disk became full"
+    told = [json.loads(line) for line in lines if line not in torn]
+    kept = [event["number"] for event in told if event.get("batch") == "full"]
+    (loss,) = [event for event in told if "dropped" in event["event"]]
+    assert kept == list(range(len(kept)))
+    assert 0 < loss["count"] == 100 - len(kept)
+    assert [event["number"] for event in told if event.get("batch") == "room again"] == list(range(100))
+    assert told[-1]["event"] == "the end"

@@ -1332,11 +1332,13 @@ class ModelsRoom(Room):
 
         Errors, from the call or the job:
         * INVALID_ARGUMENT: the source has pickled weights, an incomplete GGUF file or no config, or is not
-          a causal LM.
+          a causal LM. Or its tensors are not all those of the model that its config describes, and no others: the
+          message names them. Copy the model again with all its files, or correct its config.
         * NOT_FOUND: the source or the parent does not exist.
         * PERMISSION_DENIED: the path is outside the server's model roots.
         * ALREADY_EXISTS: the id belongs to a model with other content. Use another id, or delete that
           model.
+        * RESOURCE_EXHAUSTED: the disk has no room for the converted weights. Free space, then retry the job.
 
         Parameters
         ----------

@@ -18,7 +18,7 @@ from palimpsest.errors import DataLoss, InvalidArgument, Reason
 from palimpsest.kv.coding.tables import PROBABILITY_BITS, TOTAL, Tables
 
 try:
-    from numba import njit
+    from palimpsest.compiled import njit
 except ImportError:  # the numpy version below stands in: slow, the same bytes
     njit = None
 
@@ -32,7 +32,7 @@ compiled = njit is not None
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile with numba where it is installed, once for all runs, without the GIL; else return as is."""
-    return njit(function, nogil=True, cache=True) if njit is not None else function
+    return njit()(function) if njit is not None else function
 
 
 def least_bytes(symbols: int) -> int:

@@ -9,9 +9,9 @@ rows.
 
 import math
 
-import numba
 import numpy as np
 
+from palimpsest.compiled import njit
 from palimpsest.lm.cpu.descriptor import (
     B_QKV,
     BLOCK_BYTES,
@@ -48,7 +48,7 @@ from palimpsest.lm.cpu.tiles import tile_1x1, tile_1x2, tile_1x4, tile_1x8, tile
 from palimpsest.lm.cpu.vectors import LANES
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def product(like, w, w_stride, x, x_stride, y, y_stride, k, first, last, rows, add):
     """y[r, i] (+)= w[i] . x[r] for weight rows first..last; buffers are padded to whole tiles of rows."""
     r = 0
@@ -85,7 +85,7 @@ def product(like, w, w_stride, x, x_stride, y, y_stride, k, first, last, rows, a
             r += 1
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(fastmath={"reassoc", "contract", "nsz"})
 def rms_norm(x, weight, out, size, eps):
     """Out = x / rms(x) * weight over size float32."""
     total = np.float32(0)
@@ -97,7 +97,7 @@ def rms_norm(x, weight, out, size, eps):
         put_f32(out + 4 * i, get_f32(x + 4 * i) * scale * get_f32(weight + 4 * i))
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def rotate(x, cos, sin, size):
     """Rotary position embedding of one head in place, in the two-halves layout of transformers."""
     half = size // 2
@@ -107,7 +107,7 @@ def rotate(x, cos, sin, size):
         put_f32(x + 4 * (i + half), b * get_f32(cos + 4 * (i + half)) + a * get_f32(sin + 4 * (i + half)))
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def store_row(like, desc, table_start, position, qkv, index):
     """Put one row's k and v where a sequence's block table says."""
     heads, kv_heads, size = desc[HEADS], desc[KV_HEADS], desc[HEAD_SIZE]
@@ -123,7 +123,7 @@ def store_row(like, desc, table_start, position, qkv, index):
             put_weight(like, desc[VALUES] + at + (lane * size + d) * width, get_f32(v + 4 * d))
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def prepare_row(like, desc, layer, row, index, eps, scale):
     """Bias, head norms and rotation of one row's q, k and v; k and v go to the caches."""
     heads, kv_heads, size = desc[HEADS], desc[KV_HEADS], desc[HEAD_SIZE]
@@ -148,7 +148,7 @@ def prepare_row(like, desc, layer, row, index, eps, scale):
             store_row(like, desc, get_i32(desc[COPY_TABLES] + 4 * other), position, qkv, index)
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def attend(like, desc, row, kv_head, index, scores):
     """Attention of one row, for the query heads that share one key-value head."""
     heads, kv_heads, size = desc[HEADS], desc[KV_HEADS], desc[HEAD_SIZE]
@@ -183,7 +183,7 @@ def attend(like, desc, row, kv_head, index, scores):
             put_f32(out + (g * size + d) * 4, get_f32(out + (g * size + d) * 4) * inverse)
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def log_total(values):
     """Log of the sum of exp over float32 values, a multiple of LANES of them; the values are overwritten."""
     address, count = values.ctypes.data, len(values)

@@ -14,10 +14,10 @@ computed by one thread in one fixed order of operations (see ``tiles.py``).
 # ruff: noqa: ANN001, ANN201 - compiled functions are typed by numba, not by annotations
 # pyright: reportArgumentType=false, reportCallIssue=false
 
-import numba
 import numpy as np
 from numba import types
 
+from palimpsest.compiled import njit
 from palimpsest.lm.cpu.descriptor import (
     ACTIVE,
     CHUNKS,
@@ -68,19 +68,19 @@ _SPINS = 200
 """Spins before yielding the CPU. With more, two threads on one free core use up whole time slices."""
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def take(sync, phase):
     """Take the next chunk of a phase; returns a number past the last chunk when all are taken."""
     return atomic_add(sync + phase * SYNC_STRIDE * 8, 1)
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def finish(sync, phase):
     """Count a chunk as done."""
     atomic_add(sync + phase * SYNC_STRIDE * 8 + 64, 1)
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def barrier(sync, phase, chunks):
     """Wait until all chunks of a phase are done; returns the next phase."""
     done, spins = sync + phase * SYNC_STRIDE * 8 + 64, 0
@@ -93,7 +93,7 @@ def barrier(sync, phase, chunks):
     return phase + 1
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def matmul(like, desc, phase, w, k, n, x, y, add):
     """One phase: y[rows, n] (+)= x[rows, k] w[n, k]^T."""
     sync, step = desc[SYNC], max(CHUNK, n // (CHUNK * desc[CHUNKS]) * CHUNK)
@@ -107,7 +107,7 @@ def matmul(like, desc, phase, w, k, n, x, y, add):
     return barrier(sync, phase, chunks)
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def swiglu(like, desc, phase, w):
     """One phase: silu(x gate^T) * (x up^T), with gate above up in one matrix."""
     sync, n, k = desc[SYNC], desc[INNER], desc[HIDDEN]
@@ -127,7 +127,7 @@ def swiglu(like, desc, phase, w):
     return barrier(sync, phase, chunks)
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def normalize(thread, desc, phase, weight, keep, eps):
     """One phase: the norm of every row; the unnormalised rows are kept if the hidden state is wanted."""
     sync, rows, size = desc[SYNC], desc[ROWS], desc[HIDDEN]
@@ -144,7 +144,7 @@ def normalize(thread, desc, phase, weight, keep, eps):
     return barrier(sync, phase, rows)
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def run_layer(thread, like, desc, layer, index, phase, scores, eps, scale):
     """One transformer layer over all rows; returns the next phase."""
     sync, rows, kv_heads = desc[SYNC], desc[ROWS], desc[KV_HEADS]
@@ -171,7 +171,7 @@ def run_layer(thread, like, desc, layer, index, phase, scores, eps, scale):
     return matmul(like, desc, phase, layer[W_DOWN], desc[INNER], hidden, desc[ACTIVE], desc[X], True)
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def enter(thread, ticket, gate):
     """Enter the step with this ticket, which thread 0 opens; returns False if it is over."""
     if thread == 0:
@@ -183,7 +183,7 @@ def enter(thread, ticket, gate):
     return False
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def leave(thread, ticket, gate):
     """Leave a step; thread 0 closes it, so that no thread enters any more."""
     if thread == 0:
@@ -191,7 +191,7 @@ def leave(thread, ticket, gate):
     atomic_add(gate + 64, -1)
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def run_step(thread, ticket, like, desc, layers, constants, flags):
     """Run one step as one of the pool's threads; a late thread finds it closed, or the next one open.
 

@@ -1,0 +1,69 @@
+"""A full disk: how it is told from other failures, and what it means to a caller."""
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from palimpsest.errors import PalimpsestError, Reason, ResourceExhausted
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_TOLD = tuple(f"(os error {code})" for code in sorted(_FULL))
+"""How libraries written in Rust (safetensors, tokenizers) end the message of an error that is no OSError."""
+RETRY_SECONDS = 30.0
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether a disk without room, or a quota at its end, is behind an error."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, PalimpsestError):
+        if isinstance(seen, OSError) and seen.errno in _FULL:
+            return True
+        if any(told in str(seen) for told in _TOLD):
+            return True
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return False
+
+
+def disk_full(what: str, reason: Reason = Reason.DISK_FULL) -> ResourceExhausted:
+    """Build the error for a disk that has no room for something.
+
+    Parameters
+    ----------
+    what
+        What was not written, such as "the audit log in /var/lib/palimpsest".
+    reason
+        DISK_FULL, or a more special one.
+    """
+    return ResourceExhausted(
+        reason,
+        f"The disk has no room for {what}. Please free space on it, then try again: delete artefacts or corpora that "
+        "are not needed and collect garbage, or remove other files. Nothing has to be restarted.",
+        retry_after=RETRY_SECONDS,
+    )
+
+
+@contextlib.contextmanager
+def room_for(what: str, reason: Reason = Reason.DISK_FULL) -> Iterator[None]:
+    """Raise ResourceExhausted where the block meets a full disk; see ``disk_full``."""
+    try:
+        yield
+    except Exception as error:
+        if not is_full(error):
+            raise
+        raise disk_full(what, reason) from error
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Replace a small file atomically; where that fails the old one stays, and nothing is left beside it.
+
+    It is not synced: only for what a crash of the machine may take.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex}")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

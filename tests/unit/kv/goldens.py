@@ -78,7 +78,9 @@ def golden_chunks() -> dict[str, bytes]:
         coded = encode(golden_cache(), levels=list(LEVELS), codec=codec, profile=profile, identity=IDENTITY)
         found |= {f"{codec} {level}": data for level, data in coded.items()}
     for name, dtype in DTYPES.items():
-        found[f"lossless {name}"] = encode(golden_cache(dtype), levels=["lossless"], identity=IDENTITY)["lossless"]
+        found[f"lossless {name}"] = encode(golden_cache(dtype), levels=["lossless"], identity=IDENTITY)[
+            "lossless"
+        ]
     return found
 
 
@@ -105,7 +107,9 @@ def contents(data: bytes) -> list[object]:
             *head, size, escapes = struct.unpack_from("<BBHII", payload)
             parts = [repr((head, escapes)).encode(), *_opened(memoryview(b""), payload[12:], size)]
         error, worst = (float(f"{figure:.4g}") for figure in (section.error, section.worst))
-        found.append((section.kind, section.first_layer, section.layers, section.symbols, error, worst, parts))
+        found.append(
+            (section.kind, section.first_layer, section.layers, section.symbols, error, worst, parts)
+        )
     return found
 
 

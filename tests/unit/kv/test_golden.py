@@ -13,7 +13,9 @@ KEPT = sorted(path for path in FOLDER.glob(f"{MAJOR}.*") if path.is_dir())
 
 
 def test_every_coder_and_level_is_kept_under_the_present_version():
-    assert FOLDER / VERSION in KEPT, "the version is new: write its chunks with `python -m tests.unit.kv.goldens`"
+    assert FOLDER / VERSION in KEPT, (
+        "the version is new: write its chunks with `python -m tests.unit.kv.goldens`"
+    )
     kept = {path.stem for path in (FOLDER / VERSION).glob("*.plkv")}
     assert kept == {name.replace(" ", "-") for name in golden_chunks()}
 

@@ -1,8 +1,8 @@
 """Measures what coded chunks cost while their context is prefilled: the model reads on from them, and is compared.
 
-For each chunk the exact cache up to its start is continued with each decoded form in turn, and the model reads two short
-texts after it: what follows in the context, and a question. The divergence of its predictions from those after the exact
-chunk is the loss; what is told is twice the larger mean, as another continuation may be hit harder.
+For each chunk the exact cache up to its start is continued with each decoded form in turn, and the model reads two
+short texts after it: what follows in the context, and a question. The divergence of its predictions from those after
+the exact chunk is the loss; what is told is twice the larger mean, as another continuation may be hit harder.
 """
 
 from collections.abc import Callable, Generator, Sequence

@@ -14,54 +14,61 @@ from typing import Any
 _LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 
 GERMAN = """
-In den alten Zeiten, wo das Wünschen noch geholfen hat, lebte ein König, dessen Töchter waren alle schön, aber die jüngste war
-so schön, daß die Sonne selber, die doch so vieles gesehen hat, sich verwunderte, sooft sie ihr ins Gesicht schien. Nahe bei dem
-Schlosse des Königs lag ein großer dunkler Wald, und in dem Walde unter einer alten Linde war ein Brunnen. Wenn nun der Tag sehr
-heiß war, so ging das Königskind hinaus in den Wald und setzte sich an den Rand des kühlen Brunnens; und wenn sie Langeweile
-hatte, so nahm sie eine goldene Kugel, warf sie in die Höhe und fing sie wieder; und das war ihr liebstes Spielwerk. Nun trug es
-sich einmal zu, daß die goldene Kugel der Königstochter nicht in ihr Händchen fiel, das sie in die Höhe gehalten hatte, sondern
-vorbei auf die Erde schlug und geradezu ins Wasser hineinrollte. Die Königstochter folgte ihr mit den Augen nach, aber die Kugel
-verschwand, und der Brunnen war tief, so tief, daß man keinen Grund sah. Da fing sie an zu weinen und weinte immer lauter und
-konnte sich gar nicht trösten. Und wie sie so klagte, rief ihr jemand zu: Was hast du vor, Königstochter, du schreist ja, daß
-sich ein Stein erbarmen möchte. Sie sah sich um, woher die Stimme käme, da erblickte sie einen Frosch, der seinen dicken,
-häßlichen Kopf aus dem Wasser streckte. Ach, du bist es, alter Wasserpatscher, sagte sie, ich weine über meine goldene Kugel, die
-mir in den Brunnen hinabgefallen ist. Sei still und weine nicht, antwortete der Frosch, ich kann wohl Rat schaffen, aber was
-gibst du mir, wenn ich dein Spielwerk wieder heraufhole? Was du haben willst, lieber Frosch, sagte sie, meine Kleider, meine
-Perlen und Edelsteine, auch noch die goldene Krone, die ich trage.
+In den alten Zeiten, wo das Wünschen noch geholfen hat, lebte ein König, dessen Töchter waren alle schön, aber
+die jüngste war so schön, daß die Sonne selber, die doch so vieles gesehen hat, sich verwunderte, sooft sie ihr
+ins Gesicht schien. Nahe bei dem Schlosse des Königs lag ein großer dunkler Wald, und in dem Walde unter einer
+alten Linde war ein Brunnen. Wenn nun der Tag sehr heiß war, so ging das Königskind hinaus in den Wald und
+setzte sich an den Rand des kühlen Brunnens; und wenn sie Langeweile hatte, so nahm sie eine goldene Kugel, warf
+sie in die Höhe und fing sie wieder; und das war ihr liebstes Spielwerk. Nun trug es sich einmal zu, daß die
+goldene Kugel der Königstochter nicht in ihr Händchen fiel, das sie in die Höhe gehalten hatte, sondern vorbei
+auf die Erde schlug und geradezu ins Wasser hineinrollte. Die Königstochter folgte ihr mit den Augen nach, aber
+die Kugel verschwand, und der Brunnen war tief, so tief, daß man keinen Grund sah. Da fing sie an zu weinen und
+weinte immer lauter und konnte sich gar nicht trösten. Und wie sie so klagte, rief ihr jemand zu: Was hast du
+vor, Königstochter, du schreist ja, daß sich ein Stein erbarmen möchte. Sie sah sich um, woher die Stimme käme,
+da erblickte sie einen Frosch, der seinen dicken, häßlichen Kopf aus dem Wasser streckte. Ach, du bist es, alter
+Wasserpatscher, sagte sie, ich weine über meine goldene Kugel, die mir in den Brunnen hinabgefallen ist. Sei
+still und weine nicht, antwortete der Frosch, ich kann wohl Rat schaffen, aber was gibst du mir, wenn ich dein
+Spielwerk wieder heraufhole? Was du haben willst, lieber Frosch, sagte sie, meine Kleider, meine Perlen und
+Edelsteine, auch noch die goldene Krone, die ich trage.
 """
 
 SPANISH = """
-En un lugar de la Mancha, de cuyo nombre no quiero acordarme, no ha mucho tiempo que vivía un hidalgo de los de lanza en
-astillero, adarga antigua, rocín flaco y galgo corredor. Una olla de algo más vaca que carnero, salpicón las más noches, duelos y
-quebrantos los sábados, lentejas los viernes, algún palomino de añadidura los domingos, consumían las tres partes de su hacienda.
-El resto della concluían sayo de velarte, calzas de velludo para las fiestas, con sus pantuflos de lo mesmo, y los días de entre
-semana se honraba con su vellorí de lo más fino. Tenía en su casa una ama que pasaba de los cuarenta, y una sobrina que no llegaba
-a los veinte, y un mozo de campo y plaza, que así ensillaba el rocín como tomaba la podadera. Frisaba la edad de nuestro hidalgo
-con los cincuenta años; era de complexión recia, seco de carnes, enjuto de rostro, gran madrugador y amigo de la caza. Quieren
-decir que tenía el sobrenombre de Quijada, o Quesada, que en esto hay alguna diferencia en los autores que deste caso escriben;
-aunque por conjeturas verosímiles se deja entender que se llamaba Quejana. Pero esto importa poco a nuestro cuento; basta que en
-la narración dél no se salga un punto de la verdad. Es, pues, de saber que este sobredicho hidalgo, los ratos que estaba ocioso,
-que eran los más del año, se daba a leer libros de caballerías con tanta afición y gusto, que olvidó casi de todo punto el
-ejercicio de la caza, y aun la administración de su hacienda; y llegó a tanto su curiosidad y desatino en esto, que vendió muchas
-hanegas de tierra de sembradura para comprar libros de caballerías en que leer.
+En un lugar de la Mancha, de cuyo nombre no quiero acordarme, no ha mucho tiempo que vivía un hidalgo de los de
+lanza en astillero, adarga antigua, rocín flaco y galgo corredor. Una olla de algo más vaca que carnero,
+salpicón las más noches, duelos y quebrantos los sábados, lentejas los viernes, algún palomino de añadidura los
+domingos, consumían las tres partes de su hacienda. El resto della concluían sayo de velarte, calzas de velludo
+para las fiestas, con sus pantuflos de lo mesmo, y los días de entre semana se honraba con su vellorí de lo más
+fino. Tenía en su casa una ama que pasaba de los cuarenta, y una sobrina que no llegaba a los veinte, y un mozo
+de campo y plaza, que así ensillaba el rocín como tomaba la podadera. Frisaba la edad de nuestro hidalgo con los
+cincuenta años; era de complexión recia, seco de carnes, enjuto de rostro, gran madrugador y amigo de la caza.
+Quieren decir que tenía el sobrenombre de Quijada, o Quesada, que en esto hay alguna diferencia en los autores
+que deste caso escriben; aunque por conjeturas verosímiles se deja entender que se llamaba Quejana. Pero esto
+importa poco a nuestro cuento; basta que en la narración dél no se salga un punto de la verdad. Es, pues, de
+saber que este sobredicho hidalgo, los ratos que estaba ocioso, que eran los más del año, se daba a leer libros
+de caballerías con tanta afición y gusto, que olvidó casi de todo punto el ejercicio de la caza, y aun la
+administración de su hacienda; y llegó a tanto su curiosidad y desatino en esto, que vendió muchas hanegas de
+tierra de sembradura para comprar libros de caballerías en que leer.
 """
 
 RUSSIAN = """
-Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему. Все смешалось в доме Облонских. Жена
-узнала, что муж был в связи с бывшею в их доме француженкою-гувернанткой, и объявила мужу, что не может жить с ним в одном доме.
-Положение это продолжалось уже третий день и мучительно чувствовалось и самими супругами, и всеми членами семьи, и домочадцами.
-Все члены семьи и домочадцы чувствовали, что нет смысла в их сожительстве и что на каждом постоялом дворе случайно сошедшиеся
-люди более связаны между собой, чем они, члены семьи и домочадцы Облонских. Жена не выходила из своих комнат, мужа третий день не
-было дома. Дети бегали по всему дому, как потерянные; англичанка поссорилась с экономкой и написала записку приятельнице, прося
-приискать ей новое место; повар ушел еще вчера со двора, во время обеда; черная кухарка и кучер просили расчета.
+Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему. Все смешалось в доме
+Облонских. Жена узнала, что муж был в связи с бывшею в их доме француженкою-гувернанткой, и объявила мужу, что
+не может жить с ним в одном доме. Положение это продолжалось уже третий день и мучительно чувствовалось и самими
+супругами, и всеми членами семьи, и домочадцами. Все члены семьи и домочадцы чувствовали, что нет смысла в их
+сожительстве и что на каждом постоялом дворе случайно сошедшиеся люди более связаны между собой, чем они, члены
+семьи и домочадцы Облонских. Жена не выходила из своих комнат, мужа третий день не было дома. Дети бегали по
+всему дому, как потерянные; англичанка поссорилась с экономкой и написала записку приятельнице, прося приискать
+ей новое место; повар ушел еще вчера со двора, во время обеда; черная кухарка и кучер просили расчета.
 """
 
 CHINESE = """
-晋太元中，武陵人捕鱼为业。缘溪行，忘路之远近。忽逢桃花林，夹岸数百步，中无杂树，芳草鲜美，落英缤纷。渔人甚异之。复前行，欲穷其林。
-林尽水源，便得一山，山有小口，仿佛若有光。便舍船，从口入。初极狭，才通人。复行数十步，豁然开朗。土地平旷，屋舍俨然，有良田美池桑竹之属。
-阡陌交通，鸡犬相闻。其中往来种作，男女衣着，悉如外人。黄发垂髫，并怡然自乐。见渔人，乃大惊，问所从来。具答之。便要还家，设酒杀鸡作食。
-村中闻有此人，咸来问讯。自云先世避秦时乱，率妻子邑人来此绝境，不复出焉，遂与外人间隔。问今是何世，乃不知有汉，无论魏晋。此人一一为具言所闻，
-皆叹惋。余人各复延至其家，皆出酒食。停数日，辞去。此中人语云：不足为外人道也。既出，得其船，便扶向路，处处志之。及郡下，诣太守，说如此。
+晋太元中，武陵人捕鱼为业。缘溪行，忘路之远近。忽逢桃花林，夹岸数百步，中无杂树，芳草鲜美，落英缤纷。
+渔人甚异之。复前行，欲穷其林。林尽水源，便得一山，山有小口，仿佛若有光。便舍船，从口入。初极狭，才通
+人。复行数十步，豁然开朗。土地平旷，屋舍俨然，有良田美池桑竹之属。阡陌交通，鸡犬相闻。其中往来种作，
+男女衣着，悉如外人。黄发垂髫，并怡然自乐。见渔人，乃大惊，问所从来。具答之。便要还家，设酒杀鸡作食。
+村中闻有此人，咸来问讯。自云先世避秦时乱，率妻子邑人来此绝境，不复出焉，遂与外人间隔。问今是何世，乃
+不知有汉，无论魏晋。此人一一为具言所闻，皆叹惋。余人各复延至其家，皆出酒食。停数日，辞去。此中人语云
+：不足为外人道也。既出，得其船，便扶向路，处处志之。及郡下，诣太守，说如此。
 """
 
 Text = tuple[str, str | list[int]]

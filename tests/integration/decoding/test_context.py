@@ -114,7 +114,7 @@ def make(
 
 @pytest.fixture(scope="module")
 def put(tiny_model: Path):
-    """Store a context from a cache computed elsewhere: lossy, where a job would measure that this model loses too much."""
+    """Store a cache computed elsewhere: lossy, where a job would measure that this model loses too much."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)

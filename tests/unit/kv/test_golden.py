@@ -1,4 +1,4 @@
-"""The format is what its version number says: chunks written once stay readable, and other bytes need another number."""
+"""The format is what its version number says: chunks stay readable, and other bytes need another number."""
 
 import json
 
@@ -25,7 +25,8 @@ def test_todays_encoder_writes_what_the_version_number_stands_for(name):
     kept = (FOLDER / VERSION / f"{name.replace(' ', '-')}.plkv").read_bytes()
     assert contents(golden_chunks()[name]) == contents(kept), (
         "The encoder writes other bytes than before. If that is meant, raise the version in palimpsest.kv.container "
-        "(major: earlier readers cannot read it; minor: they can) and keep its chunks with `python -m tests.unit.kv.goldens`."
+        "(major: earlier readers cannot read it; minor: they can), and keep its chunks with "
+        "`python -m tests.unit.kv.goldens`."
     )
 
 

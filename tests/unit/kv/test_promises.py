@@ -6,7 +6,7 @@ import torch
 from palimpsest.kv import LEVELS, KeyValues, Rotary, decode, encode
 from palimpsest.kv.promises import CAPS, Estimates, keep
 
-from .conftest import DIM, HEADS, LAYERS, ROTARY, make_cache
+from .conftest import equal_tokens, make_cache
 
 MEANS = {
     (codec, level): nats for codec in ("transform", "generic", "classic") for level, nats in LEVELS.items()
@@ -15,15 +15,6 @@ MEANS = {
 
 def told(value: float):
     return lambda kv, forms: [value] * len(forms)
-
-
-def equal_tokens(tokens: int = 128) -> KeyValues:
-    """A chunk of one token over and over, unlike any of the calibration."""
-    draw = torch.Generator().manual_seed(5)
-    one = 3 * torch.randn(2, LAYERS, HEADS, 1, DIM, generator=draw).expand(-1, -1, -1, tokens, -1)
-    jitter = 1e-3 * torch.randn(one.shape, generator=draw)
-    keys, values = (one + jitter).unbind(0)
-    return KeyValues(ROTARY.turn(keys, 512, back=False).bfloat16(), values.bfloat16(), 512)
 
 
 def test_ordinary_chunks_are_coded_by_their_level(profile):

@@ -17,8 +17,9 @@ from palimpsest.kv.promises.keeping import Coded
 
 MARGIN = 4.0
 """What is told, over the mean of the level: 95 of 100 chunks of ordinary text lose less."""
-SHARED = 8.0
-"""Ordinary chunks' shared errors: how many times the energy of independent ones' mean."""
+SHARED, SHARED_TOKENS = 8.0, 384
+"""How large a sum of errors over all tokens is in chunks of ordinary text of at most so many tokens, over that of
+independent errors; in longer ones it grows with them."""
 
 
 class Estimates:
@@ -39,15 +40,18 @@ class Estimates:
 
     def __call__(self, kv: KeyValues, forms: Sequence[Coded]) -> list[float]:
         """Bound the loss of each form, in nats a token."""
-        return [
-            MARGIN * self._means[form.codec, form.level] * self._excess(form) * shared_excess(kv, form.kv)
-            for form in forms
-        ]
+        return [self._loss(kv, form) for form in forms]
+
+    def _loss(self, kv: KeyValues, form: Coded) -> float:
+        shared = shared_excess(kv, form.kv)
+        # A profile's errors are shared where the text is unlike the calibration's, which does harm in other ways too.
+        times = shared if form.codec == "generic" else self._excess(form) * shared**2
+        return MARGIN * self._means[form.codec, form.level] * times
 
     def _excess(self, form: Coded) -> float:
         """How many times the energy of even cells' errors the worst section has."""
         if form.codec != "transform" or self._profile is None:
-            return 1.0  # whatever lies outside the cells is escaped
+            return 1.0  # whatever lies outside its cells is escaped
         step = self._profile.level(form.level).step
         entries = read_header(form.data).entries
         return max([1.0, *(12 * (e.error / step) ** 2 for e in entries if e.kind is not Kind.SINKS)])
@@ -59,4 +63,4 @@ def shared_excess(kv: KeyValues, back: KeyValues) -> float:
     energy = away.square().sum((1, 2, 3))  # [layers]
     common = away.sum(2).square().sum((1, 2))  # [layers]: independent errors make it equal to the energy
     times = torch.where(energy > 0, common / energy.clamp_min(1e-30), 1.0)
-    return max(1.0, float(times.mean()) / SHARED)
+    return max(1.0, float(times.mean()) / (SHARED * max(1.0, kv.tokens / SHARED_TOKENS)))

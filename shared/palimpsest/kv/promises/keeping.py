@@ -84,7 +84,7 @@ def keep(
     kv
         The chunk.
     losses
-        Judges coded forms; asked once for those of the levels themselves, and again for others where one loses too much.
+        Judges coded forms: once those of the levels themselves, and others where one of these loses too much.
     levels, codec, profile, rotary, identity, threads
         As of ``palimpsest.kv.encode``.
 

@@ -175,6 +175,17 @@ class CodecRoom(Room):
     stored at several levels, from "near-lossless" to "smallest" (and "lossless" if asked for). The token
     ids are stored with them, so that any chunk can be recomputed. Loading chooses, for each chunk, a
     level or "recompute".
+
+    Loss is what a coded cache does to predictions: the Kullback-Leibler divergence from the model's
+    predictions with the exact cache to those with the decoded one, mean over the tokens that follow, in
+    nats a token. The loss told of a chunk at a level is an upper bound for this chunk, meant to hold for 95
+    of 100 chunks of any text. CreateContext has the model and measures: each decoded form takes the place
+    of the exact chunk, the model reads on (what follows in the text, and a question), and twice the
+    divergence is told. PutContext and EncodeCache estimate: four times the level's mean on ordinary text,
+    and more where the errors are unlike those of ordinary text. A level's own coder may lose more on a
+    chunk than the level stands for (sixteen times the divergence it is meant for); the chunk is then
+    stored under the level's name by a finer coder, without loss if need be. The loss of several chunks is
+    the mean of theirs, weighted by tokens.
     """
 
     @rpc("palimpsest.api.codec.v1.CodecService.CreateContext")

@@ -18,9 +18,9 @@ from palimpsest.kv.layout import KeyValues
 from palimpsest.kv.profile import CalibrationProfile
 from palimpsest.kv.rotary import Rotary
 
-CAPS: Mapping[str, float] = {level: 10 * nats for level, nats in LEVELS.items()}
-"""Most that may be told of a level, in nats a token: ten times its mean, as what is told is a bound, and single
-chunks of ordinary text differ that much."""
+CAPS: Mapping[str, float] = {level: 16 * nats for level, nats in LEVELS.items()}
+"""Most that may be told of a level, in nats a token. Far above what it is meant for: what is told is a bound, and
+chunks of ordinary text differ several times. What loses more is not the level's kind of text."""
 
 
 class Coded(NamedTuple):

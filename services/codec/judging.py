@@ -143,6 +143,8 @@ class Judge:
             return [float("inf")] * len(work.forms)
         texts = [self._ids[stop - cut : stop - cut + FOLLOWING], self._question[:room]]
         texts = [text for text in texts if len(text)]
+        if not texts:
+            return [float("inf")] * len(work.forms)
         exact = _read(model, past, work.kv[: work.kv.tokens - cut], texts)
         yield None
         losses = []

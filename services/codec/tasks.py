@@ -81,7 +81,8 @@ def _judging(writer: "ContextWriter", engine: "Engine", job: JobContext) -> "Ite
     """Let the writer's chunks be judged by the model itself; None where the engine's cache has no room for that."""
     from services.codec.judging import QUESTION, Judge
 
-    question = encode_text(engine.model.tokenizer, QUESTION, "question")
+    # In the midst of a text, so without a token that opens one.
+    question = engine.model.tokenizer(QUESTION, add_special_tokens=False)["input_ids"]
     size = min(writer.coding.chunk_tokens, len(writer.ids))
     try:
         judge = Judge(engine, writer.ids, question, size, job.progress.check)

@@ -1,6 +1,6 @@
 """How a context is coded: the caller's choices, with everything left open decided."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,15 +39,15 @@ class ChosenCoding:
         Tokens of every chunk but the last.
     profile
         Digest of the calibration profile; empty for "generic".
-    losses
-        Expected divergence of each level, in nats a token.
+    means
+        Mean loss of each (codec, level) that chunks may be stored with, on ordinary text, in nats a token.
     """
 
     codec: str
     levels: tuple[str, ...]
     chunk_tokens: int
     profile: str
-    losses: dict[str, float]
+    means: dict[tuple[str, str], float]
 
     def content(self, fingerprint: str, prefix_digest: str, dtype: str) -> str:
         """Digest of a context coded like this."""
@@ -105,8 +105,14 @@ def choose_coding(asked: pb.Coding, record: ModelRecord | None, profiles: Profil
         tuple(levels),
         asked.chunk_tokens or DEFAULT_CHUNK,
         calibrated.artifact if calibrated and codec != "generic" else "",
-        {name: losses[name] for name in levels},
+        {("generic", name): loss for name, loss in PLAIN_LOSSES.items()}
+        | {(codec, name): loss for name, loss in known.items()},
     )
+
+
+def loss_of(encoding: pb.Encoding, known: Mapping[str, float]) -> float:
+    """Bound of a stored chunk's loss at a level; of one that was stored without a bound, its level's."""
+    return encoding.loss if encoding.HasField("loss") else known.get(encoding.level, 0.0)
 
 
 def rotary_of(record: ModelRecord) -> "Rotary":

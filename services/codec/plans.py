@@ -7,9 +7,11 @@ from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.errors import InvalidArgument, OutOfRange, Reason
 from palimpsest.kv.plan import Chunk, Decision, Load, Option
 from palimpsest.kv.simulation import Trace, play, play_fixed
+from services.codec.coding import loss_of
 
 RECOMPUTE = "recompute"
-LOSS_BUDGET = 0.015
+LOSS_BUDGET = 0.03
+"""Nats a token. Losses are bounds, two to four times what most chunks lose."""
 DECODE_SPEED = 5_000.0
 """Tokens decoded a second if neither the receiver nor the calibration gives a speed. Low: plans are to be cautious."""
 NO_DEADLINE = 60.0
@@ -70,12 +72,12 @@ def _chunks(
     context: pb.Context, settings: pb.LoadSettings, speeds: dict[str, float], first: int, last: int
 ) -> list[Chunk]:
     """The chunks ``first .. last - 1``, with what it takes to recompute each and to fetch it at each level."""
-    stored = len(context.chunks)
-    if not 0 <= first < last <= stored:
+    count = len(context.chunks)
+    if not 0 <= first < last <= count:
         raise OutOfRange(
             Reason.KV_RANGE,
-            f"Chunks {first} to {last - 1} are out of range: {context.name} has {stored}, counted from 0.",
-            metadata={"chunks": stored},
+            f"Chunks {first} to {last - 1} are out of range: {context.name} has {count}, counted from 0.",
+            metadata={"chunks": count},
         )
     levels = _levels(context, settings)
     losses = {level.level: level.loss for level in context.levels}
@@ -85,9 +87,15 @@ def _chunks(
     }
     chunks: list[Chunk] = []
     for chunk in context.chunks[first:last]:
-        sizes = {encoding.level: encoding.size_bytes for encoding in chunk.encodings}
+        stored = {encoding.level: encoding for encoding in chunk.encodings}
         options = tuple(
-            Option(level, sizes[level], losses[level], chunk.tokens / speed[level]) for level in levels
+            Option(
+                level,
+                stored[level].size_bytes,
+                loss_of(stored[level], losses),
+                chunk.tokens / speed[level],
+            )
+            for level in levels
         )
         seconds = curve.seconds(chunk.start + chunk.tokens) - curve.seconds(chunk.start)
         chunks.append(Chunk(chunk.tokens, seconds, options))
@@ -146,6 +154,7 @@ def decision_message(
         loss=decision.loss,
         bandwidth=decision.bandwidth,
         in_time=decision.feasible,
+        over_budget=not decision.within_budget,
     )
 
 
@@ -169,7 +178,10 @@ def estimate(context: pb.Context, settings: pb.LoadSettings, speeds: dict[str, f
 
     def way(name: str, finish: float, loss: float, size: int) -> None:
         end = finish + load.tail
-        response.ways.add(name=name, finish_seconds=end, loss=loss, bytes=size, in_time=end <= deadline)
+        over = load.mode == "delay" and loss > load.loss_budget
+        response.ways.add(
+            name=name, finish_seconds=end, loss=loss, bytes=size, in_time=end <= deadline, over_budget=over
+        )
 
     way("adaptive", outcome.finish, outcome.loss, outcome.fetched)
     for at, option in enumerate(load.chunks[0].options):

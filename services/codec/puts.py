@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.artifacts import ArtifactStore
 from palimpsest.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
-from palimpsest.kv import CalibrationProfile, ChunkReader, Identity, KeyValues, Rotary, encode
+from palimpsest.kv import CalibrationProfile, ChunkReader, Identity, KeyValues, Rotary
 from palimpsest.kv.container import DECODED_LIMIT, header_size, read_header
+from palimpsest.kv.promises import Estimates, Kept, keep
 from palimpsest.models import ModelRecord
 from services.codec.coding import choose_coding, profile_of, rotary_of
 from services.codec.contexts import ContextCatalogue, prefix_digests
@@ -96,7 +97,7 @@ def _check_model(shape: pb.CacheShape, record: ModelRecord) -> None:
 
 def encode_once(
     kv: KeyValues, asked: pb.Coding, record: ModelRecord | None, profiles: ProfileCatalogue
-) -> dict[str, bytes]:
+) -> dict[str, Kept]:
     """Encode a chunk that is not kept.
 
     Raises
@@ -105,14 +106,15 @@ def encode_once(
         As ``palimpsest.kv.encode``.
     """
     coding = choose_coding(asked, record, profiles)
-    identity = Identity()
+    profile, identity = profile_of(coding, profiles), Identity()
     if record is not None:
         identity = Identity(model=record.fingerprint, tokenizer=record.tokenizer_fingerprint)
-    return encode(
+    return keep(
         kv,
+        Estimates(coding.means, profile),
         levels=coding.levels,
         codec=coding.codec,
-        profile=profile_of(coding, profiles),
+        profile=profile,
         rotary=rotary_of(record) if record else Rotary(),
         identity=identity,
     )

@@ -219,10 +219,15 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         parts, shape = data_of(request_iterator), spec.shape
         async for kv in chunks_of(parts, shape, shape.tokens, self._settings.chunk_bytes):
             coded = await self._in_thread(encode_once, kv, spec.coding, record, self._profiles)
-            for level, data in coded.items():
-                for at in range(0, len(data), FRAME):
+            for level, kept in coded.items():
+                for at in range(0, len(kept.data), FRAME):
                     yield pb.EncodeCacheResponse(
-                        level=level, offset=at, data=data[at : at + FRAME], size_bytes=len(data)
+                        level=level,
+                        offset=at,
+                        data=kept.data[at : at + FRAME],
+                        size_bytes=len(kept.data),
+                        loss=kept.loss,
+                        stored_level=kept.stored_level,
                     )
 
     async def DecodeCache(

@@ -2,11 +2,16 @@
 
 import queue
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.engine import worker_host
+from palimpsest.errors import ResourceExhausted
 from palimpsest.jobs import JobContext, handler
 from palimpsest.lm import encode_text
 from palimpsest.progress import Drain
@@ -19,7 +24,10 @@ if TYPE_CHECKING:
     import torch
 
     from palimpsest.engine import Engine
+    from services.codec.judging import Judge
     from services.codec.writing import ContextWriter
+
+log = structlog.get_logger(__name__)
 
 SECONDS_PER_CHECKPOINT = 10.0
 
@@ -61,13 +69,37 @@ def create_context(request: pb.CreateContextRequest, job: JobContext) -> pb.Cont
                 rotary_of(record),
                 threads=max(1, resources.settings.threads),
             )
-            shape = _write(writer, hosted.engine, job, _Kept(job, content))
+            with _judging(writer, hosted.engine, job) as judge:
+                shape = _write(writer, hosted.engine, judge, job, _Kept(job, content))
             context = writer.commit(contexts, job.principal, shape, context_id, content, request.labels)
     context.ClearField("chunks")
     return context
 
 
-def _write(writer: "ContextWriter", engine: "Engine", job: JobContext, kept: "_Kept") -> pb.CacheShape:
+@contextmanager
+def _judging(writer: "ContextWriter", engine: "Engine", job: JobContext) -> "Iterator[Judge | None]":
+    """Let the writer's chunks be judged by the model itself; None where the engine's cache has no room for that."""
+    from services.codec.judging import QUESTION, Judge
+
+    # In the midst of a text, so without a token that opens one.
+    question = engine.model.tokenizer(QUESTION, add_special_tokens=False)["input_ids"]
+    size = min(writer.coding.chunk_tokens, len(writer.ids))
+    try:
+        judge = Judge(engine, writer.ids, question, size, job.progress.check)
+    except ResourceExhausted as full:
+        log.warning("losses are estimated, not measured", reason=full.message)
+        yield None
+        return
+    writer.losses = judge
+    try:
+        yield judge
+    finally:
+        judge.close()
+
+
+def _write(
+    writer: "ContextWriter", engine: "Engine", judge: "Judge | None", job: JobContext, kept: "_Kept"
+) -> pb.CacheShape:
     """Prefill and store every chunk; returns the shape of the whole cache.
 
     Chunks that an earlier attempt has stored are not encoded again. They are prefilled again, as the chunks after them
@@ -96,6 +128,8 @@ def _write(writer: "ContextWriter", engine: "Engine", job: JobContext, kept: "_K
                 writer.chunks.append(kept.chunks[index])
             else:
                 kept.add(writer.add(kv))
+            if judge is not None:
+                judge.passed(kv)
             chunk.encoded.set_result(None)
             job.progress.step(kv.start + kv.tokens, total)
     except Drain:

@@ -9,9 +9,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.artifacts import ArtifactStore
-from palimpsest.kv import CalibrationProfile, Identity, KeyValues, Rotary, encode
+from palimpsest.kv import CalibrationProfile, Identity, KeyValues, Rotary
+from palimpsest.kv.promises import Estimates, Losses, keep
 from palimpsest.models import ModelRecord
-from services.codec.coding import ChosenCoding
+from services.codec.coding import ChosenCoding, loss_of
 from services.codec.contexts import ContextCatalogue, prefix_digests
 
 CHUNK_TYPE = "application/x-palimpsest-kv"
@@ -32,6 +33,8 @@ class ContextWriter:
         How chunks are coded.
     profile, rotary
         What the codec needs.
+    losses
+        Bounds what coded chunks lose; None: estimates, for want of the model.
     chunks
         Those stored so far, in order; those of an earlier attempt may be given.
     """
@@ -43,6 +46,7 @@ class ContextWriter:
     profile: CalibrationProfile | None
     rotary: Rotary
     threads: int = 1
+    losses: Losses | None = None
     chunks: list[pb.Chunk] = field(default_factory=list)
 
     @cached_property
@@ -62,8 +66,9 @@ class ContextWriter:
             STORE_FULL.
         """
         prefix = self.prefixes[len(self.chunks)]
-        coded = encode(
+        kept = keep(
             kv,
+            self.losses or Estimates(self.coding.means, self.profile),
             levels=self.coding.levels,
             codec=self.coding.codec,
             profile=self.profile,
@@ -76,9 +81,15 @@ class ContextWriter:
             threads=self.threads,
         )
         chunk = pb.Chunk(start=kv.start, tokens=kv.tokens, prefix_digest=prefix)
-        for level in self.coding.levels:
-            info = self.artifacts.put_bytes(coded[level], CHUNK_TYPE)
-            chunk.encodings.add(level=level, artifact=info.digest, size_bytes=info.size_bytes)
+        for level, form in kept.items():
+            info = self.artifacts.put_bytes(form.data, CHUNK_TYPE)
+            chunk.encodings.add(
+                level=level,
+                artifact=info.digest,
+                size_bytes=info.size_bytes,
+                loss=form.loss,
+                stored_level=form.stored_level,
+            )
         self.chunks.append(chunk)
         return chunk
 
@@ -111,25 +122,30 @@ class ContextWriter:
             codec=self.coding.codec,
             profile=self.coding.profile,
             shape=shape,
-            levels=level_summaries(self.chunks, self.coding.losses),
+            levels=level_summaries(self.chunks),
             chunks=self.chunks,
             prefix_digest=self.prefixes[-1],
             tokens_artifact=tokens.digest,
             cache_bytes=len(self.ids) * width * (4 if shape.dtype == "float32" else 2),
-            stored_bytes=sum(e.size_bytes for c in self.chunks for e in c.encodings),
+            stored_bytes=sum({e.artifact: e.size_bytes for c in self.chunks for e in c.encodings}.values()),
             create_time=created,
             labels=dict(labels),
         )
         return catalogue.put(principal, context, content)
 
 
-def level_summaries(chunks: Sequence[pb.Chunk], losses: Mapping[str, float]) -> list[pb.LevelSummary]:
-    """Sizes of some chunks at each level."""
-    sizes = dict.fromkeys(losses, 0)
+def level_summaries(
+    chunks: Sequence[pb.Chunk], known: Mapping[str, float] | None = None
+) -> list[pb.LevelSummary]:
+    """Sizes and mean losses of some chunks at each level; ``known`` are losses of levels whose chunks have none."""
+    found: dict[str, pb.LevelSummary] = {}
+    tokens = sum(chunk.tokens for chunk in chunks)
     for chunk in chunks:
         for encoding in chunk.encodings:
-            sizes[encoding.level] += encoding.size_bytes
-    return [pb.LevelSummary(level=n, size_bytes=size, loss=losses[n]) for n, size in sizes.items()]
+            level = found.setdefault(encoding.level, pb.LevelSummary(level=encoding.level))
+            level.size_bytes += encoding.size_bytes
+            level.loss += loss_of(encoding, known or {}) * chunk.tokens / tokens
+    return list(found.values())
 
 
 def shape_of(kv: KeyValues, tokens: int) -> pb.CacheShape:

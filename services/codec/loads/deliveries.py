@@ -62,7 +62,14 @@ class Deliveries:
 
     @property
     def loss(self) -> float:
-        """Mean loss of what was sent, in nats a token of the whole load."""
-        losses = {option.level: option.loss for option in self._load.chunks[0].options}
-        lost = sum(losses[level] * self._load.chunks[at].tokens for at, level in self._levels.items())
+        """Loss of the load so far, in nats a token of the whole.
+
+        A chunk that was not sent is recomputed from those before it, and counts with the largest of their losses.
+        """
+        lost = worst = 0.0
+        for at, chunk in enumerate(self._load.chunks):
+            level = self._levels.get(at)
+            own = next((option.loss for option in chunk.options if option.level == level), worst)
+            worst = max(worst, own)
+            lost += own * chunk.tokens
         return lost / sum(chunk.tokens for chunk in self._load.chunks)

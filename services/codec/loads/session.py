@@ -155,6 +155,8 @@ class LoadSession:
                 seconds=self._clock() - start,
                 loss=self._deliveries.loss,
                 recomputed_chunks=len(self._orders.recomputed),
+                over_budget=self._load.mode == "delay"
+                and self._deliveries.loss > self._load.loss_budget * (1 + 1e-9),
             )
         )
 

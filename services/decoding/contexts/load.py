@@ -92,15 +92,21 @@ class ContextLoad:
         stored = self._stored
         by_level = {level.level: level.loss for level in stored.levels}
         chunks: list[pb.ContextLoaded.Chunk] = []
-        lost = 0.0
+        lost = worst = 0.0
         for index, (chunk, origin) in enumerate(zip(stored.chunks, ready.origins, strict=True)):
             free = {ChunkOrigin.RECOMPUTED: (RECOMPUTE, 0), ChunkOrigin.CACHED: (CACHED, 0)}
             level, size = free.get(origin) or self._loaded[index]
+            known = {e.level: e.loss if e.HasField("loss") else by_level[e.level] for e in chunk.encodings}
             if origin is ChunkOrigin.LOADED:
-                self.losses[index] = by_level[level]
-            if origin is not ChunkOrigin.RECOMPUTED and chunk.start + chunk.tokens > ready.exact_tokens:
+                self.losses[index] = known[level]
+            elif origin is ChunkOrigin.RECOMPUTED:
+                # Computed from the chunks before it, with whatever they have lost.
+                self.losses[index] = worst
+            if chunk.start + chunk.tokens > ready.exact_tokens:
                 # The loss of a chunk that was loaded long ago is forgotten: assume the largest.
-                lost += chunk.tokens * self.losses.get(index, max(by_level.values()))
+                own = self.losses.get(index, max(known.values()))
+                worst = max(worst, own)
+                lost += chunk.tokens * own
             chunks.append(pb.ContextLoaded.Chunk(tokens=chunk.tokens, level=level, bytes=size))
         loaded = pb.ContextLoaded(
             chunks=chunks,

@@ -101,6 +101,7 @@ class CacheAssembler:
             tuple(self._came[index] for index in order),
             time.monotonic() - self._began,
             self._ended.loss,
+            self._ended.over_budget,
         )
 
     def _complete(self) -> bool:

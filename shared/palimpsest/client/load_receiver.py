@@ -66,7 +66,9 @@ class LoadReceiver:
                 self._deliver(Abandoned(message.abandoned.chunk, message.abandoned.reason))
             case "ended":
                 end = message.ended
-                self._ended = Ended(end.sent_bytes, end.seconds, end.loss, end.recomputed_chunks)
+                self._ended = Ended(
+                    end.sent_bytes, end.seconds, end.loss, end.recomputed_chunks, end.over_budget
+                )
 
     def finish(self) -> None:
         """Note the end of the server's stream; ``Ended`` follows once the remaining chunks are decoded."""

@@ -74,12 +74,16 @@ class Abandoned:
 
 @dataclass(frozen=True)
 class Ended:
-    """Everything is there, or recomputed. Seconds are the server's; loss is the mean, in nats a token."""
+    """Everything is there, or recomputed. Seconds are the server's; loss is the mean, in nats a token.
+
+    ``over_budget``: no level keeps to the loss budget, so the finest was sent.
+    """
 
     sent_bytes: int
     seconds: float
     loss: float
     recomputed_chunks: int
+    over_budget: bool = False
 
 
 Event = Opened | ChunkLoaded | RecomputeChunk | Abandoned | Ended
@@ -111,7 +115,9 @@ class LoadedContext:
     seconds
         From the request until everything was usable.
     loss
-        Mean loss of what was sent, in nats a token.
+        Upper bound of the mean loss, in nats a token.
+    over_budget
+        The loss is more than the load's ``loss_budget``: no level keeps to it, and the finest was sent.
     """
 
     context: codec_pb2.Context
@@ -120,6 +126,7 @@ class LoadedContext:
     chunks: tuple[tuple[str, int], ...]
     seconds: float
     loss: float
+    over_budget: bool = False
 
     @property
     def received_bytes(self) -> int:

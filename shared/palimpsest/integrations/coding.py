@@ -7,13 +7,25 @@ from typing import Any
 import torch
 
 from palimpsest.errors import InvalidArgument, Reason, Unimplemented
-from palimpsest.kv import LOSSLESS, CalibrationProfile, Identity, KeyValues, Rotary, encode, read_header
+from palimpsest.kv import (
+    LOSSLESS,
+    CalibrationProfile,
+    Identity,
+    KeyValues,
+    Rotary,
+    decode,
+    encode,
+    read_header,
+)
 from palimpsest.kv.header import Kind
+from palimpsest.kv.promises.estimates import shared_excess
 
 POSITIONS = 1 << 15
 """Positions at which a chunk's start is searched for; further on, cosines repeat."""
 SINKS = 4
 """Leading tokens to ignore when a chunk's position is searched for."""
+MOST_SHARED = 2.0
+"""Times the ordinary share of errors that all tokens of a chunk may have in common."""
 ROOM = 2048
 """Bytes that a chunk's header takes at most, its directory apart."""
 ROOM_OF_A_LAYER = 3 * (28 + 12)
@@ -98,7 +110,11 @@ class Coding:
             )[level]
             # Even cells leave an error of 0.29 steps. Much more means that what the profile leaves out is there.
             entries = read_header(data).entries
-            if all(e.error < self.profile.level(level).step / 2 for e in entries if e.kind is not Kind.SINKS):
+            small = all(
+                e.error < self.profile.level(level).step / 2 for e in entries if e.kind is not Kind.SINKS
+            )
+            # What many tokens lose alike, attention does not average out.
+            if small and shared_excess(placed, decode(data, profile=self.profile)) < MOST_SHARED:
                 return data
         return encode(
             kv,

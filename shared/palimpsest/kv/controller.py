@@ -103,9 +103,11 @@ class Controller:
         if feasible and load.mode == "quality":
             best = min(feasible, key=lambda plan: (self._regret(plan), plan.finish))
             best = self._keep(best, feasible, self._regret)
-        else:
+        elif feasible or load.mode == "quality":
             best = min(feasible or plans, key=lambda plan: (plan.finish, plan.loss))
             best = self._keep(best, feasible or plans, lambda plan: plan.finish)
+        else:  # no plan keeps to the budget: come as near to it as can be
+            best = min(plans, key=lambda plan: (plan.loss, plan.finish))
         fetch = self.back - 1 if best.split < self.back else None
         recompute = self.front if load.recompute and self.front < best.split else None
         return Decision(
@@ -117,6 +119,7 @@ class Controller:
             best.loss / self._tokens,
             self.bandwidth,
             best.finish <= self._usable,
+            load.mode == "quality" or best.loss <= budget,
         )
 
     def fetching(self, decision: Decision, now: float) -> Option:

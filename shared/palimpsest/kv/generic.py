@@ -2,6 +2,9 @@
 
 Means, steps and a table number for each channel travel with the chunk; the tables are two-sided geometric ones, made by
 integer arithmetic, the same everywhere. It takes about twice the bytes of a calibrated profile.
+
+A layer's step follows its ordinary channels. Some models have a channel or two a thousand times as loud as the others:
+those are coded with the same step, mostly as escapes, and do not make it coarser.
 """
 
 import math
@@ -33,6 +36,10 @@ GROUP = 5
 STEPS = {"near-lossless": 0.3, "high": 0.45, "balanced": 0.6, "compact": 0.9, "smallest": 1.2}
 """Steps, in deviations of a layer's keys or values."""
 TABLES = 64
+LOUD = 8.0
+"""A channel this many times as loud as most of its layer counts as an outlier, and does not widen the layer's step."""
+QUIETEST = 2.0**-12
+"""Least deviation of a layer, as a share of its root mean square: keeps the numbers of cells within 32 bits."""
 
 
 @cache
@@ -58,7 +65,7 @@ def encode_group(
     x = rotary.flatten(kv.part(component)[first : first + layers], kv.start, keys=component == 0)
     mean = x.mean(0).half().clamp(-65504, 65504)
     centred = x - mean.float()
-    deviation = centred.view(kv.tokens, layers, -1).square().mean((0, 2)).sqrt().clamp_min(1e-8)
+    deviation = _deviation(centred.view(kv.tokens, layers, -1))  # [layers]
     cost = geometric_tables().cost()
     kind = (Kind.KEYS, Kind.VALUES)[component]
     result = {}
@@ -83,6 +90,14 @@ def encode_group(
         )
         result[name] = Section(kind, first, layers, payload, crc, math.sqrt(squares / x.numel()), worst)
     return result
+
+
+def _deviation(centred: torch.Tensor) -> torch.Tensor:
+    """Return each layer's deviation ``[layers]``, of ``[tokens, layers, width]``, outlier channels left out."""
+    powers = centred.square().mean(0)  # [layers, width]
+    ordinary = powers <= LOUD**2 * powers.median(1, keepdim=True).values
+    quiet = (powers * ordinary).sum(1) / ordinary.sum(1)
+    return torch.maximum(quiet.sqrt(), QUIETEST * powers.mean(1).sqrt()).clamp_min(1e-8)
 
 
 def decode_group(section: Section, meta: ChunkMeta, out: KeyValues) -> None:

@@ -19,7 +19,7 @@ class Option:
     size
         Bytes on the wire.
     loss
-        What using it costs, in nats a token; 0 is lossless.
+        What using it costs at most, in nats a token; 0 is lossless.
     decode
         Seconds to decode it.
     """
@@ -53,7 +53,8 @@ class Load:
         ``"quality"``: least loss in time, where a small gain is not worth a close finish. ``"delay"``: soonest within
         ``loss_budget``.
     loss_budget
-        Largest mean loss in ``"delay"`` mode, in nats a token.
+        Largest mean loss in ``"delay"`` mode, in nats a token. If no plan keeps to it, the one with the least loss is
+        taken, and its decisions say so.
     tail
         Seconds needed after the last chunk, such as the prefill of the question.
     bandwidth
@@ -118,6 +119,8 @@ class Decision:
         Bytes a second it counted on.
     feasible
         Whether the plan meets the deadline.
+    within_budget
+        Whether the plan's loss is within ``loss_budget``; always true in ``"quality"`` mode.
     """
 
     fetch: int | None
@@ -128,3 +131,4 @@ class Decision:
     loss: float
     bandwidth: float
     feasible: bool
+    within_budget: bool = True

@@ -227,7 +227,7 @@ class CalibrationProfile:
                 raise ValueError("a mean or basis of the wrong shape or not finite")
         room = np.array([[layers * width for _, layers in self.groups] for width in widths])
         for level in self.levels.values():
-            level.check(room, self.group * max(widths))
+            level.check(room, int(room.max()))  # a model may have fewer layers than a group
         if self.classic:
             self.classic.check(self.geometry.layers, max(widths))
 

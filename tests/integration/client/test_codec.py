@@ -49,6 +49,16 @@ async def context(twin, registered):
     return await twin.call(job.result, timeout=120)
 
 
+@pytest.fixture
+async def lossy(twin, context):
+    """The same cache, put: the job measures that this model loses too much at every lossy level, and keeps none."""
+    source = await twin.call(twin.client.codec.load, context.name, settings={"levels": ["lossless"]})
+    name = f"client-{uuid.uuid4().hex[:8]}"
+    return await twin.call(
+        twin.client.codec.put, model=MODEL, tokens=IDS, kv=source.kv, context_id=name, coding=CODING
+    )
+
+
 async def test_create_list_load_delete(twin, context, exact):
     assert context.name.startswith("contexts/client-")
     listed = await twin.call(twin.client.codec.list_contexts, page_size=1000, model=MODEL)
@@ -64,10 +74,11 @@ async def test_create_list_load_delete(twin, context, exact):
         await twin.call(twin.client.codec.load, context.name)
 
 
-async def test_a_load_is_what_encoding_and_decoding_give(twin, context):
+async def test_a_load_is_what_encoding_and_decoding_give(twin, lossy):
     """The same cache, through the store and past it."""
-    source = await twin.call(twin.client.codec.load, context.name, settings={"levels": ["lossless"]})
-    loaded = await twin.call(twin.client.codec.load, context.name, settings={"levels": ["smallest"]})
+    source = await twin.call(twin.client.codec.load, lossy.name, settings={"levels": ["lossless"]})
+    loaded = await twin.call(twin.client.codec.load, lossy.name, settings={"levels": ["smallest"]})
+    assert loaded.loss > 0
     for at, part in enumerate(source.kv.chunks(64)):
         coded = await twin.call(twin.client.codec.encode, part, model=MODEL, coding={"levels": ["smallest"]})
         decoded = await twin.call(twin.client.codec.decode, coded["smallest"])
@@ -77,11 +88,11 @@ async def test_a_load_is_what_encoding_and_decoding_give(twin, context):
         assert decoded.start == 64 * at
 
 
-async def test_adaptive_loads_keep_to_their_settings(twin, context):
-    fine = await twin.call(twin.client.codec.load, context.name, settings={"loss_budget": 1e-9})
+async def test_adaptive_loads_keep_to_their_settings(twin, lossy):
+    fine = await twin.call(twin.client.codec.load, lossy.name, settings={"loss_budget": 1e-9})
     assert {level for level, _ in fine.chunks} == {"lossless"}
     hasty = {"mode": "quality", "deadline_seconds": 0.05, "bandwidth": 1000.0}
-    coarse = await twin.call(twin.client.codec.load, context.name, settings=hasty)
+    coarse = await twin.call(twin.client.codec.load, lossy.name, settings=hasty)
     assert coarse.chunks[-1][0] == "smallest"
 
 

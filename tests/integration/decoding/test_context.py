@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from palimpsest import AsyncClient
 from palimpsest.api.codec.v1 import codec_pb2
@@ -17,6 +18,7 @@ from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.engine import Engine
 from palimpsest.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from palimpsest.jobs import JobContext, WorkerResources
+from palimpsest.kv import from_cache
 from palimpsest.models import register
 from palimpsest.progress import NullProgress
 from palimpsest.rpc.auth import hash_token
@@ -111,6 +113,35 @@ def make(
     return create_context(request, JobContext("job", principal, 1, NullProgress(), resources))
 
 
+@pytest.fixture(scope="module")
+def put(tiny_model: Path):
+    """Store a cache computed elsewhere: lossy, where a job would measure that this model loses too much."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    text = AutoTokenizer.from_pretrained(tiny_model)(TEXT).input_ids
+
+    async def store(
+        client: AsyncClient,
+        context_id: str,
+        levels: list[str],
+        chunk_tokens: int = 64,
+        ids: list[int] | None = None,
+    ) -> codec_pb2.Context:
+        tokens = ids or text
+        with torch.no_grad():
+            cache = model(torch.tensor([tokens]), use_cache=True).past_key_values
+        return await client.codec.put(
+            model="tiny",
+            tokens=tokens,
+            kv=from_cache(cache),
+            context_id=context_id,
+            coding={"chunk_tokens": chunk_tokens, "levels": levels},
+        )
+
+    return store
+
+
 async def generate(client: AsyncClient, **fields):
     text, context, started = "", None, None
     async for event in client.decoding.generate(model="tiny", max_tokens=12, ignore_eos=True, **fields):
@@ -149,11 +180,11 @@ async def test_by_default_load_and_recomputation_meet(client, server, resources)
     assert {chunk.level for chunk in context.chunks} <= {"recompute", "lossless", "balanced"}
 
 
-async def test_a_lossy_context_is_loaded_once_held_and_never_mixed_up(client, server, resources):
+async def test_a_lossy_context_is_loaded_once_held_and_never_mixed_up(client, server, put):
     engine = await engine_of(server, client)
     ids, over = (engine.model.tokenizer(text).input_ids for text in (TEXT, " over"))
     ids = ids[: len(ids) // 16 * 16]  # whole blocks: what is beyond them is recomputed the second time
-    make(resources, "lossy", ["smallest"], ids=ids)
+    await put(client, "lossy", ["smallest"], ids=ids)
     exact, _, _ = await generate(client, tokens=[*ids, *over])
     engine.model.pool.forget_prefixes()
     fields = {"prompt": " over", "context": "contexts/lossy", "context_load": FETCH_ALL}
@@ -225,8 +256,9 @@ async def _true(value: bool) -> bool:
     return value
 
 
-async def test_a_load_that_breaks_off_is_finished_by_recomputing(resources):
-    made = make(resources, "broken", ["smallest"], chunk_tokens=16)
+async def test_a_load_that_breaks_off_is_finished_by_recomputing(client, resources, put):
+    # More chunks than may wait to be taken, so that some cannot have arrived.
+    made = await put(client, "broken", ["smallest"], chunk_tokens=16, ids=list(range(3, 323)))
     elsewhere = Server(resources.settings, [CodecRoom()])
     await elsewhere.start()
     peers = {"peers": f"codec=127.0.0.1:{elsewhere.port}"}

@@ -150,7 +150,10 @@ def test_every_chunk_comes_once_whatever_happens(chunks, first, window, recomput
     assert receiver.end is not None
     assert receiver.end.sent_bytes == receiver.received
     assert receiver.end.recomputed_chunks == list(receiver.got.values()).count("recompute")
-    losses = [LEVELS[got][1] for got in receiver.got.values() if got != "recompute"]
+    losses, worst = [], 0.0
+    for at in range(first, chunks):  # what is recomputed after lossy chunks has lost as much as they
+        losses.append(worst if receiver.got[at] == "recompute" else LEVELS[receiver.got[at]][1])
+        worst = max(worst, losses[-1])
     assert receiver.end.loss == pytest.approx(sum(losses) / (chunks - first))
 
 
@@ -267,3 +270,27 @@ async def test_frames_begin_small_and_grow():
     assert sizes[0] == SMALLEST_FRAME
     assert sizes[:-1] == sorted(sizes[:-1])
     assert max(sizes) > 4 * SMALLEST_FRAME
+
+
+@pytest.mark.parametrize(("budget", "level", "over"), [(1e-6, "fine", True), (1.0, "coarse", False)])
+def test_a_budget_that_no_level_keeps_to_gets_the_finest_and_a_warning(budget, level, over):
+    receiver = Receiver(session(load_settings=pb.LoadSettings(loss_budget=budget)), 1 << 20)
+    asyncio.run(receiver.run())
+    assert set(receiver.got.values()) == {level}
+    assert receiver.end is not None
+    assert receiver.end.over_budget == over
+
+
+def test_losses_are_those_of_the_chunks_not_of_their_level():
+    made = context(3)
+    for at, chunk in enumerate(made.chunks):
+        for encoding in chunk.encodings:
+            encoding.loss = LEVELS[encoding.level][1] * (10 if at == 1 else 0.1)
+    load = plan(made, pb.LoadSettings(loss_budget=0.01), {})
+    assert [chunk.options[1].loss for chunk in load.chunks] == pytest.approx([0.003, 0.3, 0.003])
+    receiver = Receiver(LoadSession(made, bytes(4 * made.token_count), load, read), 1 << 20)
+    asyncio.run(receiver.run())
+    assert receiver.got[1] == "fine", "the coarse level is too bad for this chunk, whatever it is for others"
+    assert receiver.end is not None
+    assert 0.01 / 3 < receiver.end.loss <= 0.01
+    assert not receiver.end.over_budget

@@ -22,7 +22,7 @@ from palimpsest.integrations.coding import Coding
 from palimpsest.integrations.lmcache import PalimpsestDeserializer, PalimpsestSerializer
 from palimpsest.kv import KeyValues, Rotary, calibrate, encode, read_header
 
-from ..kv.conftest import DIM, HEADS, LAYERS, ROTARY, make_cache
+from ..kv.conftest import DIM, HEADS, LAYERS, ROTARY, equal_tokens, make_cache
 from . import lmcache_published as published
 from .lmcache_published import MemoryLayoutDesc, ObjectKey, TensorMemoryObj
 
@@ -113,6 +113,13 @@ def test_a_chunk_unlike_those_the_profile_knows_is_left_to_the_generic_codec(pro
     data, _ = stored(coding, obj)
     assert read_header(data.byte_array).meta.codec == "generic"
     assert error(obj, loaded(coding, data, obj)) < 0.05
+
+
+def test_equal_tokens_are_left_to_the_generic_codec_that_does_not_round_them_all_alike(profile):
+    kv = equal_tokens()
+    obj = filled(torch.stack([kv.keys, kv.values]).transpose(2, 3).flatten(3))
+    data, _ = stored(Coding(profile=profile), obj)
+    assert read_header(data.byte_array).meta.codec == "generic"
 
 
 @pytest.mark.parametrize("content", ["noise", "nan", "zeros", "cache", "short", "float32 noise"])

@@ -25,6 +25,14 @@ def make_cache(seed: int, tokens: int = 96, dtype: torch.dtype = torch.bfloat16)
     return KeyValues(ROTARY.turn(x[0], 0, back=False).to(dtype), x[1].contiguous().to(dtype))
 
 
+def equal_tokens(tokens: int = 128) -> KeyValues:
+    """One ordinary token over and over."""
+    one = make_cache(70)[20:21]
+    keys = ROTARY.turn(one.keys, one.start, back=True).expand(-1, -1, tokens, -1)
+    values = one.values.expand(-1, -1, tokens, -1).contiguous()
+    return KeyValues(ROTARY.turn(keys, 512, back=False).bfloat16(), values, 512)
+
+
 @pytest.fixture(scope="session")
 def cache() -> Callable[..., KeyValues]:
     return make_cache

@@ -217,3 +217,10 @@ def test_a_real_cache_goes_through_and_generation_goes_on(tiny_model):
             found = model(ids[:, 80:], past_key_values=rebuilt).logits.log_softmax(-1)
             divergence = float((exact.exp() * (exact - found)).sum(-1).mean())
             assert divergence < (1e-6 if level == "lossless" else 0.05)
+
+
+def test_a_profile_of_fewer_layers_than_a_group_comes_back():
+    profile = calibrate([make_cache(seed) for seed in range(3)], rotary=ROTARY, group=9, classic=False)
+    again = CalibrationProfile.from_bytes(profile.to_bytes())
+    kv = make_cache(9, 30)
+    assert encode(kv, profile=again) == encode(kv, profile=profile)

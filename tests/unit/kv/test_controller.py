@@ -191,3 +191,17 @@ def test_in_order_a_policy_is_told_what_the_last_chunk_measured():
     assert told[2] == pytest.approx((0.024, 0.5 * RAW_BYTES))
     assert outcome.finish == pytest.approx(0.008 + 9 * 0.016 + 0.005)
     assert outcome.fetched == 80_000
+
+
+@pytest.mark.parametrize(("budget", "level"), [(1e-6, "u8"), (0.006, "high"), (1.0, "smallest")])
+def test_a_budget_that_no_level_keeps_to_gets_the_finest_and_says_so(budget, level):
+    decision = Controller(load(4, mode="delay", loss_budget=budget, recompute=False, bandwidth=1e5)).decide(
+        0.0
+    )
+    assert decision.level == level
+    assert decision.within_budget == (budget > 1e-6)
+
+
+def test_what_can_be_recomputed_keeps_to_any_budget():
+    decision = Controller(load(4, mode="delay", loss_budget=1e-6, bandwidth=1e5)).decide(0.0)
+    assert (decision.fetch, decision.within_budget) == (None, True)

@@ -63,9 +63,11 @@ def load(
             "received": f"{output.size(loaded.received_bytes)}, {loaded.received_bytes / whole:.1%} of the cache",
             "time": f"{show_seconds(loaded.seconds)}, all decoded",
             "rate": show_rate(loaded.received_bytes / loaded.seconds),
-            "loss": f"{loaded.loss:.4g} nats a token, as expected from calibration",
+            "loss": f"at most {loaded.loss:.4g} nats a token",
         }
     )
+    if loaded.over_budget:
+        output.print_fields({"warning": "no stored level keeps to the loss budget: the finest was loaded"})
     if watch.abandoned:
         output.print_fields({"abandoned": f"{watch.abandoned} times a chunk was abandoned and sent again"})
 
@@ -90,6 +92,7 @@ def _document(loaded: LoadedContext, watch: load_view.Watch) -> dict[str, object
         "cache_bytes": loaded.kv.keys.nbytes + loaded.kv.values.nbytes,
         "seconds": round(loaded.seconds, 4),
         "loss": loaded.loss,
+        "over_budget": loaded.over_budget,
         "abandoned": watch.abandoned,
     }
 
@@ -123,7 +126,7 @@ def estimate(
             way.name,
             show_seconds(way.finish_seconds),
             output.size(way.bytes),
-            f"{way.loss:.4g}",
+            f"{way.loss:.4g}{' (over budget)' if way.over_budget else ''}",
             ("yes" if way.in_time else "no") if settings.deadline_seconds else "-",
         )
         for way in found.ways

@@ -22,7 +22,7 @@ Level = Annotated[
     typer.Option("--level", help="Allow this level; repeatable. Give exactly one to force that level."),
 ]
 LossBudget = Annotated[
-    float, typer.Option(min=0.0, help="Largest mean loss in nats per token; 0 means 0.015.")
+    float, typer.Option(min=0.0, help="Largest mean loss in nats per token; 0 means 0.03.")
 ]
 Bandwidth = Annotated[
     str, typer.Option(metavar="RATE", help="Bandwidth to assume at first, e.g. 20Mbps or 2.5MB/s.")

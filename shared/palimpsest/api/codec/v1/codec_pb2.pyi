@@ -78,14 +78,18 @@ class Chunk(_message.Message):
     def __init__(self, start: _Optional[int] = ..., tokens: _Optional[int] = ..., prefix_digest: _Optional[str] = ..., encodings: _Optional[_Iterable[_Union[Encoding, _Mapping]]] = ...) -> None: ...
 
 class Encoding(_message.Message):
-    __slots__ = ("level", "artifact", "size_bytes")
+    __slots__ = ("level", "artifact", "size_bytes", "loss", "stored_level")
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    STORED_LEVEL_FIELD_NUMBER: _ClassVar[int]
     level: str
     artifact: str
     size_bytes: int
-    def __init__(self, level: _Optional[str] = ..., artifact: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    loss: float
+    stored_level: str
+    def __init__(self, level: _Optional[str] = ..., artifact: _Optional[str] = ..., size_bytes: _Optional[int] = ..., loss: _Optional[float] = ..., stored_level: _Optional[str] = ...) -> None: ...
 
 class CacheShape(_message.Message):
     __slots__ = ("layers", "kv_heads", "key_dim", "value_dim", "dtype", "tokens", "start")
@@ -346,7 +350,7 @@ class LoadContextResponse(_message.Message):
         ids: bytes
         def __init__(self, start: _Optional[int] = ..., ids: _Optional[bytes] = ...) -> None: ...
     class Decision(_message.Message):
-        __slots__ = ("chunk", "level", "split", "finish_seconds", "elapsed_seconds", "loss", "bandwidth", "in_time")
+        __slots__ = ("chunk", "level", "split", "finish_seconds", "elapsed_seconds", "loss", "bandwidth", "in_time", "over_budget")
         CHUNK_FIELD_NUMBER: _ClassVar[int]
         LEVEL_FIELD_NUMBER: _ClassVar[int]
         SPLIT_FIELD_NUMBER: _ClassVar[int]
@@ -355,6 +359,7 @@ class LoadContextResponse(_message.Message):
         LOSS_FIELD_NUMBER: _ClassVar[int]
         BANDWIDTH_FIELD_NUMBER: _ClassVar[int]
         IN_TIME_FIELD_NUMBER: _ClassVar[int]
+        OVER_BUDGET_FIELD_NUMBER: _ClassVar[int]
         chunk: int
         level: str
         split: int
@@ -363,7 +368,8 @@ class LoadContextResponse(_message.Message):
         loss: float
         bandwidth: float
         in_time: bool
-        def __init__(self, chunk: _Optional[int] = ..., level: _Optional[str] = ..., split: _Optional[int] = ..., finish_seconds: _Optional[float] = ..., elapsed_seconds: _Optional[float] = ..., loss: _Optional[float] = ..., bandwidth: _Optional[float] = ..., in_time: bool = ...) -> None: ...
+        over_budget: bool
+        def __init__(self, chunk: _Optional[int] = ..., level: _Optional[str] = ..., split: _Optional[int] = ..., finish_seconds: _Optional[float] = ..., elapsed_seconds: _Optional[float] = ..., loss: _Optional[float] = ..., bandwidth: _Optional[float] = ..., in_time: bool = ..., over_budget: bool = ...) -> None: ...
     class ChunkBegin(_message.Message):
         __slots__ = ("decision", "size_bytes")
         DECISION_FIELD_NUMBER: _ClassVar[int]
@@ -393,16 +399,18 @@ class LoadContextResponse(_message.Message):
         reason: str
         def __init__(self, chunk: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
     class Ended(_message.Message):
-        __slots__ = ("sent_bytes", "seconds", "loss", "recomputed_chunks")
+        __slots__ = ("sent_bytes", "seconds", "loss", "recomputed_chunks", "over_budget")
         SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
         SECONDS_FIELD_NUMBER: _ClassVar[int]
         LOSS_FIELD_NUMBER: _ClassVar[int]
         RECOMPUTED_CHUNKS_FIELD_NUMBER: _ClassVar[int]
+        OVER_BUDGET_FIELD_NUMBER: _ClassVar[int]
         sent_bytes: int
         seconds: float
         loss: float
         recomputed_chunks: int
-        def __init__(self, sent_bytes: _Optional[int] = ..., seconds: _Optional[float] = ..., loss: _Optional[float] = ..., recomputed_chunks: _Optional[int] = ...) -> None: ...
+        over_budget: bool
+        def __init__(self, sent_bytes: _Optional[int] = ..., seconds: _Optional[float] = ..., loss: _Optional[float] = ..., recomputed_chunks: _Optional[int] = ..., over_budget: bool = ...) -> None: ...
     OPENED_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
@@ -430,18 +438,20 @@ class EstimateRequest(_message.Message):
 class EstimateResponse(_message.Message):
     __slots__ = ("ways", "decisions")
     class Way(_message.Message):
-        __slots__ = ("name", "finish_seconds", "loss", "bytes", "in_time")
+        __slots__ = ("name", "finish_seconds", "loss", "bytes", "in_time", "over_budget")
         NAME_FIELD_NUMBER: _ClassVar[int]
         FINISH_SECONDS_FIELD_NUMBER: _ClassVar[int]
         LOSS_FIELD_NUMBER: _ClassVar[int]
         BYTES_FIELD_NUMBER: _ClassVar[int]
         IN_TIME_FIELD_NUMBER: _ClassVar[int]
+        OVER_BUDGET_FIELD_NUMBER: _ClassVar[int]
         name: str
         finish_seconds: float
         loss: float
         bytes: int
         in_time: bool
-        def __init__(self, name: _Optional[str] = ..., finish_seconds: _Optional[float] = ..., loss: _Optional[float] = ..., bytes: _Optional[int] = ..., in_time: bool = ...) -> None: ...
+        over_budget: bool
+        def __init__(self, name: _Optional[str] = ..., finish_seconds: _Optional[float] = ..., loss: _Optional[float] = ..., bytes: _Optional[int] = ..., in_time: bool = ..., over_budget: bool = ...) -> None: ...
     WAYS_FIELD_NUMBER: _ClassVar[int]
     DECISIONS_FIELD_NUMBER: _ClassVar[int]
     ways: _containers.RepeatedCompositeFieldContainer[EstimateResponse.Way]
@@ -466,16 +476,20 @@ class EncodeCacheRequest(_message.Message):
     def __init__(self, spec: _Optional[_Union[EncodeCacheRequest.Spec, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class EncodeCacheResponse(_message.Message):
-    __slots__ = ("level", "offset", "data", "size_bytes")
+    __slots__ = ("level", "offset", "data", "size_bytes", "loss", "stored_level")
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    STORED_LEVEL_FIELD_NUMBER: _ClassVar[int]
     level: str
     offset: int
     data: bytes
     size_bytes: int
-    def __init__(self, level: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    loss: float
+    stored_level: str
+    def __init__(self, level: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., loss: _Optional[float] = ..., stored_level: _Optional[str] = ...) -> None: ...
 
 class DecodeCacheRequest(_message.Message):
     __slots__ = ("data",)

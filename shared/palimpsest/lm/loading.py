@@ -11,6 +11,7 @@ from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.lm.hardware import physical_cores, pick_device, pick_dtype
 from palimpsest.lm.model import CompiledForward, LanguageModel
 from palimpsest.models.record import ModelRecord
+from palimpsest.models.tokenizers import failing_as_model
 
 
 def load(
@@ -43,7 +44,7 @@ def load(
 
     Raises
     ------
-    InvalidArgument
+    InvalidArgument, FailedPrecondition
         MODEL_INVALID: the folder holds no causal LM that transformers can load without running foreign code.
     """
     path = source.path if isinstance(source, ModelRecord) else source
@@ -54,7 +55,8 @@ def load(
     transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        with failing_as_model():
+            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         if trainable and dtype == "auto":
             dtype = "float32"
         kind = pick_dtype(dtype, target, CompiledForward is not None, config.get_text_config().hidden_size)

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import redis
 
+from palimpsest import json_input
 from palimpsest.artifacts.digests import CHUNK_BYTES, Hashes
 from palimpsest.artifacts.garbage import Collector, GarbageReport, stored_whole
 from palimpsest.artifacts.info import DEFAULT_MEDIA_TYPE, ArtifactInfo
@@ -26,6 +27,7 @@ from palimpsest.progress import NullProgress, Progress
 from palimpsest.settings import Settings
 
 _PAGE_SIZE, _MOST_PER_PAGE = 100, 1000
+_LONGEST_TOKEN = 1 << 10
 
 
 class ArtifactStore:
@@ -247,9 +249,12 @@ class ArtifactStore:
 
 
 def _read_page_token(token: str) -> tuple[float, str]:
-    try:
-        modified, name = json.loads(base64.urlsafe_b64decode(token))
-        return float(modified), str(name)
+    try:  # not strictly: the age of an artefact may be unknown, which is infinity
+        data = base64.b64decode(token, altchars=b"-_", validate=True)
+        modified, name = json_input.decode(data, max_bytes=_LONGEST_TOKEN, strict=False)
+        if not isinstance(modified, int | float) or not modified <= 0 or not isinstance(name, str):
+            raise ValueError
+        return float(modified), name
     except (ValueError, TypeError):
-        message = f"{token!r} is not a page token of ListArtifacts. Start again without a page token."
+        message = "This is not a page token of ListArtifacts. Begin again without one."
         raise InvalidArgument.field(Reason.PAGE_TOKEN_INVALID, "page_token", message) from None

@@ -115,6 +115,7 @@ class ContextCatalogue:
         entry = _Entry(
             _summary(context), manifest.digest, content, context.model_fingerprint, json.dumps(ends)
         )
+        self._whole(entry)  # read once before anybody can find it
         there = self._entries.put(context_id, entry)
         if there is None:
             return context

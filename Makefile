@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 AUDIT := $(VENV)/audit
 
-.PHONY: help install demo test test-compose check lint types contracts drift house proto audit sbom clean
+.PHONY: help install demo test fuzz test-compose check lint types contracts drift house proto audit sbom clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make
@@ -34,6 +34,9 @@ demo: install  ## the tour: real model, real services, real jobs
 # Bytecode is kept whatever the environment says: the suite starts more than a hundred processes that import the same.
 test: install  ## the whole test suite, in two processes; WORKERS=4 for more
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS)
+
+fuzz: install  ## 5,000 messages over every method, with three seeds; twice with a tokens file
+	$(BIN)/python -m tests.fuzz
 
 bench-%: install  ## bench-decode and friends: print a table, write .bench/<name>.json
 	$(BIN)/python -m tests.benchmarks.$*

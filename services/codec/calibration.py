@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from palimpsest import json_input
 from palimpsest.api.codec.v1 import codec_pb2 as pb
-from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.kv import CalibrationProfile, KeyValues, calibrate, decode, encode, from_cache, to_cache
 from palimpsest.kv.sensitivity import measure
 from palimpsest.lm.loading import load
@@ -31,6 +32,8 @@ HELD_OUT = 4
 FEWEST = 4
 """Fewest texts to learn from."""
 CHUNK = 512
+_LONGEST_LINE = 64 << 20
+"""Bytes of a line of JSONL."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +91,29 @@ class Samples:
 
 
 def _sources(texts: str) -> list[str]:
-    try:
-        lines = [json.loads(line) for line in texts.splitlines() if line.strip()]
-    except ValueError:
-        return [texts]
-    found = [line["text"] for line in lines if isinstance(line, dict) and isinstance(line.get("text"), str)]
-    if len(found) != len(lines):
-        raise InvalidArgument(
-            Reason.KV_CALIBRATION,
-            'Every line of the sample-text JSONL must be an object with a "text" field that is a string.',
-        )
+    """The texts of a JSONL, or the whole as one text if a line of it is not JSON."""
+    found: list[str] = []
+    for number, line in enumerate(texts.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json_input.decode(line, max_bytes=_LONGEST_LINE)
+        except json_input.InvalidJson as error:
+            if isinstance(error, json_input.JsonOutOfLimits) and line.lstrip().startswith("{"):
+                raise _bad_line(number, str(error)) from None
+            return [texts]
+        if not isinstance(value, dict) or not isinstance(value.get("text"), str):
+            raise _bad_line(number, 'it must be an object with a "text" field that is a string')
+        found.append(value["text"])
     return found
+
+
+def _bad_line(number: int, problem: str) -> InvalidArgument:
+    return InvalidArgument(
+        Reason.KV_CALIBRATION,
+        f"Line {number} of the sample-text JSONL cannot be used: {problem}.",
+        metadata={"line": number},
+    )
 
 
 def _sample_texts() -> Iterator[str]:
@@ -144,7 +159,7 @@ def calibrate_model(
     Raises
     ------
     FailedPrecondition
-        MODEL_CHANGED.
+        MODEL_CHANGED. KV_NOT_FINITE: the model's cache or its predictions are not finite.
     InvalidArgument
         KV_CALIBRATION: too little text.
     Unimplemented
@@ -155,6 +170,7 @@ def calibrate_model(
     loaded = load(record, settings.device, "float32", trainable=True, threads=settings.threads)
     texts, held = _held_out(samples.cut(loaded.tokenizer))
     model = loaded.module.requires_grad_(False)  # gradients of the cache alone
+    _require_finite(model, texts[0])
     rotary = rotary_of(record)
     sensitivity = measure(
         model, texts[::3], rotary=rotary, continuation=samples.tokens // 4, progress=progress
@@ -175,7 +191,7 @@ def calibrate_model(
     facts = pb.Profile(
         model=record.model_id,
         model_fingerprint=record.fingerprint,
-        group=samples.group,
+        group=profile.group,
         calibration_tokens=sum(map(len, texts)),
         levels=_measured(model, profile, held, progress),
         settings_digest=samples.digest,
@@ -214,6 +230,19 @@ def _prefill(model: PreTrainedModel, ids: Sequence[int]) -> KeyValues:
     batch = torch.tensor([list(ids)], device=model.device)  # [1, tokens]
     kv = from_cache(model(batch, use_cache=True, logits_to_keep=1).past_key_values)
     return KeyValues(kv.keys.bfloat16().cpu(), kv.values.bfloat16().cpu())
+
+
+@torch.no_grad()
+def _require_finite(model: PreTrainedModel, ids: Sequence[int]) -> None:
+    """Refuse a model with damaged weights, before minutes are spent on it."""
+    output = model(torch.tensor([list(ids)], device=model.device), use_cache=True, logits_to_keep=1)
+    kv = from_cache(output.past_key_values)
+    if not all(bool(part.isfinite().all()) for part in (kv.keys, kv.values, output.logits)):
+        raise FailedPrecondition(
+            Reason.KV_NOT_FINITE,
+            "The model gives keys, values or predictions that are not finite, so nothing can be calibrated. Check "
+            "its weights, and register them again.",
+        )
 
 
 @dataclass

@@ -111,6 +111,7 @@ class ContextCatalogue:
         entry = _Entry(
             _summary(context), manifest.digest, content, context.model_fingerprint, json.dumps(ends)
         )
+        self._whole(entry)  # read once before anybody can find it
         there = self._of(principal).put(context_id, entry)
         if there is None:
             return context

@@ -6,7 +6,7 @@ from itertools import pairwise
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.errors import InvalidArgument, OutOfRange, Reason
 from palimpsest.kv.plan import Chunk, Decision, Load, Option
-from palimpsest.kv.simulation import Trace, play, play_fixed
+from palimpsest.kv.simulation import FASTEST, SLOWEST, Trace, play, play_fixed
 from services.codec.coding import loss_of
 
 RECOMPUTE = "recompute"
@@ -45,6 +45,7 @@ def plan(
     OutOfRange
         KV_RANGE: the context does not have these chunks.
     """
+    settings = _bounded(settings)
     chunks = _chunks(context, settings, speeds, first, last or len(context.chunks))
     deadline = settings.deadline_seconds
     quality = settings.mode == pb.LoadSettings.MODE_QUALITY or (
@@ -66,6 +67,16 @@ def plan(
         sharers=settings.sharers or 1,
         recompute=bool(settings.recompute),
     )
+
+
+def _bounded(settings: pb.LoadSettings) -> pb.LoadSettings:
+    """Settings whose speeds are within reason: beyond, times are infinite or zero, and no plan is made from these."""
+    bounded = pb.LoadSettings()
+    bounded.CopyFrom(settings)
+    for name, least, most in (("bandwidth", SLOWEST, FASTEST), ("decode_tokens_per_second", 1e-3, 1e12)):
+        if value := getattr(settings, name):
+            setattr(bounded, name, min(max(value, least), most))
+    return bounded
 
 
 def _chunks(

@@ -11,7 +11,7 @@ from google.protobuf import json_format
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.artifacts import ArtifactStore
-from palimpsest.errors import NotFound, Reason
+from palimpsest.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 from palimpsest.lru import LruCache
 from palimpsest.redis import PUT_FIELD, growing, translated
 
@@ -89,3 +89,21 @@ class ProfileCatalogue:
         return self._loaded.get_or_make(
             digest, lambda: CalibrationProfile.from_bytes(self._artifacts.read_bytes(digest))
         )
+
+
+def require_usable(profiles: ProfileCatalogue, digest: str, model: str) -> None:
+    """Load a new profile once, before it becomes the one that every new context of its model is coded with.
+
+    Raises
+    ------
+    FailedPrecondition
+        KV_PROFILE_INVALID: it cannot be loaded.
+    """
+    try:
+        profiles.load(digest)
+    except InvalidArgument as error:
+        message = (
+            f"What calibration learnt of {model!r} cannot be loaded again, so it was not stored: {error.message} The "
+            "earlier profile, if there was one, stays in use. Calibrate with other texts, or use codec 'generic'."
+        )
+        raise FailedPrecondition(Reason.KV_PROFILE_INVALID, message, metadata={"model": model}) from error

@@ -18,7 +18,7 @@ from palimpsest.progress import Drain
 from services.codec.coding import checked_ids, choose_coding, profile_of, rotary_of
 from services.codec.contexts import MANIFEST_TYPE, ContextCatalogue, prefix_digests
 from services.codec.inputs import read_text
-from services.codec.profiles import PROFILE_TYPE, ProfileCatalogue
+from services.codec.profiles import PROFILE_TYPE, ProfileCatalogue, require_usable
 
 if TYPE_CHECKING:
     import torch
@@ -209,9 +209,9 @@ def calibrate(request: pb.CalibrateRequest, job: JobContext) -> pb.Profile:
     if present is not None and present.settings_digest == samples.digest and not request.skip_cache:
         return present
     found, facts = calibrate_model(record, samples, resources.settings, job.progress)
-    data = found.to_bytes()
-    info = resources.artifacts.put_bytes(data, PROFILE_TYPE)
+    info = resources.artifacts.put_bytes(found.to_bytes(), PROFILE_TYPE)
     job.progress.publish(info.digest)
+    require_usable(profiles, info.digest, request.model)
     facts.artifact, facts.size_bytes = info.digest, info.size_bytes
     profiles.put(facts)
     return facts

@@ -16,7 +16,7 @@ from services.datastore.ngrams.service import NgramCalls
 from services.datastore.ngrams.stores import NgramStores
 from services.datastore.search_service import SearchCalls
 from services.datastore.store.catalogue import id_of
-from services.datastore.store.listing import MOST_PER_PAGE, PAGE_SIZE
+from services.datastore.store.listing import MOST_PER_PAGE, PAGE_SIZE, check_id_token
 from services.datastore.watch_service import WatchCalls
 from services.datastore.watching import Watchers
 
@@ -79,6 +79,7 @@ class DatastoreServicer(DocumentCalls, SearchCalls, WatchCalls, NgramCalls):
         self, request: pb.ListCorporaRequest, context: grpc.aio.ServicerContext
     ) -> pb.ListCorporaResponse:
         """List the caller's corpora; a corpus deleted meanwhile is left out."""
+        check_id_token(request.page_token)
         ids = await asyncio.to_thread(self._corpora.catalogue.ids, call().principal)
         later = [each for each in ids if each > request.page_token]
         size = min(request.page_size, MOST_PER_PAGE) or PAGE_SIZE

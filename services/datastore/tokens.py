@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.models.byte_alphabet import byte_alphabet
+from palimpsest.models.tokenizers import failing_as_model
 
 _CHUNK = 1 << 18
 """Characters tokenized at once: the tokenizer needs many times the memory of its input."""
@@ -44,7 +45,8 @@ class ByteTokenizer:
         file = folder / "tokenizer.json"
         if not file.is_file():
             raise _unsupported(f"{folder} has no tokenizer.json")
-        self._tokenizer = Tokenizer.from_file(str(file))
+        with failing_as_model():
+            self._tokenizer = Tokenizer.from_file(str(file))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
@@ -95,10 +97,11 @@ class ByteTokenizer:
                 f"The document is not valid UTF-8 at byte {error.start}. Convert it to UTF-8 before adding it.",
                 metadata={"offset": error.start},
             ) from None
-        parts = [
-            np.asarray(self._tokenizer.encode(t, add_special_tokens=False).ids, dtype=np.int32)
-            for t in _cut(text)
-        ]
+        with failing_as_model():
+            parts = [
+                np.asarray(self._tokenizer.encode(t, add_special_tokens=False).ids, dtype=np.int32)
+                for t in _cut(text)
+            ]
         ids = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
         if b"".join(map(self.token_bytes.__getitem__, ids.tolist())) != data:
             raise InvalidArgument(

@@ -1,15 +1,20 @@
 """Generation for every line of a JSONL file: several lines in the engine at once, results in the order of the lines."""
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from palimpsest.engine import Delta, Engine, Event, Failed, Finished, Request, RequestState, Started
-from palimpsest.errors import PalimpsestError, Reason
+from palimpsest.errors import Internal, PalimpsestError, Reason
 from services.decoding.lines import line_seed, name_of, parse_line
+
+_log = structlog.get_logger(__name__)
 
 _FATAL = frozenset({Reason.ENGINE_FAILED, Reason.SHUTTING_DOWN})
 """Reasons for which no other line could be generated either; every other error belongs to its line."""
@@ -71,20 +76,29 @@ class _LineJob:
                 "finish_reason": end.reason.value,
                 "prompt_tokens": self._prompt_tokens,
                 "generated_tokens": end.generated_tokens,
-                "logprob": end.logprob,
+                "logprob": _number(end.logprob),
                 "seed": self.request.sampling.seed,
             }
             if end.stop:
                 output["stop"] = end.stop
             if self.request.logprobs is not None:
                 output["logprobs"] = [
-                    {"id": c.id, "logprob": c.logprob, "top": [{"id": i, "logprob": p} for i, p in c.top]}
+                    {
+                        "id": c.id,
+                        "logprob": _number(c.logprob),
+                        "top": [{"id": i, "logprob": _number(p)} for i, p in c.top],
+                    }
                     for c in self._choices.get(index, [])
                 ]
             outputs.append(output)
         generated = sum(f.generated_tokens for f in self._finished.values())
         text = _write({"id": self.name, "index": self.index, "outputs": outputs})
         return Result(text, Totals(1, 0, self._prompt_tokens, generated))
+
+
+def _number(value: float) -> float | None:
+    """A number as JSON has it: some models give tokens that they never choose a logit of -inf."""
+    return value if math.isfinite(value) else None
 
 
 def _write(value: object) -> bytes:
@@ -130,9 +144,7 @@ class _Window:
         """
         name = None
         try:
-            name, request = parse_line(
-                line, self._defaults, self._seed_of(index), self._engine.model.tokenizer
-            )
+            name, request = self._parse(index, line)
             job = _LineJob(index, name, request, self._done)
             self._engine.check(request)
             with self._changed:
@@ -146,6 +158,19 @@ class _Window:
                 self._results[index] = _error_result(
                     index, name if name is not None else name_of(line), error
                 )
+
+    def _parse(self, index: int, line: bytes) -> tuple[object, Request]:
+        try:
+            return parse_line(line, self._defaults, self._seed_of(index), self._engine.model.tokenizer)
+        except PalimpsestError:
+            raise
+        except (
+            Exception
+        ) as error:  # a bug, or what a model's tokenizer stumbles over: not the other lines' fault
+            _log.exception("a line could not be read", line=index)
+            raise Internal(
+                Reason.REQUEST_FAILED, "The line failed unexpectedly; the worker's log has the details."
+            ) from error
 
     def wait(self, index: int) -> Result:
         """The result of a line that was started; waits for it.

@@ -1,13 +1,13 @@
 """The lines of a batch's input: what one may contain, and the request it makes."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from palimpsest import json_input
 from palimpsest.engine import Request
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.lm import encode_chat, encode_text
@@ -66,17 +66,15 @@ def parse_line(line: bytes, defaults: Request, seed: int, tokenizer: Any) -> tup
     InvalidArgument
         BATCH_LINE_INVALID, or the reason for which the prompt cannot be tokenized.
     """
-    if len(line) > LARGEST_LINE:
-        raise InvalidArgument(Reason.BATCH_LINE_INVALID, f"The line is longer than {LARGEST_LINE} bytes.")
     try:
-        given = Line.model_validate_json(line)
+        given = Line.model_validate(json_input.decode(line, max_bytes=LARGEST_LINE))
+    except json_input.InvalidJson as error:
+        raise InvalidArgument(Reason.BATCH_LINE_INVALID, f"The line is not usable JSON: {error}.") from None
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'line'}: {e['msg']}" for e in error.errors()[:5]
-        )
+        problems = "; ".join(f"{_path(e['loc'])}: {e['msg']}" for e in error.errors()[:5])
         raise InvalidArgument(
             Reason.BATCH_LINE_INVALID, f"The line is not a valid request: {problems}"
-        ) from error
+        ) from None
     if (given.prompt is None) == (given.messages is None):
         raise InvalidArgument(
             Reason.BATCH_LINE_INVALID, "A line needs either a prompt or messages, not both."
@@ -108,8 +106,13 @@ def parse_line(line: bytes, defaults: Request, seed: int, tokenizer: Any) -> tup
 def name_of(line: bytes) -> object:
     """The id of an invalid line, if it has one."""
     try:
-        value = json.loads(line)
-    except ValueError:
+        value = json_input.decode(line, max_bytes=LARGEST_LINE)
+    except json_input.InvalidJson:
         return None
     name = value.get("id") if isinstance(value, dict) else None
     return name if isinstance(name, str | int) and not isinstance(name, bool) else None
+
+
+def _path(parts: tuple[int | str, ...]) -> str:
+    """Where in a line something is wrong; the parts may be the caller's own keys, of any length."""
+    return ".".join(str(part)[:100] for part in parts) or "line"

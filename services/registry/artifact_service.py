@@ -139,6 +139,8 @@ async def _in_thread(function: Callable[..., T], *args: object) -> T:
         while not work.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()  # nobody is left to be told; asyncio would log it as lost
         raise
 
 

@@ -38,6 +38,7 @@ class Reason(StrEnum):
     SERVICE_TOKEN_MISSING = auto()  # a job has no token to call other rooms with
     IMPERSONATION_REFUSED = auto()  # the token may not act for the caller it names
     LISTENER_INSECURE = auto()  # plain text where other machines can reach it
+    TOKENS_FILE = auto()  # the file of accepted tokens is missing or unusable
     TLS_FILES = auto()  # a certificate or key file is missing or unusable
     METRICS_ADDRESS = auto()  # the address for /metrics cannot be used
     AUDIT_UNWRITABLE = auto()  # the audit log fails, and without its line no call changes anything

@@ -21,6 +21,7 @@ from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.artifacts import ArtifactStore
 from palimpsest.catalogue import Catalogue, Layout
 from palimpsest.errors import AlreadyExists, NotFound, Reason
+from services.datastore.store.listing import check_id_token
 
 
 class _Record(NamedTuple):
@@ -100,7 +101,14 @@ class NgramCatalogue:
         return self._of(tenant).get(id_of(name)).store
 
     def list(self, tenant: str, page_size: int = 0, page_token: str = "") -> tuple[list[pb.NgramStore], str]:
-        """One page of a tenant's stores by name, and the token of the next page; empty after the last."""
+        """One page of a tenant's stores by name, and the token of the next page; empty after the last.
+
+        Raises
+        ------
+        InvalidArgument
+            PAGE_TOKEN_INVALID.
+        """
+        check_id_token(page_token)
         records, token = self._of(tenant).list(page_size, page_token)
         return [record.store for record in records], token
 

@@ -234,6 +234,8 @@ class NgramStores:
         )
         info = self._artifacts.put_file(path, MEDIA_TYPE)
         progress.publish(info.digest)
+        # Whoever drafts with it opens it, so it is opened once before it has a name.
+        self._cache.get(info.digest).require(record.tokenizer_fingerprint)
         return pb.NgramStore(
             name=spec.name,
             artifact=info.digest,

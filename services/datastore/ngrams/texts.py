@@ -1,12 +1,12 @@
 """Sources of text for n-gram stores: a corpus's live documents, or an uploaded artefact."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from palimpsest import json_input
 from palimpsest.errors import InvalidArgument, Reason
 from services.datastore.store.corpus import Corpus
 from services.datastore.tokens import ByteTokenizer
@@ -101,10 +101,11 @@ class ArtifactText:
                 yield self._tokenize(file.read(self._max_bytes + 1), "The text")
                 return
             # A character takes at most six bytes in JSON, so a longer line holds a document that is too large.
-            lines = iter(lambda: file.readline(6 * self._max_bytes + _LINE_OVERHEAD), b"")
+            longest = 6 * self._max_bytes + _LINE_OVERHEAD
+            lines = iter(lambda: file.readline(longest), b"")
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield self._tokenize(_text(line, number), f"Line {number}")
+                    yield self._tokenize(_text(line, number, longest), f"Line {number}")
 
     def _tokenize(self, data: bytes, what: str) -> np.ndarray:
         if len(data) > self._max_bytes:
@@ -117,16 +118,21 @@ class ArtifactText:
         return self._tokenizer.encode(data).ids
 
 
-def _text(line: bytes, number: int) -> bytes:
+def _text(line: bytes, number: int, longest: int) -> bytes:
     try:
-        found = json.loads(line)
-        if isinstance(found, dict) and isinstance(found.get("text"), str):
-            return found["text"].encode()
-    except ValueError:
-        pass
-    raise InvalidArgument(
+        found = json_input.decode(line, max_bytes=longest)
+    except json_input.InvalidJson as error:
+        raise _bad_line(number, str(error)) from None
+    if not isinstance(found, dict) or not isinstance(found.get("text"), str):
+        raise _bad_line(
+            number, 'it is not a JSON object with a string "text", as every line of JSONL must be'
+        )
+    return found["text"].encode()
+
+
+def _bad_line(number: int, problem: str) -> InvalidArgument:
+    return InvalidArgument(
         Reason.NGRAMS_LINE_INVALID,
-        f'Line {number} is not a JSON object with a string "text", as every line of JSONL must be. Upload plain text '
-        "with the media type text/plain.",
+        f"Line {number} cannot be used: {problem}. Upload plain text with the media type text/plain.",
         metadata={"line": number},
     )

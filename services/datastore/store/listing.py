@@ -1,6 +1,7 @@
 """Pages of documents, sorted by the digest of their id: additions, deletions and compaction do not change the order."""
 
 import heapq
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +13,8 @@ from services.datastore.store.results import LiveDocument
 from services.datastore.store.segment import Segment
 
 PAGE_SIZE, MOST_PER_PAGE = 100, 1000
+_DIGEST_TOKEN = re.compile(r"[0-9a-f]{32}")
+_ID_TOKEN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def page(corpus: Corpus, page_size: int, page_token: str) -> tuple[list[LiveDocument], str]:
@@ -23,13 +26,9 @@ def page(corpus: Corpus, page_size: int, page_token: str) -> tuple[list[LiveDocu
         PAGE_TOKEN_INVALID.
     """
     size = min(page_size, MOST_PER_PAGE) or PAGE_SIZE
-    try:
-        after = int(page_token, 16) if page_token else -1
-        if page_token and len(page_token) != 32:
-            raise ValueError
-    except ValueError:
-        message = f"{page_token!r} is not a page token of ListDocuments. Start again without a page token."
-        raise InvalidArgument.field(Reason.PAGE_TOKEN_INVALID, "page_token", message) from None
+    if page_token and not _DIGEST_TOKEN.fullmatch(page_token):
+        raise _not_a_token()
+    after = int(page_token, 16) if page_token else -1
     with corpus.lock:
         parts = corpus.view().parts
         rows = heapq.merge(
@@ -42,6 +41,23 @@ def page(corpus: Corpus, page_size: int, page_token: str) -> tuple[list[LiveDocu
                 return found, f"{_order(found[-1].head.id_digest):032x}"
             found.append(document)
     return found, ""
+
+
+def check_id_token(page_token: str) -> None:
+    """Check the page token of a listing by id, which is the last id of the page before.
+
+    Raises
+    ------
+    InvalidArgument
+        PAGE_TOKEN_INVALID.
+    """
+    if page_token and not _ID_TOKEN.fullmatch(page_token):
+        raise _not_a_token()
+
+
+def _not_a_token() -> InvalidArgument:
+    message = "This is not a page token of this method. Begin again without one."
+    return InvalidArgument.field(Reason.PAGE_TOKEN_INVALID, "page_token", message)
 
 
 def _order(digest: bytes) -> int:

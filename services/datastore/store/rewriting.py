@@ -19,7 +19,7 @@ from services.datastore.store.documents import Document
 from services.datastore.store.manifest import SegmentEntry, log_name, tomb_name
 from services.datastore.store.memtable import Memtable
 from services.datastore.store.results import Part
-from services.datastore.store.segment import Segment
+from services.datastore.store.segment import Segment, SegmentFiles
 from services.datastore.store.segment_writer import SegmentWriter
 
 SEGMENT_TOKENS = 16 << 20
@@ -126,6 +126,12 @@ class Rewrite:
         documents, tokens = writer.documents, writer.tokens
         size = writer.finish(progress)
         self._corpus.indexes.prepare(writer.folder)
+        # Every process that opens the corpus reads it, so it is opened once before a manifest names it.
+        Segment(
+            SegmentFiles(writer.folder),
+            self._corpus.spec.passage_tokens,
+            self._corpus.indexes.open(writer.folder),
+        )
         self._entries.append(SegmentEntry(writer.folder.name, documents, tokens, size))
 
     def publish(self) -> RewriteResult:

@@ -4,9 +4,11 @@ import base64
 import json
 from collections.abc import Iterable
 
+from palimpsest import json_input
 from palimpsest.errors import InvalidArgument, Reason
 
 _PAGE_SIZE, _MOST_PER_PAGE = 100, 1000
+_LONGEST_TOKEN = 1 << 10
 
 
 def page_of(times: Iterable[tuple[float, str]], page_size: int, page_token: str) -> tuple[list[str], str]:
@@ -37,9 +39,12 @@ def page_of(times: Iterable[tuple[float, str]], page_size: int, page_token: str)
 
 
 def _read(token: str) -> tuple[float, str]:
-    try:
-        time, name = json.loads(base64.urlsafe_b64decode(token))
-        return float(time), str(name)
+    try:  # not strictly: the age of an artefact may be unknown, which is infinity
+        data = base64.b64decode(token, altchars=b"-_", validate=True)
+        time, name = json_input.decode(data, max_bytes=_LONGEST_TOKEN, strict=False)
+        if not isinstance(time, int | float) or not time <= 0 or not isinstance(name, str):
+            raise ValueError
+        return float(time), name
     except (ValueError, TypeError):
-        message = f"{token!r} is not a page token of ListArtifacts. Start again without a page token."
+        message = "This is not a page token of ListArtifacts. Begin again without one."
         raise InvalidArgument.field(Reason.PAGE_TOKEN_INVALID, "page_token", message) from None

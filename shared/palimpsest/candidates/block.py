@@ -21,6 +21,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from palimpsest import json_input
 from palimpsest.candidates.passages import Owner, Passage, plain, typed
 from palimpsest.candidates.settings import Calibration
 from palimpsest.errors import InvalidArgument, Reason
@@ -216,7 +217,7 @@ class Candidates:
             raise _invalid(f"{len(data)} bytes are too many")
         try:
             arrays = load(data)
-            meta = json.loads(_metadata(data)["candidates"])
+            meta = json_input.decode(_metadata(data)["candidates"], max_bytes=MAX_BYTES)
             if meta["format"] != FORMAT:
                 raise _invalid(f"format {meta['format']} is not known")
             block = cls._assemble(arrays, meta)
@@ -227,7 +228,7 @@ class Candidates:
             ValueError,
             IndexError,
             AttributeError,
-            RecursionError,
+            OverflowError,
         ) as error:
             raise _invalid(f"it is damaged: {error}") from error
         block.check()
@@ -276,7 +277,7 @@ class Candidates:
 def _metadata(data: bytes) -> dict[str, str]:
     """The metadata of a safetensors file, which ``load`` does not return."""
     size = int.from_bytes(data[:8], "little")
-    return json.loads(data[8 : 8 + size])["__metadata__"]
+    return json_input.decode(data[8 : 8 + size], max_bytes=MAX_BYTES)["__metadata__"]
 
 
 def _are_positive(values: np.ndarray) -> bool:

@@ -1,5 +1,6 @@
 """The entries of a catalogue; see the package."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from typing import Generic, TypeVar, cast
@@ -11,6 +12,9 @@ from palimpsest.errors import InvalidArgument, PalimpsestError, Reason
 from palimpsest.redis import growing, translated, unbounded
 
 T = TypeVar("T")
+
+_POSITION = re.compile(r"[1-9][0-9]{0,14}")
+"""A token of entries by creation: their score, which Redis keeps as a float."""
 
 PAGE_SIZE, MOST_PER_PAGE = 100, 1000
 """Entries of a page if the request does not say, and at most."""
@@ -59,7 +63,9 @@ class Catalogue(Generic[T]):
         PalimpsestError
             ``missing``: an entry that the links need is not there.
         """
-        word, rest = self._change("put", entry_id, self._layout.links(entry), self._layout.write(entry))
+        values = self._layout.write(entry)
+        self._layout.read(values)  # an entry that cannot be read would break every list that it is in
+        word, rest = self._change("put", entry_id, self._layout.links(entry), values)
         if word == "missing":
             raise self._missing(rest[0])
         return self._layout.read(rest) if word == "there" else None
@@ -203,7 +209,7 @@ class Catalogue(Generic[T]):
         ]
 
     def _checked(self, page_token: str) -> str:
-        if page_token and not self._layout.by_name and not page_token.isdecimal():
+        if page_token and not self._layout.by_name and not _POSITION.fullmatch(page_token):
             message = "This is not a page token of this method. Begin again without one."
             raise InvalidArgument.field(Reason.PAGE_TOKEN_INVALID, "page_token", message)
         return page_token

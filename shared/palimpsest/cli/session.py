@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import Exit, exit_code, table
 from palimpsest.client import Client
+from palimpsest.client.requests import FieldValueError
 from palimpsest.errors import PalimpsestError
 from palimpsest.settings import Settings
 
@@ -110,6 +111,12 @@ def guarded(work: Callable[P, R], *, as_json: bool = False) -> Callable[P, R]:
             output.note(f"Error: {error.strerror}: {error.filename}")
             missing = isinstance(error, FileNotFoundError)
             raise typer.Exit(Exit.NOT_FOUND if missing else Exit.REFUSED) from None
+        except (
+            FieldValueError,
+            UnicodeDecodeError,
+        ) as error:  # an option out of range, a file that is not text
+            output.note(f"Error: {error}")
+            raise typer.Exit(Exit.USAGE) from None
         except BrokenPipeError:
             # `palimpsest generate | head`: the reader has enough. Nothing more may be written, even at exit.
             sys.stdout = open("/dev/null", "w")  # noqa: SIM115

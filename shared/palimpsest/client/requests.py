@@ -10,6 +10,10 @@ from google.protobuf.message import Message
 M = TypeVar("M", bound=Message)
 
 
+class FieldValueError(ValueError):
+    """A value that its field cannot hold; the message names the field."""
+
+
 def build(cls: type[M], fields: Mapping[str, object], where: str) -> M:
     """Return the request that the keyword arguments describe.
 
@@ -28,8 +32,8 @@ def build(cls: type[M], fields: Mapping[str, object], where: str) -> M:
     ------
     TypeError
         A field that does not exist, of the wrong type, or two of which only one may be set.
-    ValueError
-        A number that does not fit its field, or an enum value that does not exist.
+    FieldValueError
+        A number that does not fit its field, text that is not UTF-8, or an enum value that does not exist.
     """
     message = cls()
     _fill(message, fields, where, "")
@@ -53,10 +57,15 @@ def _fill(message: Message, fields: Mapping[str, object], where: str, path: str)
             raise TypeError(f"{where} takes only one of {', '.join(f.name for f in oneof.fields)}.")
         try:
             _set(message, field, value, where, path + name)
-        except (TypeError, ValueError) as error:
+        except UnicodeError:
+            raise FieldValueError(
+                f"{where}: {path}{name}: this text holds bytes that are not UTF-8"
+            ) from None
+        except (TypeError, ValueError, OverflowError) as error:
             if where in str(error):
                 raise
-            raise type(error)(f"{where}: {path}{name}: {error}") from None
+            kind = TypeError if isinstance(error, TypeError) else FieldValueError
+            raise kind(f"{where}: {path}{name}: {error}") from None
 
 
 def _set(message: Message, field: Any, value: object, where: str, path: str) -> None:

@@ -1,13 +1,13 @@
 """Lists of jobs: filters, pages, and page tokens that are valid for their own query only."""
 
 import base64
-import binascii
 import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from palimpsest import json_input
 from palimpsest.errors import InvalidArgument, Reason
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 1000
+_LONGEST_TOKEN = 1 << 10
 _STATES = ("QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED")
 _TERM = re.compile(r'\s*(\w+)\s*=\s*"?([\w.]+)"?\s*', re.ASCII)
 
@@ -87,10 +88,11 @@ def encode_token(query: Query, last_seq: int) -> str:
 
 def _decode_token(query: Query, token: str) -> int:
     try:
-        fingerprint, seq = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
-        if fingerprint == _fingerprint(query) and isinstance(seq, int) and 0 < seq < 1 << 53:
+        data = base64.b64decode(token, altchars=b"-_", validate=True)
+        fingerprint, seq = json_input.decode(data, max_bytes=_LONGEST_TOKEN)
+        if fingerprint == _fingerprint(query) and type(seq) is int and 0 < seq < 1 << 53:
             return seq
-    except (binascii.Error, ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         pass  # whatever is wrong with it, the answer is the same
     raise InvalidArgument.field(
         Reason.PAGE_TOKEN_INVALID,

@@ -88,7 +88,7 @@ def calibrate(
     sensitivity
         From ``palimpsest.kv.sensitivity.measure``; None: every direction of a layer counts alike.
     group
-        Layers coded together.
+        Layers coded together; all of them where the model has fewer.
     sinks
         Leading tokens kept apart.
     classic
@@ -108,6 +108,7 @@ def calibrate(
     """
     progress = progress or NullProgress()
     geometry = _geometry(caches, sinks)
+    group = min(group, geometry.layers)
     groups = [(first, min(group, geometry.layers - first)) for first in range(0, geometry.layers, group)]
     means, covariances = _moments(caches, geometry, groups, rotary, sinks, progress)
     bases = tuple(

@@ -22,6 +22,7 @@ from itertools import accumulate
 
 from pydantic import ValidationError
 
+from palimpsest import json_input
 from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted, Unimplemented
 from palimpsest.kv.header import Buffer, ChunkMeta, Entry, Header, Kind, Requirements, Section, damaged
 
@@ -167,14 +168,17 @@ def read_header(
 def _read_meta(text: bytes) -> ChunkMeta:
     try:
         # Requirements first: a feature this reader lacks may be the very thing that makes the rest look wrong.
-        required = Requirements.model_validate_json(text).requires
+        found = json_input.decode(text, max_bytes=len(text))
+        required = Requirements.model_validate(found).requires
         if required:
             raise Unimplemented(
                 Reason.KV_FORMAT_UNKNOWN,
                 f"The chunk needs {', '.join(required)}, which this reader lacks; upgrade it.",
                 metadata={"requires": ",".join(required)},
             )
-        return ChunkMeta.model_validate_json(text)
+        return ChunkMeta.model_validate(found)
+    except json_input.InvalidJson as wrong:
+        raise damaged(f"The chunk's header is not usable JSON: {wrong}.", _HEAD.size) from None
     except ValidationError as wrong:
         message = f"The chunk's header is not valid: {wrong.errors()[0]['msg']}."
         raise damaged(message, _HEAD.size) from None

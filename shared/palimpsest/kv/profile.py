@@ -11,12 +11,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from palimpsest import json_input
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.kv.layout import Geometry
 from palimpsest.kv.level_tables import ClassicTables, LevelTables
 from palimpsest.kv.rotary import Rotary
 
 FORMAT = 1
+_LONGEST_HEADER = 1 << 24
 COMPONENTS = ("keys", "values")
 
 
@@ -166,8 +168,10 @@ class CalibrationProfile:
         """
         try:
             length = int.from_bytes(data[:8], "little")
-            header = json.loads(data[8 : 8 + length]) if length < min(len(data), 1 << 24) else {}
-            facts = json.loads(header["__metadata__"]["palimpsest.kv.profile"])
+            header = json_input.decode(data[8 : 8 + length], max_bytes=_LONGEST_HEADER)
+            facts = json_input.decode(
+                header["__metadata__"]["palimpsest.kv.profile"], max_bytes=_LONGEST_HEADER
+            )
             tensors = load(data)
             profile = cls._build(facts, tensors)
             profile._check()

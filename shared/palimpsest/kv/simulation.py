@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from palimpsest.kv.controller import CAUTION, LATE, Controller
 from palimpsest.kv.plan import Decision, Load, Option, Receipt
 
+SLOWEST, FASTEST = 1.0, 1e15
+"""Bytes a second."""
+
 
 @dataclass(frozen=True)
 class Trace:
-    """Bandwidth over time: constant for ``hold`` seconds each, bytes a second; the last value goes on for ever."""
+    """Bandwidth over time: constant for ``hold`` seconds each, bytes a second; the last value goes on for ever.
+
+    Values outside of ``SLOWEST`` to ``FASTEST`` count as these: beyond them times are no longer numbers.
+    """
 
     values: tuple[float, ...]
     hold: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(min(max(v, SLOWEST), FASTEST) for v in self.values))
 
     @classmethod
     def drawn(cls, seed: int, low: float, high: float, hold: float, steps: int = 64) -> "Trace":
@@ -170,7 +179,7 @@ def play_in_order(load: Load, trace: Trace, choose: Policy) -> Outcome:
         else:
             option = chunk.options[at]
             begun, network = network, trace.arrival(network, option.size)
-            measured = option.size / (network - begun)
+            measured = option.size / max(network - begun, 1e-9)
             decoder = max(decoder, network) + option.decode
             losses += option.loss * chunk.tokens
             fetched += option.size

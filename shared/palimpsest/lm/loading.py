@@ -12,6 +12,7 @@ from palimpsest.lm.hardware import physical_cores, pick_device, pick_dtype
 from palimpsest.lm.model import CompiledForward, LanguageModel
 from palimpsest.models.completeness import require_whole
 from palimpsest.models.record import ModelRecord
+from palimpsest.models.tokenizers import failing_as_model
 
 
 def load(
@@ -44,7 +45,7 @@ def load(
 
     Raises
     ------
-    InvalidArgument
+    InvalidArgument, FailedPrecondition
         MODEL_INVALID: the folder holds no causal LM that transformers can load without running foreign code, or its
         tensors are not all those of the model its config describes, and no others.
     """
@@ -56,7 +57,8 @@ def load(
     transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        with failing_as_model():
+            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         if trainable and dtype == "auto":
             dtype = "float32"
         kind = pick_dtype(dtype, target, CompiledForward is not None, config.get_text_config().hidden_size)

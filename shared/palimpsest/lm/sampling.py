@@ -15,6 +15,8 @@ try:
 except (ImportError, RuntimeError):
     log_total = None
 
+COLDEST = 1e-20
+"""A lower temperature counts as 0: logits divided by it would leave float32."""
 _FIRST_LOOK = 1024
 """How many of the most probable tokens are sorted before sorting all."""
 
@@ -26,7 +28,7 @@ class Sampling:
     Parameters
     ----------
     temperature
-        0 for greedy: the most probable token, the lowest id on ties.
+        0 for greedy: the most probable token, the lowest id on ties. Below ``COLDEST`` it is set to 0.
     top_k
         Only tokens as probable as the k-th most probable; 0 for all.
     top_p
@@ -42,6 +44,10 @@ class Sampling:
     top_p: float = 1.0
     min_p: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.temperature < COLDEST:
+            object.__setattr__(self, "temperature", 0.0)
 
 
 @dataclass(frozen=True)

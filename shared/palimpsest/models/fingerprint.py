@@ -11,7 +11,10 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from palimpsest import json_input
 from palimpsest.disk import replace_file
+from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.models.json_files import LARGEST
 from palimpsest.models.weights import INDEX_FILE, stored_tensors, weight_files
 from palimpsest.progress import NullProgress, Progress
 
@@ -133,14 +136,18 @@ def _files(folder: Path) -> list[Path]:
 
 def _read_json(folder: Path, name: str) -> object:
     """A file's JSON, or its text where it is not JSON; None if there is no such file."""
+    path = folder / name
     try:
-        text = (folder / name).read_text(encoding="utf-8")
+        return json_input.read(path, max_bytes=LARGEST, strict=False)
     except FileNotFoundError:
         return None
+    except json_input.InvalidJson:
+        pass
     try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        message = f"{path} is not UTF-8 at byte {error.start}. Copy or download it again."
+        raise InvalidArgument(Reason.MODEL_INVALID, message) from None
 
 
 def _without(value: object, noise: set[str]) -> object:

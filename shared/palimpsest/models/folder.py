@@ -1,16 +1,21 @@
 """Model folders: may this one be registered, and what is in it?"""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.models.completeness import loading_info, require_whole
 from palimpsest.models.geometry import ModelGeometry
+from palimpsest.models.json_files import check_json_files, read_object
+from palimpsest.models.tokenizers import failing_as_model
 from palimpsest.models.weights import StoredTensor, stored_tensors
 
+_MOST = (1 << 31) - 1
+"""Largest size that a record holds."""
+_MOST_LAYERS = 4096
+"""As many as a chunk of a cache may have; a model is not even built without memory with many more."""
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -39,15 +44,18 @@ def inspect_folder(folder: Path) -> FolderFacts:
         MODEL_PICKLED: weights in a format that can run code.
     """
     config = _config(folder)
+    context_length = _count(folder, config, "max_position_embeddings")
+    vocab_size, geometry = _count(folder, config, "vocab_size"), _geometry(folder, config)
+    if not vocab_size:
+        raise _invalid(f"{folder / 'config.json'} has no vocab_size.")
     tensors = stored_tensors(folder)
     _check_architecture(folder, config, tensors)
     tokenizer = _tokenizer(folder)
-    text = config.get_text_config()
     floats = [tensor for tensor in tensors.values() if tensor.dtype in _FLOATS]
     if not floats:
         raise _invalid(f"{folder} holds no floating-point weights.")
     sizes = {tensor.name: math.prod(tensor.shape) for tensor in floats}
-    if text.tie_word_embeddings:
+    if config.get_text_config().tie_word_embeddings:
         sizes.pop("lm_head.weight", None)
     bytes_of: dict[str, int] = {}
     for tensor in floats:
@@ -57,10 +65,10 @@ def inspect_folder(folder: Path) -> FolderFacts:
         parameter_count=sum(sizes.values()),
         size_bytes=sum(tensor.end - tensor.start for tensor in tensors.values()),
         dtype=_FLOATS[max(bytes_of, key=lambda dtype: bytes_of[dtype])],
-        context_length=int(getattr(text, "max_position_embeddings", 0) or 0),
-        vocab_size=int(text.vocab_size),
+        context_length=context_length,
+        vocab_size=vocab_size,
         has_chat_template=bool(tokenizer.chat_template),
-        stored_geometry=ModelGeometry.of(config),
+        stored_geometry=geometry,
     )
 
 
@@ -69,8 +77,9 @@ def _config(folder: Path) -> Any:
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+    check_json_files(folder)
     for name in ("config.json", "tokenizer_config.json"):
-        if (folder / name).exists() and "auto_map" in _object(folder / name):
+        if (folder / name).exists() and "auto_map" in read_object(folder / name):
             raise _invalid(
                 f"{folder / name} has an auto_map: the model runs code of its own, which is never loaded here."
             )
@@ -114,20 +123,34 @@ def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
+        with failing_as_model():
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            tokenizer("")  # some damage shows only when it is used
+        return tokenizer
+    except Exception as error:  # as above
         message = f"{folder} has no tokenizer that transformers can read: {error}. Save the model's tokenizer there."
         raise _invalid(message) from error
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _count(folder: Path, config: Any, name: str) -> int:
+    """A size in the config's text part; 0 where it has none."""
+    value = getattr(config.get_text_config(), name, None) or 0
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or not 0 <= value <= _MOST:
+        raise _invalid(f"{folder / 'config.json'} says that {name} is {value!r}, which is no size.")
+    return int(value)
+
+
+def _geometry(folder: Path, config: Any) -> ModelGeometry:
     try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise _invalid(f"{path} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise _invalid(f"{path} is not a JSON object.")
-    return cast(dict[str, Any], value)
+        geometry = ModelGeometry.of(config)
+    except Exception as error:  # as in _config
+        raise _invalid(f"{folder / 'config.json'} describes a model that makes no sense: {error}") from error
+    sizes = (geometry.layers, geometry.hidden_size, geometry.kv_heads, geometry.head_dim)
+    if geometry.layers > _MOST_LAYERS or not all(0 <= size <= _MOST for size in sizes):
+        raise _invalid(f"{folder / 'config.json'} describes a model that makes no sense: {geometry}.")
+    return geometry
 
 
 def _invalid(message: str) -> InvalidArgument:

@@ -1,6 +1,5 @@
 """Comparing two models: whether the weights of one fit into the other, and which tensors differ."""
 
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.models.fingerprint import tokenizer_facts
+from palimpsest.models.json_files import read_object
 from palimpsest.models.weights import StoredTensor, stored_tensors
 from palimpsest.progress import NullProgress, Progress
 
@@ -168,7 +168,7 @@ def component_of(name: str) -> str:
 
 
 def _compare_configs(base: Path, donor: Path, report: PairComparison) -> None:
-    ours, theirs = _object(base / "config.json"), _object(donor / "config.json")
+    ours, theirs = read_object(base / "config.json"), read_object(donor / "config.json")
     for key in sorted(ours.keys() | theirs.keys()):
         mine, other = ours.get(key), theirs.get(key)
         if mine == other or key.startswith("_") or key in ("transformers_version", "dtype", "torch_dtype"):
@@ -197,15 +197,11 @@ def _compare_tokenizers(base: Path, donor: Path, report: PairComparison) -> None
 
 
 def _vocabulary(folder: Path) -> dict[str, int]:
-    from transformers import AutoTokenizer
+    from palimpsest.models.tokenizers import load_tokenizer
 
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True).get_vocab()
+    return load_tokenizer(folder).get_vocab()
 
 
 def _tied(folder: Path, tensors: dict[str, StoredTensor]) -> bool:
     """Whether one matrix is both input and output embedding: by the config, or else by the stored tensors."""
-    return bool(_object(folder / "config.json").get("tie_word_embeddings", _HEAD not in tensors))
-
-
-def _object(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_bytes()))
+    return bool(read_object(folder / "config.json").get("tie_word_embeddings", _HEAD not in tensors))

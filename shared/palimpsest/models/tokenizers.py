@@ -1,9 +1,11 @@
 """Tokenizers of registered models, kept from one call to the next: loading one takes seconds."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.lru import LruCache
 from palimpsest.models.record import ModelRecord
 
@@ -34,7 +36,39 @@ class TokenizerCache(Generic[T]):
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    """Load the tokenizer in a model's folder with transformers."""
+    """Load the tokenizer in a model's folder with transformers.
+
+    Raises
+    ------
+    FailedPrecondition
+        MODEL_CHANGED: it cannot be loaded, although it could when the model was registered. MODEL_INVALID.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    try:
+        with failing_as_model():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        message = f"The tokenizer in {folder} is not what was registered: {error}. Put it back, or register it again."
+        raise FailedPrecondition(Reason.MODEL_CHANGED, message) from error
+
+
+@contextlib.contextmanager
+def failing_as_model() -> Iterator[None]:
+    """Turn what the tokenizers library raises into an error of the model.
+
+    It raises bare ``Exception``, and where its Rust code panics (a post-processor that names a token which is not
+    there) a ``BaseException`` that no ``except Exception`` sees: it would end a worker rather than a request.
+
+    Raises
+    ------
+    FailedPrecondition
+        MODEL_INVALID.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error) is Exception or type(error).__name__ == "PanicException":
+            message = f"The model's tokenizer fails: {error}. Correct its tokenizer.json and register the model again."
+            raise FailedPrecondition(Reason.MODEL_INVALID, message) from error
+        raise

@@ -1,20 +1,24 @@
 """Safetensors folders: where every tensor lies, checked before a byte of it is trusted."""
 
-import json
 import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any
 
+from palimpsest import json_input
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.models.json_files import read_object
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 _LONGEST_HEADER = 100 << 20
+_MOST_DIMENSIONS = 64
+_LONGEST_NAME = 255
+"""Bytes of the longest file name that file systems have."""
 _READ_BYTES = 8 << 20
 _DTYPE_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
@@ -64,14 +68,17 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / SINGLE_FILE).exists():
         return [folder / SINGLE_FILE]
     if index.exists():
-        try:
-            shards = sorted({str(name) for name in json.loads(index.read_bytes())["weight_map"].values()})
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise _invalid(f"{index} is damaged: {error}") from None
+        weight_map = read_object(index, strict=True).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise _invalid(f'{index} is damaged: it has no object "weight_map".')
+        shards = sorted({str(name) for name in weight_map.values()})
         refuse_pickled([name for name in shards if name.endswith(PICKLED_SUFFIXES)])
         for name in shards:
-            if Path(name).name != name or not name.endswith(".safetensors"):
-                raise _invalid(f"{index} names {name!r}, which is not a safetensors file of the same folder.")
+            plain = Path(name).name == name and "\0" not in name and len(name.encode()) <= _LONGEST_NAME
+            if not plain or not name.endswith(".safetensors"):
+                raise _invalid(
+                    f"{index} names {name[:100]!r}, which is not a safetensors file of the same folder."
+                )
             if not (folder / name).exists():
                 raise _invalid(f"{folder} has no file {name}, which its index names. Copy the model again.")
         return [folder / name for name in shards]
@@ -109,7 +116,7 @@ def _read_header(path: Path) -> list[StoredTensor]:
         if length > min(size - 8, _LONGEST_HEADER):
             raise _invalid(f"{path} is not a safetensors file, or is cut inside its header. Copy it again.")
         try:
-            header = cast(dict, json.loads(file.read(length)))
+            header = json_input.decode(file.read(length), max_bytes=_LONGEST_HEADER)
             header.pop("__metadata__", None)
             tensors = [_tensor(path, 8 + length, name, entry) for name, entry in header.items()]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -124,10 +131,12 @@ def _read_header(path: Path) -> list[StoredTensor]:
     return tensors
 
 
-def _tensor(path: Path, base: int, name: str, entry: dict) -> StoredTensor:
-    shape = tuple(int(length) for length in entry["shape"])
+def _tensor(path: Path, base: int, name: str, entry: dict[str, Any]) -> StoredTensor:
+    shape = tuple(entry["shape"])
     start, end = entry["data_offsets"]
     bits = _DTYPE_BITS[entry["dtype"]]
+    if len(shape) > _MOST_DIMENSIONS or any(type(number) is not int for number in (*shape, start, end)):
+        raise ValueError(f"tensor {name!r} has a shape or offsets that are no short list of integers")
     if (
         not 0 <= start <= end
         or any(length < 0 for length in shape)

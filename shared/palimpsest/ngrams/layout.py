@@ -26,6 +26,7 @@ from typing import BinaryIO, NoReturn
 
 import numpy as np
 
+from palimpsest import json_input
 from palimpsest.errors import DataLoss, Reason
 
 ORDERS = (2, 3, 4, 5, 6)
@@ -147,7 +148,7 @@ def read_layout(file: BinaryIO, path: Path) -> Layout:
             metadata={"version": version},
         )
     try:
-        facts = json.loads(head)
+        facts = json_input.decode(head, max_bytes=_MOST_HEADER)
         layout = Layout(facts["tokenizer"], facts["vocab_size"], facts["tokens"], facts["documents"])
         found, same = file.seek(0, 2), layout.to_bytes()[: len(prefix) + size] == prefix + head
     except (ValueError, KeyError, TypeError):

@@ -6,10 +6,7 @@ respect: ownership, quotas, and the scopes of that caller's own tokens, so that 
 could reach. The right to do this is the scope ``impersonate``, which a token must name: no wildcard grants it.
 """
 
-import hashlib
 import hmac
-import json
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +20,7 @@ from palimpsest.catalogue import LOCAL as LOCAL_PRINCIPAL
 from palimpsest.errors import PermissionDenied, Reason, Unauthenticated
 from palimpsest.rpc.calls import granted
 from palimpsest.rpc.channel import ON_BEHALF_OF
+from palimpsest.rpc.tokens import Token, TokensFile, hash_token
 
 _ACCESS: Any = options_pb2.access  # generated stubs and bundled ones disagree on the type of extensions
 _OPEN = ("/grpc.health.v1.Health/",)
@@ -64,14 +62,6 @@ def access_of(method: str) -> options_pb2.Access:
     return found.GetOptions().Extensions[_ACCESS]
 
 
-def hash_token(token: str) -> str:
-    """Return what a tokens file holds for a token: the SHA-256 of its UTF-8 bytes, in hexadecimal.
-
-    Tokens are random and long (``palimpsest`` makes them with 256 bits), so a slow hash adds nothing.
-    """
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Whose call it is.
@@ -99,49 +89,24 @@ LOCAL = Caller(LOCAL_PRINCIPAL, ("*",))
 """The caller where no token is asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    name: str
-    sha256: str
-    scopes: tuple[str, ...]
-    expires: float | None
-
-    @property
-    def expired(self) -> bool:
-        return self.expires is not None and self.expires < time.time()
-
-
 class Authenticator:
     """Checks callers against a tokens file, which is read again when it changes: revoking needs no restart.
 
-    The file is JSON: ``{"tokens": [{"name": "alice", "sha256": "...", "scopes": ["decoding.*"],
-    "expires": 1790000000}]}``. Scopes may end in ``*``; ``expires`` is in Unix seconds and optional. Several tokens may
-    have one name, so that a token can be replaced before the old one expires.
+    Scopes may end in ``*``. Several tokens may have one name, so that one can be replaced before it expires.
 
     Parameters
     ----------
     tokens_file
         None: every caller is "local" and reaches everything.
+
+    Raises
+    ------
+    FailedPrecondition
+        TOKENS_FILE: a file that is missing or damaged must stop the server, not its first caller.
     """
 
     def __init__(self, tokens_file: Path | None) -> None:
-        self._file = tokens_file
-        self._version: tuple[int, int] | None = None
-        self._tokens: tuple[_Token, ...] = ()
-        if tokens_file is not None:
-            self._reload()  # a missing or malformed file must stop the server, not its first caller
-
-    def _reload(self) -> None:
-        assert self._file is not None
-        stat = self._file.stat()
-        version = (stat.st_mtime_ns, stat.st_size)
-        if version == self._version:
-            return
-        entries = json.loads(self._file.read_text())["tokens"]
-        self._tokens = tuple(
-            _Token(e["name"], e["sha256"], tuple(e.get("scopes", ())), e.get("expires")) for e in entries
-        )
-        self._version = version
+        self._file = TokensFile(tokens_file) if tokens_file is not None else None
 
     def caller(self, method: str, metadata: Mapping[str, str | bytes]) -> Caller:
         """Return whose call it is.
@@ -167,14 +132,14 @@ class Authenticator:
             if behalf not in (None, LOCAL.principal):
                 raise _refused(behalf, "a server without a tokens file knows one caller, 'local'")
             return LOCAL
-        self._reload()
-        token = self._token(metadata.get("authorization"))
+        tokens = self._file.tokens()
+        token = _matching(tokens, metadata.get("authorization"))
         if behalf is None:
             caller = Caller(token.name, token.scopes)
         elif IMPERSONATE not in token.scopes:
             raise _refused(behalf, f"the token of {token.name!r} lacks the scope {IMPERSONATE}")
         else:
-            theirs = [each for each in self._tokens if each.name == behalf and not each.expired]
+            theirs = [each for each in tokens if each.name == behalf and not each.expired]
             if not theirs:
                 raise _refused(behalf, "no valid token has that name")
             scopes = _union(each.scopes for each in theirs)
@@ -188,21 +153,22 @@ class Authenticator:
             )
         return caller
 
-    def _token(self, authorization: str | bytes | None) -> _Token:
-        if not isinstance(authorization, str) or not authorization.startswith("Bearer "):
-            raise Unauthenticated(
-                Reason.TOKEN_MISSING, "This server asks for a token: pass token= or set PALIMPSEST_TOKEN."
-            )
-        digest = hash_token(authorization.removeprefix("Bearer "))
-        found = None
-        for token in self._tokens:  # all of them, always: the time taken must not reveal which one matched
-            if hmac.compare_digest(token.sha256, digest):
-                found = token
-        if found is None or found.expired:
-            raise Unauthenticated(
-                Reason.TOKEN_INVALID, "The token is unknown, revoked or expired; ask for a new one."
-            )
-        return found
+
+def _matching(tokens: Iterable[Token], authorization: str | bytes | None) -> Token:
+    if not isinstance(authorization, str) or not authorization.startswith("Bearer "):
+        raise Unauthenticated(
+            Reason.TOKEN_MISSING, "This server asks for a token: pass token= or set PALIMPSEST_TOKEN."
+        )
+    digest = hash_token(authorization.removeprefix("Bearer "))
+    found = None
+    for token in tokens:  # all of them, always: the time taken must not reveal which one matched
+        if hmac.compare_digest(token.sha256, digest):
+            found = token
+    if found is None or found.expired:
+        raise Unauthenticated(
+            Reason.TOKEN_INVALID, "The token is unknown, revoked or expired; ask for a new one."
+        )
+    return found
 
 
 def _union(scopes: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

@@ -177,6 +177,9 @@ class Pipeline(grpc.aio.ServerInterceptor):
         except grpc.aio.AbortError:
             code = "ABORTED BY HANDLER"
             raise
+        except grpc.aio.InternalError:
+            code = "CANCELLED"  # what was to be sent reached nobody: the caller is gone
+            raise asyncio.CancelledError from None
         except Exception as error:
             known = self._translate(error, method, request_id)
             code = known.code.name
@@ -260,11 +263,14 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
 async def _abort(context: Any, error: PalimpsestError, request_id: str) -> None:
     status = to_status(error)
-    await context.abort(
-        _STATUS[error.code],
-        status.message,
-        ((DETAILS_KEY, status.SerializeToString()), ("x-request-id", request_id)),
-    )
+    try:
+        await context.abort(
+            _STATUS[error.code],
+            status.message,
+            ((DETAILS_KEY, status.SerializeToString()), ("x-request-id", request_id)),
+        )
+    except grpc.aio.InternalError:  # the caller is gone
+        raise asyncio.CancelledError from None
 
 
 _STATUS: dict[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}

@@ -199,3 +199,93 @@ def test_an_engine_that_stops_ends_the_job(resources, monkeypatch, reason):
     with pytest.raises(Unavailable) as stopped:
         run(resources, [{"prompt": "the quick"}] * 3)
     assert stopped.value.reason == reason
+
+
+BAD_LINES = {
+    "half a surrogate pair as id": b'{"id": "\\ud800", "prompt": "x"}',
+    "half a surrogate pair in the prompt": b'{"id": "a", "prompt": "\\udc00"}',
+    "half a surrogate pair in a key": b'{"id": "a", "prompt": "x", "\\ud800": 1}',
+    "half a surrogate pair as stop": b'{"id": "a", "prompt": "x", "stop": ["\\ud800"]}',
+    "nested": b"[" * 100_000,
+    "nested in a field": b'{"id": "a", "prompt": ' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"}",
+    "nested id": b'{"prompt": "x", "id": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+    "an id of 5,000 digits": b'{"prompt": "x", "id": ' + b"9" * 5000 + b"}",
+    "an id beyond 64 bits": b'{"prompt": "x", "id": 18446744073709551616}',
+    "an id that is a fraction": b'{"prompt": "x", "id": 1.5}',
+    "an id that is truth": b'{"prompt": "x", "id": true}',
+    "UTF-16": '{"prompt": "x"}'.encode("utf-16"),
+    "not UTF-8": b'{"id": "a", "prompt": "\xff"}',
+    "two prompts": b'{"prompt": "x", "prompt": "y"}',
+    "text after it": b'{"prompt": "x"} {"prompt": "y"}',
+    "a long unknown key": b'{"prompt": "x", "' + b"k" * 100_000 + b'": 1}',
+}
+FIELDS = ["temperature", "top_k", "top_p", "min_p", "seed", "n", "max_tokens", "logprobs"]
+NUMBERS = [
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1e999",
+    "-1e999",
+    "1e308",
+    "-1e308",
+    "-1",
+    "1.5",
+    "9" * 5000,
+    '"1"',
+    "true",
+]
+NUMBERS += ["18446744073709551616", "9223372036854775808", "4294967296", "[1]", "{}"]
+
+
+def test_a_line_that_cannot_be_read_ends_alone(resources):
+    good = {"id": "good", "prompt": "the quick"}
+    lines: list[object] = [good]
+    for line in BAD_LINES.values():
+        lines += [line + b"\n", good]
+    response, data = run(resources, lines)
+    out = [json.loads(line) for line in data.splitlines()]
+    assert len(out) == len(lines)
+    assert [o["error"]["reason"] for o in out[1::2]] == ["BATCH_LINE_INVALID"] * len(BAD_LINES)
+    assert all(10 < len(o["error"]["message"]) < 1000 for o in out[1::2])
+    assert all(o["id"] == "good" for o in out[::2])
+    assert len({o["outputs"][0]["text"] for o in out[::2]}) == 1
+    assert (response.succeeded, response.failed) == (len(BAD_LINES) + 1, len(BAD_LINES))
+
+
+def test_a_number_no_field_takes_ends_its_line_alone(resources):
+    lines = [
+        f'{{"id": "{field}", "prompt": "the", "{field}": {number}}}\n'.encode()
+        for field in FIELDS
+        for number in NUMBERS
+    ]
+    taken = {
+        ("temperature", "1.5"),
+        ("seed", "9223372036854775808"),
+        ("seed", "4294967296"),
+        ("logprobs", "-1"),
+    }
+    response, data = run(resources, lines)
+    out = [json.loads(line) for line in data.splitlines()]
+    asked = [(field, number) for field in FIELDS for number in NUMBERS]
+    for (field, number), line in zip(asked, out, strict=True):
+        assert ("outputs" in line) == ((field, number) in taken), (field, number, line)
+        if "error" in line:
+            assert line["error"]["reason"] in ("BATCH_LINE_INVALID", "PROMPT_TOO_LONG"), line
+    assert response.succeeded == len(taken)
+
+
+@pytest.mark.parametrize("temperature", ["1e-308", "5e-324", "1e-45", "1e-39", "1e-21", "-0.0", "0"])
+def test_a_temperature_next_to_nothing_is_greedy(resources, temperature):
+    greedy = {"prompt": "the quick", "seed": 1}
+    line = f'{{"prompt": "the quick", "seed": 1, "temperature": {temperature}}}\n'.encode()
+    _, data = run(resources, [greedy, line, greedy])
+    out = [json.loads(line)["outputs"] for line in data.splitlines()]
+    assert out[0] == out[1] == out[2]
+
+
+@pytest.mark.parametrize("extreme", ["1e-19", "1e-9", "100", "99.999999999"])
+def test_extremes_that_are_allowed_are_generated(resources, extreme):
+    rest = '"prompt": "the", "seed": 18446744073709551615, "top_p": 1e-9, "min_p": 5e-324'
+    line = f'{{"temperature": {extreme}, {rest}}}\n'.encode()
+    response, _ = run(resources, [line, {"prompt": "the"}])
+    assert response.succeeded == 2

@@ -5,8 +5,10 @@ import typer
 from typer.testing import CliRunner
 
 from palimpsest import cli, errors
+from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.cli.output.exits import MEANINGS, Exit, exit_code
 from palimpsest.cli.session import guarded
+from palimpsest.client.requests import build
 from palimpsest.errors import Reason
 
 
@@ -99,3 +101,20 @@ def test_nobody_answers(words):
 
 def test_a_wrong_option_is_a_usage_error():
     assert CliRunner().invoke(cli.app, ["jobs", "list", "--limit", "0"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "fields", [{"prompt": "\udcff"}, {"n": 1 << 70}, {"sampling": {"temperature": 10**400}}], ids=str
+)
+def test_values_that_no_field_holds_are_the_command_lines_fault(fields, capsys):
+    with pytest.raises(typer.Exit) as ended:
+        guarded(lambda: build(decoding_pb2.GenerateRequest, {"model": "m", **fields}, "generate()"))()
+    assert ended.value.exit_code == 2
+    assert capsys.readouterr().err.startswith("Error: generate(): ")
+
+
+def test_a_file_that_is_not_text_is_the_command_lines_fault(capsys):
+    with pytest.raises(typer.Exit) as ended:
+        guarded(lambda: b"\xff".decode())()
+    assert ended.value.exit_code == 2
+    assert "utf-8" in capsys.readouterr().err

@@ -110,3 +110,19 @@ def test_a_request_id_is_made_once_per_call_unless_given():
     assert uuid.UUID(first.request_id).version == 4
     assert first.request_id != second.request_id
     assert register(request_id="mine").request_id == "mine"
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"prompt": "\udcff"}, "prompt"),
+        ({"prompt": b"\xff"}, "prompt"),
+        ({"stop": ["fine", "\ud800"]}, "stop"),
+        ({"chat": [{"role": "user", "content": "\ud800"}]}, "content"),
+        ({"sampling": {"temperature": 10**400}}, "temperature"),
+        ({"n": 1 << 70}, "n"),
+    ],
+)
+def test_what_no_message_holds_is_a_value_error_that_names_the_field(fields, place):
+    with pytest.raises(ValueError, match=rf"generate\(\): [\w.\[\]]*{place}: "):
+        generate(model="m", **fields)

@@ -15,7 +15,7 @@ from transformers.generation.logits_process import (
 )
 
 from palimpsest.lm import Sampling
-from palimpsest.lm.sampling import choose, filtered, uniform
+from palimpsest.lm.sampling import COLDEST, choose, filtered, uniform
 
 
 def warped(logits: torch.Tensor, s: Sampling) -> torch.Tensor:
@@ -108,3 +108,17 @@ def test_extreme_settings_still_choose():
     assert choose(logits, Sampling(1.0, min_p=1.0, seed=1), 0, 0).id == best
     logits[3] = float("-inf")
     assert all(choose(logits, Sampling(100.0, seed=s), 0, 0).id != 3 for s in range(300))
+
+
+@pytest.mark.parametrize("temperature", [1e-308, 5e-324, 1e-45, 1e-21])
+def test_a_temperature_that_would_leave_float32_is_greedy(temperature):
+    assert Sampling(temperature) == Sampling(0.0)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e3, 1e8])
+def test_the_coldest_temperature_chooses_what_greedy_chooses(spread):
+    for seed in range(50):
+        logits = torch.randn(300, generator=torch.Generator().manual_seed(seed)) * spread
+        found = choose(logits, Sampling(COLDEST, seed=seed), 0, 0)
+        assert found == choose(logits, Sampling(), 0, 0)
+        assert np.isfinite(found.logprob)

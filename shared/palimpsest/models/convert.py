@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
+from palimpsest.models.files import open_regular
 from palimpsest.models.gguf_file import GgufHeader, read_gguf_header
 from palimpsest.progress import NullProgress, Progress
 
@@ -178,7 +179,7 @@ def held(folder: Path, progress: Progress) -> Iterator[None]:
 
 def _file_digest(path: Path, progress: Progress) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(8 << 20):
             digest.update(chunk)
             progress.check()

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.models.claims import check_claims
+from palimpsest.models.files import require_regular_files
 from palimpsest.models.geometry import ModelGeometry
 from palimpsest.models.weights import StoredTensor, stored_tensors
 
@@ -36,6 +38,7 @@ def inspect_folder(folder: Path) -> FolderFacts:
         MODEL_INVALID: no config, weights or tokenizer, a damaged file, code of its own, or not a causal LM.
         MODEL_PICKLED: weights in a format that can run code.
     """
+    require_regular_files(folder)
     config = _config(folder)
     tensors = stored_tensors(folder)
     _check_architecture(folder, config, tensors)
@@ -74,6 +77,8 @@ def _config(folder: Path) -> Any:
             )
     if not (folder / "config.json").exists():
         raise _invalid(f"{folder} has no config.json.")
+    shapes = [tensor.shape for tensor in stored_tensors(folder).values()]
+    check_claims(_object(folder / "config.json"), shapes, str(folder / "config.json"))
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # whatever transformers stumbles over is in the user's file

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.models.files import open_regular
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -43,7 +45,7 @@ class StoredTensor:
 
     def read(self) -> Iterator[bytes]:
         """Yield its bytes, a few MiB at a time."""
-        with self.file.open("rb") as file:
+        with open_regular(self.file) as file:
             file.seek(self.start)
             rest = self.end - self.start
             while rest and (data := file.read(min(rest, _READ_BYTES))):
@@ -100,8 +102,8 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 
 def _read_header(path: Path) -> list[StoredTensor]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         head = file.read(8)
         if head.startswith((b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04")):
             refuse_pickled([path.name])

@@ -18,6 +18,9 @@ from palimpsest.telemetry.metrics import ARTIFACT_BYTES
 
 T = TypeVar("T")
 
+_READ_BACK = 8 << 20
+"""Bytes of an earlier stream that are hashed at once when an upload goes on."""
+
 
 class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     """The contract's ArtifactService over the store."""
@@ -41,6 +44,8 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
         try:
             open_upload = partial(self._store.uploads.open, first.open.upload_id, spec, call().principal)
             upload = await _in_thread(lambda: session.enter_context(open_upload()))
+            while not await _in_thread(upload.read_back, _READ_BACK):
+                pass  # other calls get their turn of the threads
             artifact = upload.artifact or await self._receive(upload, request_iterator)
             return artifact.message()
         finally:

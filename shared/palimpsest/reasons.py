@@ -23,6 +23,7 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = auto()
     TOO_MANY_REQUESTS = auto()  # the server is at its limit of concurrent calls
     QUOTA_EXCEEDED = auto()  # this caller's own allowance is used up
+    STREAM_IDLE = auto()  # the stream waited too long for its caller; open it again and go on
     SHUTTING_DOWN = auto()  # the server is draining; another one will answer
     PAGE_TOKEN_INVALID = auto()
     BUG = auto()  # an unexpected exception; the server logged it under the request id

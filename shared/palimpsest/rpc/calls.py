@@ -1,7 +1,10 @@
 """What a handler can find out about the call it serves."""
 
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+
+from palimpsest.rpc.idleness import Idleness
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +21,15 @@ class CallInfo:
         The caller's ``x-request-id``, or one made here; in every log line and error of the call.
     admin_jobs
         Whether the caller reaches the jobs of every principal.
+    idleness
+        How long the call has been waiting for its caller; None outside of a call.
     """
 
     method: str
     principal: str
     request_id: str
     admin_jobs: bool = False
+    idleness: Idleness | None = None
 
 
 current: ContextVar[CallInfo] = ContextVar("palimpsest_call")
@@ -32,3 +38,9 @@ current: ContextVar[CallInfo] = ContextVar("palimpsest_call")
 def call() -> CallInfo:
     """Return the call being served; outside of one, a local call without a name."""
     return current.get(CallInfo("", "local", ""))
+
+
+def working() -> AbstractContextManager[None]:
+    """While a handler that reads on works on what it has received: the caller's silence is no idleness then."""
+    idleness = call().idleness
+    return idleness.working() if idleness is not None else nullcontext()

@@ -30,11 +30,13 @@ class Limits(_message.Message):
     def __init__(self, required: bool = ..., min_len: _Optional[int] = ..., max_len: _Optional[int] = ..., pattern: _Optional[str] = ..., gte: _Optional[float] = ..., lte: _Optional[float] = ..., item_max_len: _Optional[int] = ..., hint: _Optional[str] = ...) -> None: ...
 
 class Access(_message.Message):
-    __slots__ = ("scope", "mutating", "max_seconds")
+    __slots__ = ("scope", "mutating", "max_seconds", "silent")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     MUTATING_FIELD_NUMBER: _ClassVar[int]
     MAX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
     scope: str
     mutating: bool
     max_seconds: int
-    def __init__(self, scope: _Optional[str] = ..., mutating: bool = ..., max_seconds: _Optional[int] = ...) -> None: ...
+    silent: bool
+    def __init__(self, scope: _Optional[str] = ..., mutating: bool = ..., max_seconds: _Optional[int] = ..., silent: bool = ...) -> None: ...

@@ -2,8 +2,10 @@
 
 import argparse
 import asyncio
+import contextlib
 import importlib
 import pkgutil
+import resource
 
 import structlog
 
@@ -27,6 +29,14 @@ def load(name: str) -> Room:
     return importlib.import_module(f"services.{name}").ROOM
 
 
+def allow_open_files() -> None:
+    """Raise this process's own limit of open files as far as it may: streams and corpora keep some open each."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1 << 20 if most == resource.RLIM_INFINITY else most
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
 def main(argv: list[str] | None = None) -> None:
     """Serve until SIGTERM."""
     names = room_names()
@@ -35,6 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     chosen = parser.parse_args(argv).rooms or names
     settings = Settings()
     configure_logging(settings)
+    allow_open_files()
     configure_tracing(chosen[0] if len(chosen) == 1 else "server")
     try:
         asyncio.run(Server(settings, [load(name) for name in chosen]).run())

@@ -1,8 +1,8 @@
 """The worker: ``python -m services.worker`` runs jobs from the queues of PALIMPSEST_WORKER_QUEUES.
 
-A parent process (Celery) receives hints; its PALIMPSEST_WORKER_CONCURRENCY children claim and run jobs. It also serves
-the queues of PALIMPSEST_WORKER_STANDBY_QUEUES for as long as no live worker has them as its own. SIGTERM or SIGINT
-drains: running jobs leave a checkpoint and return to the queue, and the worker exits.
+A parent process (Celery) receives hints; its children claim and run jobs: PALIMPSEST_WORKER_CONCURRENCY of each queue
+at once. It also serves the queues of PALIMPSEST_WORKER_STANDBY_QUEUES for as long as no live worker has them as its
+own. SIGTERM or SIGINT drains: running jobs leave a checkpoint and return to the queue, and the worker exits.
 
 Handlers are in ``services/<room>/tasks.py`` and in the modules that PALIMPSEST_HANDLER_MODULES names, separated by
 commas. ``--check`` runs nothing; its exit status is 0 if a worker on this host is alive.

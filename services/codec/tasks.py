@@ -41,7 +41,7 @@ class _Prefilled(NamedTuple):
     encoded: "Future[None]"
 
 
-@handler("codec.create_context", request=pb.CreateContextRequest, response=pb.Context)
+@handler("codec.create_context", request=pb.CreateContextRequest, response=pb.Context, seconds=6 * 3600.0)
 def create_context(request: pb.CreateContextRequest, job: JobContext) -> pb.Context:
     """Prefill a text, encode it chunk by chunk, and commit the context."""
     from services.codec.writing import ContextWriter
@@ -191,7 +191,7 @@ class _Kept:
         self._saved_at = time.monotonic()
 
 
-@handler("codec.calibrate", request=pb.CalibrateRequest, response=pb.Profile)
+@handler("codec.calibrate", request=pb.CalibrateRequest, response=pb.Profile, seconds=6 * 3600.0)
 def calibrate(request: pb.CalibrateRequest, job: JobContext) -> pb.Profile:
     """Learn a profile from sample texts, measure its levels on held-out ones, and make it the model's."""
     from services.codec.calibration import Samples, calibrate_model

@@ -9,6 +9,7 @@ import grpc
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.errors import OutOfRange, Reason
+from palimpsest.rpc.calls import working
 from palimpsest.status import to_status
 from services.datastore import convert
 from services.datastore.index.encoder import Encoder
@@ -40,13 +41,13 @@ class DocumentCalls(JobCalls):
             encoder = None if opening.defer_vectors else await asyncio.to_thread(self._corpora.encoder, spec)
             async for batch in batches(request_iterator, self._settings.document_bytes):
                 before = corpus.tombstone_version
-                results = await self._in_thread(
-                    add_batch, corpus, batch, tokenizer, encoder, self._settings.unsealed_tokens
-                )
-                if (
-                    corpus.tombstone_version > before
-                ):  # a version was replaced, and must not be quoted any more
-                    await self._settle(corpus)
+                with working():  # a caller may wait for the answers before it sends more
+                    results = await self._in_thread(
+                        add_batch, corpus, batch, tokenizer, encoder, self._settings.unsealed_tokens
+                    )
+                    # Where a version was replaced, it must not be quoted any more.
+                    if corpus.tombstone_version > before:
+                        await self._settle(corpus)
                 for result in results:
                     yield convert.add_message(result, to_status(result.error) if result.error else None)
             if encoder is not None:

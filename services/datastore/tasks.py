@@ -33,7 +33,7 @@ def _open(name: str, job: JobContext) -> tuple[Corpora, OpenCorpus]:
     return corpora, corpora.open(job.principal, name)
 
 
-@handler("datastore.build_index", request=pb.BuildIndexRequest, response=pb.Corpus)
+@handler("datastore.build_index", request=pb.BuildIndexRequest, response=pb.Corpus, seconds=6 * 3600.0)
 def build_index(request: pb.BuildIndexRequest, job: JobContext) -> pb.Corpus:
     """Seal the documents in the logs."""
     corpora, opened = _open(request.corpus, job)
@@ -42,7 +42,7 @@ def build_index(request: pb.BuildIndexRequest, job: JobContext) -> pb.Corpus:
     return convert.corpus_message(opened)
 
 
-@handler("datastore.compact", request=pb.CompactRequest, response=pb.Corpus)
+@handler("datastore.compact", request=pb.CompactRequest, response=pb.Corpus, seconds=6 * 3600.0)
 def compact_corpus(request: pb.CompactRequest, job: JobContext) -> pb.Corpus:
     """Merge segments, and drop deleted documents from them."""
     corpora, opened = _open(request.corpus, job)
@@ -51,7 +51,7 @@ def compact_corpus(request: pb.CompactRequest, job: JobContext) -> pb.Corpus:
     return convert.corpus_message(opened)
 
 
-@handler("datastore.purge", request=pb.PurgeRequest, response=pb.PurgeReceipt)
+@handler("datastore.purge", request=pb.PurgeRequest, response=pb.PurgeReceipt, seconds=6 * 3600.0)
 def purge_corpus(request: pb.PurgeRequest, job: JobContext) -> pb.PurgeReceipt:
     """Remove deleted bytes from the disk, and prove it."""
     corpora, (corpus, keys) = _open(request.corpus, job)
@@ -60,7 +60,7 @@ def purge_corpus(request: pb.PurgeRequest, job: JobContext) -> pb.PurgeReceipt:
     return convert.receipt_message(request.corpus, receipt)
 
 
-@handler("datastore.warm_keys", request=pb.WarmKeysRequest, response=pb.WarmKeysResult)
+@handler("datastore.warm_keys", request=pb.WarmKeysRequest, response=pb.WarmKeysResult, seconds=6 * 3600.0)
 def warm_keys(request: pb.WarmKeysRequest, job: JobContext) -> pb.WarmKeysResult:
     """Compute the missing keys; keys stored by an earlier attempt are not computed again."""
     _, opened = _open(request.corpus, job)
@@ -78,7 +78,7 @@ def warm_keys(request: pb.WarmKeysRequest, job: JobContext) -> pb.WarmKeysResult
     return result
 
 
-@handler("datastore.calibrate", request=pb.CalibrateRequest, response=pb.Corpus)
+@handler("datastore.calibrate", request=pb.CalibrateRequest, response=pb.Corpus, seconds=6 * 3600.0)
 def calibrate(request: pb.CalibrateRequest, job: JobContext) -> pb.Corpus:
     """Choose the mixture's parameters, and store them in the manifest."""
     from services.datastore.search.calibration import calibrate_corpus
@@ -98,7 +98,12 @@ def calibrate(request: pb.CalibrateRequest, job: JobContext) -> pb.Corpus:
     return convert.corpus_message(opened)
 
 
-@handler("datastore.build_ngram_store", request=pb.BuildNgramStoreRequest, response=pb.NgramStore)
+@handler(
+    "datastore.build_ngram_store",
+    request=pb.BuildNgramStoreRequest,
+    response=pb.NgramStore,
+    seconds=6 * 3600.0,
+)
 def build_ngram_store(request: pb.BuildNgramStoreRequest, job: JobContext) -> pb.NgramStore:
     """Count a text's n-grams into a store and catalogue it. Each attempt starts from scratch."""
     from services.datastore.ngrams.spec import spec_of

@@ -14,6 +14,7 @@ from palimpsest.api.decoding.v1 import decoding_pb2_grpc
 from palimpsest.client.peers import PeerClient
 from palimpsest.engine import EngineHost, Hosted
 from palimpsest.rpc import call
+from palimpsest.rpc.admission import Places
 from palimpsest.rpc.auth import ADMIN_ENGINES
 from palimpsest.rpc.resources import Resources
 from services.decoding.rooms import CallerRooms
@@ -38,6 +39,10 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         self._resources, self._host = resources, host
         # Loading a model and tokenizing a book take seconds: they get threads of their own.
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="decoding")
+        # One caller's requests never fill the engine's queue.
+        settings = resources.settings
+        most = settings.engine_max_running + settings.engine_queue_limit
+        self._places = Places(most, settings.caller_share)
         self._codec = PeerClient(resources.settings, "codec")
         self._datastore = PeerClient(resources.settings, "datastore")
         self._generations: GenerationPlanner | None = None
@@ -162,16 +167,17 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
     @asynccontextmanager
     async def _using(self, model: str) -> AsyncIterator[Hosted]:
         """An engine; a caller that leaves while its model loads does not stop the load, but releases the engine."""
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._host.acquire, model)
-        try:
-            hosted = await asyncio.shield(work)
-        except asyncio.CancelledError:
-            work.add_done_callback(self._release_loaded)
-            raise
-        try:
-            yield hosted
-        finally:
-            self._host.release(hosted)
+        with self._places.place(call().principal):
+            work = asyncio.get_running_loop().run_in_executor(self._threads, self._host.acquire, model)
+            try:
+                hosted = await asyncio.shield(work)
+            except asyncio.CancelledError:
+                work.add_done_callback(self._release_loaded)
+                raise
+            try:
+                yield hosted
+            finally:
+                self._host.release(hosted)
 
     def _release_loaded(self, work: "asyncio.Future[Hosted]") -> None:
         if not work.cancelled() and work.exception() is None:

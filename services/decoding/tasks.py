@@ -24,7 +24,12 @@ MEDIA_TYPE = "application/jsonl"
 _LINES_PER_CHECKPOINT = 500
 
 
-@handler("decoding.generate_batch", request=GenerateBatchRequest, response=GenerateBatchResponse)
+@handler(
+    "decoding.generate_batch",
+    request=GenerateBatchRequest,
+    response=GenerateBatchResponse,
+    seconds=24 * 3600.0,
+)
 def generate_batch(request: GenerateBatchRequest, job: JobContext) -> GenerateBatchResponse:
     """Generate for every line.
 
@@ -126,7 +131,7 @@ class _Chunks:
         return info
 
 
-@handler("decoding.tune_drafts", request=TuneDraftsRequest, response=TuneDraftsResponse)
+@handler("decoding.tune_drafts", request=TuneDraftsRequest, response=TuneDraftsResponse, seconds=6 * 3600.0)
 def tune_drafts(request: TuneDraftsRequest, job: JobContext) -> TuneDraftsResponse:
     """Try a grid of settings, publishing each as a partial result, and keep the best for this model and store."""
     from palimpsest.lm import encode_text

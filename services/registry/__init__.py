@@ -17,6 +17,7 @@ class RegistryRoom:
     """Mounts ModelService and ArtifactService, and reconciles the jobs of every room."""
 
     name = "registry"
+    imports = ("services.registry",)
 
     async def start(self, resources: Resources) -> list[Any]:
         """Return the servicers, and start reconciling the jobs of every room."""

@@ -17,6 +17,9 @@ from palimpsest.telemetry.metrics import ARTIFACT_BYTES
 
 T = TypeVar("T")
 
+_READ_BACK = 8 << 20
+"""Bytes of an earlier stream that are hashed at once when an upload goes on."""
+
 
 class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
     """The contract's ArtifactService over the store."""
@@ -39,6 +42,8 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
         try:
             open_upload = partial(self._view().open_upload, first.open.upload_id, spec)
             upload = await _in_thread(lambda: session.enter_context(open_upload()))
+            while not await _in_thread(upload.read_back, _READ_BACK):
+                pass  # other calls get their turn of the threads
             artifact = upload.artifact or await self._receive(upload, request_iterator)
             return artifact.message()
         finally:

@@ -15,7 +15,7 @@ from palimpsest.jobs import JobContext, handler
 from palimpsest.models import compare, register, verify
 
 
-@handler("models.register", request=RegisterModelRequest, response=Model)
+@handler("models.register", request=RegisterModelRequest, response=Model, seconds=3600.0)
 def register_model(request: RegisterModelRequest, job: JobContext) -> Model:
     """Check, convert, fingerprint and record a model."""
     record = register(
@@ -31,7 +31,7 @@ def register_model(request: RegisterModelRequest, job: JobContext) -> Model:
     return record.message()
 
 
-@handler("models.check_pair", request=CheckPairRequest, response=PairReport)
+@handler("models.check_pair", request=CheckPairRequest, response=PairReport, seconds=3600.0)
 def check_pair(request: CheckPairRequest, job: JobContext) -> PairReport:
     """Compare two registered models, if the files of both are still those that were registered."""
     base, donor = (job.resources.models.get(name) for name in (request.base, request.donor))
@@ -40,7 +40,12 @@ def check_pair(request: CheckPairRequest, job: JobContext) -> PairReport:
     return PairReport(**asdict(compare(Path(base.path), Path(donor.path), job.progress)))
 
 
-@handler("artifacts.collect_garbage", request=CollectGarbageRequest, response=CollectGarbageResponse)
+@handler(
+    "artifacts.collect_garbage",
+    request=CollectGarbageRequest,
+    response=CollectGarbageResponse,
+    seconds=3600.0,
+)
 def collect_garbage(request: CollectGarbageRequest, job: JobContext) -> CollectGarbageResponse:
     """Delete artefacts without references."""
     collected = job.resources.artifacts.collect(request.grace_seconds or None, request.dry_run, job.progress)

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = auto()
     TOO_MANY_REQUESTS = auto()  # the server is at its limit of concurrent calls
     QUOTA_EXCEEDED = auto()  # this caller's own allowance is used up
+    STREAM_IDLE = auto()  # the stream waited too long for its caller; open it again and go on
     SHUTTING_DOWN = auto()  # the server is draining; another one will answer
     DISK_FULL = auto()  # the server's disk has no room; free some, then send the request again
     PAGE_TOKEN_INVALID = auto()

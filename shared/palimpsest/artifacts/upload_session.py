@@ -62,6 +62,7 @@ class UploadSession:
             raise Aborted(Reason.UPLOAD_BUSY, message, retry_after=1)
         self._lock = lock
         self._data = -1
+        self._unread = 0  # bytes of earlier streams that are not hashed yet
         try:
             self._spec = self._declare(spec)
             self._hash = RunningHash()
@@ -75,7 +76,7 @@ class UploadSession:
     @property
     def size_bytes(self) -> int:
         """Bytes received so far."""
-        return self._hash.size_bytes
+        return self._hash.size_bytes + self._unread
 
     def _declare(self, spec: UploadSpec) -> UploadSpec:
         record = self._folder / "open.json"
@@ -109,11 +110,21 @@ class UploadSession:
 
     def _resume(self) -> None:
         self._data = os.open(self._folder / "data", os.O_RDWR | os.O_CREAT, 0o600)
-        size = committed_size(self._folder)
-        os.ftruncate(self._data, size)
-        while data := os.read(self._data, CHUNK_BYTES):
+        self._synced = self._unread = committed_size(self._folder)
+        os.ftruncate(self._data, self._synced)
+
+    def read_back(self, limit: int | None = None) -> bool:
+        """Hash bytes that earlier streams sent; return whether all of them are hashed.
+
+        Writing does it first. A server does it in steps of ``limit`` bytes: reading back a large upload takes minutes.
+        """
+        done = 0
+        while self._unread and (limit is None or done < limit):
+            data = os.read(self._data, CHUNK_BYTES)
             self._hash.update(data)
-        self._synced = size
+            self._unread = self._unread - len(data) if data else 0
+            done += len(data)
+        return not self._unread
 
     def write(self, offset: int, data: bytes, crc32: int | None = None) -> None:
         """Write one chunk.
@@ -129,6 +140,7 @@ class UploadSession:
         ResourceExhausted
             STORE_FULL or ARTIFACT_TOO_LARGE; earlier chunks are kept.
         """
+        self.read_back()
         size = self.size_bytes
         if offset != size:
             message = (
@@ -168,6 +180,7 @@ class UploadSession:
         """
         if self.artifact is not None:
             return self.artifact
+        self.read_back()
         hashes, spec = self._hash.hashes(), self._spec
         if hashes.size_bytes < spec.size_bytes:
             message = (

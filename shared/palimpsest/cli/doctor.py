@@ -151,15 +151,12 @@ def _queues(settings: Settings) -> Finding:
         return Finding("job queues", "ok", "those of the stack; PALIMPSEST_REDIS_URL is not set")
     if find_spec("redis") is None:
         return Finding("job queues", "warning", "not looked at", "pip install 'palimpsest-lm[server]'")
-    from redis import Redis
+    from palimpsest.embedded.probes import queues_of
 
-    from palimpsest.jobs import JobStore
-
-    with Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=2) as client:
-        try:
-            queues = JobStore(client, settings).stats(settings.queues).queues
-        except PalimpsestError as error:
-            return Finding("job queues", "problem", "Redis does not answer", error.message)
+    try:
+        queues = queues_of(settings)
+    except PalimpsestError as error:
+        return Finding("job queues", "problem", "Redis does not answer", error.message)
     left = {name: queue.queued for name, queue in queues.items() if not queue.served}
     if not left:
         return Finding("job queues", "ok", f"served: {', '.join(queues)}")

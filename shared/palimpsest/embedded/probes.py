@@ -5,10 +5,14 @@ import os
 import socket
 import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.rpc.health import serving
 from palimpsest.settings import Settings
+
+if TYPE_CHECKING:
+    from palimpsest.jobs.replies import QueueStats
 
 
 def answers(target: str, settings: Settings, *, timeout: float = 1.0) -> bool:
@@ -47,6 +51,22 @@ def worker_consumes(redis_url: str) -> bool:
         finally:
             connection.close()
     return False
+
+
+def queues_of(settings: Settings) -> "dict[str, QueueStats]":
+    """Return the state of every queue that jobs are sent to.
+
+    Raises
+    ------
+    Unavailable
+        JOB_STORE_UNAVAILABLE.
+    """
+    import redis
+
+    from palimpsest.jobs import JobStore
+
+    with redis.Redis.from_url(settings.redis_url, socket_timeout=2.0, socket_connect_timeout=2.0) as client:
+        return JobStore(client, settings).stats(settings.queues).queues
 
 
 def free_address(listen: str, *, exact: bool) -> str:

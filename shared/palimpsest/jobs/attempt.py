@@ -1,6 +1,7 @@
 """One attempt at a job in a worker's child process: its heartbeat, and the Progress its handler reports to."""
 
 import json
+import math
 import os
 import threading
 import time
@@ -10,7 +11,7 @@ from typing import Any
 import structlog
 from google.protobuf.message import Message
 
-from palimpsest.errors import Cancelled, PalimpsestError, Reason
+from palimpsest.errors import Cancelled, DeadlineExceeded, PalimpsestError, Reason
 from palimpsest.jobs.record import JobRecord
 from palimpsest.jobs.replies import Claim
 from palimpsest.jobs.store import JobStore
@@ -50,6 +51,7 @@ class Attempt:
         self.raised: Exception | None = None
         self._interrupt: type[Exception] | None = None  # pending: what check() raises
         self._interrupted_at = 0.0
+        self._limit, self._ends_at = 0.0, math.inf
         self._reported: dict[str, object] | None = None
         self._stage, self._done, self._total = record.stage, record.done, record.total
         self._partials = 0
@@ -69,6 +71,10 @@ class Attempt:
         self._woken.set()
         self._thread.join()
 
+    def end_after(self, seconds: float) -> None:
+        """End the attempt with EXECUTION_TIMEOUT once it has run so long."""
+        self._limit, self._ends_at = seconds, time.monotonic() + seconds
+
     # Progress, from the handler's thread
 
     def step(self, done: int, total: int, stage: str = "") -> None:
@@ -85,6 +91,8 @@ class Attempt:
         """Raise the interrupt that is pending, if there is one."""
         if self._interrupt is Cancelled:
             self.raised = Cancelled(Reason.JOB_CANCELLED, "The job was cancelled.")
+        elif self._interrupt is DeadlineExceeded:
+            self.raised = self._too_long()
         elif self._interrupt is not None:
             self.raised = self._interrupt(self._record.id)
         if self.raised is not None:
@@ -139,9 +147,9 @@ class Attempt:
     # the heartbeat's thread
 
     def _ask(self, interrupt: type[Exception]) -> None:
-        # A lost lease outranks a cancellation, a cancellation outranks a drain. The grace period begins with the first
-        # interrupt of its kind.
-        rank = (None, Drain, Cancelled, LeaseLost)
+        # A lost lease outranks a cancellation, a cancellation the end of the time, and that a drain. The grace period
+        # begins with the first interrupt of its kind.
+        rank = (None, Drain, DeadlineExceeded, Cancelled, LeaseLost)
         with self._lock:
             if rank.index(interrupt) > rank.index(self._interrupt):
                 self._interrupt, self._interrupted_at = interrupt, time.monotonic()
@@ -156,13 +164,15 @@ class Attempt:
                 _log.warning("heartbeat failed", job=self._record.id, error=str(error))
             except Exception:
                 _log.exception("heartbeat failed", job=self._record.id)
+            if time.monotonic() >= self._ends_at:
+                self._ask(DeadlineExceeded)
             self._enforce()
 
     def _pause(self) -> bool:
         """Wait until the next heartbeat is due, or for a new stage; False once the attempt has ended."""
         least = min(SHORTEST_BEAT, self._interval)
         if not self._ended.wait(least):
-            self._woken.wait(self._interval - least)
+            self._woken.wait(min(self._interval - least, max(0.0, self._ends_at - time.monotonic())))
             self._woken.clear()
         return not self._ended.is_set()
 
@@ -189,7 +199,18 @@ class Attempt:
         try:
             if self._interrupt is Cancelled:
                 self._store.fail(self.claim, Cancelled(Reason.JOB_CANCELLED, "The job was cancelled."))
+            elif self._interrupt is DeadlineExceeded:
+                self._store.fail(self.claim, self._too_long())
             elif self._interrupt is Drain:
                 self._store.release(self.claim)
         finally:
             self._exit(1)
+
+    def _too_long(self) -> DeadlineExceeded:
+        kind = self._record.kind
+        return DeadlineExceeded(
+            Reason.EXECUTION_TIMEOUT,
+            f"The attempt ran longer than the {self._limit:g} s that a job of kind {kind} may take. If the work is so "
+            f"large, set PALIMPSEST_JOB_SECONDS={kind}=<seconds> for the workers and retry the job.",
+            metadata={"kind": kind, "seconds": f"{self._limit:g}"},
+        )

@@ -67,7 +67,9 @@ def create_app(settings: Settings, *, imports: Sequence[str] = ()) -> Celery:
         # other pools ignore time limits and lose tasks at shutdown.
         worker_pool="prefork",
         worker_pool_start_method="spawn",
-        worker_concurrency=settings.worker_concurrency,
+        # A process for each queue: a claim lets no queue have more (see transitions.lua).
+        worker_concurrency=settings.worker_concurrency
+        * len({*settings.own_queues, *settings.standby_queues}),
         # A spawned child still imports torch after the default 4 s, and would be taken for dead again and again.
         worker_proc_alive_timeout=120,
         # A fresh process now and then, against fragmented GPU memory.

@@ -77,18 +77,19 @@ class JobContext:
 
 
 class Handler(NamedTuple):
-    """Code for one kind of job."""
+    """Code for one kind of job, and the seconds that one attempt may run."""
 
     run: Callable[[Any, JobContext], Message]
     request: type[Message]
     response: type[Message]
+    seconds: float
 
 
 _HANDLERS: dict[str, Handler] = {}
 
 
 def handler(
-    kind: str, *, request: type[RequestT], response: type[ResponseT]
+    kind: str, *, request: type[RequestT], response: type[ResponseT], seconds: float
 ) -> Callable[
     [Callable[[RequestT, JobContext], ResponseT]],
     Callable[[RequestT, JobContext], ResponseT],
@@ -104,12 +105,15 @@ def handler(
         ``"room.verb"``; a worker looks for it in ``services/<room>/tasks.py`` first.
     request, response
         The message types it takes and returns.
+    seconds
+        Longest run of one attempt; it then ends with EXECUTION_TIMEOUT. Choose it for the largest work you know of:
+        ``PALIMPSEST_JOB_SECONDS`` replaces it where that is too little.
     """
 
     def register(
         function: Callable[[RequestT, JobContext], ResponseT],
     ) -> Callable[[RequestT, JobContext], ResponseT]:
-        _HANDLERS[kind] = Handler(function, request, response)
+        _HANDLERS[kind] = Handler(function, request, response, seconds)
         return function
 
     return register

@@ -63,4 +63,4 @@ class Reconciler:
                 forgotten=done.forgotten,
                 announced=len(done.hints),
             )
-        return max(done.lapsed, done.timed_out, done.forgotten) >= 100
+        return done.more

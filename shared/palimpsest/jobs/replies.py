@@ -98,11 +98,12 @@ class Stats(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """How much one sweep did, and the (job id, queue) pairs to announce."""
+    """How much one sweep did, whether there may be more to do at once, and the (job id, queue) pairs to announce."""
 
     lapsed: int
     timed_out: int
     forgotten: int
+    more: bool
     hints: list[tuple[str, str]]
 
 

@@ -32,6 +32,8 @@ from palimpsest.telemetry import extract, span
 
 _log = structlog.get_logger(__name__)
 _INSIST_SECONDS = 1.0
+_JOBS_A_HINT = 4
+"""Jobs that one hint may lead to; then Celery may replace the process, and the next hint goes on."""
 
 
 class Runner:
@@ -72,16 +74,33 @@ class Runner:
         self._exit = exit_process
 
     def run(self, job_id: str) -> None:
-        """Claim and run the job. A hint may be duplicate or stale: if the job cannot be claimed, return."""
-        standby = self._resources.settings.standby_queues
+        """Claim and run jobs of the hinted one's queue, as their turns come, until there is none to claim.
+
+        A hint may be duplicate or stale, and one caller may have sent ten thousand of them before another's first.
+        While this worker ran as many jobs of the queue as it may, its other processes used up hints of those that wait.
+        """
+        for _ in range(_JOBS_A_HINT):
+            if not self._run_next(job_id):
+                return
+
+    def _run_next(self, job_id: str) -> bool:
+        """Claim and run one job; return whether there was one."""
+        settings = self._resources.settings
         try:
-            record = self._store.claim(job_id, uuid.uuid4().hex, self._worker, standby)
+            record = self._store.claim(
+                job_id,
+                uuid.uuid4().hex,
+                self._worker,
+                settings.standby_queues,
+                fair=True,
+                lane=settings.worker_concurrency,
+            )
         except FailedPrecondition as error:  # a newer version's record; leave it to a newer worker
             _log.warning("job refused", job=job_id, error=str(error))
-            return
+            return False
         if record is None:
             _log.debug("hint without a job to run", job=job_id)
-            return
+            return False
         with structlog.contextvars.bound_contextvars(job=job_id, kind=record.kind, attempt=record.attempt):
             _log.info("job started")
             fatal = False
@@ -112,6 +131,7 @@ class Runner:
                 )
             if fatal:
                 self._exit(1)  # this process cannot use the device again; the worker starts another
+        return not fatal
 
     def _handle(self, record: JobRecord, attempt: Attempt) -> Message:
         code = self._find(record.kind)
@@ -126,6 +146,7 @@ class Runner:
                 Reason.INVALID_REQUEST,
                 f"{record.kind} takes {code.request.DESCRIPTOR.full_name}, not {record.request_type}.",
             )
+        attempt.end_after(self._resources.settings.job_seconds.get(record.kind, code.seconds))
         context = JobContext(
             record.id, record.principal, record.attempt, attempt, self._resources, record.inputs
         )

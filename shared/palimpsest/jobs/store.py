@@ -97,9 +97,24 @@ class JobStore:
         """Queue a FAILED or CANCELLED job again; FailedPrecondition for any other."""
         return self._wake(self._run(transitions.retry(job_id, request_id, principal, self.settings)))
 
-    def claim(self, job_id: str, owner: str, worker: str, standby: Sequence[str] = ()) -> JobRecord | None:
-        """Take a queued job for one attempt named by a unique owner; None if it cannot be claimed."""
-        return self._run(transitions.claim(job_id, owner, worker, self.settings, standby))
+    def claim(
+        self,
+        job_id: str,
+        owner: str,
+        worker: str,
+        standby: Sequence[str] = (),
+        *,
+        fair: bool = False,
+        lane: int | None = None,
+    ) -> JobRecord | None:
+        """Take a queued job for one attempt named by a unique owner; None if it cannot be claimed.
+
+        With ``fair`` it is the job of the same queue whose turn it is: callers take turns, each with its oldest job.
+        With ``lane`` the worker runs no more jobs of one queue at once.
+        """
+        return self._run(
+            transitions.claim(job_id, owner, worker, self.settings, standby, fair=fair, lane=lane)
+        )
 
     def heartbeat(self, run: Claim, progress: Mapping[str, object] | None = None) -> Beat:
         """Renew an attempt's lease, store its progress, and learn of a cancellation or a drain."""

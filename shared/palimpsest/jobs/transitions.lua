@@ -31,11 +31,14 @@
 --       partials partial_bytes   sequence number of the last partial result; bytes of those kept
 --       partial_last             owner and number of the last one, so that a repeated call adds nothing
 --       create_ms start_ms end_ms expire_ms
---   jobs:seq                     STRING  counter behind seq
+--   jobs:seq                     STRING  counter behind seq, and behind the turns of callers
 --   jobs:index                   ZSET  id by seq: all jobs; and the subsets that lists ask for:
 --   jobs:index:<STATE>, jobs:index:kind:<kind>, jobs:index:kind:<kind>:<STATE>
 --   jobs:index:principal:<length>:<principal> and its three subsets of the same form: one caller's jobs
 --   jobs:index:queue:<queue>:<STATE>  only counted
+--   jobs:waiting:<queue>:<length>:<principal>  ZSET  QUEUED id by seq: one caller's jobs that wait in a queue
+--   jobs:turns:<queue>           ZSET  callers whose jobs may wait in a queue, by the turn in which they were served
+--   taken:<owner>                STRING  the job that a claim took in place of the one its hint named; expires
 --   partials:<id>                LIST  partial results of a job, oldest first: JSON {type, value (base64), attempt, ms}
 --   jobs:leases                  ZSET  RUNNING id by lease_ms
 --   jobs:timeouts                ZSET  RUNNING id by the end of its longest run
@@ -65,6 +68,7 @@ local SCHEMA = 1
 local HINT_INTERVAL = 10000 -- a QUEUED job is announced again after this long without being claimed
 local HINT_BACKLOG = 64     -- with this many messages waiting, workers are awake: more would only pile up
 local LIST_BYTES = 2097152  -- a page ends here, so that it fits a gRPC message
+local DELAYED = 100         -- jobs of one caller looked at for one that is due: delays are rare
 local PARTIALS = 1000       -- partial results kept for one job; the oldest go first
 local PARTIAL_BYTES = 1048576 -- bytes of them
 
@@ -104,9 +108,14 @@ local function index_of(principal)
   return P .. 'jobs:index:principal:' .. #principal .. ':' .. principal
 end
 
+local function waiting_of(queue, principal)
+  return P .. 'jobs:waiting:' .. queue .. ':' .. #principal .. ':' .. principal
+end
+
 -- Keys of the indexes a job is in whatever its state, and of those it is in because of its state.
 local function indexes(job)
   local lasting, by_state = {}, { P .. 'jobs:index:queue:' .. job.queue .. ':' .. job.state }
+  if job.state == 'QUEUED' then by_state[2] = waiting_of(job.queue, job.principal) end
   for _, base in ipairs({ P .. 'jobs:index', index_of(job.principal) }) do
     for _, key in ipairs({ base, base .. ':kind:' .. job.kind }) do
       lasting[#lasting + 1] = key
@@ -127,6 +136,9 @@ local function change(job, fields)
   if fields.state and fields.state ~= job.state then
     local _, old = indexes(job)
     for _, key in ipairs(old) do redis.call('ZREM', key, job.id) end
+    if redis.call('EXISTS', waiting_of(job.queue, job.principal)) == 0 then
+      redis.call('ZREM', P .. 'jobs:turns:' .. job.queue, job.principal)
+    end
     job.state = fields.state
     local _, new = indexes(job)
     for _, key in ipairs(new) do redis.call('ZADD', key, job.seq, job.id) end
@@ -150,6 +162,8 @@ local function enqueue(job, fields, due)
   fields.state, fields.owner = 'QUEUED', ''
   change(job, fields)
   redis.call('ZADD', P .. 'jobs:hints', math.max(due, job.not_before_ms), job.id)
+  -- Whoever comes new waits for all others to be served once, and not for all their jobs.
+  redis.call('ZADD', P .. 'jobs:turns:' .. job.queue, 'NX', redis.call('GET', P .. 'jobs:seq'), job.principal)
 end
 
 local function conclude(job, state, fields, outcome)
@@ -328,8 +342,33 @@ function T.submit()
   return record(a.id)
 end
 
+-- The job of a queue whose turn it is: the oldest due one of the caller who was served longest ago.
+local function next_of(queue)
+  local turns = P .. 'jobs:turns:' .. queue
+  for _, principal in ipairs(redis.call('ZRANGE', turns, 0, -1)) do
+    local ids = redis.call('ZRANGE', waiting_of(queue, principal), 0, DELAYED)
+    for _, id in ipairs(ids) do
+      local job = peek(id)
+      if job and job.v <= SCHEMA and job.state == 'QUEUED' and job.not_before_ms <= NOW then return job end
+    end
+  end
+end
+
+-- How many jobs of a queue a worker runs now.
+local function lane_of(worker, queue)
+  local count = 0
+  for _, id in ipairs(redis.call('ZRANGE', P .. 'jobs:index:queue:' .. queue .. ':RUNNING', 0, -1)) do
+    if redis.call('HGET', P .. 'job:' .. id, 'worker') == worker then count = count + 1 end
+  end
+  return count
+end
+
 -- ok record | refused state | missing
+-- With a.fair the job names its queue only: whose turn it is there gets the worker. With a.lane the worker runs no more
+-- jobs of one queue than that, so that those of another find a process.
 function T.claim()
+  local taken = a.fair and redis.call('GET', P .. 'taken:' .. a.owner)
+  if taken then return record(taken) end -- the answer was lost
   local job = load(a.id)
   if not job then return { 'missing' } end
   if job.state == 'RUNNING' and job.owner == a.owner then return record(a.id) end -- the answer was lost
@@ -341,16 +380,23 @@ function T.claim()
     redis.call('ZADD', P .. 'jobs:hints', 'XX', NOW, a.id)
     return { 'refused', 'STANDBY' }
   end
+  if a.lane and lane_of(a.worker, job.queue) >= a.lane then
+    if job.state == 'QUEUED' then redis.call('ZADD', P .. 'jobs:hints', 'XX', NOW, a.id) end
+    return { 'refused', 'LANE' }
+  end
   -- Lapsed leases are the sweep's to judge; a claim only does it where no sweep seems to run.
   if job.state == 'RUNNING' and job.lease_ms + a.lease_ms <= NOW then lapse(job) end
+  if a.fair then job = next_of(job.queue) or job end
   if job.state ~= 'QUEUED' or job.not_before_ms > NOW then return { 'refused', job.state } end
   count('attempts ' .. job.kind)
+  if a.fair then redis.call('SET', P .. 'taken:' .. a.owner, job.id, 'PX', a.lease_ms) end
   redis.call('ZREM', P .. 'jobs:hints', job.id)
   redis.call('ZADD', P .. 'jobs:leases', NOW + a.lease_ms, job.id)
   if job.timeout_ms > 0 then redis.call('ZADD', P .. 'jobs:timeouts', NOW + job.timeout_ms, job.id) end
   change(job, { state = 'RUNNING', attempt = job.attempt + 1, owner = a.owner, worker = a.worker,
     lease_ms = NOW + a.lease_ms, start_ms = NOW })
-  return record(a.id)
+  redis.call('ZADD', P .. 'jobs:turns:' .. job.queue, 'XX', redis.call('INCR', P .. 'jobs:seq'), job.principal)
+  return record(job.id)
 end
 
 -- ok cancel drain | lost
@@ -496,7 +542,8 @@ local function due(name)
   return jobs
 end
 
--- ok lapsed timed_out forgotten, then id and queue of each job to announce. Any number may sweep at once.
+-- ok lapsed timed_out forgotten more, then id and queue of each job to announce. Any number may sweep at once.
+-- more: "1" if there were as many of some kind as one sweep looks at.
 function T.sweep()
   local timed_out, lapsed, forgotten = due('timeouts'), {}, due('expiry')
   for _, job in ipairs(timed_out) do
@@ -508,8 +555,10 @@ function T.sweep()
     for _, job in ipairs(lapsed) do lapse(job) end
   end
   for _, job in ipairs(forgotten) do forget(job) end
-  local reply, room = { 'ok', #lapsed, #timed_out, #forgotten }, {}
-  for _, job in ipairs(due('hints')) do
+  local reply, room = { 'ok', #lapsed, #timed_out, #forgotten, '' }, {}
+  local waiting = due('hints') -- after the lapsed ones have joined it
+  if math.max(#lapsed, #timed_out, #forgotten, #waiting) >= a.limit then reply[5] = '1' end
+  for _, job in ipairs(waiting) do
     room[job.queue] = room[job.queue] or HINT_BACKLOG - redis.call('LLEN', P .. 'celery:' .. job.queue)
     if room[job.queue] > 0 then
       room[job.queue] = room[job.queue] - 1

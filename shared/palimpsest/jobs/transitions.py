@@ -126,18 +126,28 @@ def list_page(query: Query) -> Call[Page]:
 
 
 def claim(
-    job_id: str, owner: str, worker: str, settings: Settings, standby: Sequence[str] = ()
+    job_id: str,
+    owner: str,
+    worker: str,
+    settings: Settings,
+    standby: Sequence[str] = (),
+    *,
+    fair: bool = False,
+    lane: int | None = None,
 ) -> Call[JobRecord | None]:
-    """Take a queued job for one attempt.
+    """Take a queued job for one attempt; with ``fair`` the one of its queue whose turn it is.
 
-    The answer is None if the job cannot be claimed: it runs, has ended, is gone or not yet due, or it waits in one of
-    the ``standby`` queues while a worker that serves the queue as its own is alive.
+    The answer is None if the job cannot be claimed: it runs, has ended, is gone or not yet due; it waits in one of the
+    ``standby`` queues while a worker that serves the queue as its own is alive; or this worker runs ``lane`` jobs of
+    its queue already.
     """
     arguments = {
         "id": job_id,
         "owner": owner,
         "worker": worker,
         "standby": dict.fromkeys(standby, True),
+        "fair": fair,
+        **({} if lane is None else {"lane": lane}),
         **_lease(settings),
     }
     return Call("claim", arguments, lambda word, rest: JobRecord.parse(rest[0]) if word == "ok" else None)
@@ -240,8 +250,9 @@ def sweep(*, lapse: bool) -> Call[Sweep]:
     """Do what is due: end leases (if ``lapse``), time limits and retention, and list the jobs to announce."""
 
     def parse(_word: str, rest: Reply) -> Sweep:
-        names = [as_text(value) for value in rest[3:]]
-        return Sweep(*(int(n) for n in rest[:3]), hints=list(zip(names[::2], names[1::2], strict=True)))
+        names = [as_text(value) for value in rest[4:]]
+        hints = list(zip(names[::2], names[1::2], strict=True))
+        return Sweep(*(int(n) for n in rest[:3]), more=bool(rest[3]), hints=hints)
 
     return Call("sweep", {"lapse": lapse, "limit": _SWEEP_LIMIT}, parse)
 
@@ -270,7 +281,8 @@ def _lease(settings: Settings) -> dict[str, object]:
 
 
 def _limit(settings: Settings) -> dict[str, object]:
-    return {"queue_limit": settings.job_queue_limit, "quota": settings.quota_queued_jobs}
+    share = max(1, int(settings.job_queue_limit * settings.caller_share))
+    return {"queue_limit": settings.job_queue_limit, "quota": settings.quota_queued_jobs or share}
 
 
 def _idempotency(method: str, principal: str, request_id: str, digest: str) -> dict[str, object]:

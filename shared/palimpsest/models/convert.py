@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
 from palimpsest.models.completeness import require_whole
+from palimpsest.models.files import open_regular
 from palimpsest.models.gguf_file import GgufHeader, read_gguf_header
 from palimpsest.models.gguf_limits import DIGITS_APART, LLAMA_3, refuse_unread, unread_tensors
 from palimpsest.progress import NullProgress, Progress
@@ -187,7 +188,7 @@ def held(folder: Path, progress: Progress) -> Iterator[None]:
 
 def _file_digest(path: Path, progress: Progress) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(8 << 20):
             digest.update(chunk)
             progress.check()

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.models.claims import check_claims
 from palimpsest.models.completeness import loading_info, require_whole
+from palimpsest.models.files import require_regular_files
 from palimpsest.models.geometry import ModelGeometry
 from palimpsest.models.json_files import check_json_files, read_object
 from palimpsest.models.tokenizers import failing_as_model
@@ -43,6 +45,7 @@ def inspect_folder(folder: Path) -> FolderFacts:
         that are not those of the model its config describes.
         MODEL_PICKLED: weights in a format that can run code.
     """
+    require_regular_files(folder)
     config = _config(folder)
     context_length = _count(folder, config, "max_position_embeddings")
     vocab_size, geometry = _count(folder, config, "vocab_size"), _geometry(folder, config)
@@ -85,6 +88,8 @@ def _config(folder: Path) -> Any:
             )
     if not (folder / "config.json").exists():
         raise _invalid(f"{folder} has no config.json.")
+    shapes = [tensor.shape for tensor in stored_tensors(folder).values()]
+    check_claims(read_object(folder / "config.json"), shapes, str(folder / "config.json"))
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # whatever transformers stumbles over is in the user's file

@@ -14,6 +14,8 @@ from pathlib import Path
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.models.claims import check_claims
+from palimpsest.models.files import open_regular
 
 _SCALARS = {
     0: "<B",
@@ -98,12 +100,12 @@ def read_gguf_header(path: Path) -> GgufHeader:
     InvalidArgument
         MODEL_INVALID: not a GGUF file, cut short, or with a head that contradicts itself.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if file.read(4) != b"GGUF":
             raise _invalid(path, "is not a GGUF file: it does not begin with the letters GGUF")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
-                header = _parse(_Cursor(data))
+                header = _parse(_Cursor(data), path)
             except _CutShort:
                 raise _invalid(path, f"is cut short: its {len(data)} bytes end inside the header") from None
             except (ValueError, KeyError, OverflowError) as error:
@@ -114,7 +116,7 @@ def read_gguf_header(path: Path) -> GgufHeader:
     return header
 
 
-def _parse(cursor: _Cursor) -> GgufHeader:
+def _parse(cursor: _Cursor, path: Path) -> GgufHeader:
     cursor.skip(4)
     version = cursor.integer("<I")
     if version not in _VERSIONS:
@@ -134,11 +136,13 @@ def _parse(cursor: _Cursor) -> GgufHeader:
         raise ValueError("it does not name an architecture")
 
     types, ends, total = {}, [0], 0
+    shapes: list[tuple[int, ...]] = []
     for _ in range(tensor_count):
         name, dimensions = cursor.text(), cursor.integer("<I")
         if dimensions > _MOST_DIMENSIONS:
             raise ValueError(f"tensor {name!r} has {dimensions} dimensions")
-        elements = math.prod(cursor.integer("<Q") for _ in range(dimensions))
+        shapes.append(tuple(cursor.integer("<Q") for _ in range(dimensions)))
+        elements = math.prod(shapes[-1])
         kind = GGMLQuantizationType(cursor.integer("<I"))
         block, block_bytes = GGML_QUANT_SIZES[kind]
         if elements % block or name in types:
@@ -147,6 +151,7 @@ def _parse(cursor: _Cursor) -> GgufHeader:
         total += elements
         ends.append(cursor.integer("<Q") + elements // block * block_bytes)
 
+    check_claims(metadata, shapes, str(path))
     alignment = int(metadata.get("general.alignment", _DEFAULT_ALIGNMENT))
     if alignment < 1:
         raise ValueError(f"alignment is {alignment}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from palimpsest.errors import Aborted, FailedPrecondition, InvalidArgument, PermissionDenied, Reason
 from palimpsest.models.catalogue import ModelCatalogue
 from palimpsest.models.convert import held
+from palimpsest.models.files import require_regular_files
 from palimpsest.models.fingerprint import fingerprint_folder
 from palimpsest.models.folder import inspect_folder
 from palimpsest.models.record import ModelRecord
@@ -109,6 +110,7 @@ def verify(record: ModelRecord, settings: Settings, progress: Progress) -> None:
         MODEL_CHANGED: files are gone, or no longer have the registered fingerprint.
     """
     try:
+        require_regular_files(Path(record.path))
         stored_tensors(Path(record.path))
         unchanged = (
             fingerprint_folder(Path(record.path), settings.models_dir, progress).model == record.fingerprint

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from palimpsest.errors import InvalidArgument, NotFound, PermissionDenied, Reason, Unavailable
 from palimpsest.models.convert import convert_gguf
+from palimpsest.models.files import require_regular, require_regular_files
 from palimpsest.models.sample import sample_gguf
 from palimpsest.progress import Progress
 from palimpsest.settings import Settings
@@ -69,7 +70,8 @@ def fetch_source(source: str, settings: Settings, progress: Progress) -> LocalSo
     NotFound
         MODEL_SOURCE_NOT_FOUND.
     InvalidArgument
-        MODEL_INVALID: a GGUF file that is damaged or cannot be converted; or as check_source.
+        MODEL_INVALID: a GGUF file that is damaged or cannot be converted, or something that is no regular file; or as
+        check_source.
     PermissionDenied
         As check_source.
     Unavailable
@@ -87,9 +89,11 @@ def fetch_source(source: str, settings: Settings, progress: Progress) -> LocalSo
     if path.is_dir():
         for file in path.iterdir():
             _check_inside(file, settings.model_roots)
+        require_regular_files(path)
         return LocalSource(path.resolve(), "safetensors")
-    if not path.is_file():
+    if not path.exists():
         raise NotFound(Reason.MODEL_SOURCE_NOT_FOUND, f"There is no folder or file {path} on the server.")
+    require_regular(path)
     if path.suffix != ".gguf":
         message = f"{path} is a single file. Register the model's folder, or a .gguf file."
         raise InvalidArgument(Reason.MODEL_INVALID, message)

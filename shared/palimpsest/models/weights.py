@@ -1,6 +1,7 @@
 """Safetensors folders: where every tensor lies, checked before a byte of it is trusted."""
 
 import math
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 from palimpsest import json_input
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.models.files import open_regular
 from palimpsest.models.json_files import read_object
 
 SINGLE_FILE = "model.safetensors"
@@ -47,7 +49,7 @@ class StoredTensor:
 
     def read(self) -> Iterator[bytes]:
         """Yield its bytes, a few MiB at a time."""
-        with self.file.open("rb") as file:
+        with open_regular(self.file) as file:
             file.seek(self.start)
             rest = self.end - self.start
             while rest and (data := file.read(min(rest, _READ_BYTES))):
@@ -107,8 +109,8 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 
 def _read_header(path: Path) -> list[StoredTensor]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         head = file.read(8)
         if head.startswith((b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04")):
             refuse_pickled([path.name])

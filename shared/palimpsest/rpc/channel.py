@@ -5,12 +5,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import grpc.experimental
+
+from palimpsest.rpc.keepalive import client_keepalive
+
+CONVERSATIONS = (
+    "palimpsest.api.codec.v1.CodecService/LoadContext",
+    "palimpsest.api.codec.v1.CodecService/EncodeCache",
+    "palimpsest.api.codec.v1.CodecService/DecodeCache",
+    "palimpsest.api.datastore.v1.DatastoreService/AddDocuments",
+    "palimpsest.api.datastore.v1.DatastoreService/WatchDeletions",
+    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+)
+"""Methods in which both sides send streams: never retried, see :data:`_RETRY`."""
 
 _RETRY = {
     "methodConfig": [
+        # When the last attempt of a call that has heard nothing fails, gRPC drops the reads that were waiting: the
+        # status arrives, the read never ends, and a blocking caller waits for ever. Blocking calls whose answer is a
+        # stream escape that by `SingleThreadedUnaryStream`; for conversations there is nothing like it.
+        {"name": [dict(zip(("service", "method"), name.split("/"), strict=True)) for name in CONVERSATIONS]},
         {
-            # Every method. The policy must be inside methodConfig: elsewhere gRPC ignores it silently. Retries happen
-            # only where the server did not do the work; mutations carry a request_id.
+            # Every other method. The policy must be inside methodConfig: elsewhere gRPC ignores it silently. Retries
+            # happen only where the server did not do the work; mutations carry a request_id.
             "name": [{}],
             "retryPolicy": {
                 "maxAttempts": 4,
@@ -21,7 +38,7 @@ _RETRY = {
                 # cancellation ends the call here and is not retried.
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
-        }
+        },
     ]
 }
 
@@ -35,8 +52,7 @@ def channel_options() -> list[tuple[str, object]]:
     return [
         ("grpc.enable_retries", 1),
         ("grpc.service_config", json.dumps(_RETRY)),
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
+        *client_keepalive(),
         # A restarted local server should be found at once, not after a growing pause. The least backoff stays gRPC's
         # own, 20 s: it is not a pause but the time an attempt may take, TLS handshake included.
         ("grpc.initial_reconnect_backoff_ms", 100),
@@ -142,9 +158,11 @@ def open_channel(target: str, *, token: str | None = None, tls: Tls | None = Non
     Without tls the connection is plain, and a token is sent over loopback and unix sockets only.
     """
     credentials = _credentials(target, token, tls)
+    # Each stream of answers is read by the thread that waits for it: no thread between them can lose its end.
+    options = [*channel_options(), (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)]
     if credentials is None:
-        return grpc.insecure_channel(target, channel_options())
-    return grpc.secure_channel(target, credentials, channel_options())
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, credentials, options)
 
 
 def open_aio_channel(target: str, *, token: str | None = None, tls: Tls | None = None) -> grpc.aio.Channel:

@@ -9,17 +9,14 @@ itself would answer INTERNAL to a message that does not parse, as if the server 
 """
 
 import asyncio
-import contextlib
-import inspect
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError, Message
 
 from palimpsest.disk import disk_full, is_full
 from palimpsest.errors import (
@@ -28,15 +25,16 @@ from palimpsest.errors import (
     InvalidArgument,
     PalimpsestError,
     Reason,
-    ResourceExhausted,
     Unavailable,
     Unimplemented,
 )
 from palimpsest.rpc import calls
+from palimpsest.rpc.admission import HEALTH, Admission
 from palimpsest.rpc.audit import AuditedCall, AuditLog
 from palimpsest.rpc.auth import Authenticator, access_of
+from palimpsest.rpc.exchange import Begins, Exchange, Received
+from palimpsest.rpc.idleness import Idleness
 from palimpsest.rpc.quotas import Quotas
-from palimpsest.rpc.validation import validate
 from palimpsest.settings import Settings
 from palimpsest.status import DETAILS_KEY, to_status
 from palimpsest.telemetry import extract, span
@@ -44,12 +42,6 @@ from palimpsest.telemetry.metrics import RPC_RUNNING, RPC_SECONDS
 
 _log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_UNLIMITED = ("/grpc.health.v1.Health/",)
-"""Answered even by a full or draining server: a failed probe would restart it."""
-
-Handler = Callable[[Any, grpc.aio.ServicerContext], Any]
-Received = Callable[[bytes], None]
-Begins = Callable[[], None]
 
 
 class Pipeline(grpc.aio.ServerInterceptor):
@@ -72,8 +64,9 @@ class Pipeline(grpc.aio.ServerInterceptor):
         self._authenticator = authenticator
         self._audit = audit
         self._quotas = Quotas(settings)
+        self._admission = Admission(settings)
         self._running: set[asyncio.Task[None]] = set()
-        self._evicted: set[asyncio.Task[None]] = set()
+        self._evicted: dict[asyncio.Task[None], PalimpsestError] = {}
         self._draining = False
         RPC_RUNNING.set_function(lambda: len(self._running))
 
@@ -88,45 +81,18 @@ class Pipeline(grpc.aio.ServerInterceptor):
             return None
         method = handler_call_details.method
         metadata: dict[str, Any] = dict(handler_call_details.invocation_metadata or ())
-        streams = bool(handler.request_streaming or handler.response_streaming)
-        inner: Handler = next(
-            f
-            for f in (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream)
-            if f
-        )
+        exchange = Exchange(method, handler)
 
-        async def run(raw: Any, context: Any, received: Received, begins: Begins) -> Any:
-            def take(body: bytes) -> Message:
-                received(body)
-                message = _parse(handler.request_deserializer, body)
-                begins()  # before the handler can act on it
-                return message
-
-            async def take_all() -> AsyncIterator[Message]:
-                async for body in raw:
-                    yield take(body)
-
-            outcome = inner(take_all() if handler.request_streaming else take(raw), context)
-            if not inspect.isasyncgen(outcome):
-                return await outcome
-            async with contextlib.aclosing(
-                outcome
-            ):  # when the caller leaves, the handler must not go on waiting
-                async for message in outcome:
-                    await context.write(message)
-
-        async def wrapped(raw: Any, context: Any) -> Any:
+        async def serve(raw: Any, context: Any) -> Any:
             return await self._serve(
-                method, metadata, streams, context, lambda *watching: run(raw, context, *watching)
+                method,
+                metadata,
+                exchange.streams,
+                context,
+                lambda *watching: exchange.run(raw, context, *watching),
             )
 
-        make = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[bool(handler.request_streaming), bool(handler.response_streaming)]
-        return make(wrapped, request_deserializer=None, response_serializer=handler.response_serializer)
+        return exchange.mounted(serve)
 
     async def _serve(
         self,
@@ -134,15 +100,17 @@ class Pipeline(grpc.aio.ServerInterceptor):
         metadata: dict[str, Any],
         streams: bool,
         context: Any,
-        run: Callable[[Received, Begins], Awaitable[Any]],
+        run: Callable[[Received, Begins, Idleness], Awaitable[Any]],
     ) -> Any:
         started = time.monotonic()
         given = metadata.get("x-request-id", "")
         request_id = given if isinstance(given, str) and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
-        limited = not method.startswith(_UNLIMITED)
+        limited = not method.startswith(HEALTH)
         audited = AuditedCall(self._audit if access_of(method).mutating else None, method, request_id)
-        code, token = "UNKNOWN", None
+        code = "UNKNOWN"
+        places = token = None
+        idleness = Idleness(self._settings.stream_idle_seconds, lambda error: self._evict(task, error))
 
         def received(body: bytes) -> None:
             audited.request = audited.request or body
@@ -151,17 +119,19 @@ class Pipeline(grpc.aio.ServerInterceptor):
         try:
             caller = self._authenticator.caller(method, metadata)
             audited.principal, audited.actor = caller.principal, caller.actor
-            info = calls.CallInfo(method, caller.principal, request_id, caller.scopes)
+            info = calls.CallInfo(method, caller.principal, request_id, caller.scopes, idleness)
             token = calls.current.set(info)
             structlog.contextvars.bind_contextvars(request_id=request_id)
+            if limited and self._draining:
+                raise _draining()
+            places = self._admission.enter(method, caller.principal)
             if limited:
-                self._admit()
                 self._running.add(task)
                 self._quotas.request(caller.principal)
             limit = self._time_limit(method, streams, context)
             with extract(metadata), span(method, kind="SERVER", request_id=request_id):
                 async with asyncio.timeout(limit):
-                    outcome = await run(received, audited.begin)
+                    outcome = await run(received, audited.begin, idleness)
             code = "OK"
             return outcome
         except asyncio.CancelledError:
@@ -169,11 +139,8 @@ class Pipeline(grpc.aio.ServerInterceptor):
                 code = "CANCELLED"
                 raise  # the caller is gone
             task.uncancel()
-            code = "UNAVAILABLE"
-            gone = Unavailable(
-                Reason.SHUTTING_DOWN, "The server is shutting down; send the request again.", retry_after=1.0
-            )
-            await _abort(context, gone, request_id)
+            code = self._evicted[task].code.name
+            await _abort(context, self._evicted[task], request_id)
         except grpc.aio.AbortError:
             code = "ABORTED BY HANDLER"
             raise
@@ -185,8 +152,11 @@ class Pipeline(grpc.aio.ServerInterceptor):
             code = known.code.name
             await _abort(context, known, request_id)
         finally:
+            idleness.stop()
             self._running.discard(task)
-            self._evicted.discard(task)
+            self._evicted.pop(task, None)
+            if places is not None:
+                places.leave(audited.principal)
             if token is not None:
                 calls.current.reset(token)
             seconds = time.monotonic() - started if limited else None
@@ -199,17 +169,10 @@ class Pipeline(grpc.aio.ServerInterceptor):
             RPC_SECONDS.labels(*audited.method.lstrip("/").split("/"), code).observe(seconds)
         audited.end(code)
 
-    def _admit(self) -> None:
-        if self._draining:
-            raise Unavailable(
-                Reason.SHUTTING_DOWN, "The server is shutting down; send the request again.", retry_after=1.0
-            )
-        if len(self._running) >= self._settings.max_concurrent_rpcs:
-            raise ResourceExhausted(
-                Reason.TOO_MANY_REQUESTS,
-                f"The server is serving {len(self._running)} calls, its limit; send it again shortly.",
-                retry_after=1.0,
-            )
+    def _evict(self, task: asyncio.Task[None], error: PalimpsestError) -> None:
+        """End a call from outside, with an error."""
+        self._evicted[task] = error
+        task.cancel()
 
     def _time_limit(self, method: str, streams: bool, context: Any) -> float | None:
         """Seconds the call may take; the caller's deadline, checked, or the default for unary calls."""
@@ -255,8 +218,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
             await asyncio.wait(self._running, timeout=grace)
         left = set(self._running)
         for task in left:
-            self._evicted.add(task)
-            task.cancel()
+            self._evict(task, _draining())
         if left:
             await asyncio.wait(left, timeout=2.0)
 
@@ -276,14 +238,7 @@ async def _abort(context: Any, error: PalimpsestError, request_id: str) -> None:
 _STATUS: dict[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}
 
 
-def _parse(deserialize: Callable[[bytes], Message], body: bytes) -> Message:
-    try:
-        message = deserialize(body)
-    except (DecodeError, UnicodeDecodeError, ValueError) as error:
-        raise InvalidArgument(
-            Reason.MALFORMED_MESSAGE,
-            "The request is not a valid message of this method: damaged, of another type, or text that is not "
-            "UTF-8.",
-        ) from error
-    validate(message)
-    return message
+def _draining() -> Unavailable:
+    return Unavailable(
+        Reason.SHUTTING_DOWN, "The server is shutting down; send the request again.", retry_after=1.0
+    )

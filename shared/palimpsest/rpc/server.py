@@ -12,6 +12,8 @@ from grpc_reflection.v1alpha import reflection
 
 from palimpsest.rpc.audit import AuditLog
 from palimpsest.rpc.auth import Authenticator
+from palimpsest.rpc.imports import SERVING, import_ahead
+from palimpsest.rpc.keepalive import server_keepalive
 from palimpsest.rpc.operations import JobsServicer, OperationsServicer
 from palimpsest.rpc.pipeline import Pipeline
 from palimpsest.rpc.resources import Resources
@@ -23,12 +25,21 @@ _log = structlog.get_logger(__name__)
 
 
 class Room(Protocol):
-    """What ``services/<room>/__init__.py`` exports as ``ROOM``."""
+    """What ``services/<room>/__init__.py`` exports as ``ROOM``.
+
+    Attributes
+    ----------
+    name
+        Also its folder's.
+    imports
+        Modules, and packages as a whole, that its calls need; the server imports them before it serves.
+    """
 
     name: str
+    imports: tuple[str, ...]
 
     async def start(self, resources: Resources) -> list[Any]:
-        """Return the servicers to mount; long warm-ups continue in the background."""
+        """Return the servicers to mount."""
         ...
 
     async def stop(self) -> None:
@@ -68,15 +79,17 @@ class Server:
         credentials = server_credentials(settings)
         if credentials is None:
             require_safe_listener(settings)
+        needed = [name for room in self.rooms for name in room.imports]
+        await asyncio.to_thread(import_ahead, [*SERVING, *needed])
         self.resources = Resources.open(settings)
         self._metrics = serve_metrics(settings)
         self._audit = AuditLog(settings.audit_file or settings.state_dir / "audit.jsonl")
         self._pipeline = Pipeline(settings, Authenticator(settings.tokens_file), self._audit)
         self._server = grpc.aio.server(
             interceptors=[self._pipeline],
-            # A backstop above the pipeline's own limit, whose answer says when to come back.
-            maximum_concurrent_rpcs=settings.max_concurrent_rpcs * 2 + 16,
-            options=[("grpc.so_reuseport", 0)],
+            # A backstop above the pipeline's own limits, whose answers say when to come back.
+            maximum_concurrent_rpcs=2 * (settings.max_concurrent_rpcs + settings.reserved_rpcs) + 16,
+            options=[("grpc.so_reuseport", 0), *server_keepalive()],
         )
         # On every server, so that a job can be followed where it was started.
         servicers: list[Any] = [OperationsServicer(self.resources.jobs), JobsServicer(self.resources.jobs)]

@@ -1,6 +1,7 @@
 """Settings of every process, from the environment (``PALIMPSEST_*``); each has a default."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated
@@ -95,10 +96,26 @@ class Settings(BaseSettings):
         default=0, description="Bytes that one caller may send a minute. 0: no quota."
     )
     quota_queued_jobs: int = Field(
-        default=0, description="Jobs that one caller may have waiting. 0: no quota."
+        default=0,
+        description="Jobs that one caller may have waiting. 0: PALIMPSEST_CALLER_SHARE of the queue's limit.",
     )
     max_concurrent_rpcs: int = Field(
         default=256, description="Calls served at once; further ones end with RESOURCE_EXHAUSTED."
+    )
+    caller_share: float = Field(
+        default=0.75,
+        gt=0,
+        le=1,
+        description="Share of the calls, of the waiting jobs and of an engine's requests that one caller may have.",
+    )
+    reserved_rpcs: int = Field(
+        default=32,
+        description="Further calls that look after jobs or ask for reflection, answered by a server that is full.",
+    )
+    stream_idle_seconds: float = Field(
+        default=120.0,
+        ge=0,
+        description="Seconds that a stream may wait for its caller's next message. 0: for ever.",
     )
     default_deadline: float = Field(
         default=30.0, description="Deadline that clients give unary calls by default, in seconds."
@@ -136,6 +153,10 @@ class Settings(BaseSettings):
         validate_default=True,
         description="The queue of jobs by what they need, such as cpu=cpu,model=gpu,train=gpu.",
     )
+    job_seconds: Annotated[dict[str, float], NoDecode] = Field(
+        default_factory=dict,
+        description="Longest run of jobs by kind where the kind's own limit is wrong, such as models.register=7200.",
+    )
     worker_queues: str = Field(
         default="",
         description="Queues this worker serves, separated by commas. Empty: all of PALIMPSEST_JOB_QUEUES.",
@@ -149,7 +170,8 @@ class Settings(BaseSettings):
         description="Modules with handlers of jobs, besides the rooms' own; separated by commas.",
     )
     worker_concurrency: int = Field(
-        default=1, description="Jobs this worker runs at once; use 1 for each GPU."
+        default=1,
+        description="Jobs of each queue this worker runs at once, so that no queue waits for another; 1 for each GPU.",
     )
 
     # inference
@@ -184,15 +206,21 @@ class Settings(BaseSettings):
         """Read folders as PATH is written."""
         return [part for part in value.split(":") if part] if isinstance(value, str) else value
 
+    @field_validator("job_seconds", mode="before")
+    @classmethod
+    def _parse_seconds(cls, value: object) -> object:
+        """Read ``kind=seconds`` pairs, or JSON."""
+        pairs = _pairs(value)
+        for kind, seconds in pairs.items() if isinstance(pairs, dict) else ():
+            if not re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)+", kind) or not 0 < float(seconds) < math.inf:
+                raise ValueError(f"{kind}={seconds} is not a kind of job and a positive number of seconds")
+        return pairs
+
     @field_validator("job_queues", mode="before")
     @classmethod
     def _parse_queues(cls, value: object) -> object:
         """Read ``need=queue`` pairs, or JSON; needs left out keep their default."""
-        if isinstance(value, str) and value.lstrip().startswith("{"):
-            value = json.loads(value)
-        elif isinstance(value, str):
-            pairs = [part.partition("=") for part in _listed(value)]
-            value = {needs.strip(): queue.strip() for needs, _, queue in pairs}
+        value = _pairs(value)
         if not isinstance(value, dict) or not set(value) <= set(_QUEUES):
             raise ValueError(f"expected need=queue pairs for {', '.join(_QUEUES)}, got {value!r}")
         for queue in value.values():
@@ -236,6 +264,16 @@ class Settings(BaseSettings):
     def models_dir(self) -> Path:
         """Where converted and downloaded models are kept."""
         return self.state_dir / "models"
+
+
+def _pairs(value: object) -> object:
+    """Return ``name=value`` pairs between commas, or a JSON object, as a dict; anything else as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        return json.loads(value)
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in _listed(value)]
+        return {name.strip(): given.strip() for name, _, given in pairs}
+    return value
 
 
 def _listed(text: str) -> tuple[str, ...]:

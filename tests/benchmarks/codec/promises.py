@@ -128,7 +128,8 @@ def _keep(
         if each.data not in lost:
             back = decode(each.data, profile=profile)
             parts = (full.keys, back.keys), (full.values, back.values)
-            other = KeyValues(*(torch.cat([w[:, :, : kv.start], part], 2) for w, part in parts))
+            keys, values = (torch.cat([w[:, :, : kv.start], part], 2) for w, part in parts)
+            other = KeyValues(keys, values)
             lost[each.data] = statistics.fmean(
                 divergence(exact, predictions(it, other, ids))[0] for ids, exact in continuations
             )

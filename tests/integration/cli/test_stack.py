@@ -119,7 +119,7 @@ def test_children_that_die_come_back_with_what_they_knew(own):
             os.kill(before[name], signal.SIGKILL)
             now = until(lambda n=name, old=before[name]: _pid(stack, n) not in (None, old) and _pid(stack, n))
             assert now
-            until(lambda: serving(stack.target))
+            until(lambda: serving(stack.target), 120)  # it imports torch before it serves
             assert client.artifacts.read_bytes(artifact.digest) == b"kept"
             assert client.job(done.name).done()
             client.artifacts.collect_garbage(dry_run=True).result(timeout=60)

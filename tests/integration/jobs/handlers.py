@@ -34,21 +34,21 @@ def _until_opened(request: Struct, job: JobContext) -> None:
         time.sleep(0.02)
 
 
-@handler("test.echo", request=Struct, response=Struct)
+@handler("test.echo", request=Struct, response=Struct, seconds=600.0)
 def echo(request: Struct, job: JobContext) -> Struct:
     _note(request, job, "ran")
     job.progress.step(1, 4, "echoing")
     return _result(text=request["text"], attempt=job.attempt)
 
 
-@handler("test.gate", request=Struct, response=Struct)
+@handler("test.gate", request=Struct, response=Struct, seconds=600.0)
 def gate(request: Struct, job: JobContext) -> Struct:
     _note(request, job, "started")
     _until_opened(request, job)
     return _result(attempt=job.attempt, pid=os.getpid())
 
 
-@handler("test.resume", request=Struct, response=Struct)
+@handler("test.resume", request=Struct, response=Struct, seconds=600.0)
 def resume(request: Struct, job: JobContext) -> Struct:
     state = job.progress.resume()
     if state is not None:
@@ -64,7 +64,7 @@ def resume(request: Struct, job: JobContext) -> Struct:
     return _result(step=0)
 
 
-@handler("test.stubborn", request=Struct, response=Struct)
+@handler("test.stubborn", request=Struct, response=Struct, seconds=600.0)
 def stubborn(request: Struct, job: JobContext) -> Struct:
     _note(request, job, "started")
     gate = Path(request["folder"]) / f"{job.job_id}.gate"
@@ -73,7 +73,7 @@ def stubborn(request: Struct, job: JobContext) -> Struct:
     return _result()
 
 
-@handler("test.store", request=Struct, response=Struct)
+@handler("test.store", request=Struct, response=Struct, seconds=600.0)
 def store(request: Struct, job: JobContext) -> Struct:
     """Publish so many bytes, always the same ones."""
     _note(request, job, "started")
@@ -83,7 +83,7 @@ def store(request: Struct, job: JobContext) -> Struct:
     return _result(digest=info.digest, attempt=job.attempt)
 
 
-@handler("test.deliver", request=Struct, response=Struct)
+@handler("test.deliver", request=Struct, response=Struct, seconds=600.0)
 def deliver(request: Struct, job: JobContext) -> Struct:
     """Wait for the gate, then do everything that a job does to hand over its work."""
     _note(request, job, "started")
@@ -95,24 +95,24 @@ def deliver(request: Struct, job: JobContext) -> Struct:
     return _result(digest=info.digest, attempt=job.attempt)
 
 
-@handler("test.poison", request=Struct, response=Struct)
+@handler("test.poison", request=Struct, response=Struct, seconds=600.0)
 def poison(request: Struct, job: JobContext) -> Struct:
     _note(request, job, "started")
     os.kill(os.getpid(), signal.SIGKILL)
     return _result()
 
 
-@handler("test.refuse", request=Struct, response=Struct)
+@handler("test.refuse", request=Struct, response=Struct, seconds=600.0)
 def refuse(request: Struct, job: JobContext) -> Struct:
     raise NotFound(Reason.MODEL_NOT_FOUND, "No such model.", metadata={"model": "x"})
 
 
-@handler("test.bug", request=Struct, response=Struct)
+@handler("test.bug", request=Struct, response=Struct, seconds=600.0)
 def bug(request: Struct, job: JobContext) -> Struct:
     raise ZeroDivisionError("secret detail")
 
 
-@handler("test.partials", request=Struct, response=Struct)
+@handler("test.partials", request=Struct, response=Struct, seconds=600.0)
 def partials(request: Struct, job: JobContext) -> Struct:
     """Publish so many numbers, each as soon as the test has opened its gate."""
     for number in range(int(request["count"])):
@@ -123,7 +123,7 @@ def partials(request: Struct, job: JobContext) -> Struct:
     return _result(count=request["count"])
 
 
-@handler("test.swallow", request=Struct, response=Struct)
+@handler("test.swallow", request=Struct, response=Struct, seconds=600.0)
 def swallow(request: Struct, job: JobContext) -> Struct:
     """Catch everything, as code that keeps going after a bad line does."""
     _note(request, job, "started")

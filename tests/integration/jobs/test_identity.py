@@ -69,7 +69,9 @@ class Bench:
         request.update({"delete": delete})
         record = self.store.submit(JobSpec(kind="test.search", request=request, principal=principal))
         resources = WorkerResources(worker, self.redis)
-        runner = Runner(self.store, resources, lambda _kind: Handler(search, Struct, Struct), "here:1:a")
+        runner = Runner(
+            self.store, resources, lambda _kind: Handler(search, Struct, Struct, 600.0), "here:1:a"
+        )
         await asyncio.to_thread(runner.run, record.id)
         return self.store.get(record.id)
 

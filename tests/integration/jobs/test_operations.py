@@ -32,6 +32,7 @@ class JobsRoom:
     """A room with nothing but jobs."""
 
     name = "jobs"
+    imports: tuple[str, ...] = ()
 
     async def start(self, resources: Any) -> list[Any]:
         self.jobs: AsyncJobStore = resources.jobs

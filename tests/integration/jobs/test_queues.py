@@ -47,3 +47,16 @@ def test_a_worker_that_stands_by_leaves_the_queue_to_its_owner_and_takes_it_back
     bench.until_state(last, "SUCCEEDED", timeout=60)
     assert worker_of(bench, last) == worker_of(bench, first)
     assert standby.process.poll() is None
+
+
+def test_a_long_job_of_one_queue_keeps_none_of_another_waiting(bench: Bench):
+    bench.worker()
+    long = [bench.submit("gate", queue="gpu") for _ in range(2)]
+    bench.until_state(long[0], "RUNNING")
+    for number in range(3):
+        quick = bench.submit("echo", text=str(number), queue="cpu")
+        bench.until_state(quick, "SUCCEEDED")
+    assert [bench.store.get(job).state for job in long] == ["RUNNING", "QUEUED"]
+    for job in long:
+        bench.folder.joinpath(f"{job}.gate").touch()
+        bench.until_state(job, "SUCCEEDED")

@@ -88,6 +88,21 @@ def test_an_overdue_job_fails_and_its_process_is_ended(shared_bench: Bench):
     shared_bench.until_state(after, "SUCCEEDED")
 
 
+def test_every_kind_has_a_time_limit_of_its_own(bench: Bench):
+    """A handler that checks is ended by it, one that does not with its process; the worker goes on."""
+    bench.worker(PALIMPSEST_JOB_SECONDS="test.gate=0.5,test.stubborn=0.5,test.swallow=0.5")
+    for verb in ("gate", "swallow", "stubborn"):
+        job_id = bench.submit(verb)
+        bench.until_state(job_id, "FAILED")
+        error = bench.store.get(job_id).error
+        assert error is not None
+        assert (error.code, error.reason) == (Code.DEADLINE_EXCEEDED, Reason.EXECUTION_TIMEOUT)
+        assert error.metadata == {"kind": f"test.{verb}", "seconds": "0.5"}
+        assert f"PALIMPSEST_JOB_SECONDS=test.{verb}=" in error.message
+    after = bench.submit("echo", text="the worker goes on")
+    bench.until_state(after, "SUCCEEDED")
+
+
 def test_an_interruption_that_was_swallowed_still_counts(shared_bench: Bench):
     job_id = shared_bench.submit("swallow")
     shared_bench.until_state(job_id, "RUNNING")

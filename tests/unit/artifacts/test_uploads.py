@@ -52,6 +52,26 @@ def test_cut_at_any_byte(any_store, cuts, knows_digest):
     any_store.delete(reference)
 
 
+def test_what_earlier_streams_sent_is_read_back_in_steps(any_store):
+    """A server goes on with a large upload in between other calls; however far that came, nothing is lost."""
+    upload_id, spec = uuid.uuid4().hex, UploadSpec()
+    with any_store.uploads.open(upload_id, spec) as upload:
+        upload.write(0, DATA)
+    with any_store.uploads.open(upload_id, spec) as upload:
+        assert upload.size_bytes == len(DATA)
+        assert not upload.read_back(CHUNK_BYTES)
+    assert any_store.uploads.status(upload_id).committed_size == len(DATA)
+    with any_store.uploads.open(upload_id, spec) as upload:
+        steps = 1
+        while not upload.read_back(CHUNK_BYTES):
+            steps += 1
+        assert steps == 3
+        upload.write(len(DATA), b"and more")
+        more = upload.finish()
+    assert any_store.read_bytes(more.digest) == DATA + b"and more"
+    any_store.delete(more.digest)
+
+
 KILLED = """
 import os, sys, redis
 from pathlib import Path

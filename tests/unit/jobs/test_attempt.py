@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from palimpsest.errors import Cancelled, DeadlineExceeded
 from palimpsest.jobs import JobStore
 from palimpsest.jobs import attempt as attempts
 from palimpsest.jobs.attempt import SHORTEST_BEAT, Attempt
@@ -39,6 +40,31 @@ def test_a_new_stage_is_reported_without_waiting_for_the_heartbeats_turn(run, st
     run.step(9, 9, "closing")
     until(lambda: kept(store, run).stage == "closing")
     assert kept(store, run).revision == before + 1  # units alone were left to the next turn
+
+
+def test_the_end_of_the_time_is_an_interrupt(run, store):
+    run.check()
+    run.end_after(0.01)
+    run.step(1, 2, "a stage brings the heartbeat forward")
+
+    def ended() -> DeadlineExceeded | None:
+        try:
+            run.check()
+        except DeadlineExceeded as error:
+            return error
+        return None
+
+    error = until(ended)
+    assert (error.reason, error.metadata["seconds"]) == ("EXECUTION_TIMEOUT", "0.01")
+    assert kept(store, run).state == "RUNNING"  # the runner records the end, once the handler has let go
+
+
+def test_a_cancellation_outranks_the_end_of_the_time(run):
+    run.end_after(0.01)
+    run._ask(Cancelled)
+    run._ask(DeadlineExceeded)
+    with pytest.raises(Cancelled):
+        run.check()
 
 
 def test_stages_that_follow_fast_are_reported_together(run, store):

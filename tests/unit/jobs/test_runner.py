@@ -26,7 +26,7 @@ def test_only_a_broken_device_ends_the_process(store: JobStore, client: redis.Re
     Runner(
         store,
         WorkerResources(store.settings, client),
-        lambda _kind: Handler(fail, StringValue, StringValue),
+        lambda _kind: Handler(fail, StringValue, StringValue, 600.0),
         "here:1:a",
         is_fatal=is_fatal,
         exit_process=lambda code: ended.append((store.get(job_id).state, code)),

@@ -53,7 +53,8 @@ class ArtifactsRoom(Room):
         * DATA_LOSS: a chunk does not match its CRC-32: send it again. Or the bytes do not have the declared
           digest: the upload is empty again; send it from offset 0.
         * RESOURCE_EXHAUSTED: the artefact is too large; or the store is full: free space, then resume.
-        * ABORTED: another stream is writing this upload. Retry when it has ended.
+        * ABORTED: another stream is writing this upload: retry when it has ended. Or the server waited too long
+          for the next message: continue from committed_size in a new stream.
         * INVALID_ARGUMENT: messages are out of order, or the upload was started with other properties.
         """
         ...
@@ -1046,7 +1047,8 @@ class DecodingRoom(Room):
             Nothing is truncated silently; ErrorInfo.metadata gives both lengths.
           NOT_FOUND: no such model, context or corpus.
           FAILED_PRECONDITION: the context or a corpus belongs to another model.
-          RESOURCE_EXHAUSTED: the queue or the cache memory is full. Wait as long as RetryInfo says and retry.
+          RESOURCE_EXHAUSTED: the queue or the cache memory is full, or you have your share of the requests that
+          may run and wait. Wait as long as RetryInfo says and retry.
 
         Parameters
         ----------

@@ -94,7 +94,8 @@ class ArtifactServiceServicer(object):
         * DATA_LOSS: a chunk does not match its CRC-32: send it again. Or the bytes do not have the declared
         digest: the upload is empty again; send it from offset 0.
         * RESOURCE_EXHAUSTED: the artefact is too large; or the store is full: free space, then resume.
-        * ABORTED: another stream is writing this upload. Retry when it has ended.
+        * ABORTED: another stream is writing this upload: retry when it has ended. Or the server waited too long
+        for the next message: continue from committed_size in a new stream.
         * INVALID_ARGUMENT: messages are out of order, or the upload was started with other properties.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

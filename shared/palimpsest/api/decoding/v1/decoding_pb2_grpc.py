@@ -91,7 +91,8 @@ class DecodingServiceServicer(object):
         Nothing is truncated silently; ErrorInfo.metadata gives both lengths.
         NOT_FOUND: no such model, context or corpus.
         FAILED_PRECONDITION: the context or a corpus belongs to another model.
-        RESOURCE_EXHAUSTED: the queue or the cache memory is full. Wait as long as RetryInfo says and retry.
+        RESOURCE_EXHAUSTED: the queue or the cache memory is full, or you have your share of the requests that
+        may run and wait. Wait as long as RetryInfo says and retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'palimpsest/api/options/v1/options.proto\x12\x19palimpsest.api.options.v1\x1a google/protobuf/descriptor.proto\"\xa5\x01\n\x06Limits\x12\x10\n\x08required\x18\x01 \x01(\x08\x12\x0f\n\x07min_len\x18\x02 \x01(\x04\x12\x0f\n\x07max_len\x18\x03 \x01(\x04\x12\x0f\n\x07pattern\x18\x04 \x01(\t\x12\x10\n\x03gte\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03lte\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x0citem_max_len\x18\x07 \x01(\x04\x12\x0c\n\x04hint\x18\x08 \x01(\tB\x06\n\x04_gteB\x06\n\x04_lte\"\x8c\x01\n\x06\x41\x63\x63\x65ss\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x10\n\x08mutating\x18\x02 \x01(\x08\x12\x13\n\x0bmax_seconds\x18\x03 \x01(\r\x12\x37\n\townership\x18\x04 \x01(\x0e\x32$.palimpsest.api.options.v1.Ownership\x12\x13\n\x0b\x61\x64min_scope\x18\x05 \x01(\t*q\n\tOwnership\x12\x19\n\x15OWNERSHIP_UNSPECIFIED\x10\x00\x12\x14\n\x10OWNERSHIP_CALLER\x10\x01\x12\x1a\n\x16OWNERSHIP_INSTALLATION\x10\x02\x12\x17\n\x13OWNERSHIP_EVERYBODY\x10\x03:R\n\x06limits\x12\x1d.google.protobuf.FieldOptions\x18\xf1\x8c\x03 \x01(\x0b\x32!.palimpsest.api.options.v1.Limits:S\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xf2\x8c\x03 \x01(\x0b\x32!.palimpsest.api.options.v1.Accessb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'palimpsest/api/options/v1/options.proto\x12\x19palimpsest.api.options.v1\x1a google/protobuf/descriptor.proto\"\xa5\x01\n\x06Limits\x12\x10\n\x08required\x18\x01 \x01(\x08\x12\x0f\n\x07min_len\x18\x02 \x01(\x04\x12\x0f\n\x07max_len\x18\x03 \x01(\x04\x12\x0f\n\x07pattern\x18\x04 \x01(\t\x12\x10\n\x03gte\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03lte\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x0citem_max_len\x18\x07 \x01(\x04\x12\x0c\n\x04hint\x18\x08 \x01(\tB\x06\n\x04_gteB\x06\n\x04_lte\"\x9c\x01\n\x06\x41\x63\x63\x65ss\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x10\n\x08mutating\x18\x02 \x01(\x08\x12\x13\n\x0bmax_seconds\x18\x03 \x01(\r\x12\x37\n\townership\x18\x04 \x01(\x0e\x32$.palimpsest.api.options.v1.Ownership\x12\x13\n\x0b\x61\x64min_scope\x18\x05 \x01(\t\x12\x0e\n\x06silent\x18\x06 \x01(\x08*q\n\tOwnership\x12\x19\n\x15OWNERSHIP_UNSPECIFIED\x10\x00\x12\x14\n\x10OWNERSHIP_CALLER\x10\x01\x12\x1a\n\x16OWNERSHIP_INSTALLATION\x10\x02\x12\x17\n\x13OWNERSHIP_EVERYBODY\x10\x03:R\n\x06limits\x12\x1d.google.protobuf.FieldOptions\x18\xf1\x8c\x03 \x01(\x0b\x32!.palimpsest.api.options.v1.Limits:S\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xf2\x8c\x03 \x01(\x0b\x32!.palimpsest.api.options.v1.Accessb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'palimpsest.api.options.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OWNERSHIP']._serialized_start=415
-  _globals['_OWNERSHIP']._serialized_end=528
+  _globals['_OWNERSHIP']._serialized_start=431
+  _globals['_OWNERSHIP']._serialized_end=544
   _globals['_LIMITS']._serialized_start=105
   _globals['_LIMITS']._serialized_end=270
   _globals['_ACCESS']._serialized_start=273
-  _globals['_ACCESS']._serialized_end=413
+  _globals['_ACCESS']._serialized_end=429
 # @@protoc_insertion_point(module_scope)

@@ -42,15 +42,17 @@ class Limits(_message.Message):
     def __init__(self, required: bool = ..., min_len: _Optional[int] = ..., max_len: _Optional[int] = ..., pattern: _Optional[str] = ..., gte: _Optional[float] = ..., lte: _Optional[float] = ..., item_max_len: _Optional[int] = ..., hint: _Optional[str] = ...) -> None: ...
 
 class Access(_message.Message):
-    __slots__ = ("scope", "mutating", "max_seconds", "ownership", "admin_scope")
+    __slots__ = ("scope", "mutating", "max_seconds", "ownership", "admin_scope", "silent")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     MUTATING_FIELD_NUMBER: _ClassVar[int]
     MAX_SECONDS_FIELD_NUMBER: _ClassVar[int]
     OWNERSHIP_FIELD_NUMBER: _ClassVar[int]
     ADMIN_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
     scope: str
     mutating: bool
     max_seconds: int
     ownership: Ownership
     admin_scope: str
-    def __init__(self, scope: _Optional[str] = ..., mutating: bool = ..., max_seconds: _Optional[int] = ..., ownership: _Optional[_Union[Ownership, str]] = ..., admin_scope: _Optional[str] = ...) -> None: ...
+    silent: bool
+    def __init__(self, scope: _Optional[str] = ..., mutating: bool = ..., max_seconds: _Optional[int] = ..., ownership: _Optional[_Union[Ownership, str]] = ..., admin_scope: _Optional[str] = ..., silent: bool = ...) -> None: ...

@@ -13,6 +13,7 @@ from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import Exit, exit_code, table
 from palimpsest.client import Client
 from palimpsest.client.requests import FieldValueError
+from palimpsest.disk import is_full
 from palimpsest.errors import PalimpsestError
 from palimpsest.settings import Settings
 
@@ -121,6 +122,13 @@ def guarded(work: Callable[P, R], *, as_json: bool = False) -> Callable[P, R]:
             # `palimpsest generate | head`: the reader has enough. Nothing more may be written, even at exit.
             sys.stdout = open("/dev/null", "w")  # noqa: SIM115
             raise typer.Exit(Exit.OK) from None
+        except OSError as error:
+            if not is_full(error):
+                raise
+            output.note(
+                f"Error: {error.strerror}. Free space on the disk that this writes to, then try again."
+            )
+            raise typer.Exit(Exit.REFUSED) from None
         except KeyboardInterrupt:
             output.note("Interrupted.")
             raise typer.Exit(Exit.INTERRUPTED) from None

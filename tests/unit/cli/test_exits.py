@@ -1,5 +1,7 @@
 """Every kind of error ends the command with the code the table promises."""
 
+from pathlib import Path
+
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -9,7 +11,9 @@ from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.cli.output.exits import MEANINGS, Exit, exit_code
 from palimpsest.cli.session import guarded
 from palimpsest.client.requests import build
+from palimpsest.client.transfer import replacing
 from palimpsest.errors import Reason
+from tests.disks import small_disk
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,23 @@ def test_other_ends(error, capsys):
         guarded(fail)()
     assert ended.value.exit_code == (130 if isinstance(error, KeyboardInterrupt) else 3)
     assert capsys.readouterr().out == ""
+
+
+def test_a_full_disk_here_is_a_message_and_leaves_nothing(tmp_path: Path, capsys):
+    def save():
+        with replacing(disk.root / "file") as file:
+            file.write(b"x" * 10_000)
+
+    with small_disk(tmp_path / "disk", 1) as disk:
+        disk.fill()
+        with pytest.raises(typer.Exit) as ended:
+            guarded(save)()
+        assert ended.value.exit_code == Exit.REFUSED
+        assert "Free space" in capsys.readouterr().err
+        assert disk.content() == set()
+        disk.empty()
+        guarded(save)()
+        assert (disk.root / "file").stat().st_size == 10_000
 
 
 def test_errors_as_json(capsys):

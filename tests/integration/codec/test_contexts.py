@@ -64,6 +64,11 @@ async def test_the_record_says_how_it_is_stored(client, made):
     assert found.cache_bytes == 300 * 2 * 2 * 32 * 4
     apart = {e.artifact: e.size_bytes for c in found.chunks for e in c.encodings}
     assert found.stored_bytes == sum(apart.values()), "what several levels share is stored once"
+    for level, at in zip(found.levels, range(4), strict=True):
+        told = [(c.tokens, c.encodings[at]) for c in found.chunks]
+        assert all(each.HasField("loss") and each.stored_level for _, each in told)
+        assert level.loss == pytest.approx(sum(tokens * each.loss for tokens, each in told) / 300)
+    assert found.levels[0].loss == 0
     ids = np.asarray(some_ids(300), dtype="<u4")
     assert found.prefix_digest == "sha256:" + hashlib.sha256(ids.tobytes()).hexdigest()
     assert found.chunks[1].prefix_digest == "sha256:" + hashlib.sha256(ids[:128].tobytes()).hexdigest()

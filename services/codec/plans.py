@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.errors import InvalidArgument, OutOfRange, Reason
-from palimpsest.kv.plan import Chunk, Decision, Load, Option
+from palimpsest.kv.plan import Chunk, Decision, Load, Option, prefill_seconds
 from palimpsest.kv.simulation import Trace, play, play_fixed
 
 RECOMPUTE = "recompute"
@@ -79,7 +79,7 @@ def _chunks(
         )
     levels = _levels(context, settings)
     losses = {level.level: level.loss for level in context.levels}
-    curve = Curve(settings.recompute)
+    curve = curve_of(settings.recompute)
     speed = {
         level: settings.decode_tokens_per_second or speeds.get(level, 0) or DECODE_SPEED for level in levels
     }
@@ -89,7 +89,8 @@ def _chunks(
         options = tuple(
             Option(level, sizes[level], losses[level], chunk.tokens / speed[level]) for level in levels
         )
-        seconds = curve.seconds(chunk.start + chunk.tokens) - curve.seconds(chunk.start)
+        end = chunk.start + chunk.tokens
+        seconds = prefill_seconds(curve, end) - prefill_seconds(curve, chunk.start)
         chunks.append(Chunk(chunk.tokens, seconds, options))
     return chunks
 
@@ -106,31 +107,22 @@ def _levels(context: pb.Context, settings: pb.LoadSettings) -> list[str]:
     return [level for level in stored if level in settings.levels] if settings.levels else stored
 
 
-class Curve:
-    """Seconds to prefill a context's first tokens, through the receiver's points.
+def curve_of(points: Sequence[pb.RecomputePoint]) -> list[tuple[int, float]]:
+    """The receiver's points of tokens and seconds.
 
     Raises
     ------
     InvalidArgument
-        The points are not in order, or time runs backwards.
+        KV_PLAN_INVALID: the points are not in order, or time runs backwards.
     """
-
-    def __init__(self, points: Sequence[pb.RecomputePoint]) -> None:
-        self._points = [(0, 0.0), *((point.tokens, point.seconds) for point in points)]
-        if any(b[0] <= a[0] or b[1] < a[1] for a, b in pairwise(self._points)):
-            raise InvalidArgument.field(
-                Reason.KV_PLAN_INVALID,
-                "settings.recompute",
-                "Give the points of the recompute curve in order of tokens, with seconds that do not decrease.",
-            )
-
-    def seconds(self, tokens: int) -> float:
-        """Read the curve: linear between points and beyond the last."""
-        if len(self._points) == 1:
-            return 0.0
-        pairs = list(pairwise(self._points))
-        (t0, s0), (t1, s1) = next((pair for pair in pairs if tokens <= pair[1][0]), pairs[-1])
-        return s0 + (s1 - s0) * (tokens - t0) / (t1 - t0)
+    curve = [(point.tokens, point.seconds) for point in points]
+    if any(b[0] <= a[0] or b[1] < a[1] for a, b in pairwise([(0, 0.0), *curve])):
+        raise InvalidArgument.field(
+            Reason.KV_PLAN_INVALID,
+            "settings.recompute",
+            "Give the points of the recompute curve in order of tokens, with seconds that do not decrease.",
+        )
+    return curve
 
 
 def decision_message(

@@ -11,7 +11,7 @@ from google.longrunning import operations_pb2
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.api.codec.v1 import codec_pb2_grpc
-from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from palimpsest.errors import FailedPrecondition, InvalidArgument, PalimpsestError, Reason
 from palimpsest.lm import encode_text
 from palimpsest.models.tokenizers import TokenizerCache, load_tokenizer
 from palimpsest.rpc.resources import Resources
@@ -273,5 +273,7 @@ async def _report(messages: AsyncIterator[pb.LoadContextRequest], session: "Load
     try:
         async for message in messages:
             report(message, session)
+    except PalimpsestError as error:
+        session.fail(error)
     finally:
         session.close()

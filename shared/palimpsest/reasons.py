@@ -130,6 +130,7 @@ class Reason(StrEnum):
     CONTEXT_EXISTS = auto()  # the name is taken by other tokens, another model or coding
     LOAD_ABANDONED = auto()  # the receiver ended its side, or reported nothing for too long
     KV_PLAN_INVALID = auto()  # a load that cannot be planned: no chunks, or impossible times or sizes
+    KV_REPORT_INVALID = auto()  # a receiver's report that cannot be about this load
 
     # ---- datastore: corpora
     CORPUS_NOT_FOUND = auto()

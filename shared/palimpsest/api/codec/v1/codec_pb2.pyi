@@ -275,7 +275,7 @@ class RecomputePoint(_message.Message):
     def __init__(self, tokens: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class LoadContextRequest(_message.Message):
-    __slots__ = ("begin", "receipt", "recomputed", "rejected", "accepted")
+    __slots__ = ("begin", "receipt", "recomputed", "rejected", "accepted", "recomputing")
     class Begin(_message.Message):
         __slots__ = ("name", "settings", "model_fingerprint", "chunks", "held_chunks", "window_bytes")
         NAME_FIELD_NUMBER: _ClassVar[int]
@@ -298,6 +298,11 @@ class LoadContextRequest(_message.Message):
         received_bytes: int
         busy_seconds: float
         def __init__(self, received_bytes: _Optional[int] = ..., busy_seconds: _Optional[float] = ...) -> None: ...
+    class Recomputing(_message.Message):
+        __slots__ = ("chunk",)
+        CHUNK_FIELD_NUMBER: _ClassVar[int]
+        chunk: int
+        def __init__(self, chunk: _Optional[int] = ...) -> None: ...
     class Recomputed(_message.Message):
         __slots__ = ("chunk", "seconds")
         CHUNK_FIELD_NUMBER: _ClassVar[int]
@@ -322,12 +327,14 @@ class LoadContextRequest(_message.Message):
     RECOMPUTED_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    RECOMPUTING_FIELD_NUMBER: _ClassVar[int]
     begin: LoadContextRequest.Begin
     receipt: LoadContextRequest.Receipt
     recomputed: LoadContextRequest.Recomputed
     rejected: LoadContextRequest.Rejected
     accepted: LoadContextRequest.Accepted
-    def __init__(self, begin: _Optional[_Union[LoadContextRequest.Begin, _Mapping]] = ..., receipt: _Optional[_Union[LoadContextRequest.Receipt, _Mapping]] = ..., recomputed: _Optional[_Union[LoadContextRequest.Recomputed, _Mapping]] = ..., rejected: _Optional[_Union[LoadContextRequest.Rejected, _Mapping]] = ..., accepted: _Optional[_Union[LoadContextRequest.Accepted, _Mapping]] = ...) -> None: ...
+    recomputing: LoadContextRequest.Recomputing
+    def __init__(self, begin: _Optional[_Union[LoadContextRequest.Begin, _Mapping]] = ..., receipt: _Optional[_Union[LoadContextRequest.Receipt, _Mapping]] = ..., recomputed: _Optional[_Union[LoadContextRequest.Recomputed, _Mapping]] = ..., rejected: _Optional[_Union[LoadContextRequest.Rejected, _Mapping]] = ..., accepted: _Optional[_Union[LoadContextRequest.Accepted, _Mapping]] = ..., recomputing: _Optional[_Union[LoadContextRequest.Recomputing, _Mapping]] = ...) -> None: ...
 
 class LoadContextResponse(_message.Message):
     __slots__ = ("opened", "tokens", "chunk", "data", "recompute", "abandoned", "ended")

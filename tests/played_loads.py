@@ -371,7 +371,7 @@ def drawn(seed: int) -> tuple[str, Played]:
         "drop": lambda: Bad((base := draw.uniform(0.02, 2) * tie, base / 100), hold),
         "decay": lambda: Bad(tuple(draw.uniform(0.05, 1) * tie * 0.6**at for at in range(40)), hold),
         "dead": lambda: Bad((draw.uniform(0.02, 2) * tie, 0.0), hold),
-        "slow decoder": lambda: Bad((draw.uniform(0.1, 5) * tie,), hold, decoding=draw.uniform(2, 100)),
+        "slow decoder": lambda: Bad((draw.uniform(0.1, 5) * tie,), hold, decoding=draw.uniform(2, 50)),
         "steady": lambda: Bad((10 ** draw.uniform(-3, -0.5) * tie,), hold),
     }[kind]()
     link = replace(link, delay=draw.choice([0.0005, 0.01, 0.05]))

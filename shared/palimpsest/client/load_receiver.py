@@ -160,7 +160,7 @@ class LoadReceiver:
             return True
 
     def _slow_decoding(self, lane: TextLane, now: float) -> float | None:
-        """Seconds until the chunk being decoded has taken as long as recomputing it would."""
+        """Seconds until decoding the present chunk has taken as long as recomputing it would."""
         spent = self._decoder.spent(now)
         if spent is None or not lane.wanted(spent[0]):
             return None

@@ -9,8 +9,6 @@ SLACK = 0.05
 """Share of the time of recomputing everything for which a receiver may fall behind before it goes on by itself."""
 EARLY = 1e-3
 """Seconds before its time that something counts as due: clocks and timers round."""
-SMOOTHING = 0.6
-"""Weight of the newest chunk in the running ratio of measured to expected seconds."""
 
 
 class TextLane:
@@ -31,16 +29,13 @@ class TextLane:
     """
 
     def __init__(self, seconds: Sequence[float], held: int, began: float) -> None:
-        self._seconds, self._began = list(seconds), began
+        self._seconds, self._held, self._began = list(seconds), held, began
         self._missing = set(range(held, len(self._seconds)))
         self._ordered: set[int] = set()
-        self._text = self._left = sum(self._seconds[held:])
-        self._slowness = 1.0
-
-    @property
-    def _pace(self) -> float:
-        # Chunks that took longer than expected may have shared the processor with decoding, which is no reason to wait.
-        return min(1.0, self._slowness)
+        self._spent: dict[int, float] = {}
+        self._pace = 1.0
+        self._text, self._left = 0.0, 0.0
+        self._estimate()
 
     @property
     def complete(self) -> bool:
@@ -49,11 +44,11 @@ class TextLane:
 
     @property
     def text(self) -> float:
-        """Seconds that recomputing everything takes: as expected, or less if that was measured."""
-        return self._text * self._pace
+        """Seconds that recomputing everything takes: as expected, or less where that was measured."""
+        return self._text
 
     def seconds(self, chunk: int) -> float:
-        """Seconds that recomputing a chunk takes: as expected, or less if that was measured."""
+        """Seconds that recomputing a chunk takes: as expected, or less if others took less."""
         return self._seconds[chunk] * self._pace
 
     def order(self, chunk: int) -> bool:
@@ -78,9 +73,9 @@ class TextLane:
         """Note that a chunk has been recomputed, and how long that took; 0: it was cached."""
         if chunk not in self._missing:
             return
-        expected = self._seconds[chunk]
-        if expected > 0 and seconds > 0:
-            self._slowness = SMOOTHING * seconds / expected + (1 - SMOOTHING) * self._slowness
+        if seconds > 0:
+            # More than expected may be the decoder's share of the processor, which is no reason to wait for the stream.
+            self._spent[chunk] = min(seconds, self._seconds[chunk])
         self._there(chunk)
 
     def wait(self, now: float) -> float | None:
@@ -88,7 +83,7 @@ class TextLane:
         # An order runs once all before it is there: the lane is at work while the first missing chunk is ordered.
         if not self._missing or min(self._missing) in self._ordered:
             return None
-        return (1 + SLACK) * self.text - self._left * self._pace - (now - self._began)
+        return (1 + SLACK) * self._text - self._left - (now - self._began)
 
     def take(self, now: float) -> int | None:
         """Take the next chunk, if it is time to go on; it counts as ordered."""
@@ -107,4 +102,11 @@ class TextLane:
 
     def _there(self, chunk: int) -> None:
         self._missing.discard(chunk)
-        self._left = sum(self._seconds[index] for index in self._missing)
+        self._estimate()
+
+    def _estimate(self) -> None:
+        expected = sum(self._seconds[chunk] for chunk in self._spent)
+        self._pace = sum(self._spent.values()) / expected if expected > 0 else 1.0
+        self._left = sum(self.seconds(chunk) for chunk in self._missing)
+        chunks = range(self._held, len(self._seconds))
+        self._text = sum(self._spent.get(chunk, self.seconds(chunk)) for chunk in chunks)

@@ -14,6 +14,12 @@ DECODE_SPEED = 5_000.0
 """Tokens decoded a second if neither the receiver nor the calibration gives a speed. Low: plans are to be cautious."""
 NO_DEADLINE = 60.0
 """Deadline, in seconds, of a load that has none and whose receiver cannot recompute."""
+LONGEST = 1e9
+"""Seconds that stand for all longer ones, so that sums of them stay finite."""
+SHORTEST = 1e-9
+"""Seconds of the shortest deadline that is planned for."""
+SLOWEST, FASTEST = 1e-3, 1e15
+"""Bytes a second that stand for all that is slower, and faster."""
 
 
 def plan(
@@ -56,11 +62,11 @@ def plan(
         )
     return Load(
         tuple(chunks),
-        deadline or sum(chunk.recompute for chunk in chunks) or NO_DEADLINE,
+        max(SHORTEST, deadline or sum(chunk.recompute for chunk in chunks) or NO_DEADLINE),
         mode="quality" if quality else "delay",
         loss_budget=settings.loss_budget or LOSS_BUDGET,
         tail=settings.tail_seconds,
-        bandwidth=settings.bandwidth,
+        bandwidth=settings.bandwidth and min(max(settings.bandwidth, SLOWEST), FASTEST),
         sharers=settings.sharers or 1,
         recompute=bool(settings.recompute),
     )
@@ -87,7 +93,8 @@ def _chunks(
     for chunk in context.chunks[first:last]:
         sizes = {encoding.level: encoding.size_bytes for encoding in chunk.encodings}
         options = tuple(
-            Option(level, sizes[level], losses[level], chunk.tokens / speed[level]) for level in levels
+            Option(level, sizes[level], losses[level], min(chunk.tokens / speed[level], LONGEST))
+            for level in levels
         )
         end = chunk.start + chunk.tokens
         seconds = prefill_seconds(curve, end) - prefill_seconds(curve, chunk.start)
@@ -154,7 +161,7 @@ def estimate(context: pb.Context, settings: pb.LoadSettings, speeds: dict[str, f
             Reason.KV_PLAN_INVALID, "settings.bandwidth", "Give the link's bandwidth, in bytes a second."
         )
     load = plan(context, settings, speeds)
-    trace = Trace((settings.bandwidth,), 1e9)
+    trace = Trace((load.bandwidth,), LONGEST)
     outcome = play(load, trace)
     deadline = settings.deadline_seconds or float("inf")
     response = pb.EstimateResponse()

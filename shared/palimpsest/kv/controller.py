@@ -210,7 +210,9 @@ class Controller:
 
     def _regret(self, plan: "_Plan") -> float:
         """Loss plus a penalty that grows as the finish nears the deadline, which a dip of the link could then miss."""
-        return plan.loss + RISK * self._losses[-1][-1] * (plan.finish / self._usable) ** RISK_POWER
+        # Where there is no time at all, only what takes none is feasible.
+        share = plan.finish / self._usable if self._usable > 0 else 0.0
+        return plan.loss + RISK * self._losses[-1][-1] * share**RISK_POWER
 
     def _candidates(self) -> list[tuple[int, int]]:
         """Every remaining split with every level; the split that fetches nothing needs only one level."""

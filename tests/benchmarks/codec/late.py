@@ -1,7 +1,7 @@
 """Loads over bad links, played in virtual time: none may be later than the text alone by more than a tenth and a chunk.
 
-Two hundred seeded traces: outliers, hundredfold drops, decay, dead links, slow decoders, and links that are slow all the
-time. ``tests.played_loads`` says what of it is real: all that decides. ``codec.loading`` has two such links over sockets.
+Two hundred seeded traces: outliers, hundredfold drops, decay, dead links, slow decoders, and links that are slow all
+the time. What decides is real: see ``tests.played_loads``. ``codec.loading`` has two such links over sockets.
 """
 
 import statistics

@@ -84,6 +84,7 @@ class ContextCatalogue:
             write=lambda entry: [getattr(entry, name) for name in _FIELDS],
             read=lambda values: _Entry(**dict(zip(_FIELDS, values, strict=True))),
             links=self._links,
+            size=lambda values: len(values[_FIELDS.index("summary")].encode()),
         )
         self._entries: Catalogue[_Entry] = Catalogue(client, layout, _not_found)
 

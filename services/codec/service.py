@@ -19,6 +19,7 @@ from palimpsest.settings import CodecSettings
 from services.codec.coding import checked_ids, choose_coding
 from services.codec.contexts import ContextCatalogue
 from services.codec.convert import data_of, first_part, report
+from services.codec.pages import part_of
 from services.codec.profiles import ProfileCatalogue
 
 if TYPE_CHECKING:
@@ -88,20 +89,23 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             )
         )
         if put.existing is not None:
-            return put.existing
+            return part_of(put.existing)
         parts = data_of(request_iterator)
         size, limit = put.writer.coding.chunk_tokens, self._settings.chunk_bytes
         async for kv in chunks_of(parts, spec.shape, size, limit):
             await self._in_thread(put.writer.add, kv)
         return await self._in_thread(
-            lambda: put.writer.commit(self._contexts, spec.shape, put.context_id, put.content, spec.labels)
+            lambda: part_of(
+                put.writer.commit(self._contexts, spec.shape, put.context_id, put.content, spec.labels)
+            )
         )
 
     async def GetContext(
         self, request: pb.GetContextRequest, context: grpc.aio.ServicerContext
     ) -> pb.Context:
         """Look one context up."""
-        return await asyncio.to_thread(self._contexts.get, request.name)
+        found = await asyncio.to_thread(self._contexts.get, request.name)
+        return await asyncio.to_thread(part_of, found, request.first_chunk)
 
     async def ListContexts(
         self, request: pb.ListContextsRequest, context: grpc.aio.ServicerContext

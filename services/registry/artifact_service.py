@@ -17,6 +17,8 @@ from palimpsest.rpc.resources import Resources
 from palimpsest.telemetry.metrics import ARTIFACT_BYTES
 
 T = TypeVar("T")
+MOST_OWNERS = 1000
+"""Owners of references named in one answer."""
 
 
 class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
@@ -97,7 +99,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
         """Look one artefact up, with its references."""
         info = await asyncio.to_thread(self._store.stat, request.digest)
         owners = await asyncio.to_thread(self._store.references.owners, request.digest)
-        return info.message(owners)
+        return info.message(owners[:MOST_OWNERS])
 
     async def ListArtifacts(
         self, request: artifacts_pb2.ListArtifactsRequest, context: grpc.aio.ServicerContext

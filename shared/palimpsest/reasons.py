@@ -18,6 +18,7 @@ class Reason(StrEnum):
     # ---- any request
     INVALID_REQUEST = auto()  # a field is missing or out of its limits; see the violations
     MALFORMED_MESSAGE = auto()  # the bytes are not the message that the method takes
+    ANSWER_TOO_LARGE = auto()  # more bytes than a message may have
     REQUEST_ID_REUSED = auto()  # the request_id was used before with another request
     DEADLINE_TOO_LONG = auto()  # the deadline is longer than the method allows
     DEADLINE_EXCEEDED = auto()

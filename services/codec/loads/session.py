@@ -17,6 +17,7 @@ from services.codec.contexts import without_artifacts
 from services.codec.loads.reports import Reports
 from services.codec.loads.sender import ChunkSender
 from services.codec.loads.window import SHORTEST_MEASURE, WINDOW
+from services.codec.pages import parts_of
 from services.codec.plans import RECOMPUTE, decision_message
 
 Event = pb.LoadContextResponse
@@ -94,7 +95,10 @@ class LoadSession(Reports):
             LOAD_ABANDONED: the receiver has reported nothing for too long, or ended its side.
         """
         chunks = self._first + len(self._load.chunks)
-        yield Event(opened=Event.Opened(context=without_artifacts(self.context), chunks=chunks))
+        opened, *more = parts_of(without_artifacts(self.context))
+        yield Event(opened=Event.Opened(context=opened, chunks=chunks))
+        for part in more:
+            yield Event(more_chunks=Event.MoreChunks(chunks=part.chunks))
         for at in range(0, len(self._ids), IDS_FRAME):
             yield Event(tokens=Event.TokenIds(start=at // 4, ids=self._ids[at : at + IDS_FRAME]))
         self._start = self._clock()

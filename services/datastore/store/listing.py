@@ -39,9 +39,14 @@ def page(corpus: Corpus, page_size: int, page_token: str) -> tuple[list[LiveDocu
         found: list[LiveDocument] = []
         for _, document in rows:
             if len(found) == size:
-                return found, f"{_order(found[-1].head.id_digest):032x}"
+                return found, token_after(found[-1])
             found.append(document)
     return found, ""
+
+
+def token_after(document: LiveDocument) -> str:
+    """The token of a page that begins behind a document."""
+    return f"{_order(document.head.id_digest):032x}"
 
 
 def _order(digest: bytes) -> int:

@@ -70,7 +70,7 @@ class ContextLoader:
         """
         began = time.monotonic()
         codec = AsyncCodec(connection, AsyncArtifacts(connection))
-        stored = await codec.get_context(name=message.context)
+        stored = await codec.context(message.context)
         _check_model(stored, hosted.record.fingerprint)
         salt = salt_of(stored, message.context_load)
         ids, held = self._ids.get(stored.prefix_digest), 0

@@ -87,7 +87,9 @@ class LoadReceiver:
             match message.WhichOneof("event"):
                 case "opened":
                     self._context = self._decoder.context = message.opened.context
-                    self._chunks = self._chunks or len(self._context.chunks)
+                    self._chunks = self._chunks or message.opened.chunks
+                case "more_chunks":
+                    self._context.chunks.extend(message.more_chunks.chunks)
                 case "tokens":
                     self._tokens(message.tokens.ids, now)
                 case "chunk":

@@ -103,12 +103,12 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
             outcome = inner(take_all() if handler.request_streaming else take(raw), context)
             if not inspect.isasyncgen(outcome):
-                return await outcome
+                return _checked(await outcome)
             async with contextlib.aclosing(
                 outcome
             ):  # when the caller leaves, the handler must not go on waiting
                 async for message in outcome:
-                    await context.write(message)
+                    await context.write(_checked(message))
 
         async def wrapped(raw: Any, context: Any) -> Any:
             return await self._serve(
@@ -278,6 +278,23 @@ async def _abort(context: Any, error: PalimpsestError, request_id: str) -> None:
 
 
 _STATUS: dict[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}
+
+
+LARGEST_ANSWER = 4 << 20
+"""Bytes of one message that gRPC takes unless it is told otherwise."""
+
+
+def _checked(message: Message) -> Message:
+    """The message, if its receiver can take it."""
+    size = message.ByteSize()
+    if size > LARGEST_ANSWER:
+        raise ResourceExhausted(
+            Reason.ANSWER_TOO_LARGE,
+            f"The answer has {size} bytes; a message has {LARGEST_ANSWER} at most. Ask for less: fewer entries, or "
+            "a shorter text.",
+            metadata={"bytes": size, "limit": LARGEST_ANSWER},
+        )
+    return message
 
 
 def _parse(deserialize: Callable[[bytes], Message], body: bytes) -> Message:

@@ -13,6 +13,7 @@ from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.jobs import JobContext, WorkerResources
 from palimpsest.progress import NullProgress
+from palimpsest.rpc.server import Server
 from services.codec import CodecRoom
 from services.codec.tasks import calibrate, create_context
 from services.decoding import DecodingRoom
@@ -50,14 +51,19 @@ def resources(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory, bl
 
 
 @pytest.fixture(scope="module")
-async def client(resources: WorkerResources) -> AsyncIterator[AsyncClient]:
+async def server(resources: WorkerResources) -> AsyncIterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         listen = "127.0.0.1:{1}".format(*free.getsockname())
     # The decoding room has to find the codec room, so the port is known beforehand.
     settings = resources.settings.model_copy(update={"listen": listen})
-    rooms = RegistryRoom(), CodecRoom(), DecodingRoom()
-    async with serving(settings, *rooms) as server, client_of(server) as client:
+    async with serving(settings, RegistryRoom(), CodecRoom(), DecodingRoom()) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[AsyncClient]:
+    async with client_of(server) as client:
         yield client
 
 
@@ -82,9 +88,14 @@ async def generate(client: AsyncClient, **fields):
 
 
 @pytest.mark.parametrize("fetched", [True, False])
-async def test_a_context_gives_what_its_text_gives(client, resources, fetched):
+async def test_a_context_gives_what_its_text_gives(client, server, resources, fetched):
     name = make(resources, "lossless", ["lossless"])
     plain, _ = await generate(client, prompt=TEXT + " the fox")
+    room = next(room for room in server.rooms if isinstance(room, DecodingRoom))
+    engine = next(hosted.engine for hosted in room._host.hosted())
+    # Slow as a large model: a million tokens would take it longer than a receiver may say.
+    engine.costs.saw_prefill(0, 256, 20_000.0)
+    assert engine.prefill_curve()[-1][1] > 86_400
     settings = {"recompute": [{"tokens": 1000, "seconds": 60_000}], "bandwidth": 1e9} if fetched else {}
     text, context = await generate(
         client, prompt=" the fox", context=name, context_load={"loss_budget": 1.0, **settings}

@@ -242,12 +242,19 @@ class CodecRoom(Room):
         self,
         *,
         name: str,
+        first_chunk: int | None = None,
         timeout: float | None = None,
     ) -> codec_pb2.Context:
-        """Returns one context with its chunks.
+        """Returns one context with its chunks, or with as many as fit a message, from first_chunk on.
 
         Errors:
         * NOT_FOUND: there is no such context.
+        * OUT_OF_RANGE: it does not have first_chunk.
+
+        Parameters
+        ----------
+        first_chunk
+            The chunk that chunks begins with: where the message before ended.
         """
         ...
 

@@ -136,10 +136,11 @@ class CodecServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetContext(self, request, context):
-        """Returns one context with its chunks.
+        """Returns one context with its chunks, or with as many as fit a message, from first_chunk on.
 
         Errors:
         * NOT_FOUND: there is no such context.
+        * OUT_OF_RANGE: it does not have first_chunk.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -202,7 +202,7 @@ class LoadSession(Reports):
         sender = ChunkSender(
             chunk, level, encoding.size_bytes, now, self.window, lambda: self._read(encoding.artifact)
         )
-        sender.check_at = now + LATE * (self.window.on_way + sender.size) / self._link
+        sender.check_at = self._due(now, self.window.on_way + sender.size)
         self._sender = sender
         self._deliveries.begin(chunk, level)
         message = decision_message(decision, chunk, level, self._first, now)
@@ -225,15 +225,23 @@ class LoadSession(Reports):
     def _late(self, sender: ChunkSender, now: float) -> list[Event]:
         """Reconsider a chunk that is late; returns the event that it is abandoned, if it is."""
         arrived = sender.arrived
-        seconds = max(now - sender.begun, 1e-6)
+        seconds = max(now - sender.begun - self._travel, 1e-6)
         if sender.chunk == self._controller.back and self._controller.stalled(arrived, seconds, now):
             self._deliveries.cancel(sender.chunk)
             self._drop()
             self._changed.set()  # the plan has changed without a report
             return [self._abandoned(sender, "late: doing it again ends sooner")]
-        rest = (sender.size - arrived) / self._link
-        sender.check_at = now + LATE * max(rest, SHORTEST_MEASURE)
+        sender.check_at = self._due(now, max(sender.size - arrived, SHORTEST_MEASURE * self._link))
         return []
+
+    def _due(self, now: float, size: float) -> float:
+        """When receipts of the next ``size`` bytes are late."""
+        return now + self._travel + LATE * size / self._link
+
+    @property
+    def _travel(self) -> float:
+        """Seconds that data and their receipt take beside the link's rate, as far as is known."""
+        return self.window.delay if self.window.delay < float("inf") else 0.0
 
     @property
     def _link(self) -> float:

@@ -5,7 +5,7 @@ Pure and deterministic: times are arguments.
 
 from collections.abc import Sequence
 
-SLACK = 0.05
+SLACK = 0.09
 """Share of the time of recomputing everything for which a receiver may fall behind before it goes on by itself."""
 EARLY = 1e-3
 """Seconds before its time that something counts as due: clocks and timers round."""

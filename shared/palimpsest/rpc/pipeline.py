@@ -284,7 +284,7 @@ LARGEST_ANSWER = 4 << 20
 """Bytes of one message that gRPC takes unless it is told otherwise."""
 
 
-def _checked(message: Message) -> Message:
+def _checked(message: Any) -> Any:
     """The message, if its receiver can take it."""
     size = message.ByteSize()
     if size > LARGEST_ANSWER:

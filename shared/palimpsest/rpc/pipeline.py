@@ -32,6 +32,7 @@ from palimpsest.errors import (
     Unimplemented,
 )
 from palimpsest.rpc import calls
+from palimpsest.rpc.answers import checked
 from palimpsest.rpc.audit import AuditLog
 from palimpsest.rpc.auth import ADMIN_JOBS, Authenticator, access_of
 from palimpsest.rpc.quotas import Quotas
@@ -103,12 +104,12 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
             outcome = inner(take_all() if handler.request_streaming else take(raw), context)
             if not inspect.isasyncgen(outcome):
-                return _checked(await outcome)
+                return checked(await outcome)
             async with contextlib.aclosing(
                 outcome
             ):  # when the caller leaves, the handler must not go on waiting
                 async for message in outcome:
-                    await context.write(_checked(message))
+                    await context.write(checked(message))
 
         async def wrapped(raw: Any, context: Any) -> Any:
             return await self._serve(
@@ -278,23 +279,6 @@ async def _abort(context: Any, error: PalimpsestError, request_id: str) -> None:
 
 
 _STATUS: dict[int, grpc.StatusCode] = {status.value[0]: status for status in grpc.StatusCode}
-
-
-LARGEST_ANSWER = 4 << 20
-"""Bytes of one message that gRPC takes unless it is told otherwise."""
-
-
-def _checked(message: Any) -> Any:
-    """The message, if its receiver can take it."""
-    size = message.ByteSize()
-    if size > LARGEST_ANSWER:
-        raise ResourceExhausted(
-            Reason.ANSWER_TOO_LARGE,
-            f"The answer has {size} bytes; a message has {LARGEST_ANSWER} at most. Ask for less: fewer entries, or "
-            "a shorter text.",
-            metadata={"bytes": size, "limit": LARGEST_ANSWER},
-        )
-    return message
 
 
 def _parse(deserialize: Callable[[bytes], Message], body: bytes) -> Message:

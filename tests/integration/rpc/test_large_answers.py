@@ -17,7 +17,7 @@ from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.errors import InvalidArgument, OutOfRange, ResourceExhausted
 from palimpsest.jobs import WorkerResources
 from palimpsest.paging import ANSWER_BYTES, fitting
-from palimpsest.rpc.pipeline import LARGEST_ANSWER, _checked
+from palimpsest.rpc.answers import LARGEST_ANSWER, checked
 from services.codec import CodecRoom
 from services.codec.contexts import ContextCatalogue
 from services.datastore import DatastoreRoom
@@ -230,7 +230,7 @@ async def test_ids_whose_receipt_would_not_fit_are_refused_before_anything_is_de
 
 def test_what_does_not_fit_is_refused_in_words():
     with pytest.raises(ResourceExhausted, match="Ask for less"):
-        _checked(codec_pb2.EncodeCacheResponse(data=bytes(LARGEST_ANSWER)))
+        checked(codec_pb2.EncodeCacheResponse(data=bytes(LARGEST_ANSWER)))
 
 
 def test_as_many_entries_as_fit_and_one_at_least():

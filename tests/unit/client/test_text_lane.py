@@ -16,10 +16,10 @@ def test_it_waits_for_a_stream_that_keeps_up_and_goes_on_when_it_does_not():
     assert lane.take(10.1) is None
     assert lane.arrive(3)
     assert lane.wait(10.5) == pytest.approx(1 + 4 * SLACK - 0.5)
-    assert lane.take(11.2) == 0
-    assert lane.wait(11.2) is None, "it is at work"
+    assert lane.take(11.4) == 0
+    assert lane.wait(11.4) is None, "it is at work"
     lane.recomputed(0, 1.0)
-    assert lane.take(12.2) == 1
+    assert lane.take(12.4) == 1
 
 
 def test_what_is_held_is_not_recomputed():

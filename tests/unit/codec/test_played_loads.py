@@ -27,13 +27,13 @@ def test_a_load_is_no_later_than_the_text_and_a_chunk(seed):
 def test_on_a_slow_link_the_compute_lane_never_idles(share):
     outcome = played((share,))
     assert outcome.levels[:6] == ("recompute",) * 6
-    assert outcome.seconds <= 1.06 * TEXT
+    assert outcome.seconds <= 1.1 * TEXT
 
 
 def test_a_link_that_ends_costs_what_the_text_would_have():
     outcome = played((0.05, 0.0), hold=0.5)
     assert "recompute" in outcome.levels
-    assert outcome.seconds <= 1.06 * TEXT
+    assert outcome.seconds <= 1.1 * TEXT
 
 
 def test_a_good_link_is_not_held_up():

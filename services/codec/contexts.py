@@ -212,6 +212,7 @@ class ContextCatalogue:
             write=lambda entry: [getattr(entry, name) for name in _FIELDS],
             read=lambda values: _Entry(**dict(zip(_FIELDS, values, strict=True))),
             links=lambda entry: _links(keys, entry),
+            size=lambda values: len(values[_FIELDS.index("summary")].encode()),
         )
         return Catalogue(self._redis, layout, _not_found)
 

@@ -49,16 +49,30 @@ async def data_of(
 
 
 def report(message: pb.LoadContextRequest, session: "LoadSession") -> None:
-    """Pass one report of a receiver on to its load; anything else is ignored."""
+    """Pass one report of a receiver on to its load.
+
+    Raises
+    ------
+    InvalidArgument
+        KV_REPORT_INVALID: it is none, or is about a chunk that it cannot be about.
+    """
     match message.WhichOneof("part"):
         case "receipt":
             session.received(message.receipt.received_bytes, message.receipt.busy_seconds)
+        case "recomputing":
+            session.recomputing(message.recomputing.chunk)
         case "recomputed":
             session.recomputed(message.recomputed.chunk, message.recomputed.seconds)
         case "rejected":
             session.rejected(message.rejected.chunk)
         case "accepted":
-            session.accepted(message.accepted.chunk)
+            session.accepted(message.accepted.chunk, message.accepted.seconds)
+        case part:
+            raise InvalidArgument.field(
+                Reason.KV_REPORT_INVALID,
+                part or "part",
+                "After begin, send only receipt, recomputing, recomputed, accepted or rejected.",
+            )
 
 
 def _out_of_order(first: str) -> InvalidArgument:

@@ -4,18 +4,21 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
+from palimpsest.client.loading import LOSS_BUDGET
 from palimpsest.errors import InvalidArgument, OutOfRange, Reason
-from palimpsest.kv.plan import Chunk, Decision, Load, Option
+from palimpsest.kv.plan import Chunk, Decision, Load, Option, prefill_seconds
 from palimpsest.kv.simulation import FASTEST, SLOWEST, Trace, play, play_fixed
 from services.codec.coding import loss_of
 
 RECOMPUTE = "recompute"
-LOSS_BUDGET = 0.03
-"""Nats a token. Losses are bounds, two to four times what most chunks lose."""
 DECODE_SPEED = 5_000.0
 """Tokens decoded a second if neither the receiver nor the calibration gives a speed. Low: plans are to be cautious."""
 NO_DEADLINE = 60.0
 """Deadline, in seconds, of a load that has none and whose receiver cannot recompute."""
+LONGEST = 1e9
+"""Seconds that stand for all longer ones, so that sums of them stay finite."""
+SHORTEST = 1e-9
+"""Seconds of the shortest deadline that is planned for."""
 
 
 def plan(
@@ -59,7 +62,7 @@ def plan(
         )
     return Load(
         tuple(chunks),
-        deadline or sum(chunk.recompute for chunk in chunks) or NO_DEADLINE,
+        max(SHORTEST, deadline or sum(chunk.recompute for chunk in chunks) or NO_DEADLINE),
         mode="quality" if quality else "delay",
         loss_budget=settings.loss_budget or LOSS_BUDGET,
         tail=settings.tail_seconds,
@@ -92,7 +95,7 @@ def _chunks(
         )
     levels = _levels(context, settings)
     losses = {level.level: level.loss for level in context.levels}
-    curve = Curve(settings.recompute)
+    curve = curve_of(settings.recompute)
     speed = {
         level: settings.decode_tokens_per_second or speeds.get(level, 0) or DECODE_SPEED for level in levels
     }
@@ -104,11 +107,12 @@ def _chunks(
                 level,
                 stored[level].size_bytes,
                 loss_of(stored[level], losses),
-                chunk.tokens / speed[level],
+                min(chunk.tokens / speed[level], LONGEST),
             )
             for level in levels
         )
-        seconds = curve.seconds(chunk.start + chunk.tokens) - curve.seconds(chunk.start)
+        end = chunk.start + chunk.tokens
+        seconds = prefill_seconds(curve, end) - prefill_seconds(curve, chunk.start)
         chunks.append(Chunk(chunk.tokens, seconds, options))
     return chunks
 
@@ -125,31 +129,22 @@ def _levels(context: pb.Context, settings: pb.LoadSettings) -> list[str]:
     return [level for level in stored if level in settings.levels] if settings.levels else stored
 
 
-class Curve:
-    """Seconds to prefill a context's first tokens, through the receiver's points.
+def curve_of(points: Sequence[pb.RecomputePoint]) -> list[tuple[int, float]]:
+    """The receiver's points of tokens and seconds.
 
     Raises
     ------
     InvalidArgument
-        The points are not in order, or time runs backwards.
+        KV_PLAN_INVALID: the points are not in order, or time runs backwards.
     """
-
-    def __init__(self, points: Sequence[pb.RecomputePoint]) -> None:
-        self._points = [(0, 0.0), *((point.tokens, point.seconds) for point in points)]
-        if any(b[0] <= a[0] or b[1] < a[1] for a, b in pairwise(self._points)):
-            raise InvalidArgument.field(
-                Reason.KV_PLAN_INVALID,
-                "settings.recompute",
-                "Give the points of the recompute curve in order of tokens, with seconds that do not decrease.",
-            )
-
-    def seconds(self, tokens: int) -> float:
-        """Read the curve: linear between points and beyond the last."""
-        if len(self._points) == 1:
-            return 0.0
-        pairs = list(pairwise(self._points))
-        (t0, s0), (t1, s1) = next((pair for pair in pairs if tokens <= pair[1][0]), pairs[-1])
-        return s0 + (s1 - s0) * (tokens - t0) / (t1 - t0)
+    curve = [(point.tokens, point.seconds) for point in points]
+    if any(b[0] <= a[0] or b[1] < a[1] for a, b in pairwise([(0, 0.0), *curve])):
+        raise InvalidArgument.field(
+            Reason.KV_PLAN_INVALID,
+            "settings.recompute",
+            "Give the points of the recompute curve in order of tokens, with seconds that do not decrease.",
+        )
+    return curve
 
 
 def decision_message(
@@ -182,7 +177,7 @@ def estimate(context: pb.Context, settings: pb.LoadSettings, speeds: dict[str, f
             Reason.KV_PLAN_INVALID, "settings.bandwidth", "Give the link's bandwidth, in bytes a second."
         )
     load = plan(context, settings, speeds)
-    trace = Trace((settings.bandwidth,), 1e9)
+    trace = Trace((load.bandwidth,), LONGEST)
     outcome = play(load, trace)
     deadline = settings.deadline_seconds or float("inf")
     response = pb.EstimateResponse()

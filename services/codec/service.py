@@ -11,7 +11,7 @@ from google.longrunning import operations_pb2
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.api.codec.v1 import codec_pb2_grpc
-from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from palimpsest.errors import FailedPrecondition, InvalidArgument, PalimpsestError, Reason
 from palimpsest.lm import encode_text
 from palimpsest.models.tokenizers import TokenizerCache, load_tokenizer
 from palimpsest.rpc import call
@@ -20,6 +20,7 @@ from palimpsest.settings import CodecSettings
 from services.codec.coding import checked_ids, choose_coding
 from services.codec.contexts import ContextCatalogue
 from services.codec.convert import data_of, first_part, report
+from services.codec.pages import part_of
 from services.codec.profiles import ProfileCatalogue
 
 if TYPE_CHECKING:
@@ -94,14 +95,16 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             )
         )
         if put.existing is not None:
-            return put.existing
+            return part_of(put.existing)
         parts = data_of(request_iterator)
         size, limit = put.writer.coding.chunk_tokens, self._settings.chunk_bytes
         async for kv in chunks_of(parts, spec.shape, size, limit):
             await self._in_thread(put.writer.add, kv)
         return await self._in_thread(
-            lambda: put.writer.commit(
-                self._contexts, principal, spec.shape, put.context_id, put.content, spec.labels
+            lambda: part_of(
+                put.writer.commit(
+                    self._contexts, principal, spec.shape, put.context_id, put.content, spec.labels
+                )
             )
         )
 
@@ -109,7 +112,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self, request: pb.GetContextRequest, context: grpc.aio.ServicerContext
     ) -> pb.Context:
         """Look one of the caller's contexts up."""
-        return await asyncio.to_thread(self._contexts.get, call().principal, request.name)
+        found = await asyncio.to_thread(self._contexts.get, call().principal, request.name)
+        return await asyncio.to_thread(part_of, found, request.first_chunk)
 
     async def ListContexts(
         self, request: pb.ListContextsRequest, context: grpc.aio.ServicerContext
@@ -286,5 +290,7 @@ async def _report(messages: AsyncIterator[pb.LoadContextRequest], session: "Load
     try:
         async for message in messages:
             report(message, session)
+    except PalimpsestError as error:
+        session.fail(error)
     finally:
         session.close()

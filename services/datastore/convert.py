@@ -7,6 +7,7 @@ from google.rpc import status_pb2
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.paging import fitting
 from services.datastore.ingest import AddResult
 from services.datastore.search.continuations import (
     Continuation,
@@ -115,6 +116,10 @@ def add_message(result: AddResult, status: status_pb2.Status | None) -> pb.AddDo
     return message
 
 
+MOST_OWNERS = 100
+"""Sources of equal passages in one hit."""
+
+
 def hit_message(hit: PassageHit) -> pb.Hit:
     """A hit, with the sources of equal passages."""
     return pb.Hit(
@@ -123,7 +128,8 @@ def hit_message(hit: PassageHit) -> pb.Hit:
         sparse_score=hit.sparse,
         source=source_message(hit.source),
         text=hit.source.document.text(hit.source.passage),
-        owners=[source_message(owner) for owner in hit.owners],
+        owners=[source_message(owner) for owner in hit.owners[:MOST_OWNERS]],
+        owner_count=len(hit.owners),
     )
 
 
@@ -151,7 +157,10 @@ def search_message(found: SearchResults) -> pb.SearchResponse:
     """All hits of a search, and the epochs searched."""
     epochs, quarantined = _states(found.views)
     hits = [hit_message(hit) for hit in found.hits]
-    return pb.SearchResponse(hits=hits, epochs=epochs, quarantined_segments=quarantined)
+    fit = fitting(hit.ByteSize() for hit in hits)
+    return pb.SearchResponse(
+        hits=hits[:fit], epochs=epochs, quarantined_segments=quarantined, omitted=len(hits) - fit
+    )
 
 
 def _states(views: Mapping[str, CorpusView]) -> tuple[dict[str, int], list[str]]:
@@ -186,10 +195,13 @@ def continuation_query(request: pb.ContinueTextRequest) -> ContinuationQuery:
 def continuations_message(found: ContinuationResults) -> pb.ContinueTextResponse:
     """All continuations, and the epochs searched."""
     epochs, quarantined = _states(found.views)
+    continuations = [_continuation_message(each) for each in found.continuations]
+    fit = fitting(each.ByteSize() for each in continuations)
     return pb.ContinueTextResponse(
         matched_tokens=found.matched,
         occurrence_count=found.occurrences,
-        continuations=[_continuation_message(each) for each in found.continuations],
+        continuations=continuations[:fit],
+        omitted=len(continuations) - fit,
         epochs=epochs,
         quarantined_segments=quarantined,
     )

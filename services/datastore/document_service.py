@@ -8,7 +8,8 @@ from pathlib import Path
 import grpc
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
-from palimpsest.errors import OutOfRange, Reason
+from palimpsest.errors import InvalidArgument, OutOfRange, Reason
+from palimpsest.paging import ANSWER_BYTES, fitting
 from palimpsest.rpc.calls import working
 from palimpsest.status import to_status
 from services.datastore import convert
@@ -16,7 +17,7 @@ from services.datastore.index.encoder import Encoder
 from services.datastore.ingest import add_batch, embed_some
 from services.datastore.job_service import JobCalls
 from services.datastore.store.corpus import Corpus
-from services.datastore.store.listing import page
+from services.datastore.store.listing import page, token_after
 from services.datastore.streams import batches, drained_on_error, first_part
 
 _FRAME = 256 << 10
@@ -106,9 +107,11 @@ class DocumentCalls(JobCalls):
 
         def work() -> pb.ListDocumentsResponse:
             found, token = page(opened.corpus, request.page_size, request.page_token)
-            return pb.ListDocumentsResponse(
-                documents=[convert.document_message(each) for each in found], next_page_token=token
-            )
+            messages = [convert.document_message(each) for each in found]
+            fit = fitting(message.ByteSize() for message in messages)
+            if fit < len(found):
+                messages, token = messages[:fit], token_after(found[fit - 1])
+            return pb.ListDocumentsResponse(documents=messages, next_page_token=token)
 
         return await asyncio.to_thread(work)
 
@@ -116,6 +119,12 @@ class DocumentCalls(JobCalls):
         self, request: pb.DeleteDocumentsRequest, context: grpc.aio.ServicerContext
     ) -> pb.DeleteReceipt:
         """Delete documents durably, and wait for the watchers to acknowledge it."""
+        if request.ByteSize() > ANSWER_BYTES:  # the receipt repeats the ids, and has to fit a message too
+            raise InvalidArgument.field(
+                Reason.INVALID_REQUEST,
+                "documents",
+                f"These ids have {request.ByteSize()} bytes together; send at most {ANSWER_BYTES} at once.",
+            )
         opened = await self._open(request.corpus)
         corpus = opened.corpus
         # Shielded: watchers must learn of the deletion even if the caller disconnects.

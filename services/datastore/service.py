@@ -7,6 +7,7 @@ import grpc
 
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
 from palimpsest.errors import NotFound
+from palimpsest.paging import ANSWER_BYTES
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
 from services.datastore import convert
@@ -83,13 +84,19 @@ class DatastoreServicer(DocumentCalls, SearchCalls, WatchCalls, NgramCalls):
         ids = await asyncio.to_thread(self._corpora.catalogue.ids, call().principal)
         later = [each for each in ids if each > request.page_token]
         size = min(request.page_size, MOST_PER_PAGE) or PAGE_SIZE
-        found = []
+        found: list[pb.Corpus] = []
+        left, last = ANSWER_BYTES, ""
         for each in later[:size]:
             try:
                 opened = await self._open(each)
-                found.append(await asyncio.to_thread(convert.corpus_message, opened, sizes=False))
             except NotFound:
                 continue
+            message = await asyncio.to_thread(convert.corpus_message, opened, sizes=False)
+            left -= message.ByteSize()
+            if found and left < 0:
+                return pb.ListCorporaResponse(corpora=found, next_page_token=last)
+            found.append(message)
+            last = each
         return pb.ListCorporaResponse(
             corpora=found, next_page_token=later[size - 1] if len(later) > size else ""
         )

@@ -16,6 +16,8 @@ from palimpsest.rpc.resources import Resources
 from palimpsest.telemetry.metrics import ARTIFACT_BYTES
 
 T = TypeVar("T")
+MOST_OWNERS = 1000
+"""Owners of references named in one answer."""
 
 _READ_BACK = 8 << 20
 """Bytes of an earlier stream that are hashed at once when an upload goes on."""
@@ -101,7 +103,7 @@ class ArtifactServicer(artifacts_pb2_grpc.ArtifactServiceServicer):
         view = self._view()
         info = await asyncio.to_thread(view.stat, request.digest)
         owners = await asyncio.to_thread(view.owners, request.digest)
-        return info.message(owners)
+        return info.message(owners[:MOST_OWNERS])
 
     async def ListArtifacts(
         self, request: artifacts_pb2.ListArtifactsRequest, context: grpc.aio.ServicerContext

@@ -8,6 +8,7 @@ from google.longrunning import operations_pb2
 from palimpsest.api.models.v1 import models_pb2, models_pb2_grpc
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.models import check_source, unregister
+from palimpsest.paging import fitting
 from palimpsest.progress import NullProgress
 from palimpsest.rpc.resources import Resources
 
@@ -57,9 +58,13 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
     ) -> models_pb2.GetLineageResponse:
         """Parents up to the root, and direct children."""
         lineage = await asyncio.to_thread(self._models.lineage, request.model_id)
+        ancestors = [record.message() for record in lineage.ancestors]
+        children = [record.message() for record in lineage.children]
+        fit = fitting(model.ByteSize() for model in [*ancestors, *children])
         return models_pb2.GetLineageResponse(
-            ancestors=[record.message() for record in lineage.ancestors],
-            children=[record.message() for record in lineage.children],
+            ancestors=ancestors[:fit],
+            children=children[: max(0, fit - len(ancestors))],
+            omitted=len(ancestors) + len(children) - fit,
         )
 
     async def CheckPair(

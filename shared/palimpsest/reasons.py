@@ -18,6 +18,7 @@ class Reason(StrEnum):
     # ---- any request
     INVALID_REQUEST = auto()  # a field is missing or out of its limits; see the violations
     MALFORMED_MESSAGE = auto()  # the bytes are not the message that the method takes
+    ANSWER_TOO_LARGE = auto()  # more bytes than a message may have
     REQUEST_ID_REUSED = auto()  # the request_id was used before with another request
     DEADLINE_TOO_LONG = auto()  # the deadline is longer than the method allows
     DEADLINE_EXCEEDED = auto()
@@ -134,6 +135,7 @@ class Reason(StrEnum):
     CONTEXT_EXISTS = auto()  # the name is taken by other tokens, another model or coding
     LOAD_ABANDONED = auto()  # the receiver ended its side, or reported nothing for too long
     KV_PLAN_INVALID = auto()  # a load that cannot be planned: no chunks, or impossible times or sizes
+    KV_REPORT_INVALID = auto()  # a receiver's report that cannot be about this load
 
     # ---- datastore: corpora
     CORPUS_NOT_FOUND = auto()

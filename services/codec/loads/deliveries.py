@@ -34,10 +34,20 @@ class Deliveries:
         self._unconfirmed.add(chunk)
         self._tried.setdefault(chunk, set()).add(level)
 
+    def sent(self, chunk: int) -> bool:
+        """Whether a chunk was sent, or begun, at any level."""
+        return chunk in self._tried
+
+    def level(self, chunk: int) -> str | None:
+        """The level at which a chunk is or was sent; None: it is not."""
+        return self._levels.get(chunk)
+
     def cancel(self, chunk: int) -> None:
         """Note that a chunk was given up or is recomputed."""
         self._levels.pop(chunk, None)
         self._unconfirmed.discard(chunk)
+        if chunk in self._repeats:
+            self._repeats.remove(chunk)
 
     def accept(self, chunk: int) -> None:
         """Note that the receiver has decoded a chunk."""

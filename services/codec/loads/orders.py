@@ -6,6 +6,10 @@ from services.codec.loads.window import Window
 FIRST_ORDER = 0.1
 """Seconds after which the first chunk is ordered to be recomputed even if no receipt has come: such a link is slow.
 On a fast one recomputing would only take processor time from decoding."""
+FIRST_SHARE = 0.05
+"""The same as a share of the time that recomputing everything takes, where that is less."""
+AHEAD = 2
+"""Orders that may be under way: one that is carried out, and one that waits for it."""
 
 
 class Orders:
@@ -22,11 +26,15 @@ class Orders:
     ----------
     recomputed
         Chunks ordered so far, finished or not.
+    first_at
+        When the first chunk is ordered without a measurement, in seconds from the start.
     """
 
     def __init__(self, load: Load, window: Window) -> None:
         self._load, self._window = load, window
         self._unknown = load.recompute and not load.bandwidth
+        text = sum(chunk.recompute for chunk in load.chunks) * load.sharers
+        self.first_at = min(FIRST_ORDER, FIRST_SHARE * text)
         self._under_way: set[int] = set()
         self.recomputed: set[int] = set()
 
@@ -39,10 +47,20 @@ class Orders:
         """Whether the first order still waits for a measurement of the link."""
         return self._unknown
 
-    def may_order(self, now: float) -> bool:
-        """Whether the receiver is free to recompute, and enough is known of the link to decide."""
-        self._unknown = self._unknown and not self._window.measured and now < FIRST_ORDER
-        return self._load.recompute and not (self._unknown or self._under_way)
+    def may_order(self, now: float, free: float) -> bool:
+        """Whether enough is known of the link to decide, and the receiver will be free when an order arrives.
+
+        Parameters
+        ----------
+        now
+            Seconds from the start.
+        free
+            When it should have carried out what it was ordered.
+        """
+        self._unknown = self._unknown and not self._window.measured and now < self.first_at
+        if self._unknown or not self._load.recompute:
+            return False
+        return not self._under_way or (len(self._under_way) < AHEAD and free - now <= self._window.lead)
 
     def order(self, chunk: int) -> None:
         """Note an order."""

@@ -62,7 +62,7 @@ class ChunkSender:
         return max(0, self._window.acknowledged - self._first)
 
     async def frame(self) -> bytes:
-        """Return the next frame and count it as sent.
+        """Return the next frame, and count it as sent of this chunk.
 
         Raises
         ------
@@ -78,7 +78,6 @@ class ChunkSender:
         size = self._window.frame
         data, self._block = self._block[:size], self._block[size:]
         self.sent += len(data)
-        self._window.sent += len(data)
         return data
 
     def close(self) -> None:

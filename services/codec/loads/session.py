@@ -11,20 +11,20 @@ from collections.abc import AsyncGenerator, Callable, Generator
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.errors import DataLoss, DeadlineExceeded, NotFound, Reason
-from palimpsest.kv.controller import CAUTION, LATE, Controller
+from palimpsest.kv.controller import CAUTION, LATE
 from palimpsest.kv.plan import Decision, Load
 from services.codec.contexts import without_artifacts
-from services.codec.loads.deliveries import Deliveries
-from services.codec.loads.orders import FIRST_ORDER, Orders
+from services.codec.loads.reports import Reports
 from services.codec.loads.sender import ChunkSender
-from services.codec.loads.window import SHORTEST_MEASURE, WINDOW, Window
+from services.codec.loads.window import SHORTEST_MEASURE, WINDOW
+from services.codec.pages import parts_of
 from services.codec.plans import RECOMPUTE, decision_message
 
 Event = pb.LoadContextResponse
 IDS_FRAME = 256 << 10
 
 
-class LoadSession:
+class LoadSession(Reports):
     """One load of a context: ``events`` is what the receiver gets, the other methods take its reports.
 
     Parameters
@@ -59,47 +59,14 @@ class LoadSession:
         idle_seconds: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.context, self.window = context, Window(window)
-        self._load, self._first, self._read = load, first, read
+        super().__init__(load, first, window, clock)
+        self.context, self._read = context, read
         last = context.chunks[first + len(load.chunks) - 1]
         self._ids = ids[: 4 * (last.start + last.tokens)]
-        self._idle, self._clock = idle_seconds, clock
-        self._controller = Controller(load)
-        self._orders, self._deliveries = Orders(load, self.window), Deliveries(load)
+        self._idle = idle_seconds
         self._sender: ChunkSender | None = None
-        self._changed = asyncio.Event()
-        self._closed = self._waiting = False
-        self._moved = self._clock()
-
-    # Reports of the receiver; chunks are numbered as in the context.
-
-    def received(self, size: int, busy: float) -> None:
-        """Count bytes that have arrived since the load began, and the seconds spent receiving them."""
-        measured = self.window.receipt(size, busy)
-        if measured is not None:
-            self._controller.received(measured)
-        self._changed.set()
-
-    def recomputed(self, chunk: int, seconds: float) -> None:
-        """Note that the receiver has recomputed a chunk."""
-        if self._orders.finish(chunk - self._first):
-            self._controller.recomputed(chunk - self._first, seconds)
-        self._changed.set()
-
-    def accepted(self, chunk: int) -> None:
-        """Note that a chunk has arrived and was decoded."""
-        self._deliveries.accept(chunk - self._first)
-        self._changed.set()
-
-    def rejected(self, chunk: int) -> None:
-        """Note that a chunk arrived damaged; it is sent again."""
-        self._deliveries.reject(chunk - self._first)
-        self._changed.set()
-
-    def close(self) -> None:
-        """Note that the receiver will report nothing more."""
-        self._closed = True
-        self._changed.set()
+        self._waiting = False
+        self._moved = self._start
 
     # The transport.
 
@@ -128,16 +95,21 @@ class LoadSession:
             LOAD_ABANDONED: the receiver has reported nothing for too long, or ended its side.
         """
         chunks = self._first + len(self._load.chunks)
-        yield Event(opened=Event.Opened(context=without_artifacts(self.context), chunks=chunks))
+        opened, *more = parts_of(without_artifacts(self.context))
+        yield Event(opened=Event.Opened(context=opened, chunks=chunks))
+        for part in more:
+            yield Event(more_chunks=Event.MoreChunks(chunks=part.chunks))
         for at in range(0, len(self._ids), IDS_FRAME):
             yield Event(tokens=Event.TokenIds(start=at // 4, ids=self._ids[at : at + IDS_FRAME]))
-        start = self._clock()
+        self._start = self._clock()
         try:
             while True:
+                if self._failure is not None:
+                    raise self._failure
                 # Planning costs more than sending a frame, so the compute lane is considered after a report only.
                 news = self._changed.is_set() or self.window.sent == 0
                 self._changed.clear()
-                now = self._clock() - start
+                now = self._now
                 if news and (order := self._next_order(now)) is not None:
                     yield order
                 events = await self._send(now)
@@ -146,13 +118,13 @@ class LoadSession:
                 if events is None:
                     if self._over:
                         break
-                    await self._wait(start)
+                    await self._wait()
         finally:
             self._drop()
         yield Event(
             ended=Event.Ended(
                 sent_bytes=self.window.sent,
-                seconds=self._clock() - start,
+                seconds=self._now,
                 loss=self._deliveries.loss,
                 recomputed_chunks=len(self._orders.recomputed),
                 over_budget=self._load.mode == "delay"
@@ -166,6 +138,10 @@ class LoadSession:
 
     async def _send(self, now: float) -> list[Event] | None:
         """The next events of the network lane; None: it has to wait for a report, or until a chunk is late."""
+        if self._sender is not None and self._sender.chunk in self._orders.recomputed:
+            taken = self._sender
+            self._drop()
+            return [self._abandoned(taken, "the receiver recomputes it")]
         if self._sender is None:
             if self._deliveries.to_repeat:
                 return [self._repeat(self._deliveries.next_repeat(), now)]
@@ -181,7 +157,7 @@ class LoadSession:
 
     def _next_order(self, now: float) -> Event | None:
         """Order the next chunk of the compute lane, if there is one and the receiver is free."""
-        if not self._orders.may_order(now) or self._controller.met:
+        if self._controller.met or not self._orders.may_order(now, self._controller.compute_free):
             return None
         decision = self._controller.decide(now)
         if decision.recompute is None:
@@ -228,7 +204,7 @@ class LoadSession:
         sender = ChunkSender(
             chunk, level, encoding.size_bytes, now, self.window, lambda: self._read(encoding.artifact)
         )
-        sender.check_at = now + LATE * (self.window.on_way + sender.size) / self._link
+        sender.check_at = self._due(now, self.window.on_way + sender.size)
         self._sender = sender
         self._deliveries.begin(chunk, level)
         message = decision_message(decision, chunk, level, self._first, now)
@@ -243,6 +219,7 @@ class LoadSession:
             self._deliveries.repeat(sender.chunk)
             self._drop()
             return self._abandoned(sender, error.message)
+        self.window.send(len(data), self._now)
         if sender.left <= 0:
             self._drop()
         return Event(data=Event.Data(chunk=self._first + sender.chunk, offset=offset, data=data))
@@ -250,15 +227,23 @@ class LoadSession:
     def _late(self, sender: ChunkSender, now: float) -> list[Event]:
         """Reconsider a chunk that is late; returns the event that it is abandoned, if it is."""
         arrived = sender.arrived
-        seconds = max(now - sender.begun, 1e-6)
+        seconds = max(now - sender.begun - self._travel, 1e-6)
         if sender.chunk == self._controller.back and self._controller.stalled(arrived, seconds, now):
             self._deliveries.cancel(sender.chunk)
             self._drop()
             self._changed.set()  # the plan has changed without a report
             return [self._abandoned(sender, "late: doing it again ends sooner")]
-        rest = (sender.size - arrived) / self._link
-        sender.check_at = now + LATE * max(rest, SHORTEST_MEASURE)
+        sender.check_at = self._due(now, max(sender.size - arrived, SHORTEST_MEASURE * self._link))
         return []
+
+    def _due(self, now: float, size: float) -> float:
+        """When receipts of the next ``size`` bytes are late."""
+        return now + self._travel + LATE * size / self._link
+
+    @property
+    def _travel(self) -> float:
+        """Seconds that data and their receipt take beside the link's rate, as far as is known."""
+        return self.window.delay if self.window.delay < float("inf") else 0.0
 
     @property
     def _link(self) -> float:
@@ -273,15 +258,15 @@ class LoadSession:
             self._sender.close()
             self._sender = None
 
-    async def _wait(self, start: float) -> None:
+    async def _wait(self) -> None:
         """Wait for a report, or until a chunk is late."""
         if self._closed:
             raise _given_up("The receiver ended its side before the load had ended.")
         # A receiver that recomputes may report nothing for as long as that takes.
         idle = max(self._idle, 4 * self._orders.longest)
-        now = self._clock() - start
+        now = self._now
         late = self._sender.check_at - now if self._sender is not None else idle
-        unknown = FIRST_ORDER - now if self._orders.unknown else idle
+        unknown = self._orders.first_at - now if self._orders.unknown else idle
         self._waiting = True
         try:
             await asyncio.wait_for(self._changed.wait(), max(0.001, min(late, unknown, idle)))

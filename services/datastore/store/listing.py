@@ -38,7 +38,7 @@ def page(corpus: Corpus, page_size: int, page_token: str) -> tuple[list[LiveDocu
         found: list[LiveDocument] = []
         for _, document in rows:
             if len(found) == size:
-                return found, f"{_order(found[-1].head.id_digest):032x}"
+                return found, token_after(found[-1])
             found.append(document)
     return found, ""
 
@@ -58,6 +58,11 @@ def check_id_token(page_token: str) -> None:
 def _not_a_token() -> InvalidArgument:
     message = "This is not a page token of this method. Begin again without one."
     return InvalidArgument.field(Reason.PAGE_TOKEN_INVALID, "page_token", message)
+
+
+def token_after(document: LiveDocument) -> str:
+    """The token of a page that begins behind a document."""
+    return f"{_order(document.head.id_digest):032x}"
 
 
 def _order(digest: bytes) -> int:

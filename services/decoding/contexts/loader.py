@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 64
 """Contexts whose token ids and losses are kept; a few hundred kilobytes each at most."""
+_LONGEST_SECONDS = 86_400.0
+"""Longest time to recompute that the contract lets a receiver name."""
 
 
 class ContextLoader:
@@ -69,7 +71,7 @@ class ContextLoader:
         """
         began = time.monotonic()
         codec = AsyncCodec(connection, AsyncArtifacts(connection))
-        stored = await codec.get_context(name=message.context)
+        stored = await codec.context(message.context)
         _check_model(stored, hosted.record.fingerprint)
         salt = salt_of(stored, message.context_load)
         ids, held = self._ids.get((request.salt, stored.prefix_digest)), 0
@@ -115,8 +117,9 @@ class ContextLoader:
         settings, engine = codec_pb2.LoadSettings(), hosted.engine
         settings.CopyFrom(asked)
         if not settings.recompute:
-            for tokens, seconds in await asyncio.to_thread(engine.prefill_curve):
-                settings.recompute.add(tokens=tokens, seconds=seconds)
+            # Only as far as the context goes: a model without a limit would take days for all it can.
+            for tokens, seconds in await asyncio.to_thread(engine.prefill_curve, stored.token_count):
+                settings.recompute.add(tokens=tokens, seconds=min(seconds, _LONGEST_SECONDS))
         settings.sharers = settings.sharers or self._running_loads + 1
         if not settings.tail_seconds:
             tokens = stored.token_count

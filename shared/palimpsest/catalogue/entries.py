@@ -9,6 +9,7 @@ import redis
 
 from palimpsest.catalogue.layout import Layout, Links
 from palimpsest.errors import InvalidArgument, PalimpsestError, Reason
+from palimpsest.paging import ANSWER_BYTES
 from palimpsest.redis import growing, translated, unbounded
 
 T = TypeVar("T")
@@ -101,7 +102,8 @@ class Catalogue(Generic[T]):
     ) -> "tuple[list[T], str]":
         """Return one page of entries and the token of the next; the token is empty after the last.
 
-        Entries that are added or deleted between two pages move no other entry to another page.
+        A page ends early where its entries would not fit an answer. Entries that are added or deleted between two
+        pages move no other entry to another page.
 
         Parameters
         ----------
@@ -119,16 +121,20 @@ class Catalogue(Generic[T]):
         """
         size = min(page_size, MOST_PER_PAGE) or PAGE_SIZE
         found: list[tuple[T, str]] = []
+        left = ANSWER_BYTES
         after = self._checked(page_token)
         while True:
             # One more than a page, to know whether another page follows.
             positions = self._after(after, size + 1)
             rows = self._rows([entry_id for entry_id, _ in positions])
             for (_, position), values in zip(positions, rows, strict=True):
-                entry = self._layout.read(values) if values is not None else None
-                if entry is None or (where is not None and not where(entry)):
+                if values is None:
                     continue
-                if len(found) == size:
+                entry = self._layout.read(values)
+                if where is not None and not where(entry):
+                    continue
+                left -= self._layout.size(values)
+                if len(found) == size or (found and left < 0):
                     return [each for each, _ in found], found[-1][1]
                 found.append((entry, position))
             if len(positions) <= size:

@@ -38,6 +38,10 @@ def _one_field(_id: str) -> Sequence[str]:
     return ("record",)
 
 
+def _bytes(values: Sequence[str]) -> int:
+    return sum(len(value.encode()) for value in values)
+
+
 def _no_links(_entry: object) -> Links:
     return Links()
 
@@ -62,6 +66,8 @@ class Layout(Generic[T]):
         Entry to its links.
     by_name
         List by id rather than by order of creation.
+    size
+        The values to the bytes that the entry takes in a list, or more; by default all of theirs.
     """
 
     index: str
@@ -71,3 +77,4 @@ class Layout(Generic[T]):
     fields: Callable[[str], Sequence[str]] = _one_field
     links: Callable[[T], Links] = field(default=_no_links)
     by_name: bool = False
+    size: Callable[[Sequence[str]], int] = _bytes

@@ -95,7 +95,12 @@ class Decoder:
         Chunks delivered so far.
     missing
         Chunks that were rejected and have not begun to come again.
+    land
+        To be set before the first chunk: delivers a decoded chunk, on the decoding thread, and returns whether the load
+        still wanted it.
     """
+
+    land: Callable[[ChunkLoaded], bool]
 
     def __init__(
         self,
@@ -110,6 +115,7 @@ class Decoder:
         self.profile: Future[CalibrationProfile | None] = Future()
         self.delivered = 0
         self.missing: set[int] = set()
+        self._working: tuple[Coming, float] | None = None
         self._rejected: dict[int, int] = {}
         self._work: SimpleQueue[_Fed | Callable[[], None] | None] = SimpleQueue()
         self._held: _Fed | Callable[[], None] | None = None
@@ -130,6 +136,14 @@ class Decoder:
         self._closed = True
         self._work.put(None)
         self.profile.cancel()
+
+    def spent(self, now: float) -> tuple[int, float] | None:
+        """Return the chunk that is being decoded and the seconds that took so far; None: none is."""
+        working = self._working
+        if working is None:
+            return None
+        coming, since = working
+        return coming.decision.chunk, coming.decoding + now - since
 
     def join(self) -> None:
         """Wait until the decoding thread has ended; after ``close``."""
@@ -173,25 +187,35 @@ class Decoder:
         # Damage to the first bytes of a chunk looks like another format.
         except (DataLoss, InvalidArgument, Unimplemented) as damage:
             coming.failure = damage
-            if last:
+            if last and not coming.given_up:
                 self._reject(coming.decision.chunk, damage)
             return
         if kv is None or self._closed or coming.given_up:
             return
         decision = coming.decision
-        accepted = Request.Accepted(chunk=decision.chunk, seconds=coming.decoding)
-        self._report(Request(accepted=accepted))
-        self.delivered += 1
-        self._deliver(ChunkLoaded(decision.chunk, decision.level, coming.size, kv, decision))
+        if self.land(ChunkLoaded(decision.chunk, decision.level, coming.size, kv, decision)):
+            self.delivered += 1
+            accepted = Request.Accepted(chunk=decision.chunk, seconds=coming.decoding)
+            self._report(Request(accepted=accepted))
 
     def _advance(self, coming: Coming, data: bytes, last: bool) -> "KeyValues | None":
         """Decode what is complete; return the chunk after its last bytes."""
-        from palimpsest.kv import ChunkReader
-
         if coming.failure is not None:
             raise coming.failure
         profile = self.profile.result()
         began = time.monotonic()
+        self._working = coming, began
+        try:
+            return self._decode(coming, data, last, profile)
+        finally:
+            self._working = None
+            coming.decoding += time.monotonic() - began
+
+    def _decode(
+        self, coming: Coming, data: bytes, last: bool, profile: "CalibrationProfile | None"
+    ) -> "KeyValues | None":
+        from palimpsest.kv import ChunkReader
+
         if coming.reader is None:
             coming.reader = ChunkReader(profile=profile, threads=self._threads)
         reader, index, level = coming.reader, coming.decision.chunk, coming.decision.level
@@ -202,9 +226,7 @@ class Decoder:
             if self._on_layers_ready is not None and reader.kv is not None:
                 self._on_layers_ready(ArrivingChunk(index, level, reader.kv), layers)
         self._check(coming, reader)
-        kv = reader.finish() if last else None
-        coming.decoding += time.monotonic() - began
-        return kv
+        return reader.finish() if last else None
 
     def _check(self, coming: Coming, reader: "ChunkReader") -> None:
         """Reject a chunk whose model or text is not the one in the context's record."""

@@ -14,6 +14,8 @@ Decision = codec_pb2.LoadContextResponse.Decision
 
 RECOMPUTE = "recompute"
 """The level of a chunk that is recomputed from its token ids."""
+LOSS_BUDGET = 0.03
+"""Nats a token that a loss budget of 0 stands for. Losses are bounds, two to four times what most chunks lose."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -157,16 +157,21 @@ class Engine(Generic[ModelT]):
         steps = prefill_steps(self.model, ids, chunk_tokens, take, rows, observe)
         return self._submit_task(steps, -(-len(ids) // BLOCK))
 
-    def prefill_curve(self) -> list[tuple[int, float]]:
+    def prefill_curve(self, tokens: int = 0) -> list[tuple[int, float]]:
         """How long prefilling a text's first n tokens takes here when nothing else runs.
 
         It is learnt from what the engine prefills. The first call, if nothing was prefilled before, waits for a
         measurement of a fraction of a second.
 
+        Parameters
+        ----------
+        tokens
+            The text's; 0: as many as the model takes, which is a million where it has no limit.
+
         Returns
         -------
         list of tuple
-            Tokens and seconds, ascending, up to the model's context length.
+            Tokens and seconds, ascending, up to ``tokens``.
 
         Raises
         ------
@@ -177,7 +182,8 @@ class Engine(Generic[ModelT]):
             self._submit_task(
                 probe_prefill(self.model, self.costs), prefill_probe_blocks(self.model)
             ).result()
-        return self.costs.prefill_curve(self.model.limits.context_length)
+        longest = self.model.limits.context_length
+        return self.costs.prefill_curve(min(tokens or longest, longest))
 
     def held(self, ids: Sequence[int], external: bytes, salt: bytes = b"") -> int:
         """Count the leading tokens that a request would find in the prefix index now.

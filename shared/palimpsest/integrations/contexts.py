@@ -53,13 +53,22 @@ class ServerStore:
         Levels that may be sent; none: the server chooses.
     timeout
         Seconds that a look-up, for which the engine's scheduler waits, may take.
+    prefill_tokens_per_second
+        Speed of the engine; 0: not known. A load that takes longer than the engine would is given up, and what is
+        missing is computed: at worst that is twice the time of computing it at once.
     """
 
     def __init__(
-        self, client: "Client", model: str, *, levels: Sequence[str] = (), timeout: float = 1.0
+        self,
+        client: "Client",
+        model: str,
+        *,
+        levels: Sequence[str] = (),
+        timeout: float = 1.0,
+        prefill_tokens_per_second: float = 0.0,
     ) -> None:
         self._client, self._model = client, model
-        self._levels, self._timeout = list(levels), timeout
+        self._levels, self._timeout, self._speed = list(levels), timeout, prefill_tokens_per_second
 
     def look_up(self, ids: Sequence[int]) -> Match | None:
         """Ask the server for the longest stored prefix."""
@@ -67,11 +76,21 @@ class ServerStore:
         return Match(found.name, found.matched_tokens, found.chunks) if found.name else None
 
     def load(self, match: Match) -> Iterator[KeyValues]:
-        """Receive the matched chunks; what is damaged is sent again, and given up after some attempts."""
+        """Receive the matched chunks; what is damaged is sent again, and given up after some attempts.
+
+        Raises
+        ------
+        DeadlineExceeded
+            The engine would have computed them by now.
+        """
         from palimpsest.client.loading import ChunkLoaded
 
         settings = {"levels": self._levels}
-        with self._client.codec.receive(match.name, settings=settings, chunks=match.chunks) as events:
+        timeout = match.tokens / self._speed if self._speed > 0 else None
+        receiving = self._client.codec.receive(
+            match.name, settings=settings, chunks=match.chunks, timeout=timeout
+        )
+        with receiving as events:
             for event in events:
                 if isinstance(event, ChunkLoaded):
                     yield event.kv

@@ -10,8 +10,9 @@
         "kv_connector_extra_config": {"target": "127.0.0.1:7600", "model": "smollm2-135m"}}'
 
 Made for ``KVConnectorBase_V1`` as of vLLM 0.33. Stored contexts are lossy. vLLM recomputes what is damaged or
-missing, so a server that is down costs speed and nothing else. One worker and full attention: other models are refused.
-Requests with adapters or images are left alone.
+missing, so a server that is down costs speed and nothing else. Give the engine's ``prefill_tokens_per_second`` as well:
+a load over a link that is slower than the engine is then given up. One worker and full attention: other models are
+refused. Requests with adapters or images are left alone.
 """
 
 import logging
@@ -111,7 +112,8 @@ class PalimpsestConnector(_Base):
             )
         token = transfer.get_from_extra_config("token", None)
         levels = transfer.get_from_extra_config("levels", [])
-        return ServerStore(Client(target, token=token), model, levels=levels)
+        speed = float(transfer.get_from_extra_config("prefill_tokens_per_second", 0.0))
+        return ServerStore(Client(target, token=token), model, levels=levels, prefill_tokens_per_second=speed)
 
     @property
     def requires_kv_delivery(self) -> bool:

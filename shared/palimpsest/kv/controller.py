@@ -48,7 +48,7 @@ class Controller:
         self._on_way, self._way_since = 0, 0.0
         self._compute_free = 0.0
         self._last = self._mean = load.bandwidth
-        self._slowness = 1.0
+        self._slowness = self._decode_slowness = 1.0
         self._level: int | None = None
         options = range(len(load.chunks[0].options))
         self._sizes = [_sums([chunk.options[q].size for chunk in load.chunks]) for q in options]
@@ -65,6 +65,11 @@ class Controller:
     def met(self) -> bool:
         """Whether the lanes have met: every chunk is fetched, recomputed, or being so."""
         return self.front >= self.back
+
+    @property
+    def compute_free(self) -> float:
+        """When the receiver should have recomputed what it was ordered, in seconds from the start."""
+        return self._compute_free
 
     @property
     def bandwidth(self) -> float:
@@ -89,6 +94,31 @@ class Controller:
         expected = self._recompute[chunk + 1] - self._recompute[chunk]
         if expected > 0 and seconds > 0:
             self._slowness = SMOOTHING * seconds / expected + (1 - SMOOTHING) * self._slowness
+
+    def decoded(self, chunk: int, level: str, seconds: float) -> None:
+        """Record how long the receiver took to decode a chunk."""
+        expected = next(o.decode for o in self.load.chunks[chunk].options if o.level == level)
+        if expected > 0 and seconds > 0:
+            self._decode_slowness = SMOOTHING * seconds / expected + (1 - SMOOTHING) * self._decode_slowness
+
+    def taken(self, chunk: int, level: str | None, now: float) -> None:
+        """Record that the receiver recomputes a chunk of its own accord.
+
+        Parameters
+        ----------
+        chunk
+            The front, or a chunk that was sent.
+        level
+            The level it was sent at; None: it was not.
+        now
+            Seconds from the start.
+        """
+        if level is not None:
+            option = next(o for o in self.load.chunks[chunk].options if o.level == level)
+            self.losses -= option.loss * self.load.chunks[chunk].tokens
+        elif chunk == self.front:
+            self.front += 1
+        self._occupy(chunk, now)
 
     def decide(self, now: float) -> Decision:
         """Choose the split point and level for what is left, at ``now`` seconds from the start."""
@@ -144,12 +174,13 @@ class Controller:
             raise InvalidArgument(
                 Reason.KV_PLAN_INVALID, "The decision is stale or recomputes nothing; decide again."
             )
-        chunk = self.load.chunks[self.front]
-        self._compute_free = (
-            now + (self._recompute[self.front + 1] - self._recompute[self.front]) * self._slowness
-        )
+        self._occupy(self.front, now)
         self.front += 1
-        return chunk
+        return self.load.chunks[self.front - 1]
+
+    def _occupy(self, chunk: int, now: float) -> None:
+        seconds = (self._recompute[chunk + 1] - self._recompute[chunk]) * self._slowness
+        self._compute_free = max(now, self._compute_free) + seconds
 
     def stalled(self, arrived: int, seconds: float, now: float) -> bool:
         """Reconsider the chunk on its way, of which ``arrived`` bytes came in ``seconds``: call once it is late.
@@ -182,7 +213,9 @@ class Controller:
 
     def _regret(self, plan: "_Plan") -> float:
         """Loss plus a penalty that grows as the finish nears the deadline, which a dip of the link could then miss."""
-        return plan.loss + RISK * self._losses[-1][-1] * (plan.finish / self._usable) ** RISK_POWER
+        # Where there is no time at all, only what takes none is feasible.
+        share = plan.finish / self._usable if self._usable > 0 else 0.0
+        return plan.loss + RISK * self._losses[-1][-1] * share**RISK_POWER
 
     def _candidates(self) -> list[tuple[int, int]]:
         """Every remaining split with every level; the split that fetches nothing needs only one level."""
@@ -205,6 +238,7 @@ class Controller:
         if split < self.back:
             size = self._sizes[level][self.back] - self._sizes[level][split]
             decode = self._decodes[level][self.back] - self._decodes[level][split]
+            decode *= self._decode_slowness
             transfer = size / self.bandwidth
             last = decode / (self.back - split)
             network = self._network_free(now) + max(transfer, decode - last) + last

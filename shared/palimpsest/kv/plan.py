@@ -1,6 +1,8 @@
 """A load to plan, and what its controller decides: plain data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from palimpsest.errors import InvalidArgument, Reason
@@ -87,6 +89,18 @@ class Load:
                 Reason.KV_PLAN_INVALID,
                 "The deadline must be above 0, sharers at least 1 and bandwidth at least 0.",
             )
+
+
+def prefill_seconds(points: Sequence[tuple[int, float]], tokens: int) -> float:
+    """Seconds to prefill a context's first tokens, by measured points in order of tokens; 0 without any.
+
+    Linear between the points, from the start to the first, and beyond the last.
+    """
+    if not points:
+        return 0.0
+    pairs = list(pairwise([(0, 0.0), *points]))
+    (t0, s0), (t1, s1) = next((pair for pair in pairs if tokens <= pair[1][0]), pairs[-1])
+    return s0 + (s1 - s0) * (tokens - t0) / (t1 - t0)
 
 
 @dataclass(frozen=True)

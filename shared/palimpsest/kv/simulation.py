@@ -179,7 +179,8 @@ def play_in_order(load: Load, trace: Trace, choose: Policy) -> Outcome:
         else:
             option = chunk.options[at]
             begun, network = network, trace.arrival(network, option.size)
-            measured = option.size / max(network - begun, 1e-9)
+            if network > begun:  # else too fast for the clock to tell
+                measured = option.size / (network - begun)
             decoder = max(decoder, network) + option.decode
             losses += option.loss * chunk.tokens
             fetched += option.size

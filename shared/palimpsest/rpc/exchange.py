@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.rpc.answers import checked
 from palimpsest.rpc.auth import access_of
 from palimpsest.rpc.idleness import Idleness
 from palimpsest.rpc.validation import validate
@@ -100,13 +101,13 @@ class Exchange:
         request: Any = requests if self._handler.request_streaming else await self._only(requests)
         outcome = self._inner(request, context)
         if not inspect.isasyncgen(outcome):
-            return await outcome
+            return checked(await outcome)
         async with contextlib.aclosing(outcome):  # when the caller leaves, the handler must not go on waiting
             async for message in outcome:
                 # A stream whose caller takes nothing cannot be ended from here, as its status would wait behind the
                 # message: it keeps its place, which is of the caller's share, for as long as its connection lives.
                 with idleness.working():
-                    await context.write(message)
+                    await context.write(checked(message))
 
     async def _only(self, requests: AsyncIterator[Message]) -> Message:
         async for request in requests:

@@ -142,7 +142,15 @@ def _limit_check(field: FieldDescriptor, limits: options_pb2.Limits) -> Check:
             for index, item in enumerate(value):
                 for problem in item_problems(item):
                     yield Violation(f"{name}[{index}]", problem)
-        elif not field.is_repeated:
+        elif _is_map(field):
+            longest = max(
+                (len(part) for pair in value.items() for part in pair if isinstance(part, str)), default=0
+            )
+            if limits.item_max_len and longest > limits.item_max_len:
+                yield Violation(
+                    name, f"must hold at most {limits.item_max_len} characters in each key and value"
+                )
+        else:
             for problem in item_problems(value):
                 yield Violation(name, problem)
 

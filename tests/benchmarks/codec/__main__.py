@@ -3,11 +3,12 @@
 ``python -m tests.benchmarks.codec`` takes about twenty minutes on two cores, most of it calibration and prefill.
 ``PALIMPSEST_BENCH_PROFILE`` names a file to keep the calibration profile in between runs. zstandard and constriction
 are compared with where they are installed. The parts: ``codec.quality``, ``codec.speed``, ``codec.policy`` (deadlines,
-played) and ``codec.loading`` (over an emulated link, timed).
+played), ``codec.late`` (bad links, played) and ``codec.loading`` (over an emulated link, timed).
 """
 
 import torch
 
+from tests.benchmarks.codec.late import late
 from tests.benchmarks.codec.loading import loading
 from tests.benchmarks.codec.models import (
     CONTINUATION,
@@ -40,6 +41,7 @@ def main() -> None:
     seconds = speed(text, kv, ids, it.profile, figures)
     chunks = chunks_of(kv, it.profile, means, seconds)
     policies(chunks, seconds["prefill"], 2 * kv.geometry.values_per_token * PREFIX, figures)
+    late(figures)
     loading(it, text, ids, kv, chunks, means, seconds, figures)
     figures.write()
 

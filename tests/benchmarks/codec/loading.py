@@ -150,6 +150,7 @@ def loading(
         _report(figures, "load at .05 B*", s)
         figures.gate("load at .05 B* / text", "<= 1.1", s["adaptive"] / s["text"])
 
+        no_later(job, link, client, name, tie, figures)
         together(job, link, name, 0.7 * tie, figures)
         held_to(job, link, client, name, chunks, tie, figures)
 
@@ -187,6 +188,24 @@ def pipelining(job: Loading, client: Client, name: str, rate: float, figures: Fi
         "<= 1.25",
         taken / max(transfer, decoding),
     )
+
+
+def no_later(job: Loading, link: Link, client: Client, name: str, tie: float, figures: Figures) -> None:
+    """On a link that carries next to nothing, and on one that ends on the way: the text, and not much more."""
+    text, chunk = job.seconds["prefill"], job.seconds["prefill"] * PIECE / PREFIX
+    links = {
+        "load at .001 B*": ([0.001 * tie], 1.0),
+        "load on a link that dies": ([0.7 * tie, 100.0], 0.1 * text),
+    }
+    for way, (rates, hold) in links.items():
+
+        def bad(rates: list[float] = rates, hold: float = hold) -> None:
+            link.restart(trace=rates, hold=hold)
+            job.load(client, name)
+
+        s = interleaved({"text": partial(whole, job.text, job.ids[:PREFIX]), "adaptive": bad}, ROUNDS)
+        _report(figures, way, s)
+        figures.gate(f"{way}: (time - a chunk) / text", "<= 1.1", (s["adaptive"] - chunk) / s["text"])
 
 
 def together(job: Loading, link: Link, name: str, rate: float, figures: Figures) -> None:

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from palimpsest import Client
-from palimpsest.errors import NotFound, PalimpsestError
+from palimpsest.errors import DeadlineExceeded, NotFound, PalimpsestError
 from palimpsest.integrations.contexts import Match, ServerStore
 from palimpsest.kv import KeyValues
+from tests.integration.client.proxy import DamProxy
 
 from .test_contexts import CHUNK, made, some_ids  # noqa: F401
 
@@ -55,3 +56,12 @@ async def test_what_is_not_there_is_said_so(store):
     with pytest.raises(PalimpsestError):
         await asyncio.to_thread(away.look_up, [1, 2, 3])
     await asyncio.to_thread(away.close)
+
+
+async def test_a_load_slower_than_the_engine_is_given_up(server, made):  # noqa: F811
+    async with DamProxy(f"127.0.0.1:{server.port}", 20_000) as dam:
+        far = ServerStore(Client(dam.target), "tiny", levels=["lossless"], prefill_tokens_per_second=200.0)
+        with pytest.raises(DeadlineExceeded):
+            await asyncio.to_thread(lambda: list(far.load(Match(made.name, 300, 5))))
+        assert dam.closed
+        await asyncio.to_thread(far.close)

@@ -95,7 +95,7 @@ def at_rest(engine: Engine) -> bool:
     return engine.idle and engine.model.pool.used == 0 and engine.cache_bytes_used == 0
 
 
-FETCH_ALL = {"loss_budget": 1.0, "bandwidth": 1e9, "recompute": [{"tokens": 1000, "seconds": 900}]}
+FETCH_ALL = {"loss_budget": 1.0, "bandwidth": 1e9, "recompute": [{"tokens": 1000, "seconds": 60_000}]}
 """Settings under which nothing is worth recomputing."""
 
 

@@ -309,6 +309,135 @@ async def test_a_connection_that_breaks_is_unavailable(twin, server, stored):
         await cut.close()
 
 
+def curve(seconds):
+    return {"recompute": [{"tokens": 67, "seconds": seconds}]}
+
+
+async def recomputing(twin, receiving, events):
+    """Every event; what is to be recomputed is so at once."""
+    async for event in twin.each(receiving):
+        events.append(event)
+        if isinstance(event, RecomputeChunk):
+            receiving.recomputed(event.index, 0.01)
+
+
+async def test_a_stream_that_stalls_is_finished_from_the_text(twin, server):
+    stored, events = Stored(), []
+    stored.context.levels.add(level="balanced", loss=0.67)
+
+    async def script(begin, reports):
+        for event in stored.opening():
+            yield event
+        for event in stored.sending(2):
+            yield event
+        while True:
+            await reports.next()
+
+    server.script = script
+    receiving = twin.client.codec.receive("contexts/x", settings=curve(3.0))
+    await recomputing(twin, receiving, events)
+    assert [type(event) for event in events] == [Opened, ChunkLoaded, RecomputeChunk, RecomputeChunk, Ended]
+    assert [event.index for event in events[1:4]] == [2, 0, 1]
+    assert events[2].ids.tolist() == stored.ids[:24].tolist()
+    assert events[4].loss == pytest.approx(0.67 * 19 / 67)
+    assert events[4].recomputed_chunks == 2
+    assert events[4].sent_bytes == events[1].size_bytes
+    await server.over.wait()
+    assert server.outcome not in ("", "whole")
+    assert [each.chunk for each in server.reports.all("recomputing")][:1] == [0]
+
+
+async def test_an_order_that_crosses_with_the_receivers_own_start_counts_once(twin, server, stored):
+    events = []
+
+    async def script(begin, reports):
+        for event in stored.opening():
+            yield event
+        taken = await reports.until("recomputing")
+        yield stored.order(taken.chunk)
+        for index in (2, 1):
+            for event in stored.sending(index):
+                yield event
+        await reports.until("accepted", 1)
+        yield stored.end()
+
+    server.script = script
+    await recomputing(twin, twin.client.codec.receive("contexts/x", settings=curve(30.0)), events)
+    orders = [event.index for event in events if isinstance(event, RecomputeChunk)]
+    assert orders == sorted(set(orders))
+    assert sorted(orders + [e.index for e in events if isinstance(e, ChunkLoaded)]) == [0, 1, 2]
+    assert isinstance(events[-1], Ended)
+
+
+async def test_a_connection_that_breaks_is_no_matter_to_a_receiver_that_recomputes(twin, server, stored):
+    stuck, events = asyncio.Event(), []
+
+    async def script(begin, reports):
+        for event in stored.opening():
+            yield event
+        for event in stored.sending(2):
+            yield event
+        await reports.until("accepted", 2)
+        stuck.set()
+        while True:
+            await reports.next()
+
+    server.script = script
+    async with CuttingProxy(server.target, []) as proxy:
+        cut = Twin(type(twin.client)(proxy.target))
+        receiving = cut.client.codec.receive("contexts/x", settings=curve(3000.0))
+        loading = asyncio.create_task(recomputing(cut, receiving, events))
+        await stuck.wait()
+        proxy.cut_all()
+        await loading
+        await cut.close()
+    assert [type(event) for event in events] == [Opened, ChunkLoaded, RecomputeChunk, RecomputeChunk, Ended]
+
+
+async def test_a_decoder_slower_than_the_model_is_given_up(twin, server, stored):
+    events, decoding, over = [], threading.Event(), threading.Event()
+
+    async def script(begin, reports):
+        for event in stored.opening():
+            yield event
+        for index in (2, 1, 0):
+            for event in stored.sending(index):
+                yield event
+        while True:
+            await reports.next()
+
+    def slow(_chunk, _layers):
+        decoding.set()
+        assert over.wait(60)
+
+    server.script = script
+    receiving = twin.client.codec.receive("contexts/x", settings=curve(0.6), on_layers_ready=slow)
+    try:
+        await recomputing(twin, receiving, events)
+    finally:
+        over.set()
+    assert decoding.is_set()
+    assert [type(event) for event in events] == [Opened, *[RecomputeChunk] * 3, Ended]
+    assert events[-1].loss == 0
+
+
+async def test_a_receiver_that_has_everything_does_not_wait_for_the_end(twin, server, stored):
+    events = []
+
+    async def script(begin, reports):
+        for event in stored.opening():
+            yield event
+        for index in (2, 1, 0):
+            for event in stored.sending(index):
+                yield event
+        while True:
+            await reports.next()
+
+    server.script = script
+    await recomputing(twin, twin.client.codec.receive("contexts/x", settings=curve(30.0)), events)
+    assert [type(event) for event in events] == [Opened, *[ChunkLoaded] * 3, Ended]
+
+
 async def test_another_model_is_refused_by_server_and_by_receiver(twin, server, stored):
     async def refuse(begin, reports):
         raise FailedPrecondition(Reason.KV_IDENTITY_MISMATCH, "another model")

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palimpsest.api.codec.v1 import codec_pb2 as pb
-from palimpsest.errors import DataLoss, DeadlineExceeded, Reason
+from palimpsest.errors import DataLoss, DeadlineExceeded, InvalidArgument, Reason
 from services.codec.convert import report
 from services.codec.loads import FIRST_ORDER, SMALLEST_FRAME, LoadSession
+from services.codec.loads.window import HORIZON, Window
 from services.codec.plans import plan
 
 LEVELS = {"fine": (40_000, 0.001), "coarse": (10_000, 0.03)}
@@ -202,6 +203,97 @@ async def test_a_receiver_cannot_open_its_own_window():
             break
 
 
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        ({"accepted": {"chunk": 4}}, "accepted.chunk"),
+        ({"accepted": {"chunk": 0}}, "accepted.chunk"),
+        ({"rejected": {"chunk": 1}}, "rejected.chunk"),
+        ({"rejected": {"chunk": 9}}, "rejected.chunk"),
+        ({"recomputed": {"chunk": 1, "seconds": 1.0}}, "recomputed.chunk"),
+        ({"recomputed": {"chunk": 4, "seconds": 1.0}}, "recomputed.chunk"),
+        ({"recomputing": {"chunk": 2}}, "recomputing.chunk"),
+        ({"recomputing": {"chunk": 0}}, "recomputing.chunk"),
+        ({"begin": {"name": "contexts/c"}}, "begin"),
+        ({}, "part"),
+    ],
+)
+async def test_a_malformed_report_is_refused_and_named(part, field):
+    # Chunks 1 to 3; chunk 3 is on its way, nothing is ordered.
+    load = session(first=1)
+    events = load.events()
+    async for event in events:
+        if event.HasField("data"):
+            break
+    assert event.data.chunk == 3
+    with pytest.raises(InvalidArgument) as refused:
+        report(Report(**part), load)
+    assert refused.value.reason == Reason.KV_REPORT_INVALID
+    assert [violation.field for violation in refused.value.violations] == [field]
+    load.fail(refused.value)
+    with pytest.raises(InvalidArgument) as ended:
+        await anext(events)
+    assert ended.value is refused.value
+
+
+async def test_reports_may_cross_with_what_the_server_does():
+    asked = pb.LoadSettings(
+        loss_budget=1, bandwidth=1.0, recompute=[pb.RecomputePoint(tokens=400, seconds=0.4)]
+    )
+    load = session(load_settings=asked, window=4000)
+    events = load.events()
+    ordered = [event async for event in _until(events, "recompute")][-1].recompute.decision.chunk
+    assert ordered == 0
+    report(Report(recomputing=Report.Recomputing(chunk=0)), load)  # the order was on its way
+    report(Report(recomputed=Report.Recomputed(chunk=0, seconds=0.1)), load)
+    report(Report(recomputed=Report.Recomputed(chunk=0, seconds=0.1)), load)
+    for chunk in (1, 2, 3):
+        report(Report(recomputing=Report.Recomputing(chunk=chunk)), load)
+        report(Report(recomputed=Report.Recomputed(chunk=chunk, seconds=0.1)), load)
+    rest = [event async for event in _until(events, "ended")]
+    assert rest[-1].ended.recomputed_chunks == 4
+    assert rest[-1].ended.loss == 0
+
+
+async def _until(events, kind):
+    async with asyncio.timeout(20):
+        async for event in events:
+            yield event
+            if event.HasField(kind):
+                return
+
+
+async def test_a_chunk_that_the_receiver_takes_is_not_sent_any_further():
+    asked = pb.LoadSettings(
+        loss_budget=1,
+        bandwidth=1e6,
+        levels=["fine"],
+        recompute=[pb.RecomputePoint(tokens=100, seconds=4.0)],
+    )
+    load = session(1, load_settings=asked, window=4000, clock=lambda: 0.0)
+    events = load.events()
+    begun = [event async for event in _until(events, "data")]
+    report(Report(recomputing=Report.Recomputing(chunk=0)), load)
+    report(Report(recomputed=Report.Recomputed(chunk=0, seconds=0.02)), load)
+    rest = [event async for event in _until(events, "ended")]
+    assert [event.WhichOneof("event") for event in rest] == ["abandoned", "ended"]
+    assert rest[-1].ended.sent_bytes == sum(len(e.data.data) for e in begun) < 40_000
+    assert rest[-1].ended.loss == 0
+
+
+@pytest.mark.parametrize("rate", [2e4, 1e6])
+def test_no_more_is_on_the_way_than_a_part_of_a_second_carries(rate):
+    window, now = Window(1 << 20), 0.0
+    for _ in range(400):
+        while window.room >= window.frame:
+            window.send(window.frame, now)
+        size = min(2000, window.on_way)
+        now += size / rate
+        window.receipt(window.acknowledged + size, now, now)
+    assert window.on_way <= (HORIZON + window.delay) * rate
+    assert window.on_way >= HORIZON * rate - window.frame
+
+
 async def test_a_late_chunk_is_given_up_for_a_sooner_way():
     # Expected to take 40 ms, and the link does not move: what the receiver can do itself is sooner.
     asked = pb.LoadSettings(
@@ -236,10 +328,10 @@ async def test_nothing_is_recomputed_before_the_link_has_shown_what_it_can(busy,
     events, seen = load.events(), []
     async for event in events:
         seen.append(event)
-        if load.window.sent == 40_000:  # the window is full: all that comes now is news of the receiver
+        if load.window.room < load.window.frame:  # it is full: all that comes now is news of the receiver
             break
     assert not [e for e in seen if e.HasField("recompute")]
-    report(Report(receipt=Report.Receipt(received_bytes=40_000, busy_seconds=busy)), load)
+    report(Report(receipt=Report.Receipt(received_bytes=load.window.sent, busy_seconds=busy)), load)
     following = await anext(events)
     assert following.HasField("recompute") == bool(orders)
     await events.aclose()

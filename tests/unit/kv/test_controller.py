@@ -145,6 +145,32 @@ def test_a_chunk_that_comes_sooner_than_feared_frees_the_network():
     assert again.finish < 0.8 * TEXT_SECONDS
 
 
+def test_plans_go_by_the_receivers_own_decoding():
+    job = load(8, 0.6, bandwidth=2 * RAW_BYTES)
+    controller = Controller(job)
+    assert controller.decide(0.0).fetch == 7
+    for _ in range(8):  # three times slower than recomputing
+        controller.decoded(7, "u8", 3 * TEXT_SECONDS / 8)
+    decision = controller.decide(0.0)
+    assert decision.fetch is None
+    assert decision.finish == pytest.approx(TEXT_SECONDS)
+
+
+def test_what_the_receiver_recomputes_by_itself_is_not_fetched():
+    controller = Controller(load(4, 0.3, bandwidth=RAW_BYTES))
+    controller.fetching(controller.decide(0.0), 0.0)
+    level = controller.decide(0.0).level
+    controller.taken(0, None, 0.0)
+    assert (controller.front, controller.back) == (1, 3)
+    assert controller.compute_free == pytest.approx(TEXT_SECONDS / 4)
+    lost = controller.losses
+    assert lost > 0
+    controller.taken(3, level, 0.0)
+    assert controller.losses == pytest.approx(0.0)
+    assert (controller.front, controller.back) == (1, 3)
+    assert controller.compute_free == pytest.approx(TEXT_SECONDS / 2)
+
+
 def test_a_chunk_in_several_receipts_counts_once():
     runs = []
     for parts in (1, 4):

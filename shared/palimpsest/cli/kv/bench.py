@@ -36,7 +36,7 @@ def bench(
         plots.check(plot)
     settings = load_settings(deadline=deadline, loss_budget=loss_budget, recompute=recompute)
     with session.client() as client:
-        context = client.codec.get_context(name=context_name(name))
+        context = client.codec.context(context_name(name))
         estimates = []
         for bandwidth in BANDWIDTHS:
             settings.bandwidth = bandwidth

@@ -144,7 +144,7 @@ def ls(
 def stat(session: Session, name: Name) -> None:
     """Show a context: its levels, their sizes and losses."""
     with session.client() as client:
-        context = client.codec.get_context(name=context_name(name))
+        context = client.codec.context(context_name(name))
     _show(session, context)
 
 

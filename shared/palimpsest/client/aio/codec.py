@@ -38,6 +38,23 @@ class AsyncCodec(AsyncCodecRoom):
         super().__init__(connection)
         self._artifacts = artifacts
 
+    async def context(self, name: str) -> codec_pb2.Context:
+        """Return one context with all of its chunks, however many: ``get_context`` as often as it takes.
+
+        Raises
+        ------
+        NotFound
+            There is no such context.
+        """
+        found = await self.get_context(name=name)
+        while len(found.chunks) < found.chunk_count:
+            more = await self.get_context(name=name, first_chunk=len(found.chunks))
+            if more.create_time != found.create_time:  # deleted and created anew in between
+                found = await self.get_context(name=name)
+            else:
+                found.chunks.extend(more.chunks)
+        return found
+
     def receive(
         self,
         name: str,

@@ -58,6 +58,13 @@ class Mailbox(Generic[T]):
         with suppress(RuntimeError):  # the loop is closed: there is no reader left
             self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
 
-    async def get(self) -> T:
-        """Remove and return the next item, once there is one."""
-        return await self._queue.get()
+    async def get(self, timeout: float | None = None) -> T:
+        """Remove and return the next item, once there is one.
+
+        Raises
+        ------
+        TimeoutError
+            There was none for ``timeout`` seconds.
+        """
+        async with asyncio.timeout(timeout):
+            return await self._queue.get()

@@ -7,7 +7,7 @@ Pauses, work off the event loop, background tasks, a queue, local cancellation. 
 import threading
 import time
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -58,6 +58,15 @@ class Mailbox(Generic[T]):
         """Append an item; never blocks."""
         self._queue.put(item)
 
-    def get(self) -> T:
-        """Remove and return the next item, once there is one."""
-        return self._queue.get()
+    def get(self, timeout: float | None = None) -> T:
+        """Remove and return the next item, once there is one.
+
+        Raises
+        ------
+        TimeoutError
+            There was none for ``timeout`` seconds.
+        """
+        try:
+            return self._queue.get(timeout=None if timeout is None else max(0.0, timeout))
+        except Empty:
+            raise TimeoutError from None

@@ -19,7 +19,8 @@ from palimpsest.client.decoder import Decoder, OnLayersReady, load_codec
 from palimpsest.client.load_receiver import LoadReceiver
 from palimpsest.client.loading import ChunkLoaded, Ended, Event
 from palimpsest.client.methods import Method
-from palimpsest.errors import PalimpsestError
+from palimpsest.client.patience import transient
+from palimpsest.errors import PalimpsestError, Reason
 
 if TYPE_CHECKING:
     from palimpsest.kv import CalibrationProfile
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 _LOAD = Method.named("palimpsest.api.codec.v1.CodecService.LoadContext")
 BACKLOG = 8
 """Decoded chunks that may wait for the caller; the load pauses until the caller takes one."""
+
+
+class _Wake:
+    """Stands in the mailbox for something that may change how long the receiver waits."""
+
 
 Request = codec_pb2.LoadContextRequest
 
@@ -38,6 +44,10 @@ class Receiving:
     Chunks are decoded on a thread of their own, and what has arrived is reported to the server at once, whatever the
     caller does; only when several decoded chunks wait to be taken does the load wait too.
 
+    A caller that can recompute (``settings.recompute``) gets everything no later than by recomputing alone, but for a
+    small share: where the stream or the decoder is slower than that, ``RecomputeChunk`` comes without the server, and
+    if the connection breaks it comes for all that is missing.
+
     Raises
     ------
     NotFound
@@ -48,7 +58,7 @@ class Receiving:
     DataLoss
         A chunk keeps arriving damaged.
     Unavailable
-        The server went away.
+        The server went away, and the caller cannot recompute.
     """
 
     def __init__(
@@ -72,8 +82,8 @@ class Receiving:
 
     def recomputed(self, index: int, seconds: float) -> None:
         """Tell the server that a chunk it ordered is recomputed, and how long that took; from any thread."""
-        report = Request.Recomputed(chunk=index, seconds=seconds)
-        self._requests.put(Request(recomputed=report))
+        self._receiver.recomputed(index, seconds)
+        self._events.put(_Wake())
 
     def fail(self, error: BaseException) -> None:
         """End the load with an error of the caller's own, raised from iteration; from any thread."""
@@ -111,7 +121,7 @@ class Receiving:
 
     def __next__(self) -> Event:
         self._start()
-        event = None if self._closed else self._events.get()
+        event = None if self._closed else self._next()
         if event is None or self._closed:
             raise StopIteration
         if isinstance(event, BaseException):
@@ -123,15 +133,28 @@ class Receiving:
             self.close()
         return event
 
+    def _next(self) -> Event | BaseException | None:
+        """The next event, of the stream or of the receiver's own accord."""
+        while True:
+            try:
+                event = self._events.get(self._receiver.wait(time.monotonic()))
+            except TimeoutError:
+                self._receiver.go_on(time.monotonic())
+                if self._receiver.left:
+                    self._stream.close()
+                continue
+            if not isinstance(event, _Wake):
+                return event
+
     def _start(self) -> None:
         if self._reading is not None or self._closed:
             return
         off_loop(load_codec)  # before the load's time begins to count
-        self._events: Mailbox[Event | BaseException | None] = Mailbox()
+        self._events: Mailbox[Event | BaseException | _Wake | None] = Mailbox()
         self._requests: Mailbox[Request | None] = Mailbox()
         self._taken: Mailbox[None] = Mailbox()
         self._decoder = Decoder(self._events.put, self._requests.put, self._threads, self._on_layers_ready)
-        self._receiver = LoadReceiver(self._events.put, self._requests.put, self._decoder, self._begin.chunks)
+        self._receiver = LoadReceiver(self._events.put, self._requests.put, self._decoder, self._begin)
         self._stream: Stream[codec_pb2.LoadContextResponse] = self._connection.stream(
             _LOAD, self._outgoing(), self._timeout
         )
@@ -154,7 +177,7 @@ class Receiving:
                     self._requests.put(None)
             self._receiver.finish()
         except Exception as error:
-            self._events.put(error)
+            self._broken(error)
 
     def _room(self) -> None:
         """Wait until not too many decoded chunks are waiting to be taken."""
@@ -178,4 +201,14 @@ class Receiving:
             with suppress(InvalidStateError):  # closed meanwhile
                 self._decoder.profile.set_result(profile)
         except PalimpsestError as error:
+            self._broken(error)
+
+    def _broken(self, error: Exception) -> None:
+        """Go on without a connection that is gone, if that is possible; any other error is the caller's."""
+        gone = isinstance(error, PalimpsestError) and (
+            transient(error) or error.reason == Reason.LOAD_ABANDONED
+        )
+        if gone and self._receiver.leave(time.monotonic()):
+            self._events.put(_Wake())
+        else:
             self._events.put(error)

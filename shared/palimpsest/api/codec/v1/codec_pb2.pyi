@@ -13,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Context(_message.Message):
-    __slots__ = ("name", "model", "model_fingerprint", "token_count", "chunk_tokens", "codec", "profile", "shape", "levels", "chunks", "prefix_digest", "tokens_artifact", "cache_bytes", "stored_bytes", "create_time", "labels")
+    __slots__ = ("name", "model", "model_fingerprint", "token_count", "chunk_tokens", "codec", "profile", "shape", "levels", "chunks", "prefix_digest", "tokens_artifact", "cache_bytes", "stored_bytes", "create_time", "labels", "chunk_count")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class Context(_message.Message):
     STORED_BYTES_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_COUNT_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     model_fingerprint: str
@@ -53,7 +54,8 @@ class Context(_message.Message):
     stored_bytes: int
     create_time: _timestamp_pb2.Timestamp
     labels: _containers.ScalarMap[str, str]
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., token_count: _Optional[int] = ..., chunk_tokens: _Optional[int] = ..., codec: _Optional[str] = ..., profile: _Optional[str] = ..., shape: _Optional[_Union[CacheShape, _Mapping]] = ..., levels: _Optional[_Iterable[_Union[LevelSummary, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., prefix_digest: _Optional[str] = ..., tokens_artifact: _Optional[str] = ..., cache_bytes: _Optional[int] = ..., stored_bytes: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    chunk_count: int
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., token_count: _Optional[int] = ..., chunk_tokens: _Optional[int] = ..., codec: _Optional[str] = ..., profile: _Optional[str] = ..., shape: _Optional[_Union[CacheShape, _Mapping]] = ..., levels: _Optional[_Iterable[_Union[LevelSummary, _Mapping]]] = ..., chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ..., prefix_digest: _Optional[str] = ..., tokens_artifact: _Optional[str] = ..., cache_bytes: _Optional[int] = ..., stored_bytes: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., chunk_count: _Optional[int] = ...) -> None: ...
 
 class LevelSummary(_message.Message):
     __slots__ = ("level", "size_bytes", "loss")
@@ -183,10 +185,12 @@ class PutContextRequest(_message.Message):
     def __init__(self, spec: _Optional[_Union[PutContextRequest.Spec, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class GetContextRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "first_chunk")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    FIRST_CHUNK_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    first_chunk: int
+    def __init__(self, name: _Optional[str] = ..., first_chunk: _Optional[int] = ...) -> None: ...
 
 class ListContextsRequest(_message.Message):
     __slots__ = ("page_size", "page_token", "model")
@@ -279,7 +283,7 @@ class RecomputePoint(_message.Message):
     def __init__(self, tokens: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class LoadContextRequest(_message.Message):
-    __slots__ = ("begin", "receipt", "recomputed", "rejected", "accepted")
+    __slots__ = ("begin", "receipt", "recomputed", "rejected", "accepted", "recomputing")
     class Begin(_message.Message):
         __slots__ = ("name", "settings", "model_fingerprint", "chunks", "held_chunks", "window_bytes")
         NAME_FIELD_NUMBER: _ClassVar[int]
@@ -302,6 +306,11 @@ class LoadContextRequest(_message.Message):
         received_bytes: int
         busy_seconds: float
         def __init__(self, received_bytes: _Optional[int] = ..., busy_seconds: _Optional[float] = ...) -> None: ...
+    class Recomputing(_message.Message):
+        __slots__ = ("chunk",)
+        CHUNK_FIELD_NUMBER: _ClassVar[int]
+        chunk: int
+        def __init__(self, chunk: _Optional[int] = ...) -> None: ...
     class Recomputed(_message.Message):
         __slots__ = ("chunk", "seconds")
         CHUNK_FIELD_NUMBER: _ClassVar[int]
@@ -326,15 +335,17 @@ class LoadContextRequest(_message.Message):
     RECOMPUTED_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    RECOMPUTING_FIELD_NUMBER: _ClassVar[int]
     begin: LoadContextRequest.Begin
     receipt: LoadContextRequest.Receipt
     recomputed: LoadContextRequest.Recomputed
     rejected: LoadContextRequest.Rejected
     accepted: LoadContextRequest.Accepted
-    def __init__(self, begin: _Optional[_Union[LoadContextRequest.Begin, _Mapping]] = ..., receipt: _Optional[_Union[LoadContextRequest.Receipt, _Mapping]] = ..., recomputed: _Optional[_Union[LoadContextRequest.Recomputed, _Mapping]] = ..., rejected: _Optional[_Union[LoadContextRequest.Rejected, _Mapping]] = ..., accepted: _Optional[_Union[LoadContextRequest.Accepted, _Mapping]] = ...) -> None: ...
+    recomputing: LoadContextRequest.Recomputing
+    def __init__(self, begin: _Optional[_Union[LoadContextRequest.Begin, _Mapping]] = ..., receipt: _Optional[_Union[LoadContextRequest.Receipt, _Mapping]] = ..., recomputed: _Optional[_Union[LoadContextRequest.Recomputed, _Mapping]] = ..., rejected: _Optional[_Union[LoadContextRequest.Rejected, _Mapping]] = ..., accepted: _Optional[_Union[LoadContextRequest.Accepted, _Mapping]] = ..., recomputing: _Optional[_Union[LoadContextRequest.Recomputing, _Mapping]] = ...) -> None: ...
 
 class LoadContextResponse(_message.Message):
-    __slots__ = ("opened", "tokens", "chunk", "data", "recompute", "abandoned", "ended")
+    __slots__ = ("opened", "tokens", "chunk", "data", "recompute", "abandoned", "ended", "more_chunks")
     class Opened(_message.Message):
         __slots__ = ("context", "chunks")
         CONTEXT_FIELD_NUMBER: _ClassVar[int]
@@ -342,6 +353,11 @@ class LoadContextResponse(_message.Message):
         context: Context
         chunks: int
         def __init__(self, context: _Optional[_Union[Context, _Mapping]] = ..., chunks: _Optional[int] = ...) -> None: ...
+    class MoreChunks(_message.Message):
+        __slots__ = ("chunks",)
+        CHUNKS_FIELD_NUMBER: _ClassVar[int]
+        chunks: _containers.RepeatedCompositeFieldContainer[Chunk]
+        def __init__(self, chunks: _Optional[_Iterable[_Union[Chunk, _Mapping]]] = ...) -> None: ...
     class TokenIds(_message.Message):
         __slots__ = ("start", "ids")
         START_FIELD_NUMBER: _ClassVar[int]
@@ -418,6 +434,7 @@ class LoadContextResponse(_message.Message):
     RECOMPUTE_FIELD_NUMBER: _ClassVar[int]
     ABANDONED_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
+    MORE_CHUNKS_FIELD_NUMBER: _ClassVar[int]
     opened: LoadContextResponse.Opened
     tokens: LoadContextResponse.TokenIds
     chunk: LoadContextResponse.ChunkBegin
@@ -425,7 +442,8 @@ class LoadContextResponse(_message.Message):
     recompute: LoadContextResponse.Recompute
     abandoned: LoadContextResponse.Abandoned
     ended: LoadContextResponse.Ended
-    def __init__(self, opened: _Optional[_Union[LoadContextResponse.Opened, _Mapping]] = ..., tokens: _Optional[_Union[LoadContextResponse.TokenIds, _Mapping]] = ..., chunk: _Optional[_Union[LoadContextResponse.ChunkBegin, _Mapping]] = ..., data: _Optional[_Union[LoadContextResponse.Data, _Mapping]] = ..., recompute: _Optional[_Union[LoadContextResponse.Recompute, _Mapping]] = ..., abandoned: _Optional[_Union[LoadContextResponse.Abandoned, _Mapping]] = ..., ended: _Optional[_Union[LoadContextResponse.Ended, _Mapping]] = ...) -> None: ...
+    more_chunks: LoadContextResponse.MoreChunks
+    def __init__(self, opened: _Optional[_Union[LoadContextResponse.Opened, _Mapping]] = ..., tokens: _Optional[_Union[LoadContextResponse.TokenIds, _Mapping]] = ..., chunk: _Optional[_Union[LoadContextResponse.ChunkBegin, _Mapping]] = ..., data: _Optional[_Union[LoadContextResponse.Data, _Mapping]] = ..., recompute: _Optional[_Union[LoadContextResponse.Recompute, _Mapping]] = ..., abandoned: _Optional[_Union[LoadContextResponse.Abandoned, _Mapping]] = ..., ended: _Optional[_Union[LoadContextResponse.Ended, _Mapping]] = ..., more_chunks: _Optional[_Union[LoadContextResponse.MoreChunks, _Mapping]] = ...) -> None: ...
 
 class EstimateRequest(_message.Message):
     __slots__ = ("name", "settings")

@@ -136,10 +136,12 @@ class CodecServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetContext(self, request, context):
-        """Returns one of the caller's contexts with its chunks.
+        """Returns one of the caller's contexts with its chunks, or with as many as fit a message, from first_chunk
+        on.
 
         Errors:
         * NOT_FOUND: there is no such context.
+        * OUT_OF_RANGE: it does not have first_chunk.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,14 +183,19 @@ class CodecServiceServicer(object):
         recompute chunks from the front, until the two meet, and finally ended. Each chunk and each order
         comes with the decision behind it.
 
-        At most window_bytes are on the way without a receipt. A caller that stops reading stops the
+        A quarter of a second of the measured bandwidth, and never more than window_bytes, is on the way
+        without a receipt, so that an order is not long behind data. A caller that recomputes need not
+        wait for orders: where the stream is slower than the text, it recomputes what is missing and says
+        so (recomputing), and it may leave once it has everything. A caller that stops reading stops the
         stream, and one that disconnects ends it. A stored chunk that is damaged is sent at another level
         or given to the caller to recompute; damaged data is never used.
 
         Errors:
         * NOT_FOUND: there is no such context.
         * FAILED_PRECONDITION: the context belongs to another model than model_fingerprint.
-        * INVALID_ARGUMENT: a level is unknown, or MODE_QUALITY has no deadline.
+        * INVALID_ARGUMENT: a level is unknown, MODE_QUALITY has no deadline, or a report is malformed: it
+        is about a chunk that this load does not have, has not sent or has not ordered. The field is
+        named.
         * OUT_OF_RANGE: the context does not have the chunks asked for.
         * DEADLINE_EXCEEDED: the receiver reported nothing for too long. Load the context again.
         * DATA_LOSS: a chunk cannot be read at any level, and the receiver cannot recompute.

@@ -367,7 +367,7 @@ class SearchRequest(_message.Message):
     def __init__(self, corpora: _Optional[_Iterable[str]] = ..., query: _Optional[str] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., limit: _Optional[int] = ..., min_epochs: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
-    __slots__ = ("hits", "epochs", "quarantined_segments")
+    __slots__ = ("hits", "epochs", "quarantined_segments", "omitted")
     class EpochsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -378,26 +378,30 @@ class SearchResponse(_message.Message):
     HITS_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     QUARANTINED_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    OMITTED_FIELD_NUMBER: _ClassVar[int]
     hits: _containers.RepeatedCompositeFieldContainer[Hit]
     epochs: _containers.ScalarMap[str, int]
     quarantined_segments: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., epochs: _Optional[_Mapping[str, int]] = ..., quarantined_segments: _Optional[_Iterable[str]] = ...) -> None: ...
+    omitted: int
+    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., epochs: _Optional[_Mapping[str, int]] = ..., quarantined_segments: _Optional[_Iterable[str]] = ..., omitted: _Optional[int] = ...) -> None: ...
 
 class Hit(_message.Message):
-    __slots__ = ("score", "dense_score", "sparse_score", "source", "text", "owners")
+    __slots__ = ("score", "dense_score", "sparse_score", "source", "text", "owners", "owner_count")
     SCORE_FIELD_NUMBER: _ClassVar[int]
     DENSE_SCORE_FIELD_NUMBER: _ClassVar[int]
     SPARSE_SCORE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     OWNERS_FIELD_NUMBER: _ClassVar[int]
+    OWNER_COUNT_FIELD_NUMBER: _ClassVar[int]
     score: float
     dense_score: float
     sparse_score: float
     source: Source
     text: bytes
     owners: _containers.RepeatedCompositeFieldContainer[Source]
-    def __init__(self, score: _Optional[float] = ..., dense_score: _Optional[float] = ..., sparse_score: _Optional[float] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., text: _Optional[bytes] = ..., owners: _Optional[_Iterable[_Union[Source, _Mapping]]] = ...) -> None: ...
+    owner_count: int
+    def __init__(self, score: _Optional[float] = ..., dense_score: _Optional[float] = ..., sparse_score: _Optional[float] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., text: _Optional[bytes] = ..., owners: _Optional[_Iterable[_Union[Source, _Mapping]]] = ..., owner_count: _Optional[int] = ...) -> None: ...
 
 class Source(_message.Message):
     __slots__ = ("corpus", "document", "version", "passage", "title", "uri", "byte_start", "byte_end", "char_start", "token_start", "token_end", "document_sha256")
@@ -460,7 +464,7 @@ class ContinueTextRequest(_message.Message):
     def __init__(self, corpora: _Optional[_Iterable[str]] = ..., text: _Optional[str] = ..., tokens: _Optional[_Union[ContinueTextRequest.Tokens, _Mapping]] = ..., shortest: _Optional[int] = ..., longest: _Optional[int] = ..., length: _Optional[int] = ..., limit: _Optional[int] = ..., min_epochs: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class ContinueTextResponse(_message.Message):
-    __slots__ = ("matched_tokens", "occurrence_count", "continuations", "epochs", "quarantined_segments")
+    __slots__ = ("matched_tokens", "occurrence_count", "continuations", "epochs", "quarantined_segments", "omitted")
     class EpochsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -473,12 +477,14 @@ class ContinueTextResponse(_message.Message):
     CONTINUATIONS_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
     QUARANTINED_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    OMITTED_FIELD_NUMBER: _ClassVar[int]
     matched_tokens: int
     occurrence_count: int
     continuations: _containers.RepeatedCompositeFieldContainer[Continuation]
     epochs: _containers.ScalarMap[str, int]
     quarantined_segments: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, matched_tokens: _Optional[int] = ..., occurrence_count: _Optional[int] = ..., continuations: _Optional[_Iterable[_Union[Continuation, _Mapping]]] = ..., epochs: _Optional[_Mapping[str, int]] = ..., quarantined_segments: _Optional[_Iterable[str]] = ...) -> None: ...
+    omitted: int
+    def __init__(self, matched_tokens: _Optional[int] = ..., occurrence_count: _Optional[int] = ..., continuations: _Optional[_Iterable[_Union[Continuation, _Mapping]]] = ..., epochs: _Optional[_Mapping[str, int]] = ..., quarantined_segments: _Optional[_Iterable[str]] = ..., omitted: _Optional[int] = ...) -> None: ...
 
 class Continuation(_message.Message):
     __slots__ = ("text", "token_ids", "count", "occurrences")

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from palimpsest.api.options.v1 import options_pb2 as palimpsest_dot_api_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%palimpsest/api/models/v1/models.proto\x12\x18palimpsest.api.models.v1\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'palimpsest/api/options/v1/options.proto\"\xf0\x03\n\x05Model\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x15\n\rsource_format\x18\x05 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x06 \x01(\t\x12\x17\n\x0fparameter_count\x18\x07 \x01(\x03\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12\r\n\x05\x64type\x18\t \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\n \x01(\x05\x12\x12\n\nvocab_size\x18\x0b \x01(\x05\x12\x19\n\x11has_chat_template\x18\x0c \x01(\x08\x12\x0e\n\x06parent\x18\r \x01(\t\x12\x34\n\x08relation\x18\x0e \x01(\x0e\x32\".palimpsest.api.models.v1.Relation\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12;\n\x06labels\x18\x10 \x03(\x0b\x32+.palimpsest.api.models.v1.Model.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbc\x03\n\x14RegisterModelRequest\x12p\n\x08model_id\x18\x01 \x01(\tB^\x8a\xe7\x18Z\x08\x01\"\x19[a-z0-9][a-z0-9._-]{0,62}B;a model id such as smollm2-135m (lower case, digits, . _ -)\x12\x19\n\x06source\x18\x02 \x01(\tB\t\x8a\xe7\x18\x05\x08\x01\x18\x80 \x12/\n\x06parent\x18\x03 \x01(\tB\x1f\x8a\xe7\x18\x1b\"\x19[a-z0-9][a-z0-9._-]{0,62}\x12\x34\n\x08relation\x18\x04 \x01(\x0e\x32\".palimpsest.api.models.v1.Relation\x12R\n\x06labels\x18\x05 \x03(\x0b\x32:.palimpsest.api.models.v1.RegisterModelRequest.LabelsEntryB\x06\x8a\xe7\x18\x02\x18 \x12-\n\nrequest_id\x18\x06 \x01(\tB\x19\x8a\xe7\x18\x15\x18\x80\x01\"\x10[A-Za-z0-9._:-]+\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"g\n\x0fGetModelRequest\x12T\n\x08model_id\x18\x01 \x01(\tBB\x8a\xe7\x18>\x08\x01\"\x19[a-z0-9][a-z0-9._-]{0,62}B\x1f\x61 model id such as smollm2-135m\"R\n\x11ListModelsRequest\x12 \n\tpage_size\x18\x01 \x01(\x05\x42\r\x8a\xe7\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\x8a\xe7\x18\x03\x18\x80\x04\"^\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.palimpsest.api.models.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"j\n\x12\x44\x65leteModelRequest\x12T\n\x08model_id\x18\x01 \x01(\tBB\x8a\xe7\x18>\x08\x01\"\x19[a-z0-9][a-z0-9._-]{0,62}B\x1f\x61 model id such as smollm2-135m\"\x15\n\x13\x44\x65leteModelResponse\"i\n\x11GetLineageRequest\x12T\n\x08model_id\x18\x01 \x01(\tBB\x8a\xe7\x18>\x08\x01\"\x19[a-z0-9][a-z0-9._-]{0,62}B\x1f\x61 model id such as smollm2-135m\"{\n\x12GetLineageResponse\x12\x32\n\tancestors\x18\x01 \x03(\x0b\x32\x1f.palimpsest.api.models.v1.Model\x12\x31\n\x08\x63hildren\x18\x02 \x03(\x0b\x32\x1f.palimpsest.api.models.v1.Model\"\xe6\x01\n\x10\x43heckPairRequest\x12P\n\x04\x62\x61se\x18\x01 \x01(\tBB\x8a\xe7\x18>\x08\x01\"\x19[a-z0-9][a-z0-9._-]{0,62}B\x1f\x61 model id such as smollm2-135m\x12Q\n\x05\x64onor\x18\x02 \x01(\tBB\x8a\xe7\x18>\x08\x01\"\x19[a-z0-9][a-z0-9._-]{0,62}B\x1f\x61 model id such as smollm2-135m\x12-\n\nrequest_id\x18\x03 \x01(\tB\x19\x8a\xe7\x18\x15\x18\x80\x01\"\x10[A-Za-z0-9._:-]+\"\xc2\x01\n\nPairReport\x12\x12\n\ncompatible\x18\x01 \x01(\x08\x12\x13\n\x0b\x64ifferences\x18\x02 \x03(\t\x12\x0c\n\x04tied\x18\x03 \x01(\x08\x12\x16\n\x0esame_tokenizer\x18\x04 \x01(\x08\x12\x35\n\x06\x64\x65ltas\x18\x05 \x03(\x0b\x32%.palimpsest.api.models.v1.TensorDelta\x12\x14\n\x0cmax_abs_diff\x18\x06 \x01(\x01\x12\x18\n\x10tensors_compared\x18\x07 \x01(\x03\"\x80\x01\n\x0bTensorDelta\x12\x0e\n\x06tensor\x18\x01 \x01(\t\x12\r\n\x05layer\x18\x02 \x01(\x05\x12\x11\n\tcomponent\x18\x03 \x01(\t\x12\x12\n\ndelta_norm\x18\x04 \x01(\x01\x12\x15\n\rrelative_norm\x18\x05 \x01(\x01\x12\x14\n\x0cmax_abs_diff\x18\x06 \x01(\x01*\x82\x01\n\x08Relation\x12\x18\n\x14RELATION_UNSPECIFIED\x10\x00\x12\x17\n\x13RELATION_FINE_TUNED\x10\x01\x12\x16\n\x12RELATION_UNLEARNED\x10\x02\x12\x13\n\x0fRELATION_MERGED\x10\x03\x12\x16\n\x12RELATION_QUANTIZED\x10\x04\x32\xc4\x06\n\x0cModelService\x12\xa4\x01\n\rRegisterModel\x12..palimpsest.api.models.v1.RegisterModelRequest\x1a\x1d.google.longrunning.Operation\"D\xca\x41+\n\x05Model\x12\"palimpsest.api.jobs.v1.JobMetadata\x92\xe7\x18\x12\n\x0cmodels.write\x10\x01 \x02\x12k\n\x08GetModel\x12).palimpsest.api.models.v1.GetModelRequest\x1a\x1f.palimpsest.api.models.v1.Model\"\x13\x92\xe7\x18\x0f\n\x0bmodels.read \x02\x12|\n\nListModels\x12+.palimpsest.api.models.v1.ListModelsRequest\x1a,.palimpsest.api.models.v1.ListModelsResponse\"\x13\x92\xe7\x18\x0f\n\x0bmodels.read \x02\x12\x82\x01\n\x0b\x44\x65leteModel\x12,.palimpsest.api.models.v1.DeleteModelRequest\x1a-.palimpsest.api.models.v1.DeleteModelResponse\"\x16\x92\xe7\x18\x12\n\x0cmodels.write\x10\x01 \x02\x12|\n\nGetLineage\x12+.palimpsest.api.models.v1.GetLineageRequest\x1a,.palimpsest.api.models.v1.GetLineageResponse\"\x13\x92\xe7\x18\x0f\n\x0bmodels.read \x02\x12\x9e\x01\n\tCheckPair\x12*.palimpsest.api.models.v1.CheckPairRequest\x1a\x1d.google.longrunning.Operation\"F\xca\x41\x30\n\nPairReport\x12\"palimpsest.api.jobs.v1.JobMetadata\x92\xe7\x18\x0f\n\x0bmodels.read \x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%palimpsest/api/models/v1/models.proto\x12\x18palimpsest.api.models.v1\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'palimpsest/api/options/v1/options.proto\"\xf0\x03\n\x05Model\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x15\n\rsource_format\x18\x05 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x06 \x01(\t\x12\x17\n\x0fparameter_count\x18\x07 \x01(\x03\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12\r\n\x05\x64type\x18\t \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\n \x01(\x05\x12\x12\n\nvocab_size\x18\x0b \x01(\x05\x12\x19\n\x11has_chat_template\x18\x0c \x01(\x08\x12\x0e\n\x06parent\x18\r \x01(\t\x12\x34\n\x08relation\x18\x0e \x01(\x0e\x32\".palimpsest.api.models.v1.Relation\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12;\n\x06labels\x18\x10 \x03(\x0b\x32+.palimpsest.api.models.v1.Model.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbf\x03\n\x14RegisterModelRequest\x12p\n\x08model_id\x18\x01 \x01(\tB^\x8a\xe7\x18Z\x08\x01\"\x19[a-z0-9][a-z0-9._-]{0,62}B;a model id such as smollm2-135m (lower case, digits, . _ -)\x12\x19\n\x06source\x18\x02 \x01(\tB\t\x8a\xe7\x18\x05\x08\x01\x18\x80 \x12/\n\x06parent\x18\x03 \x01(\tB\x1f\x8a\xe7\x18\x1b\"\x19[a-z0-9][a-z0-9._-]{0,62}\x12\x34\n\x08relation\x18\x04 \x01(\x0e\x32\".palimpsest.api.models.v1.Relation\x12U\n\x06labels\x18\x05 \x03(\x0b\x32:.palimpsest.api.models.v1.RegisterModelRequest.LabelsEntryB\t\x8a\xe7\x18\x05\x18 8\x80 \x12-\n\nrequest_id\x18\x06 \x01(\tB\x19\x8a\xe7\x18\x15\x18\x80\x01\"\x10[A-Za-z0-9._:-]+\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"g\n\x0fGetModelRequest\x12T\n\x08model_id\x18\x01 \x01(\tBB\x8a\xe7\x18>\x08\x01\"\x19[a-z0-9][a-z0-9._-]{0,62}B\x1f\x61 model id such as smollm2-135m\"R\n\x11ListModelsRequest\x12 \n\tpage_size\x18\x01 \x01(\x05\x42\r\x8a\xe7\x18\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1b\n\npage_token\x18\x02 \x01(\tB\x07\x8a\xe7\x18\x03\x18\x80\x04\"^\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.palimpsest.api.models.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"j\n\x12\x44\x65leteModelRequest\x12T\n\x08model_id\x18\x01 \x01(\tBB\x8a\xe7\x18>\x08\x01\"\x19[a-z0-9][a-z0-9._-]{0,62}B\x1f\x61 model id such as smollm2-135m\"\x15\n\x13\x44\x65leteModelResponse\"i\n\x11GetLineageRequest\x12T\n\x08model_id\x18\x01 \x01(\tBB\x8a\xe7\x18>\x08\x01\"\x19[a-z0-9][a-z0-9._-]{0,62}B\x1f\x61 model id such as smollm2-135m\"\x8c\x01\n\x12GetLineageResponse\x12\x32\n\tancestors\x18\x01 \x03(\x0b\x32\x1f.palimpsest.api.models.v1.Model\x12\x31\n\x08\x63hildren\x18\x02 \x03(\x0b\x32\x1f.palimpsest.api.models.v1.Model\x12\x0f\n\x07omitted\x18\x03 \x01(\x05\"\xe6\x01\n\x10\x43heckPairRequest\x12P\n\x04\x62\x61se\x18\x01 \x01(\tBB\x8a\xe7\x18>\x08\x01\"\x19[a-z0-9][a-z0-9._-]{0,62}B\x1f\x61 model id such as smollm2-135m\x12Q\n\x05\x64onor\x18\x02 \x01(\tBB\x8a\xe7\x18>\x08\x01\"\x19[a-z0-9][a-z0-9._-]{0,62}B\x1f\x61 model id such as smollm2-135m\x12-\n\nrequest_id\x18\x03 \x01(\tB\x19\x8a\xe7\x18\x15\x18\x80\x01\"\x10[A-Za-z0-9._:-]+\"\xc2\x01\n\nPairReport\x12\x12\n\ncompatible\x18\x01 \x01(\x08\x12\x13\n\x0b\x64ifferences\x18\x02 \x03(\t\x12\x0c\n\x04tied\x18\x03 \x01(\x08\x12\x16\n\x0esame_tokenizer\x18\x04 \x01(\x08\x12\x35\n\x06\x64\x65ltas\x18\x05 \x03(\x0b\x32%.palimpsest.api.models.v1.TensorDelta\x12\x14\n\x0cmax_abs_diff\x18\x06 \x01(\x01\x12\x18\n\x10tensors_compared\x18\x07 \x01(\x03\"\x80\x01\n\x0bTensorDelta\x12\x0e\n\x06tensor\x18\x01 \x01(\t\x12\r\n\x05layer\x18\x02 \x01(\x05\x12\x11\n\tcomponent\x18\x03 \x01(\t\x12\x12\n\ndelta_norm\x18\x04 \x01(\x01\x12\x15\n\rrelative_norm\x18\x05 \x01(\x01\x12\x14\n\x0cmax_abs_diff\x18\x06 \x01(\x01*\x82\x01\n\x08Relation\x12\x18\n\x14RELATION_UNSPECIFIED\x10\x00\x12\x17\n\x13RELATION_FINE_TUNED\x10\x01\x12\x16\n\x12RELATION_UNLEARNED\x10\x02\x12\x13\n\x0fRELATION_MERGED\x10\x03\x12\x16\n\x12RELATION_QUANTIZED\x10\x04\x32\xc4\x06\n\x0cModelService\x12\xa4\x01\n\rRegisterModel\x12..palimpsest.api.models.v1.RegisterModelRequest\x1a\x1d.google.longrunning.Operation\"D\xca\x41+\n\x05Model\x12\"palimpsest.api.jobs.v1.JobMetadata\x92\xe7\x18\x12\n\x0cmodels.write\x10\x01 \x02\x12k\n\x08GetModel\x12).palimpsest.api.models.v1.GetModelRequest\x1a\x1f.palimpsest.api.models.v1.Model\"\x13\x92\xe7\x18\x0f\n\x0bmodels.read \x02\x12|\n\nListModels\x12+.palimpsest.api.models.v1.ListModelsRequest\x1a,.palimpsest.api.models.v1.ListModelsResponse\"\x13\x92\xe7\x18\x0f\n\x0bmodels.read \x02\x12\x82\x01\n\x0b\x44\x65leteModel\x12,.palimpsest.api.models.v1.DeleteModelRequest\x1a-.palimpsest.api.models.v1.DeleteModelResponse\"\x16\x92\xe7\x18\x12\n\x0cmodels.write\x10\x01 \x02\x12|\n\nGetLineage\x12+.palimpsest.api.models.v1.GetLineageRequest\x1a,.palimpsest.api.models.v1.GetLineageResponse\"\x13\x92\xe7\x18\x0f\n\x0bmodels.read \x02\x12\x9e\x01\n\tCheckPair\x12*.palimpsest.api.models.v1.CheckPairRequest\x1a\x1d.google.longrunning.Operation\"F\xca\x41\x30\n\nPairReport\x12\"palimpsest.api.jobs.v1.JobMetadata\x92\xe7\x18\x0f\n\x0bmodels.read \x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,7 +45,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERMODELREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_REGISTERMODELREQUEST'].fields_by_name['parent']._serialized_options = b'\212\347\030\033\"\031[a-z0-9][a-z0-9._-]{0,62}'
   _globals['_REGISTERMODELREQUEST'].fields_by_name['labels']._loaded_options = None
-  _globals['_REGISTERMODELREQUEST'].fields_by_name['labels']._serialized_options = b'\212\347\030\002\030 '
+  _globals['_REGISTERMODELREQUEST'].fields_by_name['labels']._serialized_options = b'\212\347\030\005\030 8\200 '
   _globals['_REGISTERMODELREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_REGISTERMODELREQUEST'].fields_by_name['request_id']._serialized_options = b'\212\347\030\025\030\200\001\"\020[A-Za-z0-9._:-]+'
   _globals['_GETMODELREQUEST'].fields_by_name['model_id']._loaded_options = None
@@ -76,36 +76,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSERVICE'].methods_by_name['GetLineage']._serialized_options = b'\222\347\030\017\n\013models.read \002'
   _globals['_MODELSERVICE'].methods_by_name['CheckPair']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['CheckPair']._serialized_options = b'\312A0\n\nPairReport\022\"palimpsest.api.jobs.v1.JobMetadata\222\347\030\017\n\013models.read \002'
-  _globals['_RELATION']._serialized_start=2334
-  _globals['_RELATION']._serialized_end=2464
+  _globals['_RELATION']._serialized_start=2355
+  _globals['_RELATION']._serialized_end=2485
   _globals['_MODEL']._serialized_start=179
   _globals['_MODEL']._serialized_end=675
   _globals['_MODEL_LABELSENTRY']._serialized_start=630
   _globals['_MODEL_LABELSENTRY']._serialized_end=675
   _globals['_REGISTERMODELREQUEST']._serialized_start=678
-  _globals['_REGISTERMODELREQUEST']._serialized_end=1122
+  _globals['_REGISTERMODELREQUEST']._serialized_end=1125
   _globals['_REGISTERMODELREQUEST_LABELSENTRY']._serialized_start=630
   _globals['_REGISTERMODELREQUEST_LABELSENTRY']._serialized_end=675
-  _globals['_GETMODELREQUEST']._serialized_start=1124
-  _globals['_GETMODELREQUEST']._serialized_end=1227
-  _globals['_LISTMODELSREQUEST']._serialized_start=1229
-  _globals['_LISTMODELSREQUEST']._serialized_end=1311
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1313
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1407
-  _globals['_DELETEMODELREQUEST']._serialized_start=1409
-  _globals['_DELETEMODELREQUEST']._serialized_end=1515
-  _globals['_DELETEMODELRESPONSE']._serialized_start=1517
-  _globals['_DELETEMODELRESPONSE']._serialized_end=1538
-  _globals['_GETLINEAGEREQUEST']._serialized_start=1540
-  _globals['_GETLINEAGEREQUEST']._serialized_end=1645
-  _globals['_GETLINEAGERESPONSE']._serialized_start=1647
-  _globals['_GETLINEAGERESPONSE']._serialized_end=1770
-  _globals['_CHECKPAIRREQUEST']._serialized_start=1773
-  _globals['_CHECKPAIRREQUEST']._serialized_end=2003
-  _globals['_PAIRREPORT']._serialized_start=2006
-  _globals['_PAIRREPORT']._serialized_end=2200
-  _globals['_TENSORDELTA']._serialized_start=2203
-  _globals['_TENSORDELTA']._serialized_end=2331
-  _globals['_MODELSERVICE']._serialized_start=2467
-  _globals['_MODELSERVICE']._serialized_end=3303
+  _globals['_GETMODELREQUEST']._serialized_start=1127
+  _globals['_GETMODELREQUEST']._serialized_end=1230
+  _globals['_LISTMODELSREQUEST']._serialized_start=1232
+  _globals['_LISTMODELSREQUEST']._serialized_end=1314
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1316
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1410
+  _globals['_DELETEMODELREQUEST']._serialized_start=1412
+  _globals['_DELETEMODELREQUEST']._serialized_end=1518
+  _globals['_DELETEMODELRESPONSE']._serialized_start=1520
+  _globals['_DELETEMODELRESPONSE']._serialized_end=1541
+  _globals['_GETLINEAGEREQUEST']._serialized_start=1543
+  _globals['_GETLINEAGEREQUEST']._serialized_end=1648
+  _globals['_GETLINEAGERESPONSE']._serialized_start=1651
+  _globals['_GETLINEAGERESPONSE']._serialized_end=1791
+  _globals['_CHECKPAIRREQUEST']._serialized_start=1794
+  _globals['_CHECKPAIRREQUEST']._serialized_end=2024
+  _globals['_PAIRREPORT']._serialized_start=2027
+  _globals['_PAIRREPORT']._serialized_end=2221
+  _globals['_TENSORDELTA']._serialized_start=2224
+  _globals['_TENSORDELTA']._serialized_end=2352
+  _globals['_MODELSERVICE']._serialized_start=2488
+  _globals['_MODELSERVICE']._serialized_end=3324
 # @@protoc_insertion_point(module_scope)

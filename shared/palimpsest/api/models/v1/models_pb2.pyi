@@ -130,12 +130,14 @@ class GetLineageRequest(_message.Message):
     def __init__(self, model_id: _Optional[str] = ...) -> None: ...
 
 class GetLineageResponse(_message.Message):
-    __slots__ = ("ancestors", "children")
+    __slots__ = ("ancestors", "children", "omitted")
     ANCESTORS_FIELD_NUMBER: _ClassVar[int]
     CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    OMITTED_FIELD_NUMBER: _ClassVar[int]
     ancestors: _containers.RepeatedCompositeFieldContainer[Model]
     children: _containers.RepeatedCompositeFieldContainer[Model]
-    def __init__(self, ancestors: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., children: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
+    omitted: int
+    def __init__(self, ancestors: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., children: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., omitted: _Optional[int] = ...) -> None: ...
 
 class CheckPairRequest(_message.Message):
     __slots__ = ("base", "donor", "request_id")

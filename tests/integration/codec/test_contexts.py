@@ -307,6 +307,32 @@ async def test_loads_that_cannot_be_planned(client, made, settings, error, reaso
     assert refused.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"accepted": {"chunk": -1}}, "accepted.chunk"),
+        ({"receipt": {"received_bytes": 1, "busy_seconds": float("nan")}}, "receipt.busy_seconds"),
+        ({"accepted": {"chunk": 77}}, "accepted.chunk"),
+        ({"recomputed": {"chunk": 0, "seconds": 1.0}}, "recomputed.chunk"),
+        ({"begin": {"name": "contexts/made"}}, "begin"),
+        ({}, "part"),
+    ],
+)
+async def test_a_malformed_report_ends_the_load_at_once_and_is_named(client, made, wrong, field):
+    async def reports():
+        yield pb.LoadContextRequest(begin={"name": made.name})
+        yield pb.LoadContextRequest(**wrong)
+        await asyncio.get_running_loop().create_future()  # the receiver stays
+
+    async def load():
+        async with asyncio.timeout(20), client.codec.load_context(reports()) as stream:
+            return [event async for event in stream]
+
+    with pytest.raises(InvalidArgument) as refused:
+        await load()
+    assert [violation.field for violation in refused.value.violations] == [field]
+
+
 async def test_another_models_context_is_refused(client, made):
     with pytest.raises(FailedPrecondition) as refused:
         await client.codec.load(made.name, model_fingerprint="sha256:" + "0" * 64)

@@ -9,7 +9,7 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -23,6 +23,7 @@ from palimpsest.decoding.quoting.events import QuotingFinished
 from palimpsest.decoding.quoting.proposals import proposals
 from palimpsest.engine import Failed, Hosted, PrefixReady, Request
 from palimpsest.engine.events import Ended
+from palimpsest.engine.limits import check_ids
 from services.decoding.contexts.loader import ContextLoader
 from services.decoding.convert import DRAFT, GENERATE, Call, Converters, prompt_ids, request_of
 from services.decoding.drafts.messages import request_of as draft_request_of
@@ -142,6 +143,7 @@ class GenerationPlanner:
             The input cannot be tokenized, or another room refuses what the call needs.
         """
         request = replace(await self._in_thread(request_of, message, hosted.tokenizer), salt=salt)
+        require_known(hosted, request.ids)
         async with GenerationPlan(hosted, request, GENERATE) as plan:
             if message.context:
                 load = await self._contexts.open(message, plan.request, hosted, rooms.codec)
@@ -163,6 +165,7 @@ class GenerationPlanner:
     ) -> AsyncIterator[GenerationPlan[pb.DraftResponse]]:
         """Plan a call to Draft; parameters and errors as for :meth:`generate`."""
         ids = await self._in_thread(prompt_ids, message, hosted.tokenizer)
+        require_known(hosted, ids)
         request = replace(draft_request_of(message, ids), salt=salt)
         async with GenerationPlan(hosted, request, DRAFT) as plan:
             planned = await self._drafts.plan(message, request, hosted, rooms)
@@ -180,6 +183,18 @@ class GenerationPlanner:
 
     async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+def require_known(hosted: Hosted, ids: Sequence[int]) -> None:
+    """Check a caller's token ids before stores and vocabularies are asked about them; the engine checks them later.
+
+    Raises
+    ------
+    InvalidArgument
+        TOKEN_ID_OUT_OF_RANGE.
+    """
+    if ids:
+        check_ids(hosted.engine.model, ids)
 
 
 def quoted_drafts(

@@ -82,6 +82,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         """Score a text."""
         async with self._using(request.model) as hosted:
             from palimpsest.lm import encode_text
+            from services.decoding.generation import require_known
             from services.decoding.quoting.quotation import may_quote
             from services.decoding.quoting.scores import mixed_scores
             from services.decoding.scores import check_size, model_scores
@@ -93,6 +94,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
                 ids = await loop.run_in_executor(
                     self._threads, encode_text, hosted.tokenizer, request.text, "text"
                 )
+            require_known(hosted, ids)
             check_size(request, len(ids))
             if may_quote(request.nest):
                 return await mixed_scores(request, ids, hosted, self._rooms(context).datastore)

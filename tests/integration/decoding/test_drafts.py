@@ -344,3 +344,25 @@ async def test_what_a_corpus_goes_on_with_is_a_draft_with_its_sources(client, li
 async def test_a_corpus_that_is_not_there_ends_the_stream(client):
     with pytest.raises(NotFound):
         await finished(client, corpora=["corpora/nowhere"])
+
+
+@pytest.mark.parametrize("token", [384, 2**31 - 1, 2**31, 2**32 - 1])
+async def test_token_ids_of_no_vocabulary_are_refused_whatever_else_is_asked(client, ngrams, corpus, token):
+    """An n-gram store keeps 32 bits with a sign, and healing looks a token up."""
+    ids = {"tokens": {"ids": [5, token]}, "model": "tiny"}
+    calls = [
+        client.decoding.draft(**ids, settings={"strategy": "superposed", "ngrams": ngrams.name}),
+        client.decoding.draft(**ids, settings={"strategy": "superposed", "heal": True}),
+        client.decoding.draft(**ids, nest={"corpora": [corpus]}),
+        client.decoding.generate(**ids, nest={"corpora": [corpus]}),
+        client.decoding.generate(**ids),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidArgument) as refused:
+            async for _ in call:
+                pass
+        assert refused.value.reason == Reason.TOKEN_ID_OUT_OF_RANGE
+    for more in ({}, {"nest": {"corpora": [corpus]}}):
+        with pytest.raises(InvalidArgument) as refused:
+            await client.decoding.score(**ids, **more)
+        assert refused.value.reason == Reason.TOKEN_ID_OUT_OF_RANGE

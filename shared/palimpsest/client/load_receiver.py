@@ -204,10 +204,9 @@ class LoadReceiver:
         lost = worst = tokens = 0.0
         for at in range(self._held, self._chunks):
             chunk = self._context.chunks[at]
-            own = worst
-            for encoding in chunk.encodings:
-                if encoding.level == self._levels.get(at):
-                    own = encoding.loss if encoding.HasField("loss") else known.get(encoding.level, 0.0)
+            level = self._levels.get(at)
+            bounds = {each.level: each.loss for each in chunk.encodings if each.HasField("loss")}
+            own = bounds.get(level, known.get(level, 0.0)) if level is not None else worst
             worst = max(worst, own)
             lost, tokens = lost + own * chunk.tokens, tokens + chunk.tokens
         return lost / tokens

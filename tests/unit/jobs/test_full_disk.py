@@ -61,7 +61,7 @@ def test_the_end_of_a_job_waits_for_room(
 
     job_id = store.submit(echo()).id
     resources = WorkerResources(settings, client)
-    runner = Runner(store, resources, lambda _: Handler(work, StringValue, StringValue), "here:1:a")
+    runner = Runner(store, resources, lambda _: Handler(work, StringValue, StringValue, 600.0), "here:1:a")
     running = threading.Thread(target=runner.run, args=(job_id,))
     running.start()
     assert done.wait(60)

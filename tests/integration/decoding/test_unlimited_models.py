@@ -68,7 +68,7 @@ async def client(server: Server) -> AsyncIterator[AsyncClient]:
 
 
 def job(resources: WorkerResources) -> JobContext:
-    return JobContext("job", "me", 1, NullProgress(), resources)
+    return JobContext("job", "local", 1, NullProgress(), resources)
 
 
 def make(resources: WorkerResources, context_id: str, levels: list[str]) -> str:

@@ -69,7 +69,7 @@ async def client(resources: WorkerResources) -> AsyncIterator[AsyncClient]:
     ids = bytes(4 * CHUNKS)
     artifact = store.put_bytes(ids, "application/octet-stream").digest
     record = resources.models.get("tiny")
-    contexts.put(chunked("long", ids, 1, artifact), "long")
+    contexts.put("local", chunked("long", ids, 1, artifact), "long")
     async with (
         serving(settings, RegistryRoom(), CodecRoom(), DatastoreRoom()) as server,
         client_of(server) as client,
@@ -78,7 +78,7 @@ async def client(resources: WorkerResources) -> AsyncIterator[AsyncClient]:
             context = codec_pb2.Context(
                 name=f"contexts/c{at:02}", model="tiny", tokens_artifact=artifact, labels=LABELS
             )
-            contexts.put(context, f"{at}")
+            contexts.put("local", context, f"{at}")
             resources.models.put(replace(record, model_id=f"m{at:02}", parent="tiny", labels=LABELS))
             made = datastore_pb2.NgramStore(name=f"ngramStores/n{at:02}", artifact=artifact, labels=LABELS)
             ngrams.put("local", made, f"{at}")

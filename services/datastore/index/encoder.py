@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from palimpsest.model_building import building
 from services.datastore.index.analysis import term_hash, words_of
 
 DEFAULT = "all-minilm-l6-v2"
@@ -66,7 +67,10 @@ class MiniLM:
             tokenizer = Tokenizer.from_file(str(self._folder / "tokenizer.json"))
             tokenizer.enable_truncation(_LONGEST)
             tokenizer.enable_padding()
-            model = BertModel.from_pretrained(self._folder, local_files_only=True, add_pooling_layer=False)
+            with building():
+                model = BertModel.from_pretrained(
+                    self._folder, local_files_only=True, add_pooling_layer=False
+                )
             self._loaded = tokenizer, model.eval()
         return self._loaded
 

@@ -10,6 +10,7 @@ from transformers.utils import logging as transformers_logging
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.lm.hardware import physical_cores, pick_device, pick_dtype
 from palimpsest.lm.model import CompiledForward, LanguageModel
+from palimpsest.model_building import building
 from palimpsest.models.completeness import require_whole
 from palimpsest.models.record import ModelRecord
 from palimpsest.models.tokenizers import failing_as_model
@@ -62,15 +63,16 @@ def load(
         if trainable and dtype == "auto":
             dtype = "float32"
         kind = pick_dtype(dtype, target, CompiledForward is not None, config.get_text_config().hidden_size)
-        module, info = cast(Any, AutoModelForCausalLM).from_pretrained(
-            path,
-            config=config,
-            dtype=kind,
-            local_files_only=True,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # told below, with the others
-            output_loading_info=True,
-        )
+        with building():
+            module, info = cast(Any, AutoModelForCausalLM).from_pretrained(
+                path,
+                config=config,
+                dtype=kind,
+                local_files_only=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # told below, with the others
+                output_loading_info=True,
+            )
     except (OSError, ValueError, KeyError) as error:
         raise InvalidArgument(
             Reason.MODEL_INVALID, f"{path} does not load as a causal language model: {error}"

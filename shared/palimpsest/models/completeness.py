@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.model_building import building
 from palimpsest.models.weights import StoredTensor
 
 if TYPE_CHECKING:
@@ -79,12 +80,13 @@ def loading_info(model: "PreTrainedModel", tensors: Iterable[StoredTensor]) -> M
     logging.disable_progress_bar()
     nowhere = {each.name: torch.empty(each.shape, device="meta") for each in tensors}
     kind: Any = type(model)  # whose stubs do not know output_loading_info
-    _, info = kind.from_pretrained(
-        None,
-        config=model.config,
-        state_dict=nowhere,
-        device_map={"": "meta"},
-        ignore_mismatched_sizes=True,  # counted, like the others
-        output_loading_info=True,
-    )
+    with building():
+        _, info = kind.from_pretrained(
+            None,
+            config=model.config,
+            state_dict=nowhere,
+            device_map={"": "meta"},
+            ignore_mismatched_sizes=True,  # counted, like the others
+            output_loading_info=True,
+        )
     return info

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
+from palimpsest.model_building import building
 from palimpsest.models.completeness import require_whole
 from palimpsest.models.files import open_regular
 from palimpsest.models.gguf_file import GgufHeader, read_gguf_header
@@ -114,14 +115,15 @@ def _convert_into(folder: Path, path: Path, header: GgufHeader, progress: Progre
         tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file="model.gguf", trust_remote_code=False)
         progress.step(2, _STAGES, "dequantising the weights")
         loader: Any = AutoModelForCausalLM  # whose stubs do not know output_loading_info
-        model, info = loader.from_pretrained(
-            alone,
-            gguf_file="model.gguf",
-            dtype=dtype,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # told below, with the others
-            output_loading_info=True,
-        )
+        with building():
+            model, info = loader.from_pretrained(
+                alone,
+                gguf_file="model.gguf",
+                dtype=dtype,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # told below, with the others
+                output_loading_info=True,
+            )
         unread = unread_tensors(header, model)
     except (
         ValueError,

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ _LOCK = threading.RLock()
 @contextmanager
 def building() -> Iterator[None]:
     """Build one model at a time, and leave torch's default dtype alone."""
-    from transformers import modeling_utils
-
+    modeling_utils: Any = import_module("transformers.modeling_utils")
     with _LOCK:
         original = modeling_utils.local_torch_dtype
         modeling_utils.local_torch_dtype = _default_of_this_thread

@@ -22,7 +22,8 @@ from tests.chaos.conftest import Within
 from tests.waiting import until
 
 TRIALS = int(os.environ.get("PALIMPSEST_CHAOS_TRIALS", "1"))
-LINES = 40
+LINES = 160
+"""So many that a fast machine is not through before it has told of its progress, which it does every two seconds."""
 POINTS = 5
 MANY_LINES = 200
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300 + 120 * TRIALS)]
@@ -37,7 +38,9 @@ def test_the_batch_completes_by_itself(tmp_path: Path, tiny_model: Path, within:
     with Stack(settings) as stack, Client(stack.target) as client:
         client.models.register_model(model_id="batch", source=str(tiny_model)).result(timeout=60)
         for trial in range(TRIALS):
-            lines = [{"prompt": f"trial {trial} line {n}", "max_tokens": 100 + 45 * n} for n in range(LINES)]
+            lines = [
+                {"prompt": f"trial {trial} line {n}", "max_tokens": 100 + 45 * (n % 40)} for n in range(LINES)
+            ]
             data = "".join(json.dumps(line) + "\n" for line in lines).encode()
             artifact = client.artifacts.upload(data, media_type="application/jsonl")
             job = client.decoding.generate_batch(model="batch", input=artifact.digest)

@@ -16,7 +16,8 @@ class TextLane:
 
     The text alone takes the sum of all chunks' seconds. The time that has passed plus that of recomputing what is still
     missing may exceed it by ``SLACK``; then the lane takes the next chunk by itself. A chunk that it recomputes adds to
-    the one what it takes from the other, so a load ends no later than that, whatever the link does.
+    the one what it takes from the other, so a load ends no later than that if
+    recomputing takes the seconds it was said to take.
 
     Parameters
     ----------

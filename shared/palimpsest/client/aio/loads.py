@@ -42,9 +42,9 @@ class AsyncReceiving:
     Chunks are decoded on a thread of their own, and what has arrived is reported to the server at once, whatever the
     caller does; only when several decoded chunks wait to be taken does the load wait too.
 
-    A caller that can recompute (``settings.recompute``) gets everything no later than by recomputing alone, but for a
-    small share: where the stream or the decoder is slower than that, ``RecomputeChunk`` comes without the server, and
-    if the connection breaks it comes for all that is missing.
+    A caller that can recompute (``settings.recompute``) is meant to get everything no later than by recomputing alone,
+    but for a small share: where the stream or the decoder is slower than that, ``RecomputeChunk`` comes without the
+    server, and if the connection breaks it comes for all that is missing.
 
     Raises
     ------

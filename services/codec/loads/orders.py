@@ -44,7 +44,7 @@ class Orders:
 
     @property
     def unknown(self) -> bool:
-        """Whether the first order still waits for a measurement of the link."""
+        """Whether the first order still waits for a measurement of the link that can be relied on."""
         return self._unknown
 
     def may_order(self, now: float, free: float) -> bool:
@@ -57,7 +57,7 @@ class Orders:
         free
             When it should have carried out what it was ordered.
         """
-        self._unknown = self._unknown and not self._window.measured and now < self.first_at
+        self._unknown = self._unknown and not self._window.certain and now < self.first_at
         if self._unknown or not self._load.recompute:
             return False
         return not self._under_way or (len(self._under_way) < AHEAD and free - now <= self._window.lead)

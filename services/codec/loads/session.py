@@ -190,6 +190,7 @@ class LoadSession(Reports):
         if level is not None:
             return self._begin(decision, chunk, level, now)
         if self._load.recompute:
+            self._controller.lost(chunk)
             return self._order(decision, chunk, now)
         raise DataLoss(
             Reason.KV_DAMAGED,

@@ -38,6 +38,8 @@ class Window:
         Least seconds between sending a frame and its receipt; infinite before the first.
     measured
         Whether the link has been measured yet.
+    certain
+        Whether a measurement has lasted long enough to tell a slow link from a receiver that has only begun.
     """
 
     def __init__(self, size: int, bandwidth: float = 0.0) -> None:
@@ -45,7 +47,7 @@ class Window:
         self._limit = int(min(self._size, max(FIRST_WINDOW, bandwidth * HORIZON)))
         self.sent = self.acknowledged = 0
         self.delay = float("inf")
-        self.measured = False
+        self.measured = self.certain = False
         self._busy = self._bandwidth = 0.0
         self._newest, self._bounded = 0.0, False
         self._counted = (0, 0.0)
@@ -108,6 +110,7 @@ class Window:
                 measured = Receipt(measured.size, 0.0)
             else:
                 self._bandwidth, self.measured = rate, True
+                self.certain = self.certain or measured.seconds >= SHORTEST_MEASURE
         if self.measured:
             # One burst may look faster than the link is, so the window grows step by step.
             target = min(self._bandwidth * (HORIZON + self.delay), 2 * self._limit)

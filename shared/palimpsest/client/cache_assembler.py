@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from palimpsest.client.loading import (
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from palimpsest.kv import KeyValues
 
 Recompute = Callable[["np.ndarray", "KeyValues | None", "np.ndarray"], "KeyValues"]
-"""Prefills a chunk: given the ids before it, their keys and values (None at the start) and its own ids."""
+"""Prefills a chunk, or several in a row at once: given the ids before them, their keys and values (None at the start)
+and their own ids."""
 
 
 class CacheAssembler:
@@ -32,7 +33,8 @@ class CacheAssembler:
     Parameters
     ----------
     recompute
-        Prefills one chunk; called on a separate thread, with the keys and values of all tokens before it.
+        Prefills the chunks that are ordered next; called on a separate thread, with the keys and values of all tokens
+        before them. Chunks in a row are one call, for one long prefill is cheaper than several short ones.
     recomputed
         Called with each recomputed chunk's index and the seconds it took.
     fail
@@ -125,38 +127,54 @@ class CacheAssembler:
         try:
             while True:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._closed or self._next() is not None)
-                    order = self._next()
-                    if self._closed or order is None:
+                    self._changed.wait_for(lambda: self._closed or self._next())
+                    orders = self._next()
+                    if self._closed:
                         return
-                    before = [self._parts[index] for index in range(order.index)]
-                self._run(order, before)
+                    before = [self._parts[index] for index in range(orders[0].index)]
+                self._run(orders, before)
         except BaseException as error:
             self._fail(error)
             with self._changed:
                 self._orders.clear()
                 self._changed.notify()
 
-    def _next(self) -> RecomputeChunk | None:
-        """Return the first order whose preceding chunks have all arrived."""
-        return next((o for o in self._orders if all(i in self._parts for i in range(o.index))), None)
+    def _next(self) -> list[RecomputeChunk]:
+        """Return the orders in a row that begin where everything before has arrived; empty: there is none."""
+        orders = {order.index: order for order in self._orders}
+        first = next((i for i in sorted(orders) if all(before in self._parts for before in range(i))), None)
+        return [] if first is None else list(_row(orders, first))
 
-    def _run(self, order: RecomputeChunk, before: "list[KeyValues]") -> None:
+    def _run(self, orders: list[RecomputeChunk], before: "list[KeyValues]") -> None:
         from palimpsest.kv import KeyValues
         from palimpsest.kv.layout import DTYPES
 
         assert self._opened is not None
         assert self._recompute is not None
         began = time.monotonic()
-        ids = self._opened.token_ids[: sum(part.tokens for part in before)]
-        made: Any = self._recompute(ids, KeyValues.join(before) if before else None, order.ids)
+        start = sum(part.tokens for part in before)
+        end = start + sum(len(order.ids) for order in orders)
+        ids = self._opened.token_ids[:end]
+        made: Any = self._recompute(ids[:start], KeyValues.join(before) if before else None, ids[start:])
         dtype = DTYPES[self._opened.context.shape.dtype]
-        kv = KeyValues(made.keys.to(dtype), made.values.to(dtype), len(ids))
-        if kv.tokens != len(order.ids):
-            raise ValueError(f"recompute() returned {kv.tokens} tokens for {len(order.ids)} ids")
+        kv = KeyValues(made.keys.to(dtype), made.values.to(dtype), start)
+        if kv.tokens != end - start:
+            raise ValueError(f"recompute() returned {kv.tokens} tokens for {end - start} ids")
         with self._changed:
-            self._orders.remove(order)
-            self._parts[order.index] = kv
-            self._came[order.index] = RECOMPUTE, 0
+            at = 0
+            for order in orders:
+                self._orders.remove(order)
+                self._parts[order.index] = kv[at : at + len(order.ids)]
+                self._came[order.index] = RECOMPUTE, 0
+                at += len(order.ids)
             self._changed.notify()
-        self._recomputed(order.index, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        for order in orders:
+            self._recomputed(order.index, seconds * len(order.ids) / (end - start))
+
+
+def _row(orders: dict[int, RecomputeChunk], first: int) -> Iterator[RecomputeChunk]:
+    """Yield the orders from ``first`` on, up to the first chunk that was not ordered."""
+    while first in orders:
+        yield orders[first]
+        first += 1

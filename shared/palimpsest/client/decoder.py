@@ -34,7 +34,7 @@ Request = codec_pb2.LoadContextRequest
 
 
 def load_codec() -> None:
-    """Import what decoding needs, which takes seconds the first time.
+    """Import and compile what decoding needs, which takes seconds the first time.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def load_codec() -> None:
         Only the client is installed.
     """
     try:
-        import_module("palimpsest.kv")
+        import_module("palimpsest.kv.coding.ready").make_ready()
     except ModuleNotFoundError as missing:
         raise FailedPrecondition(
             Reason.SERVICES_MISSING,

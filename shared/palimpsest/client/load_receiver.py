@@ -140,7 +140,7 @@ class LoadReceiver:
             return min(each for each in waits if each is not None)
 
     def go_on(self, now: float) -> None:
-        """Recompute the next chunk without an order, or everything that is missing, or end: whatever it is time for."""
+        """Recompute the next chunks without an order, or all that is missing, or end: whatever it is time for."""
         with self._lock:
             wait, lane = self.wait(now), self._lane
             if wait is None or wait > EARLY or lane is None:
@@ -151,8 +151,9 @@ class LoadReceiver:
             slow = self._slow_decoding(lane, now)
             if slow is not None and slow <= EARLY:
                 self.leave(now)
-            elif (chunk := lane.take(now)) is not None:
-                self._take(chunk, now)
+            else:
+                for chunk in lane.take(now):
+                    self._take(chunk, now)
 
     def leave(self, now: float) -> bool:
         """Recompute all that is missing and take nothing more from the stream; returns whether the receiver can."""

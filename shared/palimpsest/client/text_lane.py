@@ -4,6 +4,7 @@ Pure and deterministic: times are arguments.
 """
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 SLACK = 0.09
 """Share of the time of recomputing everything for which a receiver may fall behind before it goes on by itself."""
@@ -18,6 +19,10 @@ class TextLane:
     missing may exceed it by ``SLACK``; then the lane takes the next chunk by itself. A chunk that it recomputes adds to
     the one what it takes from the other, so a load ends no later than that if
     recomputing takes the seconds it was said to take.
+
+    One long prefill is cheaper than several short ones. So each time that nothing has arrived since the lane went on by
+    itself, it takes twice as many chunks: those that a stream which comes back could still have brought cost no more
+    time than the stream was silent.
 
     Parameters
     ----------
@@ -35,6 +40,7 @@ class TextLane:
         self._ordered: set[int] = set()
         self._spent: dict[int, float] = {}
         self._pace = 1.0
+        self._run = 1
         self._text, self._left = 0.0, 0.0
         self._estimate()
 
@@ -67,6 +73,7 @@ class TextLane:
         """Note that a chunk has been loaded; returns whether it was wanted."""
         if not self.wanted(chunk):
             return False
+        self._run = 1
         self._there(chunk)
         return True
 
@@ -86,14 +93,16 @@ class TextLane:
             return None
         return (1 + SLACK) * self._text - self._left - (now - self._began)
 
-    def take(self, now: float) -> int | None:
-        """Take the next chunk, if it is time to go on; it counts as ordered."""
+    def take(self, now: float) -> list[int]:
+        """Take the next chunks in a row, if it is time to go on; they count as ordered."""
         wait = self.wait(now)
         if wait is None or wait > EARLY:
-            return None
-        chunk = min(self._missing)
-        self._ordered.add(chunk)
-        return chunk
+            return []
+        first = min(self._missing)
+        row = list(takewhile(self.wanted, range(first, first + self._run)))
+        self._ordered.update(row)
+        self._run *= 2
+        return row
 
     def take_rest(self) -> list[int]:
         """Take every chunk that is missing and not ordered: nothing more will be loaded."""

@@ -47,6 +47,7 @@ class Controller:
         self.losses = 0.0
         self._on_way, self._way_since = 0, 0.0
         self._compute_free = 0.0
+        self._undecoded: dict[int, float] = {}
         self._last = self._mean = load.bandwidth
         self._slowness = self._decode_slowness = 1.0
         self._level: int | None = None
@@ -96,10 +97,15 @@ class Controller:
             self._slowness = SMOOTHING * seconds / expected + (1 - SMOOTHING) * self._slowness
 
     def decoded(self, chunk: int, level: str, seconds: float) -> None:
-        """Record how long the receiver took to decode a chunk."""
+        """Record that the receiver has decoded a chunk, and how long that took; 0: not known."""
+        self._undecoded.pop(chunk, None)
         expected = next(o.decode for o in self.load.chunks[chunk].options if o.level == level)
         if expected > 0 and seconds > 0:
             self._decode_slowness = SMOOTHING * seconds / expected + (1 - SMOOTHING) * self._decode_slowness
+
+    def lost(self, chunk: int) -> None:
+        """Record that a chunk that was sent will not be decoded."""
+        self._undecoded.pop(chunk, None)
 
     def taken(self, chunk: int, level: str | None, now: float) -> None:
         """Record that the receiver recomputes a chunk of its own accord.
@@ -116,6 +122,7 @@ class Controller:
         if level is not None:
             option = next(o for o in self.load.chunks[chunk].options if o.level == level)
             self.losses -= option.loss * self.load.chunks[chunk].tokens
+            self._undecoded.pop(chunk, None)
         elif chunk == self.front:
             self.front += 1
         self._occupy(chunk, now)
@@ -166,6 +173,7 @@ class Controller:
         self.losses += option.loss * chunk.tokens
         self._way_since = self._way_since if self._on_way else now
         self._on_way += option.size
+        self._undecoded[decision.fetch] = option.decode
         return option
 
     def recomputing(self, decision: Decision, now: float) -> Chunk:
@@ -199,10 +207,12 @@ class Controller:
         self.back += 1
         self.losses -= option.loss * chunk.tokens
         self._on_way = 0
+        decode = self._undecoded.pop(self.back - 1, 0.0)
         again = self.decide(now)
         if again.finish < GIVE_UP * keep.finish and not keep.feasible:
             return True
         self.back -= 1
+        self._undecoded[self.back] = decode
         self.losses += option.loss * chunk.tokens
         self._on_way = left
         return False
@@ -243,7 +253,8 @@ class Controller:
             last = decode / (self.back - split)
             network = self._network_free(now) + max(transfer, decode - last) + last
         if compute:
-            compute += decode  # on the same processor: each takes time from the other
+            # On the same processor each takes time from the other, also what has been sent and is not decoded yet.
+            compute += decode + sum(self._undecoded.values()) * self._decode_slowness
         finish = max(compute, network, self._compute_free, self._network_free(now))
         loss = self.losses + self._losses[level][self.back] - self._losses[level][split]
         return _Plan(split, level, finish, loss)

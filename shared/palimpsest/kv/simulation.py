@@ -1,6 +1,7 @@
 """Simulate a load over a network whose bandwidth changes, with any policy; for estimates and benchmarks."""
 
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -94,8 +95,12 @@ def play(load: Load, trace: Trace) -> Outcome:
     network = compute = decoder = first = exact = 0.0
     fetched = 0
     flight: _Flight | None = None
+    decoding: deque[tuple[float, int, str]] = deque()
     while flight or not controller.met:
         now = min(network, compute)
+        while decoding and decoding[0][0] <= now:
+            _, chunk, level = decoding.popleft()
+            controller.decoded(chunk, level, 0.0)
         if flight and network <= compute:
             late = now < flight.arrival
             if late and controller.stalled(trace.carried(flight.begun, now), now - flight.begun, now):
@@ -111,6 +116,7 @@ def play(load: Load, trace: Trace) -> Outcome:
                     exact = compute = compute + decode
                     decode *= 2
                 decoder = max(decoder, now) + decode
+                decoding.append((decoder, flight.chunk, flight.option.level))
                 fetched += flight.option.size
                 first = decoder if flight.chunk == 0 else first
                 flight = None
@@ -132,9 +138,9 @@ def play(load: Load, trace: Trace) -> Outcome:
         elif decision.recompute is None:
             compute = max(network, now)
         else:
-            chunk = controller.recomputing(decision, now)
+            ordered = controller.recomputing(decision, now)
             decisions.append(decision)
-            compute = exact = now + chunk.recompute * load.sharers
+            compute = exact = now + ordered.recompute * load.sharers
             controller.recomputed(decision.recompute, compute - now)
             first = compute if decision.recompute == 0 else first
     return Outcome(

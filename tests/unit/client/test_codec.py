@@ -57,7 +57,8 @@ async def test_load_gives_the_whole_cache(twin, server, stored):
     assert len(seen) == 5
 
 
-async def test_load_recomputes_in_order_beside_the_transfer(twin, server, stored):
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "in a row"])
+async def test_load_recomputes_in_order_beside_the_transfer(twin, server, stored, together):
     async def script(begin, reports):
         for event in stored.opening():
             yield event
@@ -65,9 +66,12 @@ async def test_load_recomputes_in_order_beside_the_transfer(twin, server, stored
         for event in stored.sending(2):
             yield event
         await reports.until("accepted")
-        yield stored.order(1)  # its turn comes after chunk 0's
+        if together:
+            yield stored.order(1)  # its turn comes after chunk 0's
         yield stored.order(0)
         await reports.until("recomputed", 0)
+        if not together:
+            yield stored.order(1)
         await reports.until("recomputed", 1)
         yield stored.end()
 
@@ -75,9 +79,7 @@ async def test_load_recomputes_in_order_beside_the_transfer(twin, server, stored
 
     def recompute(before, kv, ids):
         calls.append((len(before), kv.tokens if kv else 0, threading.current_thread().name))
-        return KeyValues(
-            stored.kv.keys[:, :, len(before) :][:, :, : len(ids)], stored.kv.values[:, :, : len(ids)]
-        )
+        return stored.kv[len(before) : len(before) + len(ids)]
 
     server.script = script
     points = [{"tokens": 100, "seconds": 1.0}]
@@ -85,10 +87,11 @@ async def test_load_recomputes_in_order_beside_the_transfer(twin, server, stored
         twin.client.codec.load, "contexts/x", settings={"recompute": points}, recompute=recompute
     )
     assert len(server.begin.settings.recompute) == 1
-    assert [call[:2] for call in calls] == [(0, 0), (24, 24)]
+    assert [call[:2] for call in calls] == ([(0, 0)] if together else [(0, 0), (24, 24)])
     assert {call[2] for call in calls} == {"palimpsest-recompute"}
     assert [level for level, _ in context.chunks] == ["recompute", "recompute", "balanced"]
     assert torch.equal(context.kv.keys[:, :, :48], stored.kv.keys[:, :, :48])
+    assert torch.equal(context.kv.values[:, :, :48], stored.kv.values[:, :, :48])
 
 
 async def test_what_recompute_raises_ends_the_load(twin, server, stored):

@@ -13,7 +13,7 @@ from palimpsest.api.codec.v1 import codec_pb2 as pb
 from palimpsest.errors import DataLoss, DeadlineExceeded, InvalidArgument, Reason
 from services.codec.convert import report
 from services.codec.loads import FIRST_ORDER, SMALLEST_FRAME, LoadSession
-from services.codec.loads.window import HORIZON, Window
+from services.codec.loads.window import HORIZON, SHORTEST_MEASURE, Window
 from services.codec.plans import plan
 
 LEVELS = {"fine": (40_000, 0.001), "coarse": (10_000, 0.03)}
@@ -318,7 +318,11 @@ async def test_a_late_chunk_is_given_up_for_a_sooner_way():
     assert end.loss == 0
 
 
-@pytest.mark.parametrize(("busy", "orders"), [(0.002, 0), (20.0, 1)], ids=["fast", "slow"])
+@pytest.mark.parametrize(
+    ("busy", "orders"),
+    [(0.002, 0), (0.8 * SHORTEST_MEASURE, 0), (20.0, 1)],
+    ids=["fast", "too soon to tell", "slow"],
+)
 async def test_nothing_is_recomputed_before_the_link_has_shown_what_it_can(busy, orders):
     # The clock stands: only a report can bring the order, and only one of a link that is slower than recomputing.
     asked = pb.LoadSettings(

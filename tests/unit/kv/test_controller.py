@@ -1,5 +1,7 @@
 """The controller: in time if it can be, as good as time allows, and never much worse than the simple ways."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -154,6 +156,20 @@ def test_plans_go_by_the_receivers_own_decoding():
     decision = controller.decide(0.0)
     assert decision.fetch is None
     assert decision.finish == pytest.approx(TEXT_SECONDS)
+
+
+def test_recomputing_waits_for_the_decoding_of_what_was_sent():
+    """One processor does both: with two chunks sent and not decoded, recomputing the third ends that much later."""
+    options = (Option("high", 1000, 0.01, decode=0.4),)
+    controller = Controller(Load((Chunk(100, 0.2, options),) * 3, 10.0, bandwidth=4000 / 0.75))
+    for chunk in (2, 1):
+        controller.fetching(replace(controller.decide(0.0), fetch=chunk, level="high"), 0.0)
+    assert controller.decide(0.0).finish == pytest.approx(0.2 + 2 * 0.4)
+    controller.decoded(2, "high", 0.0)
+    assert controller.decide(0.0).finish == pytest.approx(0.2 + 0.4)
+    controller.lost(1)
+    # What is on its way still has to arrive.
+    assert controller.decide(0.0).finish == pytest.approx(0.5)
 
 
 def test_what_the_receiver_recomputes_by_itself_is_not_fetched():

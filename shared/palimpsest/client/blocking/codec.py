@@ -125,9 +125,9 @@ class Codec(CodecRoom):
         Parameters
         ----------
         recompute
-            ``recompute(ids_before, kv_before, chunk_ids)`` prefills a chunk and returns its keys and values;
-            kv_before is None at the start of the context. It runs on a thread of its own, beside the transfer.
-            ``settings.recompute`` says how long that takes. Without it everything is fetched.
+            ``recompute(ids_before, kv_before, ids)`` prefills a chunk, or several in a row, and returns their keys
+            and values; kv_before is None at the start of the context. It runs on a thread of its own, beside the
+            transfer. ``settings.recompute`` says how long that takes. Without it everything is fetched.
         watch
             Called with each event as it happens.
         name, settings, model_fingerprint, chunks, window_bytes, threads, profile, timeout

@@ -16,7 +16,7 @@ import torch
 from palimpsest.kv.coding.quantiser import choose_classes, count_symbols, symbol_checksum
 from palimpsest.kv.coding.rans import decode, encode, jit
 from palimpsest.kv.coding.tables import ALPHABET, TOTAL, Tables, frequencies_from_counts
-from palimpsest.kv.header import ChunkMeta, Kind, Section, checksum_seed, damaged
+from palimpsest.kv.header import Buffer, ChunkMeta, Kind, Section, checksum_seed, damaged
 from palimpsest.kv.layout import KeyValues
 
 GROUP = 5
@@ -125,8 +125,7 @@ def decode_group(section: Section, meta: ChunkMeta, out: KeyValues) -> None:
         != section.symbols
     ):
         raise damaged("A section decodes to other symbols than it was made from; fetch the chunk again.")
-    mantissas = np.empty(size, dtype=np.uint32)
-    _unpack(kept, form.mantissa - shift, mantissas)
+    mantissas = unpack_mantissas(kept, form.mantissa - shift, size)
     below = (symbols & 0x7F).astype(np.int64)
     far = below == FAR
     if int(far.sum()) != count or (below > top)[~far].any() or (escapes > max(0, top - FAR)).any():
@@ -168,6 +167,13 @@ def _side(data: memoryview, width: int, tables: int) -> tuple[np.ndarray, np.nda
     if wrong or (classes >= tables).any():
         raise damaged("A lossless section's tables do not fit; fetch the chunk again.")
     return classes, np.ascontiguousarray(frequencies)
+
+
+def unpack_mantissas(packed: Buffer, width: int, count: int) -> np.ndarray:
+    """Read ``count`` numbers of ``width`` bits: ``[count]`` uint32."""
+    found = np.empty(count, dtype=np.uint32)
+    _unpack(np.frombuffer(memoryview(packed).toreadonly(), dtype=np.uint8), width, found)
+    return found
 
 
 @jit

@@ -104,7 +104,8 @@ def decode(stream: bytes | memoryview, tokens: int, classes: np.ndarray, tables:
     DataLoss
         The stream is too short or too long, or does not end in the state it was begun in.
     """
-    classes = np.ascontiguousarray(classes, dtype=np.uint8)
+    # Writable, though nothing writes: numba compiles anew for what is not.
+    classes = np.require(classes, np.uint8, ["C", "W"])
     if len(stream) < _STATE_BYTES or len(stream) % 2:
         raise DataLoss(Reason.KV_DAMAGED, "An entropy-coded section is cut short; fetch the chunk again.")
     states = np.frombuffer(stream, dtype="<u4", count=LANES).astype(np.uint32)

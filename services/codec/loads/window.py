@@ -9,8 +9,8 @@ WINDOW = 1 << 20
 HORIZON = 0.25
 """Seconds of the measured bandwidth that may be on the way, beyond what the link's own delay takes: what is ordered or
 given up now takes effect behind them."""
-FIRST_WINDOW = 64 << 10
-"""Bytes that may be on the way before the link has been measured."""
+FIRST_WINDOW = 16 << 10
+"""Bytes that may be on the way before the link has been measured: on a slow one all else waits behind them."""
 LARGEST_FRAME, SMALLEST_FRAME = 256 << 10, 2 << 10
 QUEUED = 2.0
 """A frame that takes this many times an empty link's delay has waited for others: the link is as slow as it looks."""

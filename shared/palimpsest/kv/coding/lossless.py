@@ -169,7 +169,7 @@ def _side(data: memoryview, width: int, tables: int) -> tuple[np.ndarray, np.nda
     return classes, np.ascontiguousarray(frequencies)
 
 
-def unpack_mantissas(packed: Buffer, width: int, count: int) -> np.ndarray:
+def unpack_mantissas(packed: Buffer | np.ndarray, width: int, count: int) -> np.ndarray:
     """Read ``count`` numbers of ``width`` bits: ``[count]`` uint32."""
     found = np.empty(count, dtype=np.uint32)
     _unpack(np.frombuffer(memoryview(packed).toreadonly(), dtype=np.uint8), width, found)

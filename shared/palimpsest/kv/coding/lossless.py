@@ -16,7 +16,7 @@ import torch
 from palimpsest.kv.coding.quantiser import choose_classes, count_symbols, symbol_checksum
 from palimpsest.kv.coding.rans import decode, encode, jit
 from palimpsest.kv.coding.tables import ALPHABET, TOTAL, Tables, frequencies_from_counts
-from palimpsest.kv.header import Buffer, ChunkMeta, Kind, Section, checksum_seed, damaged
+from palimpsest.kv.header import ChunkMeta, Kind, Section, checksum_seed, damaged
 from palimpsest.kv.layout import KeyValues
 
 GROUP = 5
@@ -169,10 +169,12 @@ def _side(data: memoryview, width: int, tables: int) -> tuple[np.ndarray, np.nda
     return classes, np.ascontiguousarray(frequencies)
 
 
-def unpack_mantissas(packed: Buffer | np.ndarray, width: int, count: int) -> np.ndarray:
-    """Read ``count`` numbers of ``width`` bits: ``[count]`` uint32."""
+def unpack_mantissas(packed: np.ndarray, width: int, count: int) -> np.ndarray:
+    """Read ``count`` numbers of ``width`` bits from uint8: ``[count]`` uint32."""
     found = np.empty(count, dtype=np.uint32)
-    _unpack(np.frombuffer(memoryview(packed).toreadonly(), dtype=np.uint8), width, found)
+    packed = packed.view()
+    packed.flags.writeable = False  # as parts of what arrives are: numba compiles anew for what is not
+    _unpack(packed, width, found)
     return found
 
 

@@ -17,4 +17,4 @@ def make_ready() -> None:
     empty = np.full(rans.LANES, rans.STATE_FLOOR, dtype="<u4").tobytes()
     symbols = rans.decode(empty, 0, classes, tables)
     dequantise(symbols, np.empty(0, dtype=np.int32), 1.0, classes, np.zeros((1, ALPHABET), dtype=np.float32))
-    lossless.unpack_mantissas(b"", 1, 0)
+    lossless.unpack_mantissas(np.empty(0, dtype=np.uint8), 1, 0)

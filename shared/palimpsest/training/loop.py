@@ -66,7 +66,7 @@ def train(
     recipe
         How.
     checkpoints
-        Where the state is kept. It is written every ``checkpoints.every`` steps, and when the worker shuts down.
+        Where the state is kept. It is written as they say, and when the worker shuts down.
     progress
         Told of every step and its loss; may raise to stop between two steps.
     probe
@@ -125,7 +125,7 @@ class _Run:
                 if history.stopped or history.steps >= recipe.steps:
                     return history
                 self._step()
-                if self._is_due():
+                if self.checkpoints is not None and self.checkpoints.is_due(history.steps):
                     self._save()
         except Drain:
             with contextlib.suppress(ResourceExhausted):  # the job is queued again all the same
@@ -174,10 +174,6 @@ class _Run:
         done, curve = self.history.steps, self.history.validation
         if self.validation is not None and (not curve or curve[-1][0] != done):
             curve.append((done, self.validation()))
-
-    def _is_due(self) -> bool:
-        every = self.checkpoints.every if self.checkpoints else 0
-        return bool(every) and self.history.steps % every == 0
 
     def _save(self) -> None:
         if self.checkpoints is not None:

@@ -16,64 +16,79 @@ from palimpsest.client import Client
 _LINES = (".jsonl", ".ndjson")
 
 
+TrainFile = Annotated[
+    Path,
+    typer.Option(
+        help='.jsonl: one {"text": ...}, {"messages": [...]} or {"prompt": ..., "completion": ...} a line; '
+        "anything else: one document of plain text."
+    ),
+]
+NewModel = Annotated[str, typer.Option("--as", metavar="MODEL", help="Id of the new model.")]
+Validation = Annotated[
+    Path | None, typer.Option(help="Examples for the validation loss, in the same format.")
+]
+Steps = Annotated[int, typer.Option(min=0, help="Optimiser steps. Default: one epoch.")]
+Epochs = Annotated[float, typer.Option(min=0, help="Passes over the examples, instead of --steps.")]
+Batch = Annotated[int, typer.Option(min=0, help="Examples a step. Default: 8.")]
+MicroBatch = Annotated[
+    int, typer.Option(min=0, help="Most examples of one forward pass, to save memory. Default: all.")
+]
+Rate = Annotated[
+    float, typer.Option("--learning-rate", "--lr", min=0, help="Default: 1e-5, or 1e-4 with --lora.")
+]
+Schedule = Annotated[str, typer.Option(help="constant, cosine or linear.")]
+Warmup = Annotated[int, typer.Option(min=0, help="Steps of linear warm-up.")]
+Decay = Annotated[float, typer.Option(min=0, help="AdamW's weight decay.")]
+Clip = Annotated[
+    float | None, typer.Option(min=0, help="Largest norm of the gradient; 0: no limit. Default: 1.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Order of the examples, first weights of an adapter.")]
+Context = Annotated[int, typer.Option(min=0, help="Most tokens of an example. Default: 1024.")]
+Lora = Annotated[
+    int, typer.Option(metavar="RANK", min=0, help="Train a LoRA adapter of this rank. Default: all weights.")
+]
+Alpha = Annotated[float, typer.Option(min=0, help="The adapter's alpha. Default: twice the rank.")]
+Target = Annotated[
+    list[str] | None,
+    typer.Option("--target", metavar="LAYER", help="Layers to adapt. Repeatable. Default: all linear ones."),
+]
+Adapter = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Do not merge the adapter: write it to this .tar, register nothing."),
+]
+CheckpointEvery = Annotated[int, typer.Option(min=0, help="Steps between checkpoints. Default: by time.")]
+ValidateEvery = Annotated[
+    int, typer.Option(min=0, help="Steps between validations. Default: after the last.")
+]
+Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeatable.")]
+Wait = Annotated[bool, typer.Option(help="Wait for the job, or print its name and return.")]
+
+
 def finetune(
     session: Session,
-    train: Annotated[
-        Path,
-        typer.Option(
-            help='.jsonl: one {"text": ...}, {"messages": [...]} or {"prompt": ..., "completion": ...} a line; '
-            "anything else: one document of plain text."
-        ),
-    ],
-    name: Annotated[str, typer.Option("--as", metavar="MODEL", help="Id of the new model.")] = "",
+    train: TrainFile,
+    name: NewModel = "",
     model: Model = "",
-    validation: Annotated[
-        Path | None, typer.Option(help="Examples for the validation loss, in the same format.")
-    ] = None,
-    steps: Annotated[int, typer.Option(min=0, help="Optimiser steps. Default: one epoch.")] = 0,
-    epochs: Annotated[float, typer.Option(min=0, help="Passes over the examples, instead of --steps.")] = 0.0,
-    batch: Annotated[int, typer.Option(min=0, help="Examples a step. Default: 8.")] = 0,
-    micro_batch: Annotated[
-        int, typer.Option(min=0, help="Most examples of one forward pass, to save memory. Default: all.")
-    ] = 0,
-    learning_rate: Annotated[
-        float, typer.Option("--learning-rate", "--lr", min=0, help="Default: 1e-5, or 1e-4 with --lora.")
-    ] = 0.0,
-    schedule: Annotated[str, typer.Option(help="constant, cosine or linear.")] = "constant",
-    warmup_steps: Annotated[int, typer.Option(min=0, help="Steps of linear warm-up.")] = 0,
-    weight_decay: Annotated[float, typer.Option(min=0)] = 0.0,
-    clip: Annotated[
-        float | None, typer.Option(min=0, help="Largest norm of the gradient; 0: no limit. Default: 1.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Order of the examples, first weights of an adapter.")] = 0,
-    context: Annotated[int, typer.Option(min=0, help="Most tokens of an example. Default: 1024.")] = 0,
-    lora: Annotated[
-        int,
-        typer.Option(metavar="RANK", min=0, help="Train a LoRA adapter of this rank. Default: all weights."),
-    ] = 0,
-    alpha: Annotated[float, typer.Option(min=0, help="The adapter's alpha. Default: twice the rank.")] = 0.0,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--target", metavar="LAYER", help="Layers to adapt. Repeatable. Default: all linear ones."
-        ),
-    ] = None,
-    adapter: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Do not merge the adapter: write it to this .tar, register nothing."
-        ),
-    ] = None,
-    checkpoint_every: Annotated[
-        int, typer.Option(min=0, help="Steps between checkpoints. Default: by time.")
-    ] = 0,
-    validate_every: Annotated[
-        int, typer.Option(min=0, help="Steps between validations. Default: after the last.")
-    ] = 0,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeatable.")
-    ] = None,
-    wait: Annotated[bool, typer.Option(help="Wait for the job, or print its name and return.")] = True,
+    validation: Validation = None,
+    steps: Steps = 0,
+    epochs: Epochs = 0.0,
+    batch: Batch = 0,
+    micro_batch: MicroBatch = 0,
+    learning_rate: Rate = 0.0,
+    schedule: Schedule = "constant",
+    warmup_steps: Warmup = 0,
+    weight_decay: Decay = 0.0,
+    clip: Clip = None,
+    seed: Seed = 0,
+    context: Context = 0,
+    lora: Lora = 0,
+    alpha: Alpha = 0.0,
+    target: Target = None,
+    adapter: Adapter = None,
+    checkpoint_every: CheckpointEvery = 0,
+    validate_every: ValidateEvery = 0,
+    label: Label = None,
+    wait: Wait = True,
 ) -> None:
     """Train a model on examples: upload them, run as a job, register the result.
 
@@ -92,7 +107,7 @@ def finetune(
             model_id=name or None,
             train=_upload(client, train),
             validation=_upload(client, validation) if validation else None,
-            format=None if _is_lines(train) else models_pb2.EXAMPLE_FORMAT_PLAIN_TEXT,
+            format=None if _is_lines(train) else "plain_text",
             batch=batch,
             micro_batch=micro_batch,
             learning_rate=learning_rate,

@@ -59,8 +59,8 @@ def test_without_waiting(palimpsest, cli_model, data, stack):
     assert started.code == 0, started.err
     assert started.json["name"].startswith("operations/")
     with Client(stack.target, token=stack.token) as client:
-        client.jobs.get(started.json["name"])
-        assert client.jobs.job(started.json["name"]).result(timeout=60)
+        ended = client.jobs.wait(started.json["name"], timeout=60)
+        assert ended.HasField("response")
         client.models.delete_model(model_id="cli-later")
 
 

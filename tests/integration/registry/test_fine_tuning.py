@@ -26,7 +26,7 @@ from palimpsest.jobs import JobContext
 from palimpsest.lm import load as load_model
 from palimpsest.models import register
 from palimpsest.progress import Drain, NullProgress
-from services.registry.fine_tuning import fine_tune
+from services.registry.tasks import fine_tune
 from tests.integration.registry.conftest import typed
 from tests.rooms import room_settings, worker_resources
 from tests.waiting import until_async

@@ -145,6 +145,44 @@ def test_a_stop_within_a_step_costs_that_step_alone(make_model, examples, tmp_pa
     assert set(lengths) == set(range(STEPS + 1))
 
 
+class Counting(CrossEntropy):
+    """An objective that remembers: its weight grows with every step, as a dual variable does."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.weight = 1.0
+
+    def parts(self, module, step):
+        self.weight *= 1.1
+        for part in super().parts(module, step):
+            yield part * self.weight
+
+    def state(self):
+        return {"weight": self.weight}
+
+    def restore(self, state):
+        self.weight = state["weight"]
+
+
+@pytest.mark.parametrize("stop", [0, 1, 4, 5, 6, 11])
+def test_what_an_objective_remembers_is_that_of_whole_steps(make_model, examples, tmp_path, stop):
+    """Stopped between two passes of one step, it has changed already, and the step is done again."""
+    runs = []
+    for progress in (None, Draining(stop)):
+        folder, module = tmp_path / str(len(runs)), make_model()
+        if progress is not None:
+            with pytest.raises(Drain):
+                train(
+                    make_model(), Counting(examples, RECIPE, 0), RECIPE,
+                    checkpoints=Checkpoints(folder), progress=progress,
+                )  # fmt: skip
+        objective = Counting(examples, RECIPE, 0)
+        train(module, objective, RECIPE, checkpoints=Checkpoints(folder), progress=NullProgress())
+        runs.append((weights(module), objective.weight))
+    assert runs[0][1] == runs[1][1]
+    assert same(runs[0][0], runs[1][0])
+
+
 def test_a_killed_run_goes_on_from_its_last_state(make_model, examples, tmp_path, undisturbed):
     class Killed(BaseException):
         pass

@@ -32,10 +32,13 @@ def attach(module: nn.Module, settings: LoraSettings, seed: int) -> None:
         ADAPTER_INVALID: no layer has one of the target names, a layer is of a kind that takes no adapter, or the
         embedding or the head is among the targets.
     FailedPrecondition
-        ADAPTER_ATTACHED: it has one.
+        ADAPTER_ATTACHED: it has one. ADAPTERS_NOT_INSTALLED: peft is missing.
     """
-    from peft import LoraConfig, inject_adapter_in_model
-
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        message = "Adapters need the package peft: install palimpsest-lm[training], or train all weights."
+        raise FailedPrecondition(Reason.ADAPTERS_NOT_INSTALLED, message) from error
     if is_attached(module):
         message = "The model has an adapter. Merge or remove it before another is attached."
         raise FailedPrecondition(Reason.ADAPTER_ATTACHED, message)

@@ -104,6 +104,11 @@ def promised(
                     _keep(it, way, losses, name, full, kv, continuations)
                     if judge is not None:
                         judge.passed(full[kv.start : kv.start + CHUNK])
+            print(
+                f"{name}:",
+                ", ".join(f"{way.name} {len(_over(way))} of {len(way.rows)}" for way in ways),
+                flush=True,
+            )
             for judge in judges.values():
                 judge.close()
     finally:
@@ -196,10 +201,15 @@ def loud(model: PreTrainedModel, times: float) -> PreTrainedModel:
     return changed
 
 
+def _over(way: Way) -> list[tuple[str, str, float, float, str, float]]:
+    """The chunks so far that lost more than was told."""
+    return [row for row in way.rows if row[3] > row[2] + 1e-5]
+
+
 def report(figures: Figures, texts: str, ways: Sequence[Way], share: float) -> None:
     """Print what each way kept, and gate how often more was lost than told."""
     for way in ways:
-        over = [row for row in way.rows if row[3] > row[2] + 1e-5]
+        over = _over(way)
         figures.gate(
             f"{texts}, {way.name}: chunks that lose more than told ({len(over)} of {len(way.rows)})",
             f"<= {share}",

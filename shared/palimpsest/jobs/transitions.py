@@ -241,9 +241,23 @@ def fail(run: Claim, error: PalimpsestError) -> Call[bool]:
     return Call("finish", {**_fence(run), "state": state, "fields": fields}, held)
 
 
-def release(run: Claim) -> Call[bool]:
-    """Return the job to its queue without counting the attempt; False if the lease is lost."""
-    return Call("release", _fence(run), held)
+def release(run: Claim, delay: float = 0.0) -> Call[bool]:
+    """Return the job to its queue without counting the attempt; False if the lease is lost.
+
+    It is not claimed again before ``delay`` seconds have passed.
+    """
+    return Call("release", {**_fence(run), "delay_ms": round(1000 * delay)}, held)
+
+
+def defer(job_id: str, delay: float) -> Call[JobRecord | None]:
+    """Let a job that waits be claimed in ``delay`` seconds and not before; None if it runs or has ended."""
+
+    def parse(word: str, rest: Reply) -> JobRecord | None:
+        if word == "missing":
+            raise not_found(job_id)
+        return JobRecord.parse(rest[0]) if word == "ok" else None
+
+    return Call("defer", {"id": job_id, "delay_ms": round(1000 * delay)}, parse)
 
 
 def sweep(*, lapse: bool) -> Call[Sweep]:

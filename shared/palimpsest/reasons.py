@@ -183,3 +183,9 @@ class Reason(StrEnum):
     NGRAMS_STALE = auto()  # documents were deleted each time the store was about to be finished
     NGRAM_STORE_NOT_FOUND = auto()
     NGRAM_STORE_EXISTS = auto()  # the id names a store of another text or tokenizer
+
+    # ---- unlearning: metrics
+    METRIC_ITEMS_INVALID = auto()  # nothing to measure, or items that the metric cannot take
+    METRIC_CONVENTION_UNKNOWN = auto()  # no such convention or attack; the message lists them
+    METRIC_MODELS_DIFFER = auto()  # models of different shapes, whose states do not fit each other
+    METRIC_NOT_FINITE = auto()  # the model puts out NaN, so there is nothing to measure

@@ -172,3 +172,11 @@ class Reason(StrEnum):
     NGRAMS_STALE = auto()  # documents were deleted each time the store was about to be finished
     NGRAM_STORE_NOT_FOUND = auto()
     NGRAM_STORE_EXISTS = auto()  # the id names a store of another text or tokenizer
+
+    # ---- unlearning: data sets
+    DATASET_INVALID = auto()  # files are missing, changed, or do not fit each other
+    DATASET_LINE_INVALID = auto()  # metadata gives the file and the line
+    DATASET_SIZES = auto()  # a data set of these sizes cannot be generated or cut
+    DATASET_SPLITS_OVERLAP = auto()  # a name is in two splits that must share none
+    DATASET_LENGTHS_DIFFER = auto()  # length alone tells forget and holdout texts apart
+    FORGET_RETAIN_OVERLAP = auto()  # text to be forgotten is in the retain set, too

@@ -189,3 +189,10 @@ class Reason(StrEnum):
     METRIC_CONVENTION_UNKNOWN = auto()  # no such convention or attack; the message lists them
     METRIC_MODELS_DIFFER = auto()  # models of different shapes, whose states do not fit each other
     METRIC_NOT_FINITE = auto()  # the model puts out NaN, so there is nothing to measure
+    # ---- unlearning: data sets
+    DATASET_INVALID = auto()  # files are missing, changed, or do not fit each other
+    DATASET_LINE_INVALID = auto()  # metadata gives the file and the line
+    DATASET_SIZES = auto()  # a data set of these sizes cannot be generated or cut
+    DATASET_SPLITS_OVERLAP = auto()  # a name is in two splits that must share none
+    DATASET_LENGTHS_DIFFER = auto()  # length alone tells forget and holdout texts apart
+    FORGET_RETAIN_OVERLAP = auto()  # text to be forgotten is in the retain set, too

@@ -172,3 +172,17 @@ class Reason(StrEnum):
     NGRAMS_STALE = auto()  # documents were deleted each time the store was about to be finished
     NGRAM_STORE_NOT_FOUND = auto()
     NGRAM_STORE_EXISTS = auto()  # the id names a store of another text or tokenizer
+
+    # ---- unlearning: audit log and certificates
+    NOT_CANONICAL = auto()  # a value, or a file, that is not canonical JSON
+    RECORD_INVALID = auto()  # fields are missing, unknown or of the wrong form; the message names them
+    LOG_CHAIN_BROKEN = auto()  # the audit log was damaged or changed; metadata["seq"] says where
+    LOG_BUSY = auto()  # other processes have kept the audit log's lock for too long
+    LOG_EMPTY = auto()  # no event has been written yet
+    EVENT_EXISTS = auto()  # the request has such an event already, with another payload
+    KEY_INVALID = auto()  # a key file that is damaged, or that others can read
+    KEY_MISSING = auto()  # no key can sign this now; make a new one
+    KEY_NOT_FOUND = auto()  # no key, or more than one, has such an id
+    PAYLOAD_NOT_FOUND = auto()
+    PAYLOAD_DAMAGED = auto()  # a payload's bytes were changed, or are another subject's
+    SUBJECT_SHREDDED = auto()  # the subject's key does not exist, so that its payloads cannot be read

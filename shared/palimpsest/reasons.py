@@ -189,6 +189,7 @@ class Reason(StrEnum):
     METRIC_CONVENTION_UNKNOWN = auto()  # no such convention or attack; the message lists them
     METRIC_MODELS_DIFFER = auto()  # models of different shapes, whose states do not fit each other
     METRIC_NOT_FINITE = auto()  # the model puts out NaN, so there is nothing to measure
+
     # ---- unlearning: data sets
     DATASET_INVALID = auto()  # files are missing, changed, or do not fit each other
     DATASET_LINE_INVALID = auto()  # metadata gives the file and the line
@@ -196,3 +197,16 @@ class Reason(StrEnum):
     DATASET_SPLITS_OVERLAP = auto()  # a name is in two splits that must share none
     DATASET_LENGTHS_DIFFER = auto()  # length alone tells forget and holdout texts apart
     FORGET_RETAIN_OVERLAP = auto()  # text to be forgotten is in the retain set, too
+    # ---- unlearning: audit log and certificates
+    NOT_CANONICAL = auto()  # a value, or a file, that is not canonical JSON
+    RECORD_INVALID = auto()  # fields are missing, unknown or of the wrong form; the message names them
+    LOG_CHAIN_BROKEN = auto()  # the audit log was damaged or changed; metadata["seq"] says where
+    LOG_BUSY = auto()  # other processes have kept the audit log's lock for too long
+    LOG_EMPTY = auto()  # no event has been written yet
+    EVENT_EXISTS = auto()  # the request has such an event already, with another payload
+    KEY_INVALID = auto()  # a key file that is damaged, or that others can read
+    KEY_MISSING = auto()  # no key can sign this now; make a new one
+    KEY_NOT_FOUND = auto()  # no key, or more than one, has such an id
+    PAYLOAD_NOT_FOUND = auto()
+    PAYLOAD_DAMAGED = auto()  # a payload's bytes were changed, or are another subject's
+    SUBJECT_SHREDDED = auto()  # the subject's key does not exist, so that its payloads cannot be read

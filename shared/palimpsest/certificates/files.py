@@ -1,0 +1,53 @@
+"""Small files that are durable once written: synced, with their folder, before the call returns."""
+
+import os
+import uuid
+from pathlib import Path
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the entries of a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_new(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write a file that must not exist yet: whole or not at all, and of two writers the first one's.
+
+    Raises
+    ------
+    FileExistsError
+        The file exists.
+    """
+    partial = _write_partial(path, data, mode)
+    try:
+        os.link(partial, path)  # unlike a rename it refuses an existing file
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def replace(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Replace a file atomically: after a crash it has either the old bytes or the new ones."""
+    partial = _write_partial(path, data, mode)
+    try:
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def _write_partial(path: Path, data: bytes, mode: int) -> Path:
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return partial

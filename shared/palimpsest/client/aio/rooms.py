@@ -1611,6 +1611,26 @@ class AsyncUnlearningRoom(AsyncRoom):
 
         Errors:
         * NOT_FOUND: there is no such request.
-        * FAILED_PRECONDITION: it has not succeeded, so there is no certificate.
+        * FAILED_PRECONDITION: it has not succeeded, or no model was made, so there is no certificate.
+        """
+        ...
+
+    @rpc("palimpsest.api.unlearning.v1.UnlearningService.ReadAuditLog")
+    def read_audit_log(
+        self,
+        *,
+        offset: int | None = None,
+        timeout: float | None = None,
+    ) -> AsyncStream[unlearning_pb2.ReadAuditLogResponse]:
+        """Streams the caller's audit log: what happened to each of the caller's requests, in lines of which each has the hash
+        of the one before. Verifying a certificate needs it.
+
+        Errors:
+        * OUT_OF_RANGE: offset is past its end.
+
+        Parameters
+        ----------
+        offset
+            Bytes to skip: where a stream before ended.
         """
         ...

@@ -28,9 +28,14 @@ class RemovalState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     VERDICT_UNSPECIFIED: _ClassVar[Verdict]
-    VERDICT_REMOVED: _ClassVar[Verdict]
-    VERDICT_PARTIAL: _ClassVar[Verdict]
     VERDICT_DIVERGED: _ClassVar[Verdict]
+    VERDICT_NOT_REMOVED: _ClassVar[Verdict]
+    VERDICT_PARTLY_REMOVED: _ClassVar[Verdict]
+    VERDICT_UTILITY_LOST: _ClassVar[Verdict]
+    VERDICT_OVER_UNLEARNED: _ClassVar[Verdict]
+    VERDICT_REMOVED: _ClassVar[Verdict]
+    VERDICT_UTILITY_KEPT: _ClassVar[Verdict]
+    VERDICT_UNDECIDED: _ClassVar[Verdict]
 REMOVAL_STATE_UNSPECIFIED: RemovalState
 REMOVAL_STATE_RECEIVED: RemovalState
 REMOVAL_STATE_HELD: RemovalState
@@ -41,9 +46,14 @@ REMOVAL_STATE_FAILED: RemovalState
 REMOVAL_STATE_CANCELLED: RemovalState
 REMOVAL_STATE_ROLLED_BACK: RemovalState
 VERDICT_UNSPECIFIED: Verdict
-VERDICT_REMOVED: Verdict
-VERDICT_PARTIAL: Verdict
 VERDICT_DIVERGED: Verdict
+VERDICT_NOT_REMOVED: Verdict
+VERDICT_PARTLY_REMOVED: Verdict
+VERDICT_UTILITY_LOST: Verdict
+VERDICT_OVER_UNLEARNED: Verdict
+VERDICT_REMOVED: Verdict
+VERDICT_UTILITY_KEPT: Verdict
+VERDICT_UNDECIDED: Verdict
 
 class RemovalPlan(_message.Message):
     __slots__ = ("model", "new_model", "forget", "retain", "holdout", "utility", "references", "algorithm", "parameters", "training", "stopping", "corpora", "ngram_stores", "contexts", "delete_forget_set")
@@ -186,16 +196,14 @@ class DataSet(_message.Message):
     def __init__(self, artifact: _Optional[str] = ..., documents: _Optional[int] = ..., questions: _Optional[int] = ..., tokens: _Optional[int] = ..., manifest: _Optional[str] = ...) -> None: ...
 
 class Overlap(_message.Message):
-    __slots__ = ("forget", "retain", "kind", "similarity")
+    __slots__ = ("forget", "retain", "share")
     FORGET_FIELD_NUMBER: _ClassVar[int]
     RETAIN_FIELD_NUMBER: _ClassVar[int]
-    KIND_FIELD_NUMBER: _ClassVar[int]
-    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
     forget: str
     retain: str
-    kind: str
-    similarity: float
-    def __init__(self, forget: _Optional[str] = ..., retain: _Optional[str] = ..., kind: _Optional[str] = ..., similarity: _Optional[float] = ...) -> None: ...
+    share: float
+    def __init__(self, forget: _Optional[str] = ..., retain: _Optional[str] = ..., share: _Optional[float] = ...) -> None: ...
 
 class StoreReach(_message.Message):
     __slots__ = ("name", "present", "missing")
@@ -326,14 +334,20 @@ class Result(_message.Message):
     def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ..., forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., new_model_fingerprint: _Optional[str] = ..., steps: _Optional[int] = ..., stopped: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[AttackResult, _Mapping]]] = ..., stores: _Optional[_Iterable[_Union[StoreEvidence, _Mapping]]] = ..., certificate: _Optional[str] = ..., forget_set_deleted: bool = ...) -> None: ...
 
 class Criterion(_message.Message):
-    __slots__ = ("name", "met", "basis")
+    __slots__ = ("name", "verdict", "value", "before", "references", "band")
     NAME_FIELD_NUMBER: _ClassVar[int]
-    MET_FIELD_NUMBER: _ClassVar[int]
-    BASIS_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    REFERENCES_FIELD_NUMBER: _ClassVar[int]
+    BAND_FIELD_NUMBER: _ClassVar[int]
     name: str
-    met: bool
-    basis: str
-    def __init__(self, name: _Optional[str] = ..., met: bool = ..., basis: _Optional[str] = ...) -> None: ...
+    verdict: Verdict
+    value: float
+    before: float
+    references: _containers.RepeatedScalarFieldContainer[float]
+    band: float
+    def __init__(self, name: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., value: _Optional[float] = ..., before: _Optional[float] = ..., references: _Optional[_Iterable[float]] = ..., band: _Optional[float] = ...) -> None: ...
 
 class Measurement(_message.Message):
     __slots__ = ("metric", "model", "value", "low", "high", "unit", "count", "convention")
@@ -396,13 +410,23 @@ class StoreEvidence(_message.Message):
     def __init__(self, name: _Optional[str] = ..., deleted: _Optional[int] = ..., missing: _Optional[int] = ..., shingles: _Optional[int] = ..., scanned_bytes: _Optional[int] = ..., absent: bool = ...) -> None: ...
 
 class Certificate(_message.Message):
-    __slots__ = ("certificate", "public_key", "revocations", "inclusion")
+    __slots__ = ("certificate", "public_key", "revocations")
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
     REVOCATIONS_FIELD_NUMBER: _ClassVar[int]
-    INCLUSION_FIELD_NUMBER: _ClassVar[int]
     certificate: bytes
     public_key: bytes
     revocations: bytes
-    inclusion: bytes
-    def __init__(self, certificate: _Optional[bytes] = ..., public_key: _Optional[bytes] = ..., revocations: _Optional[bytes] = ..., inclusion: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, certificate: _Optional[bytes] = ..., public_key: _Optional[bytes] = ..., revocations: _Optional[bytes] = ...) -> None: ...
+
+class ReadAuditLogRequest(_message.Message):
+    __slots__ = ("offset",)
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    def __init__(self, offset: _Optional[int] = ...) -> None: ...
+
+class ReadAuditLogResponse(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...

@@ -75,6 +75,11 @@ class UnlearningServiceStub(object):
                 request_serializer=palimpsest_dot_api_dot_unlearning_dot_v1_dot_unlearning__pb2.GetCertificateRequest.SerializeToString,
                 response_deserializer=palimpsest_dot_api_dot_unlearning_dot_v1_dot_unlearning__pb2.Certificate.FromString,
                 _registered_method=True)
+        self.ReadAuditLog = channel.unary_stream(
+                '/palimpsest.api.unlearning.v1.UnlearningService/ReadAuditLog',
+                request_serializer=palimpsest_dot_api_dot_unlearning_dot_v1_dot_unlearning__pb2.ReadAuditLogRequest.SerializeToString,
+                response_deserializer=palimpsest_dot_api_dot_unlearning_dot_v1_dot_unlearning__pb2.ReadAuditLogResponse.FromString,
+                _registered_method=True)
 
 
 class UnlearningServiceServicer(object):
@@ -162,7 +167,18 @@ class UnlearningServiceServicer(object):
 
         Errors:
         * NOT_FOUND: there is no such request.
-        * FAILED_PRECONDITION: it has not succeeded, so there is no certificate.
+        * FAILED_PRECONDITION: it has not succeeded, or no model was made, so there is no certificate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadAuditLog(self, request, context):
+        """Streams the caller's audit log: what happened to each of the caller's requests, in lines of which each has the hash
+        of the one before. Verifying a certificate needs it.
+
+        Errors:
+        * OUT_OF_RANGE: offset is past its end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,6 +226,11 @@ def add_UnlearningServiceServicer_to_server(servicer, server):
                     servicer.GetCertificate,
                     request_deserializer=palimpsest_dot_api_dot_unlearning_dot_v1_dot_unlearning__pb2.GetCertificateRequest.FromString,
                     response_serializer=palimpsest_dot_api_dot_unlearning_dot_v1_dot_unlearning__pb2.Certificate.SerializeToString,
+            ),
+            'ReadAuditLog': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadAuditLog,
+                    request_deserializer=palimpsest_dot_api_dot_unlearning_dot_v1_dot_unlearning__pb2.ReadAuditLogRequest.FromString,
+                    response_serializer=palimpsest_dot_api_dot_unlearning_dot_v1_dot_unlearning__pb2.ReadAuditLogResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -428,6 +449,33 @@ class UnlearningService(object):
             '/palimpsest.api.unlearning.v1.UnlearningService/GetCertificate',
             palimpsest_dot_api_dot_unlearning_dot_v1_dot_unlearning__pb2.GetCertificateRequest.SerializeToString,
             palimpsest_dot_api_dot_unlearning_dot_v1_dot_unlearning__pb2.Certificate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadAuditLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/palimpsest.api.unlearning.v1.UnlearningService/ReadAuditLog',
+            palimpsest_dot_api_dot_unlearning_dot_v1_dot_unlearning__pb2.ReadAuditLogRequest.SerializeToString,
+            palimpsest_dot_api_dot_unlearning_dot_v1_dot_unlearning__pb2.ReadAuditLogResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,7 +1,8 @@
-"""WHP: subtract what a reinforced model adds, from the logits of every step (Eldan and Russinovich 2023, equation 1).
+"""WHP: subtract what a reinforced model adds, from the logits of every step.
 
-``logits = b - alpha relu(r - b)``, with b the model's logits and r those of the model trained further on the forget set,
-as in MUSE's code. Nothing is removed from the weights; both models are needed to serve it.
+``logits = b - alpha relu(r - b)``, with b the model's logits and r those of the model trained further on the forget
+set (Eldan and Russinovich 2023, arXiv 2310.02238, equation 1). Nothing is removed from the weights; both models are
+needed to serve it.
 """
 
 from dataclasses import dataclass

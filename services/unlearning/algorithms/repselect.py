@@ -1,12 +1,12 @@
 """RepSelect: walk along the forget set's weight gradient without its leading principal components.
 
-Those components are shared with everything else the model knows: to change them harms it, and a few steps of fine-tuning
-restore them (Sondej, Yang and Mahdi 2026, section 4). For each MLP matrix W with the gradient G of the forget set's mean
-log-likelihood's negative, and its k leading singular triples ``u_i s_i v_i^T``::
+Those components are shared with everything else the model knows: to change them harms it, and a few steps of
+fine-tuning restore them (Sondej, Yang and Mahdi 2026, arXiv 2606.17168). For each MLP matrix W::
 
+    G      gradient of -(mean_t nll_t) over the forget set, with k leading singular triples u_i s_i v_i^T
     hard   G' = (1 - U U^T) G (1 - V V^T)
-    soft   on each side the part along component i is multiplied by s_k / s_i
-    W     <- W - strength G',  G = grad of -(mean_t nll_t)
+    soft   on each side, the part along component i times s_k / s_i
+    W     <- W - strength G'
 
 The gradient is taken once, at the weights before the request, and the walk is straight: like a task vector, it is swept
 over ``strength``. The paper takes the gradient beside a small adapter that was first trained to say more of the forget
@@ -117,7 +117,9 @@ def walk(module: nn.Module, directions: Mapping[str, Tensor], strength: float) -
 
 
 def _mlp_matrices(module: nn.Module) -> dict[str, nn.Parameter]:
-    parts = [layer[part] for layer in anatomy_of(module).layers for part in ("gate", "up", "down") if part in layer]
+    parts = [
+        layer[part] for layer in anatomy_of(module).layers for part in ("gate", "up", "down") if part in layer
+    ]
     wanted = {id(cast(Any, part.module_of(module)).weight) for part in parts}
     return {name: weight for name, weight in module.named_parameters() if id(weight) in wanted}
 

@@ -1,4 +1,5 @@
 """The unlearning room: removal requests carried out on weights, audited and certified."""
+<<<<<<< HEAD
 
 import asyncio
 from typing import Any
@@ -27,3 +28,5 @@ class UnlearningRoom:
 
 
 ROOM = UnlearningRoom()
+=======
+>>>>>>> algorithms

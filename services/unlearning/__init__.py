@@ -1,5 +1,4 @@
 """The unlearning room: removal requests carried out on weights, audited and certified."""
-<<<<<<< HEAD
 
 import asyncio
 from typing import Any
@@ -28,5 +27,3 @@ class UnlearningRoom:
 
 
 ROOM = UnlearningRoom()
-=======
->>>>>>> algorithms

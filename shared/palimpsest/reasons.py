@@ -224,3 +224,17 @@ class Reason(StrEnum):
     PAYLOAD_NOT_FOUND = auto()
     PAYLOAD_DAMAGED = auto()  # a payload's bytes were changed, or are another subject's
     SUBJECT_SHREDDED = auto()  # the subject's key does not exist, so that its payloads cannot be read
+
+    # ---- unlearning: removal requests
+    REMOVAL_NOT_FOUND = auto()
+    REMOVAL_EXISTS = auto()  # the removal_id or request_id is another request's
+    REMOVAL_STATE = auto()  # the request is not in a state that the call can change; metadata["state"]
+    REMOVALS_HELD = auto()  # too many of the caller's requests are held
+    FORGET_SET_EMPTY = auto()
+    RETAIN_REQUIRED = auto()  # the algorithm trains on a retain set
+    REFERENCE_REQUIRED = auto()  # the stopping rule needs a model trained without the forget set
+    REFERENCE_INVALID = auto()  # not a model that was trained without the forget set
+    TOKENIZER_MISMATCH = auto()  # models of different tokenizers cannot be compared
+    CERTIFICATE_MISSING = auto()  # the request has not ended with a new model
+    FENCE_LOST = auto()  # a later attempt writes to the lineage now
+    STORE_NOT_EMPTY = auto()  # after its purge a store still has what was deleted; metadata["store"]

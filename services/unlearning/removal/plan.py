@@ -47,6 +47,10 @@ class ResolvedPlan:
         How to train. Its settings are all chosen.
     overlaps
         What of the forget set is in the retain set: (forget id, retain id, share), largest share first.
+    pad
+        Token id that fills rows up; which one makes no difference, as masks tell padding apart.
+    device
+        Where models are loaded.
     """
 
     plan: pb.RemovalPlan
@@ -58,6 +62,8 @@ class ResolvedPlan:
     parameters: Parameters
     recipe: Recipe
     overlaps: tuple[tuple[str, str, float], ...]
+    pad: int
+    device: str
 
     @property
     def forget(self) -> EncodedSet:
@@ -116,6 +122,7 @@ def resolve(
     artifacts: ArtifactStore,
     tokenizer_of: Callable[[ModelRecord], Any],
     threads: int = 0,
+    device: str = "cpu",
 ) -> ResolvedPlan:
     """Look up and check everything that a plan names but the stores to purge. Reads the data sets.
 
@@ -127,7 +134,7 @@ def resolve(
         Where to look.
     tokenizer_of
         Loads a model's tokenizer.
-    threads
+    threads, device
         Of training.
 
     Raises
@@ -160,6 +167,8 @@ def resolve(
         parameters,
         _recipe(plan.training, len(sets["forget"].examples), threads),
         _overlaps(found),
+        _pad_of(tokenizer),
+        device,
     )
 
 
@@ -261,6 +270,11 @@ def _recipe(training: pb.Training, examples: int, threads: int) -> Recipe:
         threads=threads,
         adapter=adapter,
     )
+
+
+def _pad_of(tokenizer: Any) -> int:
+    found = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(int(each) for each in found if each is not None)
 
 
 def _overlaps(found: Mapping[str, DataSet]) -> tuple[tuple[str, str, float], ...]:

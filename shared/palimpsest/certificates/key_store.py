@@ -122,12 +122,26 @@ class KeyStore:
                 "keys list.",
             )
         (key,) = found
-        with self._locked():
-            revoked = RevocationList.load(self.folder / REVOKED).adding(key.public.id, reason, now)
-            revoked.save(self.folder / REVOKED)
+        revoked = self._list(key.public.id, reason, now)
         self._file(key.public, _PRIVATE).unlink(missing_ok=True)
         sync_folder(self.folder)
         return StoredKey(key.public, key.file, False, revoked.find(key.public.id))
+
+    def revoke_certificate(self, statement: str, reason: str, now: datetime) -> None:
+        """Put a certificate on the list, by the digest of its statement.
+
+        Raises
+        ------
+        InvalidArgument
+            RECORD_INVALID: the reason is not one word.
+        """
+        self._list(statement, reason, now)
+
+    def _list(self, id: str, reason: str, now: datetime) -> RevocationList:
+        with self._locked():
+            revoked = RevocationList.load(self.folder / REVOKED).adding(id, reason, now)
+            revoked.save(self.folder / REVOKED)
+        return revoked
 
     def _file(self, key: PublicKey, ending: str) -> Path:
         return self.folder / f"{key.id[7:23]}{ending}"

@@ -1,0 +1,1 @@
+"""The unlearning room: removal requests carried out on weights, audited and certified."""

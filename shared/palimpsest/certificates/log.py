@@ -1,7 +1,7 @@
 """The audit log: an append-only file of JSON lines, each with the hash of the one before.
 
 Changing, removing, inserting or moving an event breaks the chain. Cutting events off the *end* does not; that shows
-against what names the log's length and head: every certificate, and every checkpoint (``checkpoints``).
+against what names the log's length and head: every certificate, and every ``Checkpoint``.
 """
 
 import contextlib

@@ -239,7 +239,8 @@ def test_a_checkpoint_tells_of_events_cut_off_after_the_certificate(issued, tmp_
     first = Checkpoint.make(EventLog(issued.log), key, NOW)
     whole = issued.log.read_bytes()
     append_some(EventLog(issued.log), 2)
-    kept.write_bytes(first.to_bytes() + Checkpoint.make(EventLog(issued.log), key, NOW).to_bytes())
+    for checkpoint in (first, Checkpoint.make(EventLog(issued.log), key, NOW)):
+        checkpoint.append_to(kept)
     assert issued.failed(checkpoints=kept) == set()
     issued.log.write_bytes(whole)
     assert issued.failed() == set()  # nothing else tells

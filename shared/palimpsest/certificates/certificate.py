@@ -3,10 +3,12 @@
 import itertools
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import Self
 
 from palimpsest.certificates import merkle
 from palimpsest.certificates.events import GENESIS, Event
+from palimpsest.certificates.files import append
 from palimpsest.certificates.keys import SigningKey
 from palimpsest.certificates.log import EventLog
 from palimpsest.certificates.records import Count, Digest, Record, Signature, Time, time_of, time_text
@@ -78,7 +80,7 @@ class Checkpoint(Record):
 
     @classmethod
     def make(cls, log: EventLog, key: SigningKey, now: datetime) -> Self:
-        """Sign the log as it is; store the record where the log's writers cannot change it.
+        """Sign the log as it is; keep the checkpoint where the log's writers cannot change it.
 
         Raises
         ------
@@ -93,6 +95,10 @@ class Checkpoint(Record):
         tree = TreeHead(size=len(leaves), root=named(merkle.root_of(leaves)), head=last.hash)
         unsigned = cls(tree=tree, time=time_text(now), issuer=key.public.id, signature="0" * 128)
         return unsigned.model_copy(update={"signature": key.sign(unsigned.message())})
+
+    def append_to(self, path: Path) -> None:
+        """Add the checkpoint to a file of them, durably."""
+        append(path, self.to_bytes())
 
 
 def issue(statement: Statement, log: EventLog, key: SigningKey, *, actor: str) -> Certificate:

@@ -40,6 +40,14 @@ def replace(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     sync_folder(path.parent)
 
 
+def append(path: Path, line: bytes) -> None:
+    """Add a line to a file, in one write; the file is created with mode 0644."""
+    with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), "wb", buffering=0) as file:
+        file.write(line)
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
 def _write_partial(path: Path, data: bytes, mode: int) -> Path:
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:

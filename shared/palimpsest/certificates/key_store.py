@@ -71,7 +71,7 @@ class KeyStore:
         write_new(public, key.public.to_bytes(), mode=0o644)
         return StoredKey(key.public, public, True, None)
 
-    def keys(self) -> list[StoredKey]:
+    def stored(self) -> list[StoredKey]:
         """Return the keys, oldest first.
 
         Raises
@@ -95,7 +95,7 @@ class KeyStore:
         FailedPrecondition
             KEY_MISSING: there is none.
         """
-        usable = [stored for stored in self.keys() if stored.state(now) == "usable"]
+        usable = [stored for stored in self.stored() if stored.state(now) == "usable"]
         if not usable:
             raise FailedPrecondition(
                 Reason.KEY_MISSING,
@@ -114,7 +114,7 @@ class KeyStore:
             RECORD_INVALID: the reason is not one word.
         """
         digits = id.removeprefix("sha256:")
-        found = [key for key in self.keys() if digits and key.public.id[7:].startswith(digits)]
+        found = [key for key in self.stored() if digits and key.public.id[7:].startswith(digits)]
         if len(found) != 1:
             raise NotFound(
                 Reason.KEY_NOT_FOUND,

@@ -1,7 +1,7 @@
 """The audit log: an append-only file of JSON lines, each with the hash of the one before.
 
 Changing, removing, inserting or moving an event breaks the chain. Cutting events off the *end* does not; that shows
-against what names the log's length and head: every certificate, and every checkpoint (``checkpoints``).
+against what names the log's length and head: every certificate, and every ``Checkpoint``.
 """
 
 import contextlib
@@ -157,17 +157,16 @@ class EventLog:
         last = _last_event(lines, whole=size == len(window))
         if not torn:
             return last
-        try:
+        if _is_event(torn + b"\n"):
             complete = Event.read(torn + b"\n", last)
-        except DataLoss:
-            if len(torn) > LONGEST_LINE:
-                raise
-            _log.warning("cut off %d bytes of an event that was not written whole: %s", len(torn), self.path)
-            os.ftruncate(handle, size - len(torn))
-            os.fsync(handle)
-            return last
-        self._write(handle, b"\n")
-        return complete
+            self._write(handle, b"\n")
+            return complete
+        if len(torn) > LONGEST_LINE or _is_event(torn[:-1] + b"\n"):
+            raise broken(None, "its last line was written whole, and then changed")
+        _log.warning("cut off %d bytes of an event that was not written whole: %s", len(torn), self.path)
+        os.ftruncate(handle, size - len(torn))
+        os.fsync(handle)
+        return last
 
     def _write(self, handle: int, data: bytes) -> None:
         """Append bytes durably; where that fails, take them back."""
@@ -222,3 +221,11 @@ def _last_event(lines: list[bytes], *, whole: bool) -> Event | None:
     for line in pair:
         last = Event.read(line + b"\n", last) if from_start or last else Event.alone(line + b"\n")
     return last
+
+
+def _is_event(line: bytes) -> bool:
+    try:
+        Event.alone(line)
+    except DataLoss:
+        return False
+    return True

@@ -19,7 +19,7 @@ from palimpsest.certificates.events import Event
 from palimpsest.certificates.keys import PublicKey
 from palimpsest.certificates.log import read_events
 from palimpsest.certificates.records import time_of, time_text
-from palimpsest.certificates.revocation import RevocationList
+from palimpsest.certificates.revocation import LARGEST_FILE, RevocationList
 from palimpsest.errors import DataLoss, InvalidArgument
 
 CHECKS = (
@@ -173,7 +173,7 @@ class _Verification:
     def _revocation(self) -> str:
         if self._revoked is None:
             return "no revocation list was given"
-        found = RevocationList.parse(self._revoked.read_bytes())
+        found = RevocationList.parse(self._revoked.read_bytes(), max_bytes=LARGEST_FILE)
         statement = self.certificate.statement
         for what, id in (("key", statement.issuer), ("certificate", statement.fingerprint())):
             if entry := found.find(id):

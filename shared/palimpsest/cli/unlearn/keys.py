@@ -43,7 +43,7 @@ def list_(folder: Folder, as_json: Json = False) -> None:
         from palimpsest.certificates import KeyStore
 
         now = datetime.now(UTC)
-        keys = [_plain(key, now) for key in KeyStore(folder).keys()]
+        keys = [_plain(key, now) for key in KeyStore(folder).stored()]
         if as_json:
             output.print_json(keys)
         else:

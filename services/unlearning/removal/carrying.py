@@ -1,0 +1,224 @@
+"""Carrying a request out, from its data to its certificate. Every step leaves what a later attempt goes on from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
+from palimpsest.errors import FailedPrecondition, Reason
+from palimpsest.jobs import JobContext
+from palimpsest.models import verify
+from palimpsest.training.history import History
+from services.unlearning.attacks.outcomes import Outcome
+from services.unlearning.attacks.table import Row, table
+from services.unlearning.metrics.scores import Score
+from services.unlearning.removal import reporting
+from services.unlearning.removal.attacking import METRICS, attacked, attacks_of
+from services.unlearning.removal.attesting import Attestation
+from services.unlearning.removal.deciding import Decision, decide, verdict_number
+from services.unlearning.removal.measuring import Items, items_of, measure
+from services.unlearning.removal.models import loaded, register_unlearned, write_model
+from services.unlearning.removal.plan import ResolvedPlan
+from services.unlearning.removal.sets import manifest_of
+from services.unlearning.removal.stores import StorePurger
+from services.unlearning.removal.training import make_weights
+from services.unlearning.removal.workspace import Workspace
+from services.unlearning.requests.line import Line
+from services.unlearning.requests.records import RemovalRecord
+from services.unlearning.verdicts import Verdict
+
+MANIFEST_TYPE = "application/jsonl"
+_TRAINED = "trained.json"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found out about the models."""
+
+    before: Sequence[Score]
+    after: Sequence[Score]
+    references: dict[str, Sequence[Score]]
+    attacks: Sequence[Row]
+    decision: Decision
+
+
+class Removal:
+    """One attempt at one request.
+
+    Parameters
+    ----------
+    job
+        The attempt.
+    record
+        The request.
+    plan
+        Its plan, resolved.
+    fence
+        Its number on the line of the lineage.
+    """
+
+    def __init__(self, job: JobContext, record: RemovalRecord, plan: ResolvedPlan, line: Line, fence: int) -> None:
+        self._job, self._record, self._plan = job, record, plan
+        self._line, self._fence = line, fence
+        self._progress, self._resources = job.progress, job.resources
+        self._space = Workspace(job.resources.settings, job.principal, record.id)
+        self._attestation = Attestation(job.resources.settings, job.principal)
+
+    def run(self) -> pb.Result:
+        """Carry the request out.
+
+        Raises
+        ------
+        PalimpsestError
+            See CreateRemovalRequest.
+        Postponed, Drain, LeaseLost
+            The attempt stops here; a later one goes on.
+        """
+        plan, progress = self._plan, self._progress
+        progress.step(0, 1, "resolving")
+        verify(plan.model, self._resources.settings, progress)
+        for reference in plan.references:
+            verify(reference, self._resources.settings, progress)
+        plan.require_no_overlap()
+        manifest = self._manifest()
+        stores = self._purge()
+        history = self._train()
+        result = reporting.begun(plan, manifest, stores, history)
+        if history.diverged:
+            result.verdict = verdict_number(Verdict.DIVERGED)  # type: ignore[assignment]
+            self._attestation.note(self._record.id, "DIVERGED")
+            return result
+        measured = self._measure(result)
+        if measured is None:
+            result.verdict = verdict_number(Verdict.DIVERGED)  # type: ignore[assignment]
+            self._attestation.note(self._record.id, "DIVERGED")
+            return result
+        progress.step(0, 1, "deciding")
+        reporting.add_measured(result, measured.before, measured.after, measured.references)
+        reporting.add_attacks(result, measured.attacks)
+        reporting.add_decision(result, measured.decision)
+        self._line.require(self._fence)
+        made = register_unlearned(
+            plan.plan.new_model,
+            self._space.made,
+            plan.model,
+            self._record.message.name,
+            self._space.folder.name[:12],
+            self._resources.models,
+            self._resources.settings,
+            progress,
+        )
+        result.new_model_fingerprint = made.fingerprint
+        self._attestation.note_once(self._record.id, "MODEL_MADE", made.fingerprint)
+        facts = reporting.statement(plan, result, measured.decision, made)
+        certificate = self._attestation.issue(self._record.id, facts)
+        result.certificate = certificate.statement.fingerprint()
+        return result
+
+    def _manifest(self) -> str:
+        """Keep the frozen list of what is removed as an artefact of the caller's; returns its digest."""
+        data = manifest_of(self._plan.forget, self._record.salt)
+        digest = self._resources.artifacts.put_bytes(data, MANIFEST_TYPE).digest
+        self._progress.publish(digest)
+        self._attestation.note_once(self._record.id, "RESOLVED", digest)
+        return digest
+
+    def _purge(self) -> list[pb.StoreEvidence]:
+        plan = self._plan.plan
+        if not (plan.corpora or plan.ngram_stores or plan.contexts):
+            return []
+        from palimpsest.client.peers import client_for
+
+        with client_for(self._job.principal, self._resources.settings) as client:
+            purger = StorePurger(
+                client,
+                f"removal-{self._record.id}",
+                self._progress,
+                self._space.store,
+                self._space.keep_store,
+            )
+            found = purger.purge(plan)
+        self._attestation.note_once(self._record.id, "PURGED", reporting.stores_digest(found))
+        return found
+
+    def _train(self) -> History:
+        """Make the new model's folder, unless an earlier attempt did."""
+        known = self._space.read(_TRAINED)
+        if known is not None:
+            return History.of(known)
+        self._progress.step(0, 0, "loading the model")
+        model: Any = loaded(self._plan.model, self._plan)
+        items = items_of(self._plan, model.tokenizer)
+        self._scores("before", model, items)
+        history = make_weights(self._plan, model.module, model.tokenizer, self._space, self._progress)
+        if not history.diverged and not self._made.exists():
+            self._line.require(self._fence)
+            write_model(model.module, self._plan.model, self._space.made)
+        self._space.write(_TRAINED, history.facts())
+        return history
+
+    def _measure(self, result: pb.Result) -> Measured | None:
+        """Measure and attack; None for a model that puts out no numbers."""
+        plan = self._plan
+        attacks = attacks_of(plan, self._progress)
+        after: Any = self._load_made()
+        items = items_of(plan, after.tokenizer)
+        self._progress.step(0, 1, "evaluating")
+        try:
+            scores = self._scores("after", after, items)
+        except FailedPrecondition as error:
+            if error.reason != Reason.METRIC_NOT_FINITE:
+                raise
+            return None
+        self._progress.step(0, 1, "attacking")
+        outcomes = attacked(after.module, after.tokenizer, items, attacks, self._progress)
+        del after
+        references: dict[str, Sequence[Score]] = {}
+        attacked_too: list[dict[str, Outcome]] = []
+        for number, record in enumerate(plan.references):
+            self._progress.step(number, len(plan.references), "measuring references")
+            reference: Any = loaded(record, plan)
+            references[record.model_id] = self._scores(f"reference-{number}", reference, items)
+            if outcomes:
+                attacked_too.append(
+                    attacked(reference.module, reference.tokenizer, items, attacks, self._progress)
+                )
+            del reference
+        before = self._known_scores("before")
+        assert before is not None
+        rows = table(attacks, METRICS, outcomes, attacked_too, seed=plan.recipe.seed) if outcomes else []
+        return Measured(before, scores, references, rows, decide(before, scores, references, rows))
+
+    @cached_property
+    def _made(self) -> Path:
+        return self._space.made
+
+    def _load_made(self) -> Any:
+        """Load the new model from where it is: in the working folder, or registered by an attempt that ended then."""
+        from palimpsest.lm import load
+
+        folder = self._space.made
+        if not folder.exists():
+            folder = Path(self._resources.models.get(self._plan.plan.new_model).path)
+        return load(
+            folder,
+            self._plan.device,
+            "float32",
+            trainable=True,
+            threads=self._plan.recipe.threads,
+            cache_bytes=1 << 20,
+        )
+
+    def _scores(self, name: str, model: Any, items: Items) -> list[Score]:
+        """Measure a model once in all attempts."""
+        known = self._known_scores(name)
+        if known is None:
+            known = measure(model.module, model.tokenizer, items, self._progress)
+            self._space.write(f"{name}.json", reporting.scores_to_json(known))
+        return known
+
+    def _known_scores(self, name: str) -> list[Score] | None:
+        found = self._space.read(f"{name}.json")
+        return None if found is None else reporting.scores_from_json(found)

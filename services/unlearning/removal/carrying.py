@@ -59,7 +59,9 @@ class Removal:
         Its number on the line of the lineage.
     """
 
-    def __init__(self, job: JobContext, record: RemovalRecord, plan: ResolvedPlan, line: Line, fence: int) -> None:
+    def __init__(
+        self, job: JobContext, record: RemovalRecord, plan: ResolvedPlan, line: Line, fence: int
+    ) -> None:
         self._job, self._record, self._plan = job, record, plan
         self._line, self._fence = line, fence
         self._progress, self._resources = job.progress, job.resources

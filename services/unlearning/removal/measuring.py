@@ -109,7 +109,12 @@ def values_of(score: Score) -> NDArray[np.float64]:
 
 
 def _asked(
-    module: nn.Module, tokenizer: Any, pairs: Sequence[Pair], bootstrap: Bootstrap, progress: Progress, **more: Any
+    module: nn.Module,
+    tokenizer: Any,
+    pairs: Sequence[Pair],
+    bootstrap: Bootstrap,
+    progress: Progress,
+    **more: Any,
 ) -> Score:
     return knowledge_memory(
         module, tokenizer, pairs, max_new_tokens=ANSWER, bootstrap=bootstrap, progress=progress, **more

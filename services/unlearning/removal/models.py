@@ -95,15 +95,15 @@ def register_unlearned(
         made.rename(folder)
     try:
         return register_made(
-        model_id,
-        folder,
-        catalogue,
-        settings,
-        progress,
-        parent=before.model_id,
-        relation="RELATION_UNLEARNED",
-        labels={"removal_request": request},
-    )
+            model_id,
+            folder,
+            catalogue,
+            settings,
+            progress,
+            parent=before.model_id,
+            relation="RELATION_UNLEARNED",
+            labels={"removal_request": request},
+        )
     except (AlreadyExists, NotFound, InvalidArgument):
         if not catalogue.uses(str(folder)):
             shutil.rmtree(folder, ignore_errors=True)

@@ -5,17 +5,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from palimpsest import json_input
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.artifacts import ArtifactStore
-from palimpsest.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
+from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.models import ModelCatalogue, ModelRecord
 from palimpsest.training.recipe import LoraSettings, Recipe
-from services.unlearning.algorithms.algorithm import SERVED, TRAINED, Algorithm
+from services.unlearning.algorithms.algorithm import Algorithm
 from services.unlearning.algorithms.parameters import Parameters
-from services.unlearning.algorithms.registry import ALGORITHMS, algorithm
 from services.unlearning.corpora.overlap import MOST_SHARED, find_overlaps
 from services.unlearning.corpora.records import Document
+from services.unlearning.removal.requirements import algorithm_of, reference_of, require_data, values_of
 from services.unlearning.removal.sets import DataSet, EncodedSet, encode_set, read_set
 
 EPOCHS, BATCH, SEQUENCE, CHECKPOINT_STEPS = 5, 8, 512, 50
@@ -142,18 +141,20 @@ def resolve(
     InvalidArgument, NotFound, FailedPrecondition, DataLoss
         See CreateRemovalRequest; an overlap is not refused here.
     """
-    chosen = _algorithm(plan.algorithm)
-    parameters = chosen.parse(_values(plan.parameters))
+    chosen = algorithm_of(plan.algorithm)
+    parameters = chosen.parse(values_of(plan.parameters))
     model = models.get(plan.model)
-    references = tuple(_reference(models, name, model) for name in plan.references)
+    references = tuple(reference_of(models, name, model) for name in plan.references)
     if sum(len(each.documents) for each in plan.corpora) > MOST_DOCUMENTS:
         message = f"A request purges at most {MOST_DOCUMENTS} documents. Make several requests."
         raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.corpora", message)
     if plan.new_model == plan.model:
         message = "The new model needs an id of its own: the model it is made from is not changed."
         raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.new_model", message)
-    found = {field: read_set(artifacts, getattr(plan, field), field) for field in _FIELDS if getattr(plan, field)}
-    _require_data(plan, found, chosen.needs(parameters), references)
+    found = {
+        field: read_set(artifacts, getattr(plan, field), field) for field in _FIELDS if getattr(plan, field)
+    }
+    require_data(plan, found, chosen.needs(parameters), references)
     tokenizer = tokenizer_of(model)
     longest = _longest(plan.training, model)
     sets = {field: encode_set(each, tokenizer, longest) for field, each in found.items()}
@@ -175,76 +176,6 @@ def resolve(
 def lineage_of(models: ModelCatalogue, model: ModelRecord) -> str:
     """Fingerprint of the root of a model's lineage."""
     return (models.lineage(model.model_id).ancestors or [model])[-1].fingerprint
-
-
-def _algorithm(name: str) -> Algorithm:
-    found = algorithm(name)
-    if not _is_carried_out(found):
-        offered = ", ".join(each.id for each in ALGORITHMS.values() if _is_carried_out(each))
-        message = f"{name!r} makes no new model from the one named. Requests take: {offered}."
-        raise InvalidArgument.field(Reason.ALGORITHM_UNKNOWN, "plan.algorithm", message)
-    return found
-
-
-def _is_carried_out(found: Algorithm) -> bool:
-    if found.kind == TRAINED:
-        return "teacher" not in found.data
-    return found.kind != SERVED and found.id in ("tv", "repselect")
-
-
-def _values(given: Mapping[str, str]) -> dict[str, object]:
-    values: dict[str, object] = {}
-    for name, text in given.items():
-        try:
-            values[name] = json_input.decode(text, max_bytes=256)
-        except json_input.InvalidJson:
-            values[name] = text  # a word
-    return values
-
-
-def _reference(models: ModelCatalogue, name: str, model: ModelRecord) -> ModelRecord:
-    found = models.get(name)
-    if found.tokenizer_fingerprint != model.tokenizer_fingerprint:
-        message = f"{name!r} has another tokenizer than {model.model_id!r}, so the two cannot be compared."
-        raise FailedPrecondition(Reason.TOKENIZER_MISMATCH, message, metadata={"reference": name})
-    if found.fingerprint == model.fingerprint:
-        message = f"{name!r} is the model itself. A reference was trained without the forget set."
-        raise InvalidArgument.field(Reason.REFERENCE_INVALID, "plan.references", message)
-    return found
-
-
-def _require_data(
-    plan: pb.RemovalPlan,
-    found: Mapping[str, DataSet],
-    needs: frozenset[str],
-    references: tuple[ModelRecord, ...],
-) -> None:
-    for field, each in found.items():
-        if not each.count:
-            reason = Reason.FORGET_SET_EMPTY if field == "forget" else Reason.DATASET_INVALID
-            message = f"The data set {field} has no line. Upload one with documents or questions."
-            raise InvalidArgument.field(reason, f"plan.{field}", message)
-    if "retain" in needs and "retain" not in found:
-        message = f"{plan.algorithm!r} trains on what is to be kept. Give a retain set, or take an algorithm without one."
-        raise InvalidArgument.field(Reason.RETAIN_REQUIRED, "plan.retain", message)
-    if "holdout" in found and not found["holdout"].documents:
-        message = "A holdout set is of documents; this one has questions only. Give documents, or leave it out."
-        raise InvalidArgument.field(Reason.DATASET_INVALID, "plan.holdout", message)
-    rule = plan.stopping.rule
-    if rule in ("privacy_match", "holdout_match") and (
-        "holdout" not in found or not found["forget"].documents
-    ):
-        message = f"{rule!r} compares documents of the forget set with those of a holdout set. Give both."
-        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.holdout", message)
-    if rule == "utility_floor" and not {"utility", "retain"} & set(found):
-        message = "'utility_floor' measures what is to be kept. Give a utility or a retain set."
-        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.utility", message)
-    if rule and rule != "holdout_match" and not references:
-        message = f"{rule!r} stops at what references reach. Name models trained without the forget set."
-        raise InvalidArgument.field(Reason.REFERENCE_REQUIRED, "plan.references", message)
-    if rule and plan.algorithm in ("tv", "repselect"):
-        message = f"{plan.algorithm!r} changes the weights in one go, so there is nothing to stop."
-        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.stopping", message)
 
 
 def _longest(training: pb.Training, model: ModelRecord) -> int:
@@ -292,19 +223,3 @@ def _overlaps(found: Mapping[str, DataSet]) -> tuple[tuple[str, str, float], ...
 def _documents(found: DataSet) -> list[Document]:
     """Entries as documents, questions with their answers."""
     return [Document(id=name, split="forget", text=text) for name, _, text in found.texts()]
-
-
-def require_free(models: ModelCatalogue, plan: pb.RemovalPlan) -> None:
-    """Check that the id of the new model is not taken.
-
-    Raises
-    ------
-    AlreadyExists
-        MODEL_EXISTS.
-    """
-    try:
-        models.get(plan.new_model)
-    except NotFound:
-        return
-    message = f"{plan.new_model!r} names a model that exists. Choose another id for the new one, or delete that model."
-    raise AlreadyExists(Reason.MODEL_EXISTS, message, metadata={"model": plan.new_model})

@@ -163,7 +163,9 @@ class StorePurger:
             except NotFound:
                 return True
             except FailedPrecondition as error:
-                jobs = [each for each in error.metadata.get("owners", "").split(", ") if each.startswith("job/")]
+                jobs = [
+                    each for each in error.metadata.get("owners", "").split(", ") if each.startswith("job/")
+                ]
                 for job in jobs:
                     with contextlib.suppress(PalimpsestError):
                         self.client.jobs.delete(f"operations/{job.removeprefix('job/')}")

@@ -128,4 +128,3 @@ def _train(
     if recipe.adapter is not None and not history.diverged:
         adapters.merge(module)
     return history
-

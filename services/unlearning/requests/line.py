@@ -1,7 +1,7 @@
 """The lines in which requests wait: one for each lineage of models, whose weights have one writer at a time.
 
-A request that begins gets a number, the fence, larger than all before it on that lineage. Whoever changes anything in the
-request's name shows the number: one that is no longer the last given is an attempt that was believed dead and goes on.
+A request that begins gets a number, the fence, larger than all before it on that lineage. Whoever changes anything in
+the request's name shows the number: one that is no longer the last given is an attempt that was believed dead.
 
 Keys, under the installation's prefix:
 
@@ -81,9 +81,7 @@ class Line:
         with translated():
             last = cast(bytes | None, self._redis.get(self._fence))
         if last is None or int(last) != fence:
-            message = (
-                "A later attempt writes to this lineage now; what this one has made is not kept. Nothing needs doing."
-            )
+            message = "A later attempt writes to this lineage now; what this one has made is not kept."
             raise Aborted(Reason.FENCE_LOST, message, metadata={"fence": fence})
 
 

@@ -164,7 +164,7 @@ def require_same(there: RemovalRecord, content: str) -> RemovalRecord:
     """
     if there.content != content:
         message = (
-            f"{there.message.name} is a request with another plan. Use another removal_id and request_id for this one."
+            f"{there.message.name} has another plan. Use another removal_id and request_id for this one."
         )
         raise AlreadyExists(Reason.REMOVAL_EXISTS, message, metadata={"name": there.message.name})
     return there

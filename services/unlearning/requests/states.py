@@ -1,7 +1,7 @@
 """The state of a request: what was written down of it, and what its job says now.
 
-The job's record is the truth about work that waits or runs; it goes when its retention ends. What has ended is therefore
-written into the request, by the job itself or by whoever looks first.
+The job's record is the truth about work that waits or runs; it goes when its retention ends. What has ended is
+therefore written into the request, by the job itself or by whoever looks first.
 """
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,6 +12,8 @@ from palimpsest.jobs import JobRecord
 from palimpsest.status import to_status
 from services.unlearning.requests.records import RemovalRecord
 
+HELD_SECONDS = 3600.0 * 24 * 3650
+"""How long the job of a held request is put off: until it is approved."""
 SETTLED = frozenset({pb.REMOVAL_STATE_SUCCEEDED, pb.REMOVAL_STATE_ROLLED_BACK})
 """States that nothing about a job can change."""
 ENDED = SETTLED | {pb.REMOVAL_STATE_FAILED, pb.REMOVAL_STATE_CANCELLED}

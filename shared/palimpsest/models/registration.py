@@ -54,7 +54,15 @@ def register(
     except PermissionError as error:
         raise _unreadable(error) from error
     return _recorded(
-        model_id, source, local, catalogue, settings, progress, parent=parent, relation=relation, labels=labels
+        model_id,
+        source,
+        local,
+        catalogue,
+        settings,
+        progress,
+        parent=parent,
+        relation=relation,
+        labels=labels,
     )
 
 
@@ -81,7 +89,15 @@ def register_made(
     """
     local = LocalSource(folder, "safetensors")
     return _recorded(
-        model_id, str(folder), local, catalogue, settings, progress, parent=parent, relation=relation, labels=labels
+        model_id,
+        str(folder),
+        local,
+        catalogue,
+        settings,
+        progress,
+        parent=parent,
+        relation=relation,
+        labels=labels,
     )
 
 

@@ -10,10 +10,11 @@ import typer
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import Exit, table
 from palimpsest.cli.session import Json, guarded
-from palimpsest.cli.unlearn import keys
+from palimpsest.cli.unlearn import keys, requests
 
 app = typer.Typer(help="Removal requests and their certificates.", no_args_is_help=True)
 app.add_typer(keys.app, name="keys")
+requests.add(app)
 
 Certificate = Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="The certificate's file.")]
 Log = Annotated[Path, typer.Option("--log", metavar="FILE", help="The audit log, or a copy of it.")]

@@ -1459,24 +1459,28 @@ class ModelsRoom(Room):
 
 
 class UnlearningRoom(Room):
-    """Unlearning carries out removal requests: it takes documents and answers out of a model's weights, deletes them from
-    the stores they were put into, measures what is left, and signs a certificate of what was done and measured.
+    """Unlearning carries out removal requests: it takes documents and answers out of a model's weights,
+    deletes them from the stores they were put into, measures what is left, and signs a certificate of
+    what was done and measured.
 
-    A request names a model, a forget set, the algorithm, and the id of the model that is made. The model it names is
-    not changed. What the certificate attests is process and measurements: removal from weights is approximate, and no
-    measurement proves that nothing is left.
+    A request names a model, a forget set, the algorithm, and the id of the model that is made. The model
+    it names is not changed. What the certificate attests is process and measurements: removal from
+    weights is approximate, and no measurement proves that nothing is left.
 
-    Data sets are artefacts in JSON Lines: a document is {"id", "text"}, a question {"id", "question", "answer"} and, if it
-    has some, {"aliases": [...], "doc_id"}. Lines of both kinds may be in one file. Ids are shown in errors, records, logs
-    and certificates, and so must not themselves be what is to be forgotten; texts never are.
+    Data sets are artefacts in JSON Lines: a document is {"id", "text"}, a question {"id", "question",
+    "answer"} and, if it has some, {"aliases": [...], "doc_id"}. Lines of both kinds may be in one file.
+    Ids are shown in errors, records, logs and certificates, and so must not themselves be what is to be
+    forgotten; texts never are.
 
-    States. A request that was received is HELD until it is approved, or QUEUED. Requests on models of one lineage (all
-    that have one root) run one after another, in the order in which they were received or approved; others run at the
-    same time. A running one resolves its data, purges stores, trains, evaluates, attacks what it made, and decides; its
-    job tells the stage, and JobsService.WatchOperation follows it. A run whose loss is no longer finite ends the request
-    with the verdict DIVERGED; that is no error. Cancel the job to cancel the request.
+    States. A request that was received is HELD until it is approved, or QUEUED. Requests on models of
+    one lineage (all that have one root) run one after another, in the order in which they were received
+    or approved; others run at the same time. A running one resolves its data, purges stores, trains,
+    evaluates, attacks what it made, and decides; its job tells the stage, and JobsService.WatchOperation
+    follows it. A run whose loss is no longer finite ends the request with the verdict DIVERGED; that is
+    no error. Cancel the job to cancel the request.
 
-    A typical client calls PreviewRemoval, CreateRemovalRequest, JobsService.WatchOperation, then GetCertificate.
+    A typical client calls PreviewRemoval, CreateRemovalRequest, JobsService.WatchOperation, then
+    GetCertificate.
     """
 
     @rpc("palimpsest.api.unlearning.v1.UnlearningService.PreviewRemoval")
@@ -1504,15 +1508,20 @@ class UnlearningRoom(Room):
     ) -> Job[unlearning_pb2.RemovalRequest]:
         """Records a removal request and queues its job, or holds it until it is approved.
 
-        Sending a request again with the same removal_id or request_id and the same content returns the same operation.
+        Sending a request again with the same removal_id or request_id and the same content returns the
+        same operation.
 
         Errors, from the call or the job; ErrorInfo.reason tells them apart:
-        * INVALID_ARGUMENT: the forget set is empty; the algorithm is unknown, or needs a retain set, or does not take one of
-          the hyper-parameters; a line of a data set is malformed; a model has another tokenizer; or texts to forget are
-          also in the retain set (FORGET_RETAIN_OVERLAP; metadata lists the ids): training would teach them again. Take them
-          out of the retain set.
+        * INVALID_ARGUMENT: the forget set is empty; the algorithm is unknown, or needs a retain set, or
+          does not take one of the hyper-parameters; a line of a data set is malformed; a stopping rule
+          lacks references or a holdout set; or texts to forget are also in the retain set
+          (FORGET_RETAIN_OVERLAP; metadata lists the ids): training would teach them again. Take them out
+          of the retain set.
+        * FAILED_PRECONDITION: a reference has another tokenizer; the model's files have changed; or, of
+          the job, a store still has what was deleted.
         * NOT_FOUND: a model, a data set, a corpus, an n-gram store or a context does not exist.
-        * ALREADY_EXISTS: the removal_id or request_id was used with other content, or new_model is taken. Use another.
+        * ALREADY_EXISTS: the removal_id or request_id was used with other content, or new_model is taken.
+          Use another.
         * RESOURCE_EXHAUSTED: too many of the caller's requests are held. Approve or cancel some.
         * DATA_LOSS: a checkpoint or the audit log is damaged.
 
@@ -1593,12 +1602,13 @@ class UnlearningRoom(Room):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> unlearning_pb2.RemovalRequest:
-        """Takes a finished request back: its certificate is revoked and the model that it made is deleted, weights too. Stores
-        that were purged stay purged.
+        """Takes a finished request back: its certificate is revoked and the model that it made is deleted,
+        weights too. Stores that were purged stay purged.
 
         Errors:
         * NOT_FOUND: there is no such request.
-        * FAILED_PRECONDITION: it has not succeeded, or its model is the parent of another one. Delete that one first.
+        * FAILED_PRECONDITION: it has not succeeded, or its model is the parent of another one. Delete that
+          one first.
         """
         ...
 
@@ -1624,8 +1634,8 @@ class UnlearningRoom(Room):
         offset: int | None = None,
         timeout: float | None = None,
     ) -> Stream[unlearning_pb2.ReadAuditLogResponse]:
-        """Streams the caller's audit log: what happened to each of the caller's requests, in lines of which each has the hash
-        of the one before. Verifying a certificate needs it.
+        """Streams the caller's audit log: what happened to each of the caller's requests, in lines of which
+        each has the hash of the one before. Verifying a certificate needs it.
 
         Errors:
         * OUT_OF_RANGE: offset is past its end.

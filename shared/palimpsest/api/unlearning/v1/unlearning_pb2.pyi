@@ -300,7 +300,7 @@ class RemovalRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[RemovalState, str]] = ..., operation: _Optional[str] = ..., plan: _Optional[_Union[RemovalPlan, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("verdict", "criteria", "forget", "retain", "holdout", "utility", "model_fingerprint", "new_model_fingerprint", "steps", "stopped", "measurements", "attacks", "stores", "certificate", "forget_set_deleted")
+    __slots__ = ("verdict", "criteria", "forget", "retain", "holdout", "utility", "model_fingerprint", "new_model_fingerprint", "steps", "stopped", "measurements", "attacks", "stores", "certificate", "forget_set_deleted", "reference")
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     CRITERIA_FIELD_NUMBER: _ClassVar[int]
     FORGET_FIELD_NUMBER: _ClassVar[int]
@@ -316,6 +316,7 @@ class Result(_message.Message):
     STORES_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     FORGET_SET_DELETED_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
     verdict: Verdict
     criteria: _containers.RepeatedCompositeFieldContainer[Criterion]
     forget: DataSet
@@ -331,7 +332,8 @@ class Result(_message.Message):
     stores: _containers.RepeatedCompositeFieldContainer[StoreEvidence]
     certificate: str
     forget_set_deleted: bool
-    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ..., forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., new_model_fingerprint: _Optional[str] = ..., steps: _Optional[int] = ..., stopped: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[AttackResult, _Mapping]]] = ..., stores: _Optional[_Iterable[_Union[StoreEvidence, _Mapping]]] = ..., certificate: _Optional[str] = ..., forget_set_deleted: bool = ...) -> None: ...
+    reference: str
+    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ..., forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., new_model_fingerprint: _Optional[str] = ..., steps: _Optional[int] = ..., stopped: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[AttackResult, _Mapping]]] = ..., stores: _Optional[_Iterable[_Union[StoreEvidence, _Mapping]]] = ..., certificate: _Optional[str] = ..., forget_set_deleted: bool = ..., reference: _Optional[str] = ...) -> None: ...
 
 class Criterion(_message.Message):
     __slots__ = ("name", "verdict", "value", "before", "references", "band")
@@ -370,7 +372,7 @@ class Measurement(_message.Message):
     def __init__(self, metric: _Optional[str] = ..., model: _Optional[str] = ..., value: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., unit: _Optional[str] = ..., count: _Optional[int] = ..., convention: _Optional[str] = ...) -> None: ...
 
 class AttackResult(_message.Message):
-    __slots__ = ("attack", "metric", "before", "after", "gain", "gain_low", "gain_high", "reference_gains", "recovered", "tolerated")
+    __slots__ = ("attack", "metric", "before", "after", "gain", "gain_low", "gain_high", "reference_gains", "recovered", "tolerated", "items", "failed")
     ATTACK_FIELD_NUMBER: _ClassVar[int]
     METRIC_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
@@ -381,6 +383,8 @@ class AttackResult(_message.Message):
     REFERENCE_GAINS_FIELD_NUMBER: _ClassVar[int]
     RECOVERED_FIELD_NUMBER: _ClassVar[int]
     TOLERATED_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
     attack: str
     metric: str
     before: float
@@ -391,7 +395,9 @@ class AttackResult(_message.Message):
     reference_gains: _containers.RepeatedScalarFieldContainer[float]
     recovered: bool
     tolerated: bool
-    def __init__(self, attack: _Optional[str] = ..., metric: _Optional[str] = ..., before: _Optional[float] = ..., after: _Optional[float] = ..., gain: _Optional[float] = ..., gain_low: _Optional[float] = ..., gain_high: _Optional[float] = ..., reference_gains: _Optional[_Iterable[float]] = ..., recovered: bool = ..., tolerated: bool = ...) -> None: ...
+    items: int
+    failed: bool
+    def __init__(self, attack: _Optional[str] = ..., metric: _Optional[str] = ..., before: _Optional[float] = ..., after: _Optional[float] = ..., gain: _Optional[float] = ..., gain_low: _Optional[float] = ..., gain_high: _Optional[float] = ..., reference_gains: _Optional[_Iterable[float]] = ..., recovered: bool = ..., tolerated: bool = ..., items: _Optional[int] = ..., failed: bool = ...) -> None: ...
 
 class StoreEvidence(_message.Message):
     __slots__ = ("name", "deleted", "missing", "shingles", "scanned_bytes", "absent")

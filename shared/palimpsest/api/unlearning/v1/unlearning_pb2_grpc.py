@@ -97,15 +97,20 @@ class UnlearningServiceServicer(object):
     def CreateRemovalRequest(self, request, context):
         """Records a removal request and queues its job, or holds it until it is approved.
 
-        Sending a request again with the same removal_id or request_id and the same content returns the same operation.
+        Sending a request again with the same removal_id or request_id and the same content returns the
+        same operation.
 
         Errors, from the call or the job; ErrorInfo.reason tells them apart:
-        * INVALID_ARGUMENT: the forget set is empty; the algorithm is unknown, or needs a retain set, or does not take one of
-        the hyper-parameters; a line of a data set is malformed; a model has another tokenizer; or texts to forget are
-        also in the retain set (FORGET_RETAIN_OVERLAP; metadata lists the ids): training would teach them again. Take them
-        out of the retain set.
+        * INVALID_ARGUMENT: the forget set is empty; the algorithm is unknown, or needs a retain set, or
+        does not take one of the hyper-parameters; a line of a data set is malformed; a stopping rule
+        lacks references or a holdout set; or texts to forget are also in the retain set
+        (FORGET_RETAIN_OVERLAP; metadata lists the ids): training would teach them again. Take them out
+        of the retain set.
+        * FAILED_PRECONDITION: a reference has another tokenizer; the model's files have changed; or, of
+        the job, a store still has what was deleted.
         * NOT_FOUND: a model, a data set, a corpus, an n-gram store or a context does not exist.
-        * ALREADY_EXISTS: the removal_id or request_id was used with other content, or new_model is taken. Use another.
+        * ALREADY_EXISTS: the removal_id or request_id was used with other content, or new_model is taken.
+        Use another.
         * RESOURCE_EXHAUSTED: too many of the caller's requests are held. Approve or cancel some.
         * DATA_LOSS: a checkpoint or the audit log is damaged.
         """
@@ -151,12 +156,13 @@ class UnlearningServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RollBackRemovalRequest(self, request, context):
-        """Takes a finished request back: its certificate is revoked and the model that it made is deleted, weights too. Stores
-        that were purged stay purged.
+        """Takes a finished request back: its certificate is revoked and the model that it made is deleted,
+        weights too. Stores that were purged stay purged.
 
         Errors:
         * NOT_FOUND: there is no such request.
-        * FAILED_PRECONDITION: it has not succeeded, or its model is the parent of another one. Delete that one first.
+        * FAILED_PRECONDITION: it has not succeeded, or its model is the parent of another one. Delete that
+        one first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,8 +180,8 @@ class UnlearningServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReadAuditLog(self, request, context):
-        """Streams the caller's audit log: what happened to each of the caller's requests, in lines of which each has the hash
-        of the one before. Verifying a certificate needs it.
+        """Streams the caller's audit log: what happened to each of the caller's requests, in lines of which
+        each has the hash of the one before. Verifying a certificate needs it.
 
         Errors:
         * OUT_OF_RANGE: offset is past its end.

@@ -1,5 +1,6 @@
 """The unlearning room's job: one removal request, from its data to its certificate."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
@@ -83,7 +84,7 @@ def _resolved(record: RemovalRecord, job: JobContext) -> "ResolvedPlan":
         record.message.plan,
         own.models,
         own.artifacts,
-        lambda model: load_tokenizer(model.path),
+        lambda model: load_tokenizer(Path(model.path)),
         own.settings.threads,
         own.settings.device,
     )

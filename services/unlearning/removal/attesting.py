@@ -121,7 +121,7 @@ class Attestation:
             return None
         data = file.read_bytes()
         issuer = Certificate.parse(data).statement.issuer
-        public = next(each.file for each in self.keys.list() if each.public.id == issuer)
+        public = next(each.file for each in self.keys.stored() if each.public.id == issuer)
         revoked = RevocationList.load(self.keys.folder / REVOKED)
         return Attested(data, public.read_bytes(), revoked.to_bytes())
 

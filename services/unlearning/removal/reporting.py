@@ -76,8 +76,7 @@ def add_measured(
 def add_attacks(result: pb.Result, rows: Sequence[Row]) -> None:
     """Add the table of attacks."""
     for row in rows:
-        result.attacks.append(
-            pb.AttackResult(
+        found = pb.AttackResult(
                 attack=row.attack,
                 metric=row.metric,
                 before=row.before,
@@ -87,11 +86,12 @@ def add_attacks(result: pb.Result, rows: Sequence[Row]) -> None:
                 gain_high=row.gain.high,
                 reference_gains=row.retrained,
                 recovered=row.recovered,
-                tolerated=row.tolerated,
                 items=row.gain.items,
                 failed=fails(row),
             )
-        )
+        if row.tolerated is not None:
+            found.tolerated = row.tolerated
+        result.attacks.append(found)
 
 
 def add_decision(result: pb.Result, decision: Decision) -> None:

@@ -16,7 +16,6 @@ from services.unlearning.stopping.rules import (
     ForgetMatch,
     HoldoutMatch,
     PrivacyMatch,
-    Rule,
     UtilityFloor,
 )
 from services.unlearning.stopping.scalarisation import Scalarisation
@@ -54,13 +53,13 @@ def watch_of(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: 
     if plan.references:
         values = dict(retrained(_references(plan, probe, space, progress)).values)
     bounds = (Bound("forget_em", values["forget_em"]),) if values else ()
-    rules: dict[str, Rule] = {"holdout_match": HoldoutMatch()}
-    if values:
-        rules["forget_match"] = ForgetMatch(bounds)
-        if "auc" in values:
-            rules["privacy_match"] = PrivacyMatch(values["auc"])
-        if "utility" in values:
-            rules["utility_floor"] = UtilityFloor(values["utility"])
+    rule: HoldoutMatch | ForgetMatch | PrivacyMatch | UtilityFloor = HoldoutMatch()
+    if name == "forget_match":
+        rule = ForgetMatch(bounds)
+    elif name == "privacy_match":
+        rule = PrivacyMatch(values["auc"])
+    elif name == "utility_floor":
+        rule = UtilityFloor(values["utility"])
     by_auc = name in ("privacy_match", "holdout_match")
     scalarisation = Scalarisation(
         bounds,
@@ -70,7 +69,7 @@ def watch_of(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: 
     watch = Watch(
         module,
         probe,
-        [rules[name]],
+        [rule],
         scalarisation,
         DivergenceGuard(plan.model.vocab_size),
         every=plan.probe_steps,

@@ -92,7 +92,9 @@ def unlearn(
         and these losses need their batch whole.
     """
     if recipe.micro_batch and recipe.micro_batch < recipe.batch:
-        message = "The losses of a removal are means over a whole batch. Leave micro_batch at 0 and choose a smaller batch."
+        message = (
+            "The losses of a removal are means over a whole batch. Leave micro_batch at 0 and lower batch."
+        )
         raise InvalidArgument.field(Reason.TRAINING_RECIPE_INVALID, "micro_batch", message)
     chosen = algorithm(name)
     given = chosen.parse(parameters)

@@ -35,7 +35,7 @@ class RepSelectParameters(Parameters):
     Attributes
     ----------
     components
-        k, the principal components that are collapsed; at most a matrix's rank.
+        k, the principal components that are collapsed; at most the gradient's rank.
     collapse
         "soft", the paper's; "hard"; "none", for comparison: plain gradient ascent.
     strength
@@ -67,8 +67,9 @@ def collapsed(gradient: Tensor, components: int, mode: str, seed: int = 0) -> Te
     if mode == "hard":
         keep = torch.zeros_like(s)
     else:
-        # Of components that are numerically zero there is nothing to collapse.
-        keep = torch.where(s > 0, s[s > 0].min() / s.clamp(min=torch.finfo(s.dtype).tiny), 1.0)
+        # Past the rank there is only rounding; levelled to that, nothing would be left of the rest.
+        real = s > s[0] * max(gradient.shape) * torch.finfo(s.dtype).eps
+        keep = torch.where(real, s[real].min() / s, 1.0) if real.any() else torch.ones_like(s)
     inside = gradient - (gradient @ v) * (1 - keep) @ v.T
     return inside - u * (1 - keep) @ (u.T @ inside)
 
@@ -124,7 +125,7 @@ def _mlp_matrices(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: weight for name, weight in module.named_parameters() if id(weight) in wanted}
 
 
-_EXACT = 512
+_EXACT = 1024
 """Matrices with a side no longer than this are decomposed exactly."""
 
 

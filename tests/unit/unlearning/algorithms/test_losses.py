@@ -6,8 +6,9 @@ import dataclasses
 import pytest
 import torch
 
+from palimpsest.training.token_losses import token_nll
 from services.unlearning.algorithms import ALGORITHMS, algorithm, build
-from services.unlearning.algorithms.contrast import combined_logits
+from services.unlearning.algorithms.contrast import ContrastedModel, WhpParameters, combined_logits
 from tests.unit.unlearning.algorithms import plain
 
 CASES = [
@@ -96,6 +97,18 @@ def test_the_contrast_of_whp_is_its_formula():
         for word in range(9):
             b, r = base[row, word].item(), reinforced[row, word].item()
             assert got[row, word].item() == pytest.approx(b - 2.5 * max(0.0, r - b), rel=1e-12)
+
+
+def test_whp_is_measured_like_any_model(inputs, before, now):
+    model = ContrastedModel(before, now, WhpParameters(alpha=2.0))
+    batch = inputs.forget_batch(0)
+    got = token_nll(model, batch)
+    ours, theirs = (m(input_ids=batch.ids, attention_mask=batch.attention).logits for m in (before, now))
+    logits = combined_logits(ours, theirs, 2.0)
+    for row, item in enumerate(batch.items.tolist()):
+        for at in range(1, len(inputs.forget[item].ids)):
+            want = -plain.log_softmax(logits[row, at - 1].tolist())[batch.ids[row, at]]
+            assert got[row, at - 1].item() == pytest.approx(want if batch.counted[row, at] else 0.0, rel=1e-9)
 
 
 def test_the_parts_of_a_loss_sum_to_it(inputs, now):

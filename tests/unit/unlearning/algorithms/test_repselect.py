@@ -13,6 +13,7 @@ from palimpsest.training.batches import collate
 from services.unlearning.algorithms.repselect import (
     RepSelectParameters,
     collapsed,
+    elicited,
     forget_gradients,
     selective_directions,
     walk,
@@ -91,6 +92,29 @@ def test_the_gradient_is_that_of_the_forget_set_s_likelihood(inputs, now):
 def test_a_frozen_model_stays_frozen(inputs, before):
     forget_gradients(inputs)
     assert not any(weight.requires_grad for weight in before.parameters())
+
+
+def test_an_adapter_says_more_of_the_forget_set_while_it_is_there(inputs, before):
+    whole = collate(FORGET, range(len(FORGET)), 0)
+    was = {name: weight.clone() for name, weight in before.named_parameters()}
+    without = mean(before, whole).item()
+    plain_gradients = forget_gradients(inputs)
+    with elicited(inputs, 0.5):
+        assert mean(before, whole).item() < without
+        gradients = forget_gradients(inputs)
+    assert gradients.keys() == plain_gradients.keys()
+    assert not any(torch.equal(gradients[name], plain_gradients[name]) for name in gradients)
+    now = dict(before.named_parameters())
+    assert now.keys() == was.keys()
+    assert all(torch.equal(now[name], was[name]) for name in was)
+    assert not any(weight.requires_grad for weight in now.values())
+    assert mean(before, whole).item() == without
+
+
+def test_no_elicitation_is_the_plain_gradient(inputs):
+    want = {name: collapsed(g, 3, "hard") for name, g in forget_gradients(inputs).items()}
+    got = selective_directions(RepSelectParameters(components=3, collapse="hard", elicitation=0), inputs)
+    assert all(torch.equal(got[name], want[name]) for name in want)
 
 
 def test_the_walk_moves_mlp_matrices_and_nothing_else(inputs, before):

@@ -91,11 +91,6 @@ def unlearn(
         changes no weights, and "shard_adapters", which has its own call. TRAINING_RECIPE_INVALID: a micro-batch is set,
         and these losses need their batch whole.
     """
-    if recipe.micro_batch and recipe.micro_batch < recipe.batch:
-        message = (
-            "The losses of a removal are means over a whole batch. Leave micro_batch at 0 and lower batch."
-        )
-        raise InvalidArgument.field(Reason.TRAINING_RECIPE_INVALID, "micro_batch", message)
     chosen = algorithm(name)
     given = chosen.parse(parameters)
     inputs = _inputs(chosen, given, module, data, recipe, reference)
@@ -125,6 +120,11 @@ def _inputs(
     recipe: Recipe,
     reference: nn.Module | None,
 ) -> Inputs:
+    if recipe.micro_batch and recipe.micro_batch < recipe.batch:
+        message = (
+            "The losses of a removal are means over a whole batch. Leave micro_batch at 0 and lower batch."
+        )
+        raise InvalidArgument.field(Reason.TRAINING_RECIPE_INVALID, "micro_batch", message)
     needs = chosen.needs(given)
     adapter = recipe.adapter is not None
     if reference is None and ("teacher" in needs or ("reference" in needs and not adapter)):

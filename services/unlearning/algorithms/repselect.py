@@ -9,8 +9,8 @@ fine-tuning restore them (Sondej, Yang and Mahdi 2026, arXiv 2606.17168). For ea
     W     <- W - strength G'
 
 The gradient is taken once, at the weights before the request, and the walk is straight: like a task vector, it is swept
-over ``strength``. While it is taken, a small adapter is attached that was trained for an epoch to say more of the forget
-set, so that what relearning would bring back is in the gradient as well; it is thrown away.
+over ``strength``. While it is taken, a small adapter is attached that was trained for an epoch to say more of the
+forget set, so that what relearning would bring back is in the gradient as well; it is thrown away.
 """
 
 import contextlib

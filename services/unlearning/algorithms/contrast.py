@@ -6,8 +6,10 @@ needed to serve it.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.modeling_outputs import CausalLMOutput
 
 from services.unlearning.algorithms.parameters import Parameters, number
 
@@ -22,3 +24,29 @@ class WhpParameters(Parameters):
 def combined_logits(base: Tensor, reinforced: Tensor, alpha: float) -> Tensor:
     """Logits of WHP, from those of the model and of the reinforced one, [..., vocabulary] each."""
     return base - alpha * (reinforced - base).relu()
+
+
+class ContrastedModel(nn.Module):
+    """Two models as one whose logits are those of WHP: to measure it, on whole sequences without a cache.
+
+    Parameters
+    ----------
+    base, reinforced
+        The model, and the one trained further on the forget set.
+    parameters
+        How much is subtracted.
+    """
+
+    def __init__(self, base: Any, reinforced: nn.Module, parameters: WhpParameters) -> None:
+        super().__init__()
+        self.base, self.reinforced, self.alpha = base, reinforced, parameters.alpha
+        self.config = base.config
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, use_cache: bool = False
+    ) -> CausalLMOutput:
+        """Return the logits of token ids [batch, tokens]; ``use_cache`` is there for callers and must be False."""
+        assert not use_cache
+        options = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
+        ours, theirs = (model(**options).logits for model in (self.base, self.reinforced))
+        return CausalLMOutput(logits=combined_logits(ours, theirs, self.alpha))

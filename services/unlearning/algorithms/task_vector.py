@@ -44,7 +44,8 @@ def moved(target: Tensor, reinforced: Tensor, parameters: TaskVectorParameters) 
         return target
     if alpha == -1:
         return reinforced.to(target.dtype)
-    kind = torch.bfloat16 if parameters.legacy_muse else torch.promote_types(target.dtype, torch.float32)
+    kind = torch.float64 if target.dtype == torch.float64 else torch.float32
+    kind = torch.bfloat16 if parameters.legacy_muse else kind
     base = target.to(kind)
     return (base - alpha * (reinforced.to(kind) - base)).to(target.dtype)
 

@@ -129,7 +129,7 @@ def frozen_logits(module: nn.Module, batch: Batch) -> Callable[[Tensor, Tensor],
         states of the batch. It may be called in the function that :func:`at_positions` takes.
     """
     with torch.no_grad():
-        if not _is_separable(module, batch.ids.device):
+        if not is_separable(module, batch.ids.device):
             logits = module(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).logits
             return lambda rows, columns: logits[rows, columns]
         base: Any = module.base_model

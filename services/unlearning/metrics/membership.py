@@ -188,5 +188,5 @@ def _attack(name: str, text: Text, scores: TokenScores, lower: TokenScores | Non
 def _characters(text: Text) -> str:
     if isinstance(text.text, str):
         return text.text
-    message = f"{text.id} is given as token ids, and this attack looks at characters. Give its text, or drop the attack."
+    message = f"{text.id} is given as token ids, and this attack looks at characters. Give text, or drop the attack."
     raise InvalidArgument(Reason.METRIC_ITEMS_INVALID, message, metadata={"item": text.id})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -132,6 +133,15 @@ def membership(
         of_holdout = {text.id: value for text, value in zip(holdout, values[len(forget) :], strict=True)}
         found[attack] = Membership(attack, of_forget, of_holdout)
     return found
+
+
+def length_match(tokenizer: Any, forget: Sequence[Text], holdout: Sequence[Text]) -> float:
+    """p-value of the Kolmogorov-Smirnov test that both sets have the same distribution of lengths in tokens.
+
+    Below 0.1 the sets should be drawn again: an attack could tell them apart by length alone.
+    """
+    lengths = [[len(text.ids(tokenizer)) for text in texts] for texts in (forget, holdout)]
+    return float(ks_2samp(*lengths).pvalue)
 
 
 def auc(forget: Sequence[float], holdout: Sequence[float]) -> float:

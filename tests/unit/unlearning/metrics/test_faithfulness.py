@@ -1,8 +1,8 @@
 """The metrics themselves are tested: do they tell models that know a set from models that never saw it?
 
 After OpenUnlearning's meta-evaluation: two pools of models, and for each metric the area under the ROC curve over
-models. A metric of outputs alone may pass that and still be fooled by a model that has learnt to refuse; the depth score
-is not.
+models. A metric of outputs alone may pass that and still be fooled by a model that has learnt to refuse; the depth
+score is not.
 """
 
 from dataclasses import dataclass

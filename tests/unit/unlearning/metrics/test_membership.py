@@ -15,6 +15,7 @@ from services.unlearning.metrics.membership import (
     Membership,
     auc,
     auc_score,
+    length_match,
     lowercase_ratio,
     lowest,
     membership,
@@ -132,3 +133,10 @@ def test_unknown_attacks_and_attacks_on_characters_of_ids_are_refused(module, to
     with pytest.raises(InvalidArgument, match="looks at characters"):
         membership(module, tokenizer, ids, HOLDOUT, attacks=["zlib"])
     assert set(membership(module, tokenizer, ids, HOLDOUT)["min_k"].forget) == {"i"}
+
+
+def test_sets_of_different_lengths_are_told(tokenizer):
+    short = [Text(f"s{n}", tuple(range(10 + n % 5))) for n in range(30)]
+    long = [Text(f"l{n}", tuple(range(13 + n % 5))) for n in range(30)]
+    assert length_match(tokenizer, short, short[::-1]) == 1
+    assert length_match(tokenizer, short, long) < 1e-4

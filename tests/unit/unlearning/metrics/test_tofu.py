@@ -46,6 +46,8 @@ def test_truth_ratio_by_hand_in_both_conventions():
     perturbed, paraphrased = np.log([2.0, 8.0]), math.log(4.0)
     assert truth_ratio(paraphrased, perturbed, "loss") == pytest.approx((1 / 4) / (1 / 4))
     assert truth_ratio(paraphrased, perturbed, "probability") == pytest.approx((5 / 16) / (1 / 4))
+    assert truth_ratio(900.0, perturbed) == math.inf
+    assert truth_ratio(paraphrased, perturbed + 900, "probability") == pytest.approx(0, abs=1e-300)
     same = np.log([4.0, 4.0])
     assert truth_ratio(paraphrased, same, "probability") == pytest.approx(
         truth_ratio(paraphrased, same, "loss")
@@ -72,9 +74,9 @@ def test_probabilities_and_ratios_are_those_of_transformers_losses(module, token
 
 def test_reported_ratios_by_hand():
     ratios = {"a": 0.5, "b": 2.0, "c": 1.0, "d": 4.0, "e": 0.0}
-    forget = truth_ratio_score(ratios, bootstrap=FAST)
-    assert [item.value for item in forget.items] == [0.5, 0.5, 1.0, 0.25, 0.0]
-    assert forget.value == pytest.approx(0.45)
+    forget = truth_ratio_score({**ratios, "f": math.inf}, bootstrap=FAST)
+    assert [item.value for item in forget.items] == [0.5, 0.5, 1.0, 0.25, 0.0, 0.0]
+    assert forget.value == pytest.approx(2.25 / 6)
     kept = truth_ratio_score(ratios, kept=True, averaging="probability", bootstrap=FAST)
     assert [item.value for item in kept.items] == [0.5, 0.0, 0.0, 0.0, 1.0]
     assert (kept.value, kept.convention) == (pytest.approx(0.3), "probability")

@@ -94,6 +94,17 @@ class Reason(StrEnum):
     MODEL_CHANGED = auto()  # the files no longer have the registered fingerprint
     HUB_UNAVAILABLE = auto()
 
+    # ---- training
+    TRAINING_DATA_INVALID = auto()  # a line of the examples that cannot be read; the message names it
+    TRAINING_DATA_EMPTY = auto()  # no example has a token that counts
+    TRAINING_RECIPE_INVALID = auto()  # settings that no run can follow; the violations name them
+    TRAINING_DIVERGED = auto()  # the loss or the gradient was no longer finite; metadata["step"]
+    CHECKPOINT_DAMAGED = auto()  # a training state is not what was written
+    CHECKPOINT_MISMATCH = auto()  # a training state of another run; metadata["differs"]
+    ADAPTER_INVALID = auto()  # an adapter that does not fit the model
+    ADAPTER_ATTACHED = auto()  # the model has an adapter already
+    ADAPTER_MISSING = auto()  # the model has no adapter
+
     # ---- decoding: text
     PROMPT_EMPTY = auto()
     PROMPT_TOO_LONG = auto()  # metadata gives prompt_tokens, max_tokens and context_length

@@ -7,13 +7,13 @@ reader sees a whole folder or none, and a second registration of the same file f
 import contextlib
 import fcntl
 import hashlib
-import os
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palimpsest.disk import sync, sync_tree
 from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
 from palimpsest.model_building import building
 from palimpsest.models.completeness import require_whole
@@ -81,9 +81,9 @@ def convert_gguf(path: Path, models_dir: Path, progress: Progress | None = None)
         try:
             _convert_into(partial, path, header, progress)
             progress.step(3, _STAGES, "storing")
-            _sync_tree(partial)
+            sync_tree(partial)
             partial.rename(folder)
-            _sync(models_dir)
+            sync(models_dir)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -195,17 +195,3 @@ def _file_digest(path: Path, progress: Progress) -> str:
             digest.update(chunk)
             progress.check()
     return digest.hexdigest()
-
-
-def _sync_tree(folder: Path) -> None:
-    for file in folder.iterdir():
-        _sync(file)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

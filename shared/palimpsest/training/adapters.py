@@ -1,0 +1,141 @@
+"""Low-rank adapters, by peft: put into a model, merged into its weights, or kept beside them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from palimpsest.disk import room_for, sync_tree
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from palimpsest.training.recipe import ALL_LINEAR, LoraSettings
+
+NAME = "default"
+"""peft's name for the one adapter of a model."""
+
+
+def attach(module: nn.Module, settings: LoraSettings, seed: int) -> None:
+    """Put a new adapter into a model, in place: only the adapter trains from here on, and the output does not change.
+
+    Parameters
+    ----------
+    module
+        A causal LM of transformers, without an adapter.
+    settings
+        Rank, scale and which layers.
+    seed
+        Decides A; B begins at 0.
+
+    Raises
+    ------
+    InvalidArgument
+        ADAPTER_INVALID: no layer has one of the target names, a layer is of a kind that takes no adapter, or the head
+        is among the targets.
+    FailedPrecondition
+        ADAPTER_ATTACHED: it has one.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    if is_attached(module):
+        message = "The model has an adapter. Merge or remove it before another is attached."
+        raise FailedPrecondition(Reason.ADAPTER_ATTACHED, message)
+    heads = _heads(module)
+    if taken := sorted(set(settings.targets) & {name.rpartition(".")[2] for name in heads}):
+        message = f"{', '.join(taken)} is the model's head, which takes no adapter. Choose among the layers before it."
+        raise _invalid(message)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.scale,  # pyright: ignore[reportArgumentType]  # a float works, and is documented
+        target_modules=list(settings.targets) or ALL_LINEAR,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            inject_adapter_in_model(config, module, NAME)
+        except ValueError as error:
+            raise _invalid(f"The adapter does not fit this model: {error}") from error
+    module.eval()
+
+
+def is_attached(module: nn.Module) -> bool:
+    """Whether a model has an adapter that is not merged."""
+    return bool(_adapted(module))
+
+
+def merge(module: nn.Module) -> None:
+    """Add the adapter to the weights it adapts and remove it, in place. All weights can be trained afterwards.
+
+    Raises
+    ------
+    FailedPrecondition
+        ADAPTER_MISSING: there is none.
+    """
+    _require(module)
+    for name, layer in _adapted(module).items():
+        layer.merge(safe_merge=False)
+        parent, _, last = name.rpartition(".")
+        setattr(module.get_submodule(parent), last, layer.get_base_layer())
+    vars(module).pop("peft_config", None)
+    module.requires_grad_(True)
+
+
+def save_adapter(module: Any, folder: Path, base: str = "") -> None:
+    """Write the adapter alone, in peft's format: ``adapter_model.safetensors`` and ``adapter_config.json``.
+
+    Parameters
+    ----------
+    module
+        A model with an adapter.
+    folder
+        Where to write; created if missing.
+    base
+        What to call the model that the adapter is for.
+
+    Raises
+    ------
+    FailedPrecondition
+        ADAPTER_MISSING: there is none.
+    ResourceExhausted
+        DISK_FULL.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    _require(module)
+    with room_for(f"the adapter in {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        config: Any = module.peft_config[NAME]
+        tensors = get_peft_model_state_dict(module, adapter_name=NAME)
+        # peft looks for the names that its own wrapper would give them
+        named = {
+            f"base_model.model.{name}": value.detach().cpu().contiguous() for name, value in tensors.items()
+        }
+        save_file(named, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        config.base_model_name_or_path = base or None
+        config.save_pretrained(str(folder))
+        sync_tree(folder)
+
+
+def _adapted(module: nn.Module) -> dict[str, Any]:
+    """Layers with an adapter, by their paths."""
+    if not hasattr(module, "peft_config"):
+        return {}
+    from peft.tuners.lora import LoraLayer
+
+    return {name: each for name, each in module.named_modules() if isinstance(each, LoraLayer)}
+
+
+def _require(module: nn.Module) -> None:
+    if not is_attached(module):
+        raise FailedPrecondition(Reason.ADAPTER_MISSING, "The model has no adapter.")
+
+
+def _heads(module: Any) -> list[str]:
+    """Paths of the module that gives logits."""
+    head = module.get_output_embeddings()
+    return [name for name, each in module.named_modules() if each is head]
+
+
+def _invalid(message: str) -> InvalidArgument:
+    return InvalidArgument.field(Reason.ADAPTER_INVALID, "lora", message)

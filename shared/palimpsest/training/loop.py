@@ -1,0 +1,237 @@
+"""The training loop: a function to minimise, AdamW, and a state from which a run goes on as if it had never stopped."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from palimpsest.errors import ResourceExhausted
+from palimpsest.progress import Drain, Progress
+from palimpsest.training.adapters import attach, is_attached
+from palimpsest.training.checkpoints import Checkpoints, Stateful
+from palimpsest.training.history import History
+from palimpsest.training.order import derived_seed
+from palimpsest.training.recipe import LoraSettings, Recipe
+
+__all__ = ["History", "LoraSettings", "Objective", "PartedObjective", "Recipe", "Stateful", "train"]
+
+
+class Objective(Protocol):
+    """What a run minimises. One whose value depends on more than the weights and the step is also ``Stateful``."""
+
+    def loss(self, module: nn.Module, step: int) -> Tensor:
+        """Return a scalar with a graph, for step 0, 1, ...
+
+        What it draws is a function of the step: examples by ``Order.at(step)``. torch's own generator is seeded from
+        the run's seed and the step before the call.
+        """
+        ...
+
+
+@runtime_checkable
+class PartedObjective(Protocol):
+    """An objective whose loss comes in parts, so that the graph of only one forward pass exists at a time."""
+
+    def parts(self, module: nn.Module, step: int) -> Iterator[Tensor]:
+        """Yield scalars with graphs whose sum is the loss of the step."""
+        ...
+
+
+def train(
+    module: nn.Module,
+    objective: Objective | PartedObjective,
+    recipe: Recipe,
+    *,
+    checkpoints: Checkpoints | None = None,
+    progress: Progress,
+    probe: Callable[[int], bool] | None = None,
+    validation: Callable[[], float] | None = None,
+) -> History:
+    """Train a module in place, or go on with the run whose state ``checkpoints`` holds.
+
+    On one thread, and on any fixed number of them, a run that was stopped and goes on ends with the same bits as one
+    that was not.
+
+    Parameters
+    ----------
+    module
+        transformers' own, in evaluation mode and float32 (``palimpsest.lm.load(..., trainable=True).module``), with the
+        weights the run begins from, also when it goes on. With ``recipe.adapter`` an adapter is put into it, and stays
+        there; see :mod:`palimpsest.training.adapters`.
+    objective
+        What to minimise. ``recipe.batch`` and ``recipe.micro_batch`` are for whoever makes it; the loop only records
+        them.
+    recipe
+        How.
+    checkpoints
+        Where the state is kept. It is written as they say, and when the worker shuts down.
+    progress
+        Told of every step and its loss; may raise to stop between two steps.
+    probe
+        Called after every step, with the number of the step and the module as it is; True ends the run. One that
+        remembers anything is an object that is ``Stateful``. A call that was interrupted is made again.
+    validation
+        Returns a loss on other data; called as ``recipe.validate_every`` says.
+
+    Returns
+    -------
+    History
+        Also of a run that diverged; see ``History.stopped``.
+
+    Raises
+    ------
+    FailedPrecondition
+        CHECKPOINT_MISMATCH: the state is of another run.
+    DataLoss
+        CHECKPOINT_DAMAGED.
+    ResourceExhausted
+        DISK_FULL: a state could not be written; the one before it is intact.
+    """
+    with _settled(recipe):
+        return _Run(module, objective, recipe, checkpoints, progress, probe, validation).to_the_end()
+
+
+class _Run:
+    def __init__(
+        self,
+        module: nn.Module,
+        objective: Objective | PartedObjective,
+        recipe: Recipe,
+        checkpoints: Checkpoints | None,
+        progress: Progress,
+        probe: Callable[[int], bool] | None,
+        validation: Callable[[], float] | None,
+    ) -> None:
+        self.module, self.objective, self.recipe = module, objective, recipe
+        self.checkpoints, self.progress = checkpoints, progress
+        self.probe, self.validation = probe, validation
+        if recipe.adapter is not None and not is_attached(module):
+            attach(module, recipe.adapter, derived_seed(recipe.seed, "adapter"))
+        self.weights = {name: each for name, each in module.named_parameters() if each.requires_grad}
+        self.optimizer = _optimizer(self.weights, recipe)
+        self.stateful = {"objective": objective, "probe": probe}
+        self.history = History(effective_batch=recipe.batch)
+        self.looked = True  # whether the last step's probe and validation are done
+
+    def to_the_end(self) -> History:
+        recipe, history = self.recipe, self._resumed()
+        try:
+            while True:
+                if not self.looked:
+                    self._look()
+                self.progress.step(history.steps, recipe.steps, _stage(history))
+                if history.stopped or history.steps >= recipe.steps:
+                    return history
+                self._step()
+                if self.checkpoints is not None and self.checkpoints.is_due(history.steps):
+                    self._save()
+        except Drain:
+            with contextlib.suppress(ResourceExhausted):  # the job is queued again all the same
+                self._save()
+            raise
+
+    def _step(self) -> None:
+        step, recipe, history = self.history.steps, self.recipe, self.history
+        torch.manual_seed(derived_seed(recipe.seed, "step", step))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = 0.0
+        for part in _parts(self.objective, self.module, step):
+            part.backward()
+            loss += part.item()
+            self.progress.check()
+        norm = nn.utils.get_total_norm([w.grad for w in self.weights.values() if w.grad is not None]).item()
+        rate = recipe.rate_at(step)
+        history.losses.append(loss)
+        history.rates.append(rate)
+        history.norms.append(norm)
+        if not _finite(loss, norm):
+            history.stopped = "diverged"
+            return
+        if recipe.clip and norm > recipe.clip:
+            for weight in self.weights.values():
+                if weight.grad is not None:
+                    weight.grad.mul_(recipe.clip / norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.looked = False
+
+    def _look(self) -> None:
+        """Validate and probe after a step; a look that was interrupted is taken again."""
+        done, recipe, history = self.history.steps, self.recipe, self.history
+        if recipe.validate_every and done % recipe.validate_every == 0:
+            self._validate()
+        if not history.stopped and self.probe is not None and self.probe(done - 1):
+            history.stopped = "probe"
+        if history.stopped or done == recipe.steps:
+            self._validate()
+        self.looked = True
+
+    def _validate(self) -> None:
+        done, curve = self.history.steps, self.history.validation
+        if self.validation is not None and (not curve or curve[-1][0] != done):
+            curve.append((done, self.validation()))
+
+    def _save(self) -> None:
+        if self.checkpoints is not None:
+            state = {name: each.state() for name, each in self.stateful.items() if isinstance(each, Stateful)}
+            self.checkpoints.save(
+                self.weights, self.optimizer, self.history, self.recipe, looked=self.looked, state=state
+            )
+
+    def _resumed(self) -> History:
+        saved = self.checkpoints.load(self.recipe) if self.checkpoints else None
+        if saved is not None:
+            saved.put_into(self.weights, self.optimizer)
+            for name, each in self.stateful.items():
+                if isinstance(each, Stateful):
+                    each.restore(saved.state[name])
+            self.history, self.looked = saved.history, saved.looked
+        return self.history
+
+
+def _parts(objective: Objective | PartedObjective, module: nn.Module, step: int) -> Iterator[Tensor]:
+    if isinstance(objective, PartedObjective):
+        return objective.parts(module, step)
+    return iter([objective.loss(module, step)])
+
+
+def _optimizer(weights: dict[str, nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
+    matrices = [weight for weight in weights.values() if weight.dim() > 1]
+    others = [weight for weight in weights.values() if weight.dim() <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=recipe.learning_rate,
+        betas=recipe.betas,
+        eps=recipe.epsilon,
+    )
+
+
+def _stage(history: History) -> str:
+    """Tell the loss. Watchers are told of a new stage at once, so it is rounded to what they can read."""
+    return f"training, loss {history.losses[-1]:.4g}" if history.losses else "training"
+
+
+def _finite(*numbers: float) -> bool:
+    return all(abs(number) < float("inf") for number in numbers)  # False of NaN
+
+
+@contextlib.contextmanager
+def _settled(recipe: Recipe) -> Iterator[None]:
+    """Set the threads, and give torch's random numbers back as they were."""
+    threads = torch.get_num_threads()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        if recipe.threads:
+            torch.set_num_threads(recipe.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

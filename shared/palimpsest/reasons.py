@@ -191,3 +191,9 @@ class Reason(StrEnum):
     DATASET_SPLITS_OVERLAP = auto()  # a name is in two splits that must share none
     DATASET_LENGTHS_DIFFER = auto()  # length alone tells forget and holdout texts apart
     FORGET_RETAIN_OVERLAP = auto()  # text to be forgotten is in the retain set, too
+
+    # ---- unlearning: metrics
+    METRIC_ITEMS_INVALID = auto()  # nothing to measure, or items that the metric cannot take
+    METRIC_CONVENTION_UNKNOWN = auto()  # no such convention or attack; the message lists them
+    METRIC_MODELS_DIFFER = auto()  # models of different shapes, whose states do not fit each other
+    METRIC_NOT_FINITE = auto()  # the model puts out NaN, so there is nothing to measure

@@ -1,4 +1,4 @@
-"""A laboratory of removal: a base model, a target that was trained on everything, and one retrained without the forget set.
+"""A laboratory of removal: a base model, a target trained on everything, and one retrained without the forget set.
 
 The models have a million parameters and take some minutes on one core. They are kept in a folder under names that
 digest everything that made them (texts, recipe, seed, training code and library), so that a second run finds them.
@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ class Lab:
 
     seed: int = 1
     domain: str = "news"
-    sizes: Sizes = TINY
+    sizes: Sizes = replace(TINY, folds=4)
     shape: ModelShape = field(default_factory=ModelShape)
     folder: Path = field(
         default_factory=lambda: Path(
@@ -184,7 +184,7 @@ class Lab:
 
         def make(folder: Path) -> None:
             model, begin = self.load(start), time.process_time()
-            objective = CrossEntropy(examples, recipe, model.tokenizer.pad_token_id)
+            objective = CrossEntropy(examples, recipe, self.tokenizer.pad_token_id)
             history = train(model.module, objective, recipe, progress=NullProgress())
             self.spent[name] = time.process_time() - begin
             save_model(model.module, start, folder)

@@ -8,27 +8,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
-import structlog
-
 from palimpsest.api.models.v1 import models_pb2 as pb
 from palimpsest.artifacts import ArtifactInfo
-from palimpsest.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound, Reason
+from palimpsest.errors import AlreadyExists, FailedPrecondition, NotFound, Reason
 from palimpsest.jobs import JobContext
 from palimpsest.lm import LanguageModel, load
-from palimpsest.lm.hardware import physical_cores
 from palimpsest.models import ModelRecord, register_made, verify
 from palimpsest.training import Checkpoints, Example, History, train
 from palimpsest.training.adapters import merge, save_adapter
-from palimpsest.training.checkpoints import MANIFEST, MOMENTS, WEIGHTS
 from palimpsest.training.cross_entropy import CrossEntropy, mean_nll
 from palimpsest.training.reading import read_examples
 from palimpsest.training.saving import save_model
 from services.registry.convert import context_of, recipe_of, steps_of
-
-log = structlog.get_logger(__name__)
+from services.registry.training_states import TrainingStates
 
 OBJECTIVE = "cross-entropy/1"
-SAFETENSORS = "application/vnd.safetensors"
 
 
 def fine_tune(request: pb.FineTuneRequest, job: JobContext) -> pb.FineTuned:
@@ -48,7 +42,7 @@ def fine_tune(request: pb.FineTuneRequest, job: JobContext) -> pb.FineTuned:
     _require_free(request.model_id, settings.models_dir / name, job)
     base = models.get(request.base)
     verify(base, settings, progress)
-    states = _States(job)
+    states = TrainingStates(job)
     with _scratch(settings.models_dir, job) as scratch:
         progress.step(0, 0, "loading the model")
         model = load(base, settings.device, trainable=True, threads=states.threads)
@@ -205,55 +199,3 @@ def _publish_curve(history: History, job: JobContext) -> ArtifactInfo:
     info = job.resources.artifacts.put_bytes(json.dumps(facts).encode(), "application/json")
     job.progress.publish(info.digest)
     return info
-
-
-class _States:
-    """The newest training state of a job, in the artefact store.
-
-    Nothing refers to its artefacts but the job's checkpoint: a state may be as large as three copies of the model, and
-    is nobody's result. Should a collection take it, a later attempt begins again, and ends with the same model.
-    """
-
-    def __init__(self, job: JobContext) -> None:
-        self._artifacts, self._progress, self._job = job.resources.artifacts, job.progress, job.job_id
-        self._state: dict[str, Any] = job.progress.resume() or {}
-        # Sums depend on the number of threads in the last bits, so every attempt uses the first one's.
-        self.threads = int(
-            self._state.get("threads", 0) or job.resources.settings.threads or physical_cores()
-        )
-
-    def fetch(self, folder: Path) -> None:
-        """Put the state of an earlier attempt into a folder, if there is one."""
-        if not self._state:
-            return
-        try:
-            manifest = self._artifacts.read_bytes(self._state["artifact"])
-            Checkpoints.fetch(folder, manifest, lambda digest: self._artifacts.chunks(f"sha256:{digest}"))
-        except (NotFound, DataLoss) as error:
-            log.warning("the training state is gone: starting again", job=self._job, why=error.message)
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def publish(self, folder: Path, steps: int) -> None:
-        """Store a state, point the job's checkpoint at it, and delete the one before."""
-        files = [
-            self._artifacts.put_file(folder / WEIGHTS, SAFETENSORS).digest,
-            self._artifacts.put_file(folder / MOMENTS, SAFETENSORS).digest,
-        ]
-        manifest = self._artifacts.put_file(folder / MANIFEST, "application/json").digest
-        before = self._state
-        self._state = {"artifact": manifest, "files": files, "step": steps, "threads": self.threads}
-        self._progress.checkpoint(self._state)
-        self._delete(set(_digests(before)) - set(_digests(self._state)))
-
-    def forget(self) -> None:
-        """Delete the state: the work is done."""
-        self._delete(set(_digests(self._state)))
-
-    def _delete(self, digests: set[str]) -> None:
-        for digest in digests:
-            with suppress(NotFound, FailedPrecondition):
-                self._artifacts.delete_unheld(digest)
-
-
-def _digests(state: dict[str, Any]) -> list[str]:
-    return [state["artifact"], *state["files"]] if state else []

@@ -148,6 +148,19 @@ class Reason(StrEnum):
     KV_PLAN_INVALID = auto()  # a load that cannot be planned: no chunks, or impossible times or sizes
     KV_REPORT_INVALID = auto()  # a receiver's report that cannot be about this load
 
+    # ---- unlearning: algorithms
+    ALGORITHM_UNKNOWN = auto()  # no algorithm of that id; the message lists them
+    ALGORITHM_PARAMETER_INVALID = (
+        auto()
+    )  # an unknown hyper-parameter, or a value out of bounds; see the violation
+    ALGORITHM_INPUT_MISSING = auto()  # the algorithm needs data that was not given; the violation names it
+    ALGORITHM_NOT_TRAINED = auto()  # the algorithm changes weights in one go and has no objective
+    TASK_VECTOR_MISMATCH = auto()  # the reinforced model is not the target trained further
+    SHARDS_INVALID = (
+        auto()
+    )  # a description of adapters by shard that is damaged, or does not fit the files beside it
+    SHARD_DOCUMENT_UNKNOWN = auto()  # a document that no shard holds, so there is nothing to remove it from
+
     # ---- datastore: corpora
     CORPUS_NOT_FOUND = auto()
     CORPUS_EXISTS = auto()  # the id names a corpus of another model, encoder or cut

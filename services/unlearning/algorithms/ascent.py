@@ -1,7 +1,7 @@
 """Gradient ascent on the forget set: GA, and WGA and SatImp, which weight its tokens.
 
-With ``nll_t`` the negative log-likelihood of a counted token and ``p_t = exp(-nll_t)`` (MUSE, section 4.1; WGA, Wang et
-al. 2025; SatImp, Yang et al. 2025)::
+With ``nll_t`` the negative log-likelihood of a counted token and ``p_t = exp(-nll_t)`` (GA: MUSE, arXiv 2407.06460;
+WGA: Wang et al. 2025, arXiv 2502.19301; SatImp: Yang et al. 2025, arXiv 2505.11953)::
 
     GA      -mean_t nll_t
     WGA     -mean_t p_t^beta nll_t

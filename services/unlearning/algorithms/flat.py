@@ -1,8 +1,8 @@
 """FLAT: drive the answer to forget and another answer to the same prompt apart, without retain data.
 
 For each pair, with P_e the mean probability of the other answer's counted tokens and P_f that of the answer to forget,
-the loss is ``-g(P_e) + f*(g(P_f))``: the variational form of an f-divergence between the two (Wang et al. 2025, section
-3.3 and table 1)::
+the loss is ``-g(P_e) + f*(g(P_f))``: the variational form of an f-divergence between the two (Wang et al. 2025, arXiv
+2410.11143, the table of divergences)::
 
     tv       -tanh(P_e) / 2 + tanh(P_f) / 2
     kl       -P_e + exp(P_f - 1)

@@ -31,7 +31,9 @@ class Inputs:
     alternatives
         For each example of ``forget``, other examples of the same prompt whose answers are allowed, such as refusals.
     reference
-        A frozen module that the run's model is compared with; None where the algorithm needs none.
+        A frozen module that the run's model is compared with; None where the algorithm needs none, or ``adapter``.
+    adapter
+        The run trains an adapter: the model without it is the reference, and no second model is needed.
     batch
         Examples of one step, from each set.
     seed
@@ -45,6 +47,7 @@ class Inputs:
     retain: Sequence[Example] = ()
     alternatives: Sequence[Sequence[Example]] = ()
     reference: nn.Module | None = None
+    adapter: bool = False
     batch: int = 8
     seed: int = 0
     pad: int = 0
@@ -100,7 +103,7 @@ class Inputs:
         Parameters
         ----------
         needs
-            Of "forget", "retain", "alternatives" and "reference".
+            Of "forget", "retain", "alternatives", "reference" (the run of an adapter has one in itself) and "teacher".
         algorithm
             The id, for messages.
 
@@ -110,9 +113,12 @@ class Inputs:
             ALGORITHM_INPUT_MISSING, naming the field.
         """
         for name, what in _WHAT.items():
-            if name in needs and not getattr(self, name):
+            if name not in needs or (name == "reference" and self.adapter):
+                continue
+            if getattr(self, "reference" if name == "teacher" else name) in (None, (), []):
                 message = f"{algorithm!r} needs {what}. Give it, or choose an algorithm that works without."
-                raise InvalidArgument.field(Reason.ALGORITHM_INPUT_MISSING, name, message)
+                field = "reference" if name == "teacher" else name
+                raise InvalidArgument.field(Reason.ALGORITHM_INPUT_MISSING, field, message)
         if "alternatives" in needs and (
             len(self.alternatives) != len(self.forget) or not all(self.alternatives)
         ):
@@ -128,4 +134,5 @@ _WHAT = {
     "retain": "data to retain",
     "alternatives": "other answers to the prompts of the forget set",
     "reference": "a frozen copy of the model to compare with",
+    "teacher": "a frozen copy of the unlearned model, as its reference",
 }

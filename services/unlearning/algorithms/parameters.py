@@ -45,6 +45,12 @@ class Parameters:
             value = _checked(field, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Data that these hyper-parameters ask for: "retain" of a regulariser, "reference" of KLR."""
+        regulariser = getattr(self, "regulariser", "none")
+        return frozenset({"none": (), "gdr": ("retain",), "klr": ("retain", "reference")}[regulariser])
+
 
 def parse(kind: type[P], values: Mapping[str, object], fixed: Mapping[str, object], algorithm: str) -> P:
     """Return an algorithm's hyper-parameters, with defaults for what is not given.
@@ -68,9 +74,13 @@ def parse(kind: type[P], values: Mapping[str, object], fixed: Mapping[str, objec
     known = sorted({field.name for field in dataclasses.fields(kind)} - set(fixed))
     for name, value in values.items():
         if name in fixed and value != fixed[name]:
-            raise _invalid(name, f"{algorithm!r} has {name} = {fixed[name]!r}. Choose the algorithm by its id.")
+            raise _invalid(
+                name, f"{algorithm!r} has {name} = {fixed[name]!r}. Choose the algorithm by its id."
+            )
         if name not in known and name not in fixed:
-            raise _invalid(name, f"{algorithm!r} has no hyper-parameter {name!r}. It has: {', '.join(known)}.")
+            raise _invalid(
+                name, f"{algorithm!r} has no hyper-parameter {name!r}. It has: {', '.join(known)}."
+            )
     return kind(**{**dict(values), **dict(fixed)})
 
 

@@ -1,16 +1,17 @@
 """Preference losses: NPO and SimNPO, which dislike the forget set; DPO and IDK, which like other answers better.
 
-With ``nll`` the negative log-likelihood of a sequence, ``ref`` that under the model before the request, ``len`` its counted
-tokens, and s the logistic function (NPO, Zhang et al. 2024, equation 3; SimNPO, Fan et al. 2024, equation 4; DPO,
-Rafailov et al. 2023, equation 7)::
+With ``nll`` the negative log-likelihood of a sequence, ``ref`` that under the model before the request, ``len`` its
+counted tokens, and s the logistic function (NPO: Zhang et al. 2024, arXiv 2404.05868, equation 3; SimNPO: Fan et al.
+2024, arXiv 2410.07163; DPO: Rafailov et al. 2023, equation 7; IDK: TOFU, Maini et al. 2024, arXiv 2401.06121)::
 
     NPO     -2/beta mean_x log s(beta (nll - ref) / n)                 n = 1, len or sqrt(len)
     SimNPO  -2/beta mean_x log s(beta (nll / len - delta))
     DPO     -2/beta mean_x log s(beta ((ref_w - nll_w) - (ref_l - nll_l)))    w: another answer, l: the one to forget
     IDK     mean_t nll_t of the other answer
 
-NPO tends to GA as beta goes to 0, and its gradient is GA's times ``2 p^beta / (p^beta + p_ref^beta)`` for each sequence.
-Long sequences reach the end of that weight within a fraction of a nat a token; ``length_norm`` is the remedy.
+NPO tends to GA as beta goes to 0. Its gradient is GA's, each sequence times ``2 p^beta / (p^beta + p_ref^beta)``: 1 at
+the reference, 0 once it is forgotten. Long sequences get there within a fraction of a nat a token; ``length_norm`` is
+the remedy.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from palimpsest.training.token_losses import counts, sequence_nll
 from services.unlearning.algorithms.inputs import Inputs
 from services.unlearning.algorithms.objective import Combined, Term, mean_nll
 from services.unlearning.algorithms.parameters import Parameters, choice, number, switch
-from services.unlearning.algorithms.reference import reference_nll, whole_logits
+from services.unlearning.algorithms.reference import reference_nll, whole_logits, whole_reference_logits
 from services.unlearning.algorithms.regularisers import retain_term
 
 
@@ -49,6 +50,11 @@ class NpoParameters(Parameters):
     gamma: float = number(1.0, 0, 1000)
     alpha: float = number(1.0, 0, 1000)
     legacy_muse: bool = switch(False)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Data that these hyper-parameters ask for."""
+        return super().needs | ({"reference"} if self.legacy_muse else set())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +148,10 @@ def npo_term(parameters: NpoParameters, inputs: Inputs) -> Term:
     """Return the forget term of NPO. Its reference is computed now, and is all that is kept of the model."""
     beta, norm = parameters.beta, parameters.length_norm
     if parameters.legacy_muse:
-        frozen = inputs.reference
 
         def legacy(module: nn.Module, step: int) -> Tensor:
             batch = inputs.forget_batch(step)
-            reference = whole_logits(frozen, batch, grad=False)
+            reference = whole_reference_logits(module, inputs.reference, batch)
             return legacy_npo(whole_logits(module, batch), reference, batch.attention, beta)
 
         return legacy

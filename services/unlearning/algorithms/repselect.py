@@ -1,19 +1,20 @@
 """RepSelect: walk along the forget set's weight gradient without its leading principal components.
 
-Those components are shared with everything else the model knows: to change them harms it, and a few steps of fine-tuning
-restore them (Sondej, Yang and Mahdi 2026, section 4). For each MLP matrix W with the gradient G of the forget set's mean
-log-likelihood's negative, and its k leading singular triples ``u_i s_i v_i^T``::
+Those components are shared with everything else the model knows: to change them harms it, and a few steps of
+fine-tuning restore them (Sondej, Yang and Mahdi 2026, arXiv 2606.17168). For each MLP matrix W::
 
+    G      gradient of -(mean_t nll_t) over the forget set, with k leading singular triples u_i s_i v_i^T
     hard   G' = (1 - U U^T) G (1 - V V^T)
-    soft   on each side the part along component i is multiplied by s_k / s_i
-    W     <- W - strength G',  G = grad of -(mean_t nll_t)
+    soft   on each side, the part along component i times s_k / s_i
+    W     <- W - strength G'
 
 The gradient is taken once, at the weights before the request, and the walk is straight: like a task vector, it is swept
-over ``strength``. The paper takes the gradient beside a small adapter that was first trained to say more of the forget
-set; that is left out here.
+over ``strength``. While it is taken, a small adapter is attached that was trained for an epoch to say more of the
+forget set, so that what relearning would bring back is in the gradient as well; it is thrown away.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,10 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from palimpsest.lm.anatomy import anatomy_of
+from palimpsest.training.adapters import attach, remove
 from palimpsest.training.batches import collate
 from palimpsest.training.order import derived_seed
+from palimpsest.training.recipe import LoraSettings
 from palimpsest.training.token_losses import token_nll
 from services.unlearning.algorithms.inputs import Inputs
+from services.unlearning.algorithms.objective import mean_nll
 from services.unlearning.algorithms.parameters import Parameters, choice, number, whole
 
 
@@ -35,16 +39,19 @@ class RepSelectParameters(Parameters):
     Attributes
     ----------
     components
-        k, the principal components that are collapsed; at most a matrix's rank.
+        k, the principal components that are collapsed; at most the gradient's rank.
     collapse
         "soft", the paper's; "hard"; "none", for comparison: plain gradient ascent.
     strength
         How far to walk.
+    elicitation
+        Learning rate of the adapter (plain gradient descent); 0: no adapter.
     """
 
     components: int = whole(32, 1, 4096)
     collapse: str = choice("soft", "soft", "hard", "none")
     strength: float = number(1.0, 0, 1e6)
+    elicitation: float = number(0.01, 0, 100)
 
 
 def collapsed(gradient: Tensor, components: int, mode: str, seed: int = 0) -> Tensor:
@@ -67,8 +74,9 @@ def collapsed(gradient: Tensor, components: int, mode: str, seed: int = 0) -> Te
     if mode == "hard":
         keep = torch.zeros_like(s)
     else:
-        # Of components that are numerically zero there is nothing to collapse.
-        keep = torch.where(s > 0, s[s > 0].min() / s.clamp(min=torch.finfo(s.dtype).tiny), 1.0)
+        # Past the rank there is only rounding; levelled to that, nothing would be left of the rest.
+        real = s > s[0] * max(gradient.shape) * torch.finfo(s.dtype).eps
+        keep = torch.where(real, s[real].min() / s, 1.0) if real.any() else torch.ones_like(s)
     inside = gradient - (gradient @ v) * (1 - keep) @ v.T
     return inside - u * (1 - keep) @ (u.T @ inside)
 
@@ -100,12 +108,44 @@ def forget_gradients(inputs: Inputs) -> dict[str, Tensor]:
 
 def selective_directions(parameters: RepSelectParameters, inputs: Inputs) -> dict[str, Tensor]:
     """Return G' of every MLP matrix, by parameter name."""
+    with elicited(inputs, parameters.elicitation):
+        gradients = forget_gradients(inputs)
     return {
         name: collapsed(
             gradient, parameters.components, parameters.collapse, derived_seed(inputs.seed, "svd", name)
         )
-        for name, gradient in forget_gradients(inputs).items()
+        for name, gradient in gradients.items()
     }
+
+
+@contextlib.contextmanager
+def elicited(inputs: Inputs, learning_rate: float) -> Iterator[None]:
+    """Attach an adapter to the MLPs for a while, trained for an epoch of the forget set; 0: attach none.
+
+    Raises
+    ------
+    FailedPrecondition
+        ADAPTER_ATTACHED: the model has an adapter already.
+    """
+    if not learning_rate:
+        yield
+        return
+    module = inputs.module
+    targets = {name.removesuffix(".weight").rpartition(".")[2] for name in _mlp_matrices(module)}
+    required = {name: weight.requires_grad for name, weight in module.named_parameters()}
+    settings = LoraSettings(rank=_RANK, alpha=_RANK, targets=tuple(sorted(targets)))
+    attach(module, settings, derived_seed(inputs.seed, "elicitation"))
+    try:
+        trained = [weight for weight in module.parameters() if weight.requires_grad]
+        for step in range(inputs.steps_per_epoch):
+            loss = mean_nll(module, inputs.forget_batch(step))
+            for weight, slope in zip(trained, torch.autograd.grad(loss, trained), strict=True):
+                weight.data -= learning_rate * slope
+        yield
+    finally:
+        remove(module)
+        for name, weight in module.named_parameters():
+            weight.requires_grad_(required[name])
 
 
 @torch.no_grad()
@@ -117,12 +157,22 @@ def walk(module: nn.Module, directions: Mapping[str, Tensor], strength: float) -
 
 
 def _mlp_matrices(module: nn.Module) -> dict[str, nn.Parameter]:
-    parts = [layer[part] for layer in anatomy_of(module).layers for part in ("gate", "up", "down") if part in layer]
+    parts = [
+        layer[part] for layer in anatomy_of(module).layers for part in ("gate", "up", "down") if part in layer
+    ]
     wanted = {id(cast(Any, part.module_of(module)).weight) for part in parts}
-    return {name: weight for name, weight in module.named_parameters() if id(weight) in wanted}
+    # Within an adapter's layer, a matrix has another name than without.
+    return {
+        name.replace(".base_layer.", "."): weight
+        for name, weight in module.named_parameters()
+        if id(weight) in wanted
+    }
 
 
-_EXACT = 512
+_RANK = 8
+"""Of the adapter, with a scale of 1."""
+
+_EXACT = 1024
 """Matrices with a side no longer than this are decomposed exactly."""
 
 

@@ -1,11 +1,11 @@
-"""RMU: hidden states of the forget set are steered to a random direction, those of the retain set held (Li et al. 2024).
+"""RMU: hidden states of the forget set are steered to a random direction, those of the retain set held.
 
 With h the hidden states after block l, of ``size`` features, and u a random unit vector, the same for the whole run::
 
     forget   mean_t |h(F)_t - c u|^2 / size
     retain   mean_t |h(R)_t - h_ref(R)_t|^2 / size
 
-over every token that is not padding (the paper's equations 1 and 2, divided by the size as in its code). Only the
+over every token that is not padding (Li et al. 2024, arXiv 2403.03218; divided by the size as in its code). Only the
 matrices that write into the stream out of the MLPs of blocks l - 2 to l are trained.
 
 The reference's states of the retain set are computed once and kept, tokens x size numbers: no second model.

@@ -1,7 +1,8 @@
-"""UNDIAL: the model learns its own earlier distributions with the true token's logit lowered (Dong et al. 2025, eq. 2).
+"""UNDIAL: the model learns its own earlier distributions with the true token's logit lowered.
 
 The loss is the cross-entropy ``mean_t -sum_v q_t(v) log p_t(v)`` over the counted tokens, against
-``q_t = softmax(z_ref,t - beta onehot(x_t))``, with z_ref the logits of the model before the request.
+``q_t = softmax(z_ref,t - beta onehot(x_t))``, with z_ref the logits of the model before the request
+(Dong et al. 2025, arXiv 2402.10052).
 """
 
 from dataclasses import dataclass
@@ -28,9 +29,12 @@ class UndialParameters(Parameters):
     alpha: float = number(1.0, 0, 1000)
 
 
-def undial(module: nn.Module, reference: nn.Module, batch: Batch, beta: float) -> Tensor:
-    """Cross-entropy against the reference's adjusted distributions: a scalar, the mean over counted tokens."""
-    theirs = reference_logits(reference, batch)
+def undial(module: nn.Module, reference: nn.Module | None, batch: Batch, beta: float) -> Tensor:
+    """Cross-entropy against the reference's adjusted distributions: a scalar, the mean over counted tokens.
+
+    ``reference`` None stands for the module with its adapter off.
+    """
+    theirs = reference_logits(module, reference, batch)
 
     def position(logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         adjusted = theirs(rows, columns)  # (n, vocabulary)
@@ -43,11 +47,9 @@ def undial(module: nn.Module, reference: nn.Module, batch: Batch, beta: float) -
 
 def build_undial(parameters: UndialParameters, inputs: Inputs) -> Combined:
     """UNDIAL; ``inputs.reference`` is the model before the request."""
-    reference = inputs.reference
-    assert reference is not None
 
     def forget(module: nn.Module, step: int) -> Tensor:
-        return undial(module, reference, inputs.forget_batch(step), parameters.beta)
+        return undial(module, inputs.reference, inputs.forget_batch(step), parameters.beta)
 
     retain = retain_term(parameters.regulariser, inputs)
     return Combined(forget, parameters.gamma, retain, parameters.alpha)

@@ -1,7 +1,7 @@
 """NPO with sharpness-aware minimisation: forgetting that survives small changes of the weights.
 
-The forget term is minimised where the weights are worst for it within a ball of radius rho (Fan et al. 2025, section 5;
-Foret et al. 2021, equation 2)::
+The forget term is minimised where the weights are worst for it within a ball of radius rho (Fan et al. 2025, arXiv
+2502.05374; Foret et al. 2021, equation 2)::
 
     e = rho g / |g|,  g = grad L_forget(theta)
     update with grad L_forget(theta + e) + alpha grad L_retain(theta)

@@ -1,8 +1,8 @@
 """Task vectors: the direction in which training on the forget set moves the weights, walked backwards.
 
-``theta = theta0 - alpha (theta_reinforced - theta0)`` (Ilharco et al. 2023; MUSE, section 4.1). Differences are taken in
-float32, whatever the weights are stored as: in bfloat16 small updates are lost. ``alpha = 0`` gives the model's own bits
-and ``alpha = -1`` those of the reinforced one.
+``theta = theta0 - alpha (theta_reinforced - theta0)`` (Ilharco et al. 2023, arXiv 2212.04089). Differences are taken in
+float32, whatever the weights are stored as: in bfloat16 small updates are lost. ``alpha = 0`` gives the model's own
+bits, ``alpha = -1`` those of the reinforced one.
 
 The reinforced model knows the forget set better than the model does: destroy it when the run is over.
 """
@@ -44,7 +44,8 @@ def moved(target: Tensor, reinforced: Tensor, parameters: TaskVectorParameters) 
         return target
     if alpha == -1:
         return reinforced.to(target.dtype)
-    kind = torch.bfloat16 if parameters.legacy_muse else torch.promote_types(target.dtype, torch.float32)
+    kind = torch.float64 if target.dtype == torch.float64 else torch.float32
+    kind = torch.bfloat16 if parameters.legacy_muse else kind
     base = target.to(kind)
     return (base - alpha * (reinforced.to(kind) - base)).to(target.dtype)
 
@@ -121,7 +122,7 @@ def _require_same(ours: Mapping[str, object], theirs: Mapping[str, object]) -> N
     differing = sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))
     if differing:
         message = (
-            f"The reinforced model is not the target trained further: {len(differing)} tensors are missing or of another "
-            f"shape, the first {differing[0]!r}. Train it from this target, with tied weights left tied."
+            f"The reinforced model is not the target trained further: {len(differing)} tensors are missing or of "
+            f"another shape, the first {differing[0]!r}. Train it from this target, with tied weights left tied."
         )
         raise FailedPrecondition(Reason.TASK_VECTOR_MISMATCH, message)

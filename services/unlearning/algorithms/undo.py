@@ -1,7 +1,8 @@
-"""UNDO: an unlearned model is distilled into a partly noised copy of itself (Lee et al. 2025, section 5).
+"""UNDO: an unlearned model is distilled into a partly noised copy of itself (Lee et al. 2025).
 
 What an algorithm only hides stays in the weights and returns within a few steps of relearning. Noise destroys it along
-with the rest, and distillation on data to be kept brings back what the unlearned model shows, not what it hides::
+with the rest, and distillation on data to be kept brings back what the unlearned model shows, not what it hides
+(arXiv 2506.06278)::
 
     student = (1 - alpha) theta + alpha beta N        N: Xavier uniform for matrices, 0 for vectors
     loss    = mean_t KL(p_teacher || p_student)       over every token of the retain set

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -31,19 +31,6 @@ MOMENTS = "moments.safetensors"
 _FORMAT = 1
 _MOST_APART = 20
 """Times the seconds that writing a state took, until the next one."""
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """An objective or probe that remembers something from step to step."""
-
-    def state(self) -> dict[str, Any]:
-        """Return it as JSON-able data; floats survive exactly."""
-        ...
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` returned."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -168,26 +155,6 @@ class Checkpoints:
         self._took = self._saved_at - began
         return target
 
-    @staticmethod
-    def fetch(folder: Path, manifest: bytes, read: Callable[[str], Iterable[bytes]]) -> None:
-        """Put a state that was published elsewhere into a folder, from its manifest.
-
-        Parameters
-        ----------
-        folder
-            The folder of the run.
-        manifest
-            The bytes of its ``manifest.json``.
-        read
-            Returns the bytes of the file that has a SHA-256, given in hex.
-        """
-        state = folder / "state-000000000"
-        state.mkdir(parents=True)
-        for name, digest in json.loads(manifest)["files"].items():
-            with (state / name).open("wb") as file:
-                file.writelines(read(digest))
-        (state / MANIFEST).write_bytes(manifest)
-
     def load(self, recipe: Recipe) -> Saved | None:
         """Read the newest state; None if there is none.
 
@@ -230,6 +197,26 @@ class Checkpoints:
             for key in sorted(facts.keys() | other.keys()):
                 if facts.get(key) != other.get(key):
                     raise _mismatch(folder, f"{part}.{key}")
+
+
+def fetch_state(folder: Path, manifest: bytes, read: Callable[[str], Iterable[bytes]]) -> None:
+    """Put a state that was published elsewhere into the empty folder of a run.
+
+    Parameters
+    ----------
+    folder
+        Made here.
+    manifest
+        The bytes of the state's ``manifest.json``.
+    read
+        Returns the bytes of the file that has a SHA-256, given in hex.
+    """
+    state = folder / "state-000000000"
+    state.mkdir(parents=True)
+    for name, digest in json.loads(manifest)["files"].items():
+        with (state / name).open("wb") as file:
+            file.writelines(read(digest))
+    (state / MANIFEST).write_bytes(manifest)
 
 
 def _plain(tensor: Tensor) -> Tensor:

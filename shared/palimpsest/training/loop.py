@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,33 +10,13 @@ from torch import Tensor, nn
 from palimpsest.errors import ResourceExhausted
 from palimpsest.progress import Drain, Progress
 from palimpsest.training.adapters import attach, is_attached
-from palimpsest.training.checkpoints import Checkpoints, Stateful
+from palimpsest.training.checkpoints import Checkpoints
 from palimpsest.training.history import History
+from palimpsest.training.objectives import Objective, PartedObjective, Stateful
 from palimpsest.training.order import derived_seed
 from palimpsest.training.recipe import LoraSettings, Recipe
 
 __all__ = ["History", "LoraSettings", "Objective", "PartedObjective", "Recipe", "Stateful", "train"]
-
-
-class Objective(Protocol):
-    """What a run minimises. One whose value depends on more than the weights and the step is also ``Stateful``."""
-
-    def loss(self, module: nn.Module, step: int) -> Tensor:
-        """Return a scalar with a graph, for step 0, 1, ...
-
-        What it draws is a function of the step: examples by ``Order.at(step)``. torch's own generator is seeded from
-        the run's seed and the step before the call.
-        """
-        ...
-
-
-@runtime_checkable
-class PartedObjective(Protocol):
-    """An objective whose loss comes in parts, so that the graph of only one forward pass exists at a time."""
-
-    def parts(self, module: nn.Module, step: int) -> Iterator[Tensor]:
-        """Yield scalars with graphs whose sum is the loss of the step."""
-        ...
 
 
 def train(

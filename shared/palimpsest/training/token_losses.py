@@ -89,7 +89,7 @@ def at_positions(
         [batch, tokens - 1] in the dtype of the function's results; 0 at other positions.
     """
     rows, columns = batch.counted[:, 1:].nonzero(as_tuple=True)  # both (n,)
-    if not _is_separable(module, batch.ids.device):
+    if not is_separable(module, batch.ids.device):
         logits = module(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).logits
         values = function(logits[rows, columns], rows, columns)  # (n,)
     else:
@@ -112,6 +112,34 @@ def at_positions(
         values = torch.cat(parts)  # (n,)
     out = values.new_zeros(batch.ids.shape[0], batch.ids.shape[1] - 1)
     return out.index_put((rows, columns), values)
+
+
+def frozen_logits(module: nn.Module, batch: Batch) -> Callable[[Tensor, Tensor], Tensor]:
+    """Run a model over a batch once, and give its logits where they are asked for: a teacher or reference, in chunks.
+
+    Parameters
+    ----------
+    module, batch
+        As in :func:`token_nll`.
+
+    Returns
+    -------
+    Callable
+        Takes rows and columns [n] of positions, and returns logits [n, vocabulary] without a graph. It holds the hidden
+        states of the batch. It may be called in the function that :func:`at_positions` takes.
+    """
+    with torch.no_grad():
+        if not is_separable(module, batch.ids.device):
+            logits = module(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).logits
+            return lambda rows, columns: logits[rows, columns]
+        base: Any = module.base_model
+        output = base(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False)
+
+    def at(rows: Tensor, columns: Tensor) -> Tensor:
+        with torch.no_grad():
+            return _logits_of(module, output, output.last_hidden_state[rows, columns])
+
+    return at
 
 
 def _wide(logits: Tensor) -> Tensor:
@@ -141,7 +169,7 @@ def _standing_in(base: nn.Module, output: Any) -> Iterator[None]:
             base.forward = own
 
 
-def _is_separable(module: Any, device: torch.device) -> bool:
+def is_separable(module: Any, device: torch.device) -> bool:
     """Whether logits of positions come from their own hidden states by the module's own code; tried once a module."""
     found = _separable.get(module)
     if found is None:

@@ -208,5 +208,5 @@ class Reason(StrEnum):
     # ---- unlearning: metrics
     METRIC_ITEMS_INVALID = auto()  # nothing to measure, or items that the metric cannot take
     METRIC_CONVENTION_UNKNOWN = auto()  # no such convention or attack; the message lists them
-    METRIC_MODELS_DIFFER = auto()  # models of different shapes, whose states do not fit each other
+    METRIC_MODELS_DIFFER = auto()  # models whose states do not fit each other, or that share their layers
     METRIC_NOT_FINITE = auto()  # the model puts out NaN, so there is nothing to measure

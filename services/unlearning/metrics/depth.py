@@ -34,7 +34,6 @@ from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.progress import Progress
 from services.unlearning.metrics.intervals import Bootstrap
 from services.unlearning.metrics.items import (
-    Continuation,
     Pair,
     Prompt,
     Template,
@@ -99,7 +98,7 @@ def depth_score(
     unlearned
         The model after the removal; an adapter's wrapper will do.
     target
-        The model before it.
+        The model before it, with layers of its own: peft puts an adapter into the model that it is made for.
     tokenizer
         Of both.
     items

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -134,6 +135,15 @@ def membership(
     return found
 
 
+def length_match(tokenizer: Any, forget: Sequence[Text], holdout: Sequence[Text]) -> float:
+    """p-value of the Kolmogorov-Smirnov test that both sets have the same distribution of lengths in tokens.
+
+    Below 0.1 the sets should be drawn again: an attack could tell them apart by length alone.
+    """
+    lengths = [[len(text.ids(tokenizer)) for text in texts] for texts in (forget, holdout)]
+    return float(ks_2samp(*lengths).pvalue)
+
+
 def auc(forget: Sequence[float], holdout: Sequence[float]) -> float:
     """P(a held-out text's number > a forgotten text's) + P(equal) / 2: MUSE's labels, forget 0 and holdout 1."""
     labels = [0] * len(forget) + [1] * len(holdout)
@@ -188,5 +198,5 @@ def _attack(name: str, text: Text, scores: TokenScores, lower: TokenScores | Non
 def _characters(text: Text) -> str:
     if isinstance(text.text, str):
         return text.text
-    message = f"{text.id} is given as token ids, and this attack looks at characters. Give its text, or drop the attack."
+    message = f"{text.id} is given as token ids, and this attack looks at characters. Give text, or drop the attack."
     raise InvalidArgument(Reason.METRIC_ITEMS_INVALID, message, metadata={"item": text.id})

@@ -111,6 +111,12 @@ def _replaced(module: nn.Module, layer: int, states: dict[int, Tensor]) -> Itera
 
 def _require_same_shape(source: Any, target: Any) -> int:
     """Check that states of one model fit the other; returns the number of layers."""
+    if source is not target and blocks_of(source)[0] is blocks_of(target)[0]:
+        message = (
+            "The two models share their layers: an adapter is put into the very model that it is made for. Load the "
+            "model before the removal a second time, without the adapter."
+        )
+        raise FailedPrecondition(Reason.METRIC_MODELS_DIFFER, message)
     shapes = []
     for module in (source, target):
         config = module.config.get_text_config()

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from services.unlearning.metrics.scores import Score, finite
 
@@ -50,7 +51,7 @@ def as_table(scores: Iterable[Score], title: str = "") -> Table:
     for column in COLUMNS:
         table.add_column(column, justify="right" if column in ("value", "target", "n") else "left")
     for row in _rows(scores):
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from scipy import stats
+from scipy.special import logsumexp
 from torch import nn
 
 from palimpsest.errors import InvalidArgument, Reason
@@ -134,8 +135,9 @@ def truth_ratios(
 
 def truth_ratio(paraphrased: float, perturbed: np.ndarray, averaging: Averaging = "loss") -> float:
     """R of one pair, from mean nlls in nats a token (equation 1)."""
-    wrong = perturbed.mean() if averaging == "loss" else -np.log(np.exp(-perturbed).mean())
-    return float(np.exp(paraphrased - wrong))
+    wrong = perturbed.mean() if averaging == "loss" else np.log(len(perturbed)) - logsumexp(-perturbed)
+    with np.errstate(over="ignore"):  # a paraphrase of probability 0 has an infinite ratio
+        return float(np.exp(paraphrased - wrong))
 
 
 def truth_ratio_score(

@@ -1,4 +1,4 @@
-"""Losses in chunks of positions: those of transformers' own forward pass and torch's cross entropy, and their gradients."""
+"""Losses in chunks of positions, and their gradients: those of transformers' own pass and torch's cross entropy."""
 
 import pytest
 import torch

@@ -2,18 +2,16 @@
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from palimpsest.progress import NullProgress
-from palimpsest.training import Example, Recipe, train
-from services.unlearning.algorithms.inputs import Inputs
-from services.unlearning.algorithms.reference import frozen_copy
-from services.unlearning.algorithms.registry import algorithm, build
+from palimpsest.training import Example, Recipe
 from services.unlearning.algorithms.task_vector import TaskVectorParameters, subtract
 from services.unlearning.corpora import Document
+from services.unlearning.runs import Data, unlearn
 from tests.benchmarks.unlearning.lab import Lab
 from tests.benchmarks.unlearning.scoring import Measured, Scorer
 
@@ -48,7 +46,8 @@ METHODS = (
     Method("NPO", "npo", {"beta": 0.05}, epochs=6),
     Method("NPO+GDR", "npo_gdr", {"beta": 0.05, "alpha": 3.0}),
     Method("SimNPO+GDR", "simnpo", {"beta": 2.5, "gamma": 1.0, "alpha": 3.0}, learning_rate=2e-4),
-    Method("task vector", "tv", strengths=(0.5, 1.0, 2.0, 4.0, 8.0)),
+    # At -1 the model becomes the reinforced one, which is then walked away from.
+    Method("task vector", "tv", {"alpha": -1.0}, strengths=(0.5, 1.0, 2.0, 4.0, 8.0)),
 )
 
 
@@ -94,33 +93,34 @@ class Remover:
         self.target = lab.load(lab.target).module
 
     def course(self, method: Method) -> Course:
-        """Remove the whole forget set, measured all along."""
+        """Remove the whole forget set, measured all along; the time is that of training alone."""
         at, measured = [0.0], [self.scorer.measure(self.target)]
         forget = self.lab.examples("forget")
-        begin = time.process_time()
+        epoch = self._steps(forget, 1)
+        begin, measuring = time.process_time(), 0.0
+
+        def take(module: Any, moment: float) -> None:
+            nonlocal measuring
+            start = time.process_time()
+            at.append(moment)
+            measured.append(self.scorer.measure(module))
+            measuring += time.process_time() - start
+
         if method.strengths:
             reinforced = self._trained(self.target, forget, method, method.epochs)
-            spent = time.process_time() - begin
             for strength in method.strengths:
                 module = copy.deepcopy(self.target)
                 subtract(module, reinforced, TaskVectorParameters(alpha=strength))
-                at.append(strength)
-                measured.append(self.scorer.measure(module))
-            return Course(tuple(at), tuple(measured), spent)
-        module = copy.deepcopy(self.target)
-        inputs = self._inputs(module, forget, method)
-        measuring = 0.0
+                take(module, strength)
+        else:
+            module = copy.deepcopy(self.target)
 
-        def probe(step: int) -> bool:
-            nonlocal measuring
-            if (step + 1) % inputs.steps_per_epoch == 0:
-                start = time.process_time()
-                at.append((step + 1) / inputs.steps_per_epoch)
-                measured.append(self.scorer.measure(module))
-                measuring += time.process_time() - start
-            return False
+            def probe(step: int) -> bool:
+                if (step + 1) % epoch == 0:
+                    take(module, (step + 1) / epoch)
+                return False
 
-        self._run(module, inputs, method, method.epochs, probe)
+            self._remove(module, forget, method, method.epochs, probe)
         return Course(tuple(at), tuple(measured), time.process_time() - begin - measuring)
 
     def growing(self, method: Method, epochs: int) -> list[float]:
@@ -145,29 +145,34 @@ class Remover:
 
     def _trained(self, start: Any, forget: Sequence[Example], method: Method, epochs: int) -> Any:
         module = copy.deepcopy(start)
-        self._run(module, self._inputs(module, forget, method), method, epochs, None)
+        self._remove(module, forget, method, epochs)
         return module
 
-    def _inputs(self, module: Any, forget: Sequence[Example], method: Method) -> Inputs:
-        chosen = algorithm(method.algorithm)
-        needs = chosen.needs(chosen.parse(method.values))
-        return Inputs(
-            module,
-            forget,
-            self.retain,
-            reference=frozen_copy(module) if "reference" in needs else None,
-            batch=BATCH,
-            seed=self.lab.seed,
-            pad=self.lab.tokenizer.pad_token_id,
-        )
-
-    def _run(self, module: Any, inputs: Inputs, method: Method, epochs: int, probe: Any) -> None:
+    def _remove(
+        self,
+        module: Any,
+        forget: Sequence[Example],
+        method: Method,
+        epochs: int,
+        probe: Callable[[int], bool] | None = None,
+    ) -> None:
         recipe = Recipe(
-            steps=epochs * inputs.steps_per_epoch,
+            steps=self._steps(forget, epochs),
             learning_rate=method.learning_rate,
             batch=BATCH,
             seed=self.lab.seed,
             threads=1,
         )
-        objective = build(method.algorithm, method.values, inputs)
-        train(module, objective, recipe, progress=NullProgress(), probe=probe)
+        data = Data(forget, self.retain, pad=self.lab.tokenizer.pad_token_id)
+        unlearn(
+            module,
+            method.algorithm,
+            data,
+            recipe,
+            progress=NullProgress(),
+            parameters=method.values,
+            probe=probe,
+        )
+
+    def _steps(self, forget: Sequence[Example], epochs: int) -> int:
+        return epochs * -(-len(forget) // BATCH)

@@ -55,7 +55,8 @@ def test_the_target_has_read_what_the_retrained_model_has_not(lab):
 def test_every_method_changes_the_target_and_leaves_the_kept_one_alone(lab):
     remover = Remover(lab, Scorer(lab))
     before = [weight.clone() for weight in remover.target.parameters()]
-    for method in (Method("GA", "ga", epochs=1), Method("task vector", "tv", epochs=1, strengths=(1.0,))):
+    walked = Method("task vector", "tv", {"alpha": -1.0}, epochs=1, strengths=(1.0,))
+    for method in (Method("GA", "ga", epochs=1), walked):
         course = remover.course(method)
         assert course.at == (0.0, 1.0)
         assert course.measured[0].auc != course.measured[1].auc

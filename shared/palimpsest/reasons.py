@@ -239,3 +239,8 @@ class Reason(StrEnum):
     CERTIFICATE_MISSING = auto()  # the request has not ended with a new model
     FENCE_LOST = auto()  # a later attempt writes to the lineage now
     STORE_NOT_EMPTY = auto()  # after its purge a store still has what was deleted; metadata["store"]
+    # ---- unlearning: metrics
+    METRIC_ITEMS_INVALID = auto()  # nothing to measure, or items that the metric cannot take
+    METRIC_CONVENTION_UNKNOWN = auto()  # no such convention or attack; the message lists them
+    METRIC_MODELS_DIFFER = auto()  # models whose states do not fit each other, or that share their layers
+    METRIC_NOT_FINITE = auto()  # the model puts out NaN, so there is nothing to measure

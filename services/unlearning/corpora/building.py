@@ -29,8 +29,9 @@ LICENCE = "Apache-2.0"
 
 TRAINED_FACTS = 3
 """Facts of a document whose questions are trained on; the others stand in its prose only."""
-PROMPT_WORDS, CONTINUATION_WORDS = 30, 25
-"""Of a verbatim prompt and its true continuation, at most. Shorter documents are cut in the middle."""
+PROMPT_WORDS, CONTINUATION_WORDS = 30, 100
+"""Of a verbatim prompt and its true continuation, at most. A continuation goes on to the end where it can, for there a
+model that recites stops by itself. Documents of fewer than twice the prompt are cut in the middle."""
 
 _CAST = 4
 _HOLDOUT_DRAWS = 50

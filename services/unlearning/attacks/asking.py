@@ -24,7 +24,7 @@ QUESTION = "Question: {text}\nAnswer: {truth}\n\n"
 
 
 @dataclass(frozen=True)
-class Prompt:
+class Query:
     """What a model is asked about one item.
 
     Attributes
@@ -48,16 +48,16 @@ class Prompt:
     before: str = ""
 
 
-Asked = Callable[[Sequence[Prompt]], Scores]
+Asked = Callable[[Sequence[Query]], Scores]
 """Makes the scores of prompts, one number a prompt in their order."""
 
 
-def lower_cased(prompts: Sequence[Prompt]) -> list[Prompt]:
+def lower_cased(prompts: Sequence[Query]) -> list[Query]:
     """Return the prompts in lower case; truths stay as they are."""
     return [replace(prompt, text=prompt.text.lower()) for prompt in prompts]
 
 
-def cut(prompts: Sequence[Prompt], share: float, keep: Literal["start", "end"] = "end") -> list[Prompt]:
+def cut(prompts: Sequence[Query], share: float, keep: Literal["start", "end"] = "end") -> list[Query]:
     """Return the prompts cut to a share of their words, at least one.
 
     Parameters
@@ -67,8 +67,8 @@ def cut(prompts: Sequence[Prompt], share: float, keep: Literal["start", "end"] =
     share
         Of the words, above 0 and at most 1.
     keep
-        ``end``: the last words, so that what is to follow is the same. ``start``: the first words, and the truth is what
-        follows them in the text, as many words as it had.
+        ``end``: the last words, so that what is to follow is the same. ``start``: the first words, and the truth is
+        what follows them in the text, as many words as it had.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def cut(prompts: Sequence[Prompt], share: float, keep: Literal["start", "end"] =
     return [_cut(prompt, share, keep) for prompt in prompts]
 
 
-def few_shot(prompts: Sequence[Prompt], shots: Sequence[Prompt], template: str = QUESTION) -> list[Prompt]:
+def few_shot(prompts: Sequence[Query], shots: Sequence[Query], template: str = QUESTION) -> list[Query]:
     """Return the prompts with solved examples before them.
 
     Parameters
@@ -105,7 +105,7 @@ def few_shot(prompts: Sequence[Prompt], shots: Sequence[Prompt], template: str =
     return [replace(prompt, before=examples + prompt.before) for prompt in prompts]
 
 
-def paraphrased(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
+def paraphrased(prompts: Sequence[Query]) -> list[list[Query]]:
     """Return variants of the prompts, each with another paraphrase; an item with fewer repeats its last one.
 
     An item without paraphrases keeps its own text; leave it out of what is measured.
@@ -120,7 +120,7 @@ def paraphrased(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
 def asking(
     name: str,
     asked: Asked,
-    variants: Sequence[Sequence[Prompt]],
+    variants: Sequence[Sequence[Query]],
     metrics: Sequence[Metric],
     *,
     measured: Mapping[str, Sequence[int]] | None = None,
@@ -172,7 +172,7 @@ def _best(scores: Sequence[Scores], metrics: Sequence[Metric]) -> Scores:
     return score
 
 
-def _cut(prompt: Prompt, share: float, keep: str) -> Prompt:
+def _cut(prompt: Query, share: float, keep: str) -> Query:
     words = prompt.text.split(" ")
     count = max(1, round(share * len(words)))
     if keep == "end":
@@ -182,5 +182,5 @@ def _cut(prompt: Prompt, share: float, keep: str) -> Prompt:
     return replace(prompt, text=" ".join(words[:count]), truth=" ".join(follows))
 
 
-def _nth(prompt: Prompt, number: int) -> str:
+def _nth(prompt: Query, number: int) -> str:
     return prompt.paraphrases[min(number, len(prompt.paraphrases) - 1)]

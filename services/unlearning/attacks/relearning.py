@@ -103,7 +103,7 @@ def relearned(
     Raises
     ------
     FailedPrecondition
-        MODEL_DIVERGED: a loss was not finite; a model that far gone cannot be attacked by training.
+        TRAINING_DIVERGED: a loss was not finite; a model that far gone cannot be attacked by training.
     """
     parameters = list(module.parameters())
     kept = [(parameter.detach().clone(), parameter.requires_grad) for parameter in parameters]
@@ -116,7 +116,7 @@ def relearned(
                 f"Relearning diverged after {history.steps} of {recipe.steps} steps; lower its learning rate, or see "
                 "whether the model itself has diverged."
             )
-            raise FailedPrecondition(Reason.MODEL_DIVERGED, message)
+            raise FailedPrecondition(Reason.TRAINING_DIVERGED, message)
         yield module
     finally:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""ModelService: register, look up, compare and forget models."""
+"""ModelService: register, look up, compare, train and forget models."""
 
 import asyncio
 
@@ -11,6 +11,7 @@ from palimpsest.models import check_source, unregister
 from palimpsest.paging import fitting
 from palimpsest.progress import NullProgress
 from palimpsest.rpc.resources import Resources
+from services.registry.convert import check_fine_tune
 
 
 class ModelServicer(models_pb2_grpc.ModelServiceServicer):
@@ -77,3 +78,12 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         return await self._resources.submit(
             "models.check_pair", request, action=action, ignore=("base", "donor")
         )
+
+    async def FineTune(
+        self, request: models_pb2.FineTuneRequest, context: grpc.aio.ServicerContext
+    ) -> operations_pb2.Operation:
+        """Queue a training; it always runs, as the model an earlier one made may have been deleted since."""
+        base = await asyncio.to_thread(self._models.get, request.base)
+        check_fine_tune(request, base)
+        inputs = [request.train, *filter(None, [request.validation])]
+        return await self._resources.submit("models.fine_tune", request, needs="train", inputs=inputs)

@@ -1,4 +1,4 @@
-"""The registry's jobs: registering models, comparing two of them, collecting garbage."""
+"""The registry's jobs: registering models, comparing two of them, training them, collecting garbage."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 from palimpsest.api.artifacts.v1.artifacts_pb2 import CollectGarbageRequest, CollectGarbageResponse
 from palimpsest.api.models.v1.models_pb2 import (
     CheckPairRequest,
+    FineTuned,
+    FineTuneRequest,
     Model,
     PairReport,
     RegisterModelRequest,
@@ -50,3 +52,13 @@ def collect_garbage(request: CollectGarbageRequest, job: JobContext) -> CollectG
     """Delete artefacts without references."""
     collected = job.resources.artifacts.collect(request.grace_seconds or None, request.dry_run, job.progress)
     return CollectGarbageResponse(**asdict(collected))
+
+
+@handler("models.fine_tune", request=FineTuneRequest, response=FineTuned, seconds=7 * 24 * 3600.0)
+def fine_tune(request: FineTuneRequest, job: JobContext) -> FineTuned:
+    """Train a model and register the result; a later attempt goes on from the last training state."""
+    from palimpsest.engine import worker_host
+    from services.registry import fine_tuning
+
+    worker_host(job).close()  # training needs the memory
+    return fine_tuning.fine_tune(request, job)

@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from palimpsest.cli import artifacts, batch, config, doctor, drafts, generate, jobs, models, ngrams, stack
+from palimpsest.cli import (
+    artifacts,
+    batch,
+    config,
+    doctor,
+    drafts,
+    finetune,
+    generate,
+    jobs,
+    models,
+    ngrams,
+    stack,
+)
 from palimpsest.cli.corpus import commands as corpus
 from palimpsest.cli.demo import command as demo
 from palimpsest.cli.kv import commands as kv
@@ -34,7 +46,7 @@ def _root(
 ) -> None: ...
 
 
-for _module in (stack, generate, drafts, batch, doctor, demo):
+for _module in (stack, generate, drafts, batch, finetune, doctor, demo):
     _module.add(app)
 for _name, _group in (
     ("jobs", jobs.app),

@@ -6,7 +6,7 @@ from palimpsest.models.fingerprint import Fingerprints, fingerprint_folder
 from palimpsest.models.geometry import ModelGeometry
 from palimpsest.models.pair import PairComparison, compare
 from palimpsest.models.record import ModelRecord
-from palimpsest.models.registration import register, unregister, verify
+from palimpsest.models.registration import register, register_made, unregister, verify
 from palimpsest.models.sample import sample_gguf
 from palimpsest.models.sources import check_source
 
@@ -22,6 +22,7 @@ __all__ = [
     "convert_gguf",
     "fingerprint_folder",
     "register",
+    "register_made",
     "sample_gguf",
     "unregister",
     "verify",

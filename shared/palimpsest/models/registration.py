@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from palimpsest.disk import sync
 from palimpsest.errors import Aborted, FailedPrecondition, InvalidArgument, PermissionDenied, Reason
 from palimpsest.models.catalogue import ModelCatalogue
 from palimpsest.models.convert import held
@@ -78,6 +79,87 @@ def register(
             message = f"Another request deleted the conversion of {source} at this moment. Register it again."
             raise Aborted(Reason.MODEL_CHANGED, message, retry_after=1)
         return catalogue.put(record)
+
+
+def register_made(
+    model_id: str,
+    made: Path,
+    name: str,
+    catalogue: ModelCatalogue,
+    settings: Settings,
+    progress: Progress,
+    *,
+    source: str,
+    parent: str,
+    relation: str,
+    labels: Mapping[str, str] | None = None,
+) -> ModelRecord:
+    """Register a model that this installation has made, such as by training; the record appears last.
+
+    Parameters
+    ----------
+    model_id
+        The new model's id.
+    made
+        Folder with the model, in ``settings.models_dir`` under a name nobody looks for. It is moved; where this fails,
+        it is deleted.
+    name
+        The folder's name from here on, of this work alone: the same work done again, because the process that did it
+        died, replaces the folder or finds itself registered.
+    source
+        What made it, as the record tells it.
+    parent, relation, labels
+        As in :func:`register`.
+    catalogue, settings
+        The installation's.
+    progress
+        Told of each stage; may raise to stop.
+
+    Returns
+    -------
+    ModelRecord
+        The new one, or the one already there if its content is the same.
+
+    Raises
+    ------
+    InvalidArgument
+        MODEL_INVALID, MODEL_PICKLED.
+    NotFound
+        MODEL_NOT_FOUND: the parent is gone.
+    AlreadyExists
+        MODEL_EXISTS.
+    """
+    folder = settings.models_dir / name
+    try:
+        progress.step(0, 1, "checking")
+        facts = inspect_folder(made)
+        found = fingerprint_folder(made, progress=progress)
+        progress.step(1, 1, "registering")
+        record = ModelRecord(
+            model_id=model_id,
+            fingerprint=found.model,
+            tokenizer_fingerprint=found.tokenizer,
+            source=source,
+            source_format="safetensors",
+            path=str(folder),
+            parent=parent,
+            relation=relation,
+            create_time=time.time(),
+            labels=dict(labels or {}),
+            **vars(facts),
+        )
+        with held(folder, progress):
+            if not catalogue.uses(str(folder)):
+                shutil.rmtree(folder, ignore_errors=True)
+                made.rename(folder)
+                sync(settings.models_dir)
+            try:
+                return catalogue.put(record)
+            finally:
+                if not catalogue.uses(str(folder)):
+                    shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def unregister(model_id: str, catalogue: ModelCatalogue, settings: Settings, progress: Progress) -> None:

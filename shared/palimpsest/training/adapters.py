@@ -80,8 +80,17 @@ def merge(module: nn.Module) -> None:
     module.requires_grad_(True)
 
 
-def save_adapter(module: Any, folder: Path) -> None:
+def save_adapter(module: Any, folder: Path, base: str = "") -> None:
     """Write the adapter alone, in peft's format: ``adapter_model.safetensors`` and ``adapter_config.json``.
+
+    Parameters
+    ----------
+    module
+        A model with an adapter.
+    folder
+        Where to write; created if missing.
+    base
+        What to call the model that the adapter is for.
 
     Raises
     ------
@@ -103,6 +112,7 @@ def save_adapter(module: Any, folder: Path) -> None:
             f"base_model.model.{name}": value.detach().cpu().contiguous() for name, value in tensors.items()
         }
         save_file(named, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        config.base_model_name_or_path = base or None
         config.save_pretrained(str(folder))
         sync_tree(folder)
 

@@ -8,11 +8,12 @@ or none; the one before it goes only then. Nothing random is kept: seeds follow 
 import hashlib
 import json
 import shutil
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -28,19 +29,8 @@ WEIGHTS = "weights.safetensors"
 MOMENTS = "moments.safetensors"
 
 _FORMAT = 1
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """An objective or probe that remembers something from step to step."""
-
-    def state(self) -> dict[str, Any]:
-        """Return it as JSON-able data; floats survive exactly."""
-        ...
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` returned."""
-        ...
+_MOST_APART = 20
+"""Times the seconds that writing a state took, until the next one."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +72,9 @@ class Checkpoints:
         Where; created if missing.
     every
         Steps between two states; 0 for none but at a shutdown.
+    seconds
+        Without ``every``: least seconds between two states; 0 for none. States that take long to write are further
+        apart, so that writing takes a twentieth of the time at most. When they are written does not change the run.
     identity
         What the run is beside its recipe, as JSON-able data: the fingerprint of the model it begins from, the digest of
         the data, the name of the objective.
@@ -92,13 +85,23 @@ class Checkpoints:
     def __init__(
         self,
         folder: Path,
-        every: int,
+        every: int = 0,
+        *,
+        seconds: float = 0.0,
         identity: Mapping[str, Any] | None = None,
         on_saved: Callable[[Path, int], None] | None = None,
     ) -> None:
-        self.folder, self.every = folder, every
+        self.folder, self.every, self.seconds = folder, every, seconds
+        self._saved_at, self._took = time.monotonic(), 0.0
         self.identity = dict(identity or {})
         self.on_saved = on_saved
+
+    def is_due(self, step: int) -> bool:
+        """Whether a state should be written after this many steps."""
+        if self.every:
+            return step % self.every == 0
+        waited = time.monotonic() - self._saved_at
+        return self.seconds > 0 and waited >= max(self.seconds, _MOST_APART * self._took)
 
     def newest(self) -> Path | None:
         """Folder of the newest state; None if there is none."""
@@ -121,7 +124,7 @@ class Checkpoints:
         ResourceExhausted
             DISK_FULL: nothing is left of the new state, and the one before it is intact.
         """
-        before = self.newest()
+        began, before = time.monotonic(), self.newest()
         number = int(before.name.rpartition("-")[2]) + 1 if before else 0
         partial = self.folder / f".partial-{uuid.uuid4().hex}"
         target = self.folder / f"state-{number:09d}"
@@ -148,6 +151,8 @@ class Checkpoints:
                 shutil.rmtree(old, ignore_errors=True)
         if self.on_saved is not None:
             self.on_saved(target, history.steps)
+        self._saved_at = time.monotonic()
+        self._took = self._saved_at - began
         return target
 
     def load(self, recipe: Recipe) -> Saved | None:
@@ -192,6 +197,26 @@ class Checkpoints:
             for key in sorted(facts.keys() | other.keys()):
                 if facts.get(key) != other.get(key):
                     raise _mismatch(folder, f"{part}.{key}")
+
+
+def fetch_state(folder: Path, manifest: bytes, read: Callable[[str], Iterable[bytes]]) -> None:
+    """Put a state that was published elsewhere into the empty folder of a run.
+
+    Parameters
+    ----------
+    folder
+        Made here.
+    manifest
+        The bytes of the state's ``manifest.json``.
+    read
+        Returns the bytes of the file that has a SHA-256, given in hex.
+    """
+    state = folder / "state-000000000"
+    state.mkdir(parents=True)
+    for name, digest in json.loads(manifest)["files"].items():
+        with (state / name).open("wb") as file:
+            file.writelines(read(digest))
+    (state / MANIFEST).write_bytes(manifest)
 
 
 def _plain(tensor: Tensor) -> Tensor:

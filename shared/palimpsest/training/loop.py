@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,33 +10,13 @@ from torch import Tensor, nn
 from palimpsest.errors import ResourceExhausted
 from palimpsest.progress import Drain, Progress
 from palimpsest.training.adapters import attach, is_attached
-from palimpsest.training.checkpoints import Checkpoints, Stateful
+from palimpsest.training.checkpoints import Checkpoints
 from palimpsest.training.history import History
+from palimpsest.training.objectives import Objective, PartedObjective, Stateful
 from palimpsest.training.order import derived_seed
 from palimpsest.training.recipe import LoraSettings, Recipe
 
 __all__ = ["History", "LoraSettings", "Objective", "PartedObjective", "Recipe", "Stateful", "train"]
-
-
-class Objective(Protocol):
-    """What a run minimises. One whose value depends on more than the weights and the step is also ``Stateful``."""
-
-    def loss(self, module: nn.Module, step: int) -> Tensor:
-        """Return a scalar with a graph, for step 0, 1, ...
-
-        What it draws is a function of the step: examples by ``Order.at(step)``. torch's own generator is seeded from
-        the run's seed and the step before the call.
-        """
-        ...
-
-
-@runtime_checkable
-class PartedObjective(Protocol):
-    """An objective whose loss comes in parts, so that the graph of only one forward pass exists at a time."""
-
-    def parts(self, module: nn.Module, step: int) -> Iterator[Tensor]:
-        """Yield scalars with graphs whose sum is the loss of the step."""
-        ...
 
 
 def train(
@@ -66,7 +46,7 @@ def train(
     recipe
         How.
     checkpoints
-        Where the state is kept. It is written every ``checkpoints.every`` steps, and when the worker shuts down.
+        Where the state is kept. It is written as they say, and when the worker shuts down.
     progress
         Told of every step and its loss; may raise to stop between two steps.
     probe
@@ -125,7 +105,7 @@ class _Run:
                 if history.stopped or history.steps >= recipe.steps:
                     return history
                 self._step()
-                if self._is_due():
+                if self.checkpoints is not None and self.checkpoints.is_due(history.steps):
                     self._save()
         except Drain:
             with contextlib.suppress(ResourceExhausted):  # the job is queued again all the same
@@ -174,10 +154,6 @@ class _Run:
         done, curve = self.history.steps, self.history.validation
         if self.validation is not None and (not curve or curve[-1][0] != done):
             curve.append((done, self.validation()))
-
-    def _is_due(self) -> bool:
-        every = self.checkpoints.every if self.checkpoints else 0
-        return bool(every) and self.history.steps % every == 0
 
     def _save(self) -> None:
         if self.checkpoints is not None:

@@ -17,6 +17,7 @@ TRUSTED = {
     "palimpsest.jobs.runner": "the trace in the job's record",
     "palimpsest.models.fingerprint": "the memo of fingerprints, written beside the models",
     "palimpsest.models.record": "records of models in Redis",
+    "palimpsest.training.checkpoints": "manifests of training states, written beside the weights",
     "palimpsest.settings.installation": "a setting, written by the operator",
     "services.codec.contexts": "records of contexts in Redis",
     "services.codec.profiles": "records of profiles in Redis",

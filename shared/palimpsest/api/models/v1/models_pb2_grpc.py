@@ -65,6 +65,11 @@ class ModelServiceStub(object):
                 request_serializer=palimpsest_dot_api_dot_models_dot_v1_dot_models__pb2.CheckPairRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.FineTune = channel.unary_unary(
+                '/palimpsest.api.models.v1.ModelService/FineTune',
+                request_serializer=palimpsest_dot_api_dot_models_dot_v1_dot_models__pb2.FineTuneRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
@@ -109,8 +114,8 @@ class ModelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModel(self, request, context):
-        """Deletes a model's record, and its weights if the server made that copy itself by converting a GGUF
-        file. A folder that was registered in place is left alone.
+        """Deletes a model's record, and its weights if the server made that copy itself, by converting a GGUF
+        file or by training. A folder that was registered in place is left alone.
 
         Errors:
         * NOT_FOUND: there is no such model.
@@ -138,6 +143,32 @@ class ModelServiceServicer(object):
 
         Errors:
         * NOT_FOUND: there is no such model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FineTune(self, request, context):
+        """Trains a registered model on examples, and registers the result as its child, as a job.
+
+        AdamW lowers the mean negative log-likelihood of the tokens that count. The weights are trained in float32 and
+        stored so. With a LoRA adapter only the adapter is trained; it is merged into the weights before the model is
+        registered, or kept apart as an artefact. Each step's loss is in the job's stage.
+
+        The job leaves checkpoints in the artefact store: after a worker dies or is stopped, another goes on from the
+        last one. On the same kind of machine the result is the same, bit for bit, as that of a run without
+        interruption. A cancelled job stops within one step. The record is added last, so nothing is registered unless
+        everything succeeded.
+
+        Errors, from the call or the job:
+        * INVALID_ARGUMENT: a line of the examples cannot be used: metadata["line"] is its number. Or no token counts.
+        Or a setting is impossible, or the adapter does not fit the model: the violations name the fields.
+        * NOT_FOUND: there is no such model or artefact.
+        * ALREADY_EXISTS: the new id belongs to a model. Use another id, or delete that model.
+        * FAILED_PRECONDITION: the loss or the gradient was no longer finite: metadata["step"] says where. Use a lower
+        learning rate, or a warm-up. Or the base's files are not what was registered: register it again.
+        * RESOURCE_EXHAUSTED: the disk has no room for a checkpoint or the result. Free space, then retry the job: it
+        goes on from its last checkpoint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,6 +205,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
             'CheckPair': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckPair,
                     request_deserializer=palimpsest_dot_api_dot_models_dot_v1_dot_models__pb2.CheckPairRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'FineTune': grpc.unary_unary_rpc_method_handler(
+                    servicer.FineTune,
+                    request_deserializer=palimpsest_dot_api_dot_models_dot_v1_dot_models__pb2.FineTuneRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
     }
@@ -338,6 +374,33 @@ class ModelService(object):
             target,
             '/palimpsest.api.models.v1.ModelService/CheckPair',
             palimpsest_dot_api_dot_models_dot_v1_dot_models__pb2.CheckPairRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FineTune(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/palimpsest.api.models.v1.ModelService/FineTune',
+            palimpsest_dot_api_dot_models_dot_v1_dot_models__pb2.FineTuneRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

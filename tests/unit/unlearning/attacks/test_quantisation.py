@@ -160,6 +160,16 @@ def test_a_cast_rounds_every_parameter(target):
         assert all(torch.equal(p, p.bfloat16().float()) for p in target.parameters())
 
 
+def test_experts_in_one_tensor_are_not_passed_over_in_silence():
+    module = nn.Module()
+    module.experts = nn.ParameterDict({"down": nn.Parameter(torch.zeros(2, 4, 4))})
+    for scheme in (round_to_nearest(4, 32), gguf_format("Q8_0")):
+        with pytest.raises(FailedPrecondition) as error:
+            quantised_copy(module, scheme)
+        assert error.value.reason == Reason.ATTACK_INVALID
+    quantised_copy(module, cast("float16"))
+
+
 def on_the_grid(module: nn.Module) -> nn.Module:
     """A copy whose layers lie on the int4/32 grid, and which knows all the same: the rest was trained on."""
     copied = quantised_copy(module, round_to_nearest(4, 32))

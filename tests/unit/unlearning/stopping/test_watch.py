@@ -9,7 +9,8 @@ from torch import nn
 
 from palimpsest.errors import DataLoss, FailedPrecondition, InvalidArgument, Reason
 from palimpsest.progress import NullProgress
-from palimpsest.training.loop import Stateful, train
+from palimpsest.training.loop import train
+from palimpsest.training.objectives import Stateful
 from palimpsest.training.recipe import Recipe
 from services.unlearning.stopping import (
     Bound,

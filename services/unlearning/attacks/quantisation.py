@@ -179,7 +179,7 @@ def _weights(module: Any, scope: Scope) -> list[tuple[Tensor, bool]]:
         return [(parameter, False) for parameter in module.parameters()]
     experts = [name for name, weight in module.named_parameters() if "expert" in name and weight.ndim > 2]
     if experts:
-        message = f"{experts[0]} holds several experts in one tensor, which is not quantised; attack such a model by casts."
+        message = f"{experts[0]} holds several experts, which are not quantised; attack such a model by casts alone."
         raise FailedPrecondition(Reason.ATTACK_INVALID, message)
     embedding, head = _part(module, "get_input_embeddings"), _part(module, "get_output_embeddings")
     found: dict[int, tuple[Tensor, bool]] = {}

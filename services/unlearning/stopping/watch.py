@@ -190,9 +190,10 @@ class Watch:
         if not (ends[0] - target.value) * (ends[1] - target.value) < 0.0:
             return []  # already past it before the first step: there is no point between
         tried: list[Measurement] = []
+        first, second = (self._snapshots.weights(int(end.step)) for end in (low, high))
 
         def value(share: float) -> float:
-            self._mix(int(low.step), int(high.step), share)
+            mix(self._module, first, second, share)
             step = low.step + share * (high.step - low.step)
             tried.append(self._measured(self._module, step))
             mixed[step] = (int(low.step), int(high.step), share)

@@ -158,6 +158,47 @@ def asking(
     )
 
 
+def of_questions(
+    asked: Asked, questions: Sequence[Query], metrics: Sequence[Metric], shots: Sequence[Query] = ()
+) -> list[Attack]:
+    """Return the attacks on questions: lower case, few-shot if there are examples, paraphrases if there are any.
+
+    Parameters
+    ----------
+    asked, metrics
+        As in :func:`asking`.
+    questions
+        In the order of the items of the model's own scores. Those without paraphrases are not measured by that attack.
+    shots
+        Solved examples of other items.
+    """
+    found = [asking("questions/lower-case", asked, [lower_cased(questions)], metrics)]
+    if shots:
+        found.append(asking("questions/few-shot", asked, [few_shot(questions, shots)], metrics))
+    having = [position for position, question in enumerate(questions) if question.paraphrases]
+    if having:
+        measured = {metric.name: having for metric in metrics}
+        variants = paraphrased(questions)
+        found.append(asking("questions/paraphrased", asked, variants, metrics, measured=measured))
+    return found
+
+
+def of_prefixes(asked: Asked, prefixes: Sequence[Query], metrics: Sequence[Metric]) -> list[Attack]:
+    """Return the attacks on texts to be continued: lower case, and cut to each of :data:`PREFIX_SHARES`.
+
+    Parameters
+    ----------
+    asked, metrics
+        As in :func:`asking`.
+    prefixes
+        In the order of the items of the model's own scores.
+    """
+    return [
+        asking("prefix/lower-case", asked, [lower_cased(prefixes)], metrics),
+        *(asking(f"prefix/{share:g}", asked, [cut(prefixes, share)], metrics) for share in PREFIX_SHARES),
+    ]
+
+
 def _best(scores: Sequence[Scores], metrics: Sequence[Metric]) -> Scores:
     higher = {metric.name: metric.higher_knows for metric in metrics}
 

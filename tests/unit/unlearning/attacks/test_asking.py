@@ -15,6 +15,8 @@ from services.unlearning.attacks import (
     cut,
     few_shot,
     lower_cased,
+    of_prefixes,
+    of_questions,
     paraphrased,
     table,
 )
@@ -85,6 +87,24 @@ def test_an_item_has_the_score_of_its_best_variant():
     assert rows["knowmem"].excess is None
     assert rows["knowmem"].tolerated is None
     assert rows["knowmem"].injected is None
+
+
+def test_the_usual_attacks_on_questions_and_prefixes():
+    asked = lookup({QUERIES[0].text.lower(): 50.0, "Seven Eight": 40.0, QUERIES[1].paraphrases[0]: 30.0})
+    attacks = of_questions(asked, QUERIES, [KNOWLEDGE], SHOTS) + of_prefixes(asked, QUERIES, [KNOWLEDGE])
+    found = attack_model(nn.Linear(1, 1), asked(QUERIES), attacks)
+    assert {name: outcome.after["knowmem"].tolist() for name, outcome in found.items()} == {
+        "questions/lower-case": [50.0, 0.0, 0.0],
+        "questions/few-shot": [0.0, 0.0, 0.0],
+        "questions/paraphrased": [0.0, 30.0],
+        "prefix/lower-case": [50.0, 0.0, 0.0],
+        "prefix/0.25": [0.0, 0.0, 40.0],
+        "prefix/0.5": [0.0, 0.0, 0.0],
+        "prefix/0.75": [0.0, 0.0, 0.0],
+    }
+    assert [attack.name for attack in of_questions(asked, QUERIES[2:], [KNOWLEDGE])] == [
+        "questions/lower-case"
+    ]
 
 
 @pytest.mark.parametrize(

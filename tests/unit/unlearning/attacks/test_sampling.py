@@ -1,8 +1,11 @@
 """Sampling: the distribution is the model's own, the best of several samples counts, seeds decide."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from palimpsest.errors import InvalidArgument
 from services.unlearning.attacks import Metric, attack_model, sampling, table
@@ -46,25 +49,55 @@ def test_seeds_decide_and_stop_tokens_end(target):
     assert ended == [row[: row.index(stop)] if stop in row else row for row in first]
 
 
-def test_many_samples_find_what_greedy_decoding_hides(target, retrained):
-    # A bias on the head that hides half of what is known from the likeliest token, but not from every sample.
-    hidden = knowing.hidden(target, size=4.0)
+class Wavers(nn.Module):
+    """Says what it knows with the second greatest probability, one in five times: greedy decoding never does."""
 
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, **options):
+        output = self.model(input_ids=input_ids, **options)
+        known = output.logits[:, -1:].argmax(-1, keepdim=True)
+        logits = torch.full_like(output.logits, -30.0).scatter(
+            -1, known.expand(*output.logits.shape[:2], 1), 0.0
+        )
+        logits[..., 0] = math.log(4.0)
+        output.logits = logits
+        return output
+
+
+def test_one_in_several_samples_says_what_greedy_decoding_hides(target, retrained, never_knew):
     def greedy(module):
-        with torch.no_grad():
-            rows = [
-                module.generate(torch.tensor([p]), max_new_tokens=14, do_sample=False)[0, 2:].tolist()
-                for p in PROMPTS
-            ]
-        return {"em": np.array([share(n, row) for n, row in enumerate(rows)])}
+        rows = [sample(module, p, samples=1, tokens=1, temperature=1e-3)[0] for p in PROMPTS]
+        return {"em": np.array([100.0 * (row[0] == knowing.FORGET[n].ids[2]) for n, row in enumerate(rows)])}
 
-    attack = sampling(PROMPTS, share, "em", tokens=14, samples=8)
-    models = [attack_model(module, greedy, [attack]) for module in (hidden, retrained)]
-    (row,) = table([attack], [Metric("em", 10.0)], models[0], [models[1]], models[1])
-    assert row.attack == "sampling/8"
-    assert row.retrained[0] > 0  # luck alone gains something, and is subtracted
-    assert row.injected == row.retrained[0]
+    def first(position, continuation):
+        return 100.0 * (continuation[0] == knowing.FORGET[position].ids[2])
+
+    attack = sampling(PROMPTS, first, "em", tokens=1)
+    models = [Wavers(target), Wavers(retrained), Wavers(never_knew)]
+    found = [attack_model(module, greedy, [attack]) for module in models]
+    (row,) = table([attack], [Metric("em", 10.0)], found[0], [found[1]], found[2])
+    assert row.attack == "sampling/16"
+    assert row.before == 0.0
+    assert row.after > 80.0  # each of eight items is missed by all samples with 0.8 ** 16 = 0.03
+    assert row.recovered
+    assert row.tolerated is False
+
+
+def test_luck_alone_gains_something_and_is_subtracted(retrained, never_knew):
+    def none(module):
+        return {"em": np.zeros(len(PROMPTS))}
+
+    attack = sampling(PROMPTS, share, "em", tokens=14)
+    found = [attack_model(module, none, [attack]) for module in (retrained, never_knew)]
+    (row,) = table([attack], [Metric("em", 10.0)], found[0], [found[1]], found[1])
+    assert row.injected is not None
+    assert row.injected > 0
     assert row.net.value == pytest.approx(row.gain.value - row.injected)
+    assert not row.recovered
+    assert row.tolerated
 
 
 @pytest.mark.parametrize("broken", [{"samples": 0}, {"tokens": 0}, {"temperature": 0.0}, {"prompts": [()]}])

@@ -244,3 +244,14 @@ class Reason(StrEnum):
     METRIC_CONVENTION_UNKNOWN = auto()  # no such convention or attack; the message lists them
     METRIC_MODELS_DIFFER = auto()  # models whose states do not fit each other, or that share their layers
     METRIC_NOT_FINITE = auto()  # the model puts out NaN, so there is nothing to measure
+    # ---- unlearning: attacks, stopping, verdicts
+    ATTACK_INVALID = auto()  # an attack that cannot be run, or was not run on every model
+    SCORES_INVALID = auto()  # not one finite number an item, too few items, or other items than those compared with
+    METRIC_MISSING = auto()  # a rule asks for a metric that was not measured
+    REFERENCE_MISSING = auto()  # nothing to compare with, or a reference without that metric
+    PROBE_INVALID = auto()  # nothing to measure a run on, or no steps between measurements
+    RUN_NOT_BEGUN = auto()  # a watched run was not measured before its first step
+    BRACKET_INVALID = auto()  # a search between two checkpoints that are on the same side of the target
+    SPLIT_EMPTY = auto()  # all items fall into one of the halves to tune on and to certify with
+    SPLIT_CROSSED = auto()  # items kept for the certificate where settings are tuned
+    SEARCH_INVALID = auto()  # nothing to search, or every setting diverged

@@ -5,11 +5,13 @@ paraphrases, case, prefixes, sampling). Every attack is run on the unlearned mod
 never knew; :func:`table` tells what it brings back in the first over what it brings in the others.
 """
 
-from services.unlearning.attacks.asking import Prompt as Prompt
+from services.unlearning.attacks.asking import Query as Query
 from services.unlearning.attacks.asking import asking as asking
 from services.unlearning.attacks.asking import cut as cut
 from services.unlearning.attacks.asking import few_shot as few_shot
 from services.unlearning.attacks.asking import lower_cased as lower_cased
+from services.unlearning.attacks.asking import of_prefixes as of_prefixes
+from services.unlearning.attacks.asking import of_questions as of_questions
 from services.unlearning.attacks.asking import paraphrased as paraphrased
 from services.unlearning.attacks.outcomes import Attack as Attack
 from services.unlearning.attacks.outcomes import Outcome as Outcome

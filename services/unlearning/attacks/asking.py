@@ -24,7 +24,7 @@ QUESTION = "Question: {text}\nAnswer: {truth}\n\n"
 
 
 @dataclass(frozen=True)
-class Prompt:
+class Query:
     """What a model is asked about one item.
 
     Attributes
@@ -48,16 +48,16 @@ class Prompt:
     before: str = ""
 
 
-Asked = Callable[[Sequence[Prompt]], Scores]
+Asked = Callable[[Sequence[Query]], Scores]
 """Makes the scores of prompts, one number a prompt in their order."""
 
 
-def lower_cased(prompts: Sequence[Prompt]) -> list[Prompt]:
+def lower_cased(prompts: Sequence[Query]) -> list[Query]:
     """Return the prompts in lower case; truths stay as they are."""
     return [replace(prompt, text=prompt.text.lower()) for prompt in prompts]
 
 
-def cut(prompts: Sequence[Prompt], share: float, keep: Literal["start", "end"] = "end") -> list[Prompt]:
+def cut(prompts: Sequence[Query], share: float, keep: Literal["start", "end"] = "end") -> list[Query]:
     """Return the prompts cut to a share of their words, at least one.
 
     Parameters
@@ -67,8 +67,8 @@ def cut(prompts: Sequence[Prompt], share: float, keep: Literal["start", "end"] =
     share
         Of the words, above 0 and at most 1.
     keep
-        ``end``: the last words, so that what is to follow is the same. ``start``: the first words, and the truth is what
-        follows them in the text, as many words as it had.
+        ``end``: the last words, so that what is to follow is the same. ``start``: the first words, and the truth is
+        what follows them in the text, as many words as it had.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def cut(prompts: Sequence[Prompt], share: float, keep: Literal["start", "end"] =
     return [_cut(prompt, share, keep) for prompt in prompts]
 
 
-def few_shot(prompts: Sequence[Prompt], shots: Sequence[Prompt], template: str = QUESTION) -> list[Prompt]:
+def few_shot(prompts: Sequence[Query], shots: Sequence[Query], template: str = QUESTION) -> list[Query]:
     """Return the prompts with solved examples before them.
 
     Parameters
@@ -105,7 +105,7 @@ def few_shot(prompts: Sequence[Prompt], shots: Sequence[Prompt], template: str =
     return [replace(prompt, before=examples + prompt.before) for prompt in prompts]
 
 
-def paraphrased(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
+def paraphrased(prompts: Sequence[Query]) -> list[list[Query]]:
     """Return variants of the prompts, each with another paraphrase; an item with fewer repeats its last one.
 
     An item without paraphrases keeps its own text; leave it out of what is measured.
@@ -120,7 +120,7 @@ def paraphrased(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
 def asking(
     name: str,
     asked: Asked,
-    variants: Sequence[Sequence[Prompt]],
+    variants: Sequence[Sequence[Query]],
     metrics: Sequence[Metric],
     *,
     measured: Mapping[str, Sequence[int]] | None = None,
@@ -158,6 +158,47 @@ def asking(
     )
 
 
+def of_questions(
+    asked: Asked, questions: Sequence[Query], metrics: Sequence[Metric], shots: Sequence[Query] = ()
+) -> list[Attack]:
+    """Return the attacks on questions: lower case, few-shot if there are examples, paraphrases if there are any.
+
+    Parameters
+    ----------
+    asked, metrics
+        As in :func:`asking`.
+    questions
+        In the order of the items of the model's own scores. Those without paraphrases are not measured by that attack.
+    shots
+        Solved examples of other items.
+    """
+    found = [asking("questions/lower-case", asked, [lower_cased(questions)], metrics)]
+    if shots:
+        found.append(asking("questions/few-shot", asked, [few_shot(questions, shots)], metrics))
+    having = [position for position, question in enumerate(questions) if question.paraphrases]
+    if having:
+        measured = {metric.name: having for metric in metrics}
+        variants = paraphrased(questions)
+        found.append(asking("questions/paraphrased", asked, variants, metrics, measured=measured))
+    return found
+
+
+def of_prefixes(asked: Asked, prefixes: Sequence[Query], metrics: Sequence[Metric]) -> list[Attack]:
+    """Return the attacks on texts to be continued: lower case, and cut to each of :data:`PREFIX_SHARES`.
+
+    Parameters
+    ----------
+    asked, metrics
+        As in :func:`asking`.
+    prefixes
+        In the order of the items of the model's own scores.
+    """
+    return [
+        asking("prefix/lower-case", asked, [lower_cased(prefixes)], metrics),
+        *(asking(f"prefix/{share:g}", asked, [cut(prefixes, share)], metrics) for share in PREFIX_SHARES),
+    ]
+
+
 def _best(scores: Sequence[Scores], metrics: Sequence[Metric]) -> Scores:
     higher = {metric.name: metric.higher_knows for metric in metrics}
 
@@ -172,7 +213,7 @@ def _best(scores: Sequence[Scores], metrics: Sequence[Metric]) -> Scores:
     return score
 
 
-def _cut(prompt: Prompt, share: float, keep: str) -> Prompt:
+def _cut(prompt: Query, share: float, keep: str) -> Query:
     words = prompt.text.split(" ")
     count = max(1, round(share * len(words)))
     if keep == "end":
@@ -182,5 +223,5 @@ def _cut(prompt: Prompt, share: float, keep: str) -> Prompt:
     return replace(prompt, text=" ".join(words[:count]), truth=" ".join(follows))
 
 
-def _nth(prompt: Prompt, number: int) -> str:
+def _nth(prompt: Query, number: int) -> str:
     return prompt.paraphrases[min(number, len(prompt.paraphrases) - 1)]

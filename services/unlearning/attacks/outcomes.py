@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.progress import NullProgress, Progress
+from palimpsest.training.adapters import is_attached
 
 Scores = Callable[[nn.Module], Mapping[str, NDArray[np.float64]]]
 """Scores a model: for each metric, a number for each of its items, always in the same order."""
@@ -94,7 +95,12 @@ def attack_model(
     InvalidArgument
         ATTACK_INVALID: two attacks of one name, or an attack none of whose metrics or items are scored.
         SCORES_INVALID: scores that are not one finite number an item, or not of the same items before and after.
+    FailedPrecondition
+        ADAPTER_ATTACHED: the model has an adapter that is not merged, which nobody would store as the attack does.
     """
+    if is_attached(module):
+        message = "The model has an adapter that is not merged. Merge it, then attack what will be stored."
+        raise FailedPrecondition(Reason.ADAPTER_ATTACHED, message)
     names = [attack.name for attack in attacks]
     if len(set(names)) < len(names):
         raise InvalidArgument(Reason.ATTACK_INVALID, f"Attacks need different names; got {', '.join(names)}.")

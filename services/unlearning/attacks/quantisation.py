@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from services.unlearning.attacks.outcomes import Attack
 
 GGUF_FORMATS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
@@ -143,6 +143,11 @@ def quantised(module: nn.Module, scheme: Scheme) -> Iterator[nn.Module]:
     """Quantise a module in place, and restore its weights bit for bit at the end.
 
     Needs memory for a second copy of the weights that are quantised.
+
+    Raises
+    ------
+    FailedPrecondition
+        ATTACK_INVALID: a mixture of experts whose weights are not matrices.
     """
     weights = [weight for weight, _ in _weights(module, scheme.scope)]
     kept = [weight.detach().clone() for weight in weights]
@@ -156,7 +161,7 @@ def quantised(module: nn.Module, scheme: Scheme) -> Iterator[nn.Module]:
 
 
 def quantised_copy(module: nn.Module, scheme: Scheme) -> nn.Module:
-    """Return a quantised copy of a module, in the module's own dtype."""
+    """Return a quantised copy of a module, in the module's own dtype; it raises as :func:`quantised` does."""
     copied = copy.deepcopy(module)
     _store(copied, scheme)
     return copied
@@ -172,6 +177,10 @@ def _weights(module: Any, scope: Scope) -> list[tuple[Tensor, bool]]:
     """Parameters in scope, each once, and whether they are stored as [inputs, outputs] (GPT-2's Conv1D)."""
     if scope == "all":
         return [(parameter, False) for parameter in module.parameters()]
+    experts = [name for name, weight in module.named_parameters() if "expert" in name and weight.ndim > 2]
+    if experts:
+        message = f"{experts[0]} holds several experts, which are not quantised; attack such a model by casts alone."
+        raise FailedPrecondition(Reason.ATTACK_INVALID, message)
     embedding, head = _part(module, "get_input_embeddings"), _part(module, "get_output_embeddings")
     found: dict[int, tuple[Tensor, bool]] = {}
     for part in module.modules():

@@ -10,40 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.progress import NullProgress, Progress
-from palimpsest.training.batches import Example, collate
+from palimpsest.training.batches import Example
+from palimpsest.training.cross_entropy import CrossEntropy
 from palimpsest.training.loop import train
-from palimpsest.training.order import Order, derived_seed
 from palimpsest.training.recipe import Recipe
-from palimpsest.training.token_losses import counts, token_nll
 from services.unlearning.attacks.outcomes import Attack
-
-
-class LanguageModelling:
-    """Plain training on examples: the mean negative log-likelihood of a batch's counted tokens, in nats.
-
-    Parameters
-    ----------
-    examples
-        What to learn.
-    recipe
-        Its batch and seed decide which examples a step sees.
-    pad
-        Token id that fills rows up.
-    """
-
-    def __init__(self, examples: Sequence[Example], recipe: Recipe, pad: int) -> None:
-        self._examples, self._pad = examples, pad
-        self._order = Order(len(examples), recipe.batch, derived_seed(recipe.seed, "relearning"))
-
-    def loss(self, module: nn.Module, step: int) -> Tensor:
-        """Mean over the counted tokens of the step's batch: a scalar with a graph."""
-        device = next(module.parameters()).device
-        batch = collate(self._examples, self._order.at(step), self._pad, device)
-        return token_nll(module, batch).sum() / counts(batch).sum()
 
 
 def relearning(
@@ -103,20 +78,20 @@ def relearned(
     Raises
     ------
     FailedPrecondition
-        MODEL_DIVERGED: a loss was not finite; a model that far gone cannot be attacked by training.
+        TRAINING_DIVERGED: a loss was not finite; a model that far gone cannot be attacked by training.
     """
     parameters = list(module.parameters())
     kept = [(parameter.detach().clone(), parameter.requires_grad) for parameter in parameters]
     try:
         module.requires_grad_(True)
-        objective = LanguageModelling(examples, recipe, pad)
+        objective = CrossEntropy(examples, recipe, pad, parameters[0].device)
         history = train(module, objective, recipe, progress=progress or NullProgress())
         if history.diverged:
             message = (
                 f"Relearning diverged after {history.steps} of {recipe.steps} steps; lower its learning rate, or see "
                 "whether the model itself has diverged."
             )
-            raise FailedPrecondition(Reason.MODEL_DIVERGED, message)
+            raise FailedPrecondition(Reason.TRAINING_DIVERGED, message)
         yield module
     finally:
         with torch.no_grad():

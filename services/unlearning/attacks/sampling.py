@@ -4,7 +4,7 @@ Every prompt is continued a number of times at temperature 1, from the whole dis
 of its best continuation. A model that never knew gets luckier with more samples too, which its gain tells.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ def sampling(
     samples: int = SAMPLES,
     temperature: float = 1.0,
     seed: int = 0,
-    stop: int | None = None,
+    stop: Collection[int] = (),
 ) -> Attack:
     """Return the attack that scores the best of several sampled continuations.
 
@@ -37,7 +37,7 @@ def sampling(
     prompts
         Token ids of each item's prompt, in the order of the metric's items.
     score
-        Scores a continuation (token ids without the stop token) of the item at a position; higher knows more.
+        Scores a continuation (token ids without the token that ends it) of the item at a position; higher knows more.
     metric
         What the score is called.
     tokens
@@ -86,7 +86,7 @@ def sample(
     tokens: int,
     temperature: float = 1.0,
     seed: int = 0,
-    stop: int | None = None,
+    stop: Collection[int] = (),
 ) -> list[list[int]]:
     """Sample continuations of one prompt, which is read once.
 
@@ -105,7 +105,7 @@ def sample(
     seed
         Of the draws.
     stop
-        Token that ends a continuation and is not part of it.
+        Tokens that end a continuation and are not part of it.
 
     Returns
     -------
@@ -118,14 +118,17 @@ def sample(
     output = module(input_ids=ids, use_cache=True)
     cache, logits = output.past_key_values, output.logits[:, -1].expand(samples, -1)
     cache.batch_repeat_interleave(samples)
-    drawn = []
+    rows: list[list[int]] = [[] for _ in range(samples)]
+    going = [True] * samples
     for number in range(tokens):
         probabilities = (logits.float() / temperature).softmax(-1)
-        drawn.append(torch.multinomial(probabilities, 1, generator=generator))  # [samples, 1]
-        if stop is not None and bool((torch.cat(drawn, 1) == stop).any(1).all()):
+        drawn = torch.multinomial(probabilities, 1, generator=generator)  # [samples, 1]
+        for row, token in enumerate(drawn[:, 0].tolist()):
+            going[row] = going[row] and token not in stop
+            if going[row]:
+                rows[row].append(token)
+        if not any(going) or number + 1 == tokens:
             break
-        if number + 1 < tokens:
-            output = module(input_ids=drawn[-1], past_key_values=cache, use_cache=True)
-            cache, logits = output.past_key_values, output.logits[:, -1]
-    rows: list[list[int]] = torch.cat(drawn, 1).tolist()
-    return [row[: row.index(stop)] if stop is not None and stop in row else row for row in rows]
+        output = module(input_ids=drawn, past_key_values=cache, use_cache=True)
+        cache, logits = output.past_key_values, output.logits[:, -1]
+    return rows

@@ -1,7 +1,8 @@
 """Between two checkpoints: weights mixed on the line from one to the other, and a search for the point wanted.
 
 Membership goes from memorised to standing out within a few steps, so that no step may be at the reference. On the line
-between the steps on either side of it there is such a point, and each try costs one measurement.
+between the steps on either side of it there is such a point, and each try costs one measurement. Of an adapter the two
+factors are mixed, which is not a line in the weights but leads from one checkpoint to the other as well.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,5 +1,6 @@
 """A cheap look at a model in training: one teacher-forced pass over a few texts, nothing generated."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -40,7 +41,7 @@ class Probe:
         Texts of one forward pass.
     extra
         Further metrics, such as ``repetition`` of generated text or a utility of another kind; they win over those
-        above where they have their names.
+        above where they have their names. A model that is broken already is not asked.
 
     Raises
     ------
@@ -88,7 +89,7 @@ class Probe:
             values["loss_gap"] = values["forget_nll"] - values["holdout_nll"]
         if "retain_em" in values:
             values["utility"] = values["retain_em"]
-        if self._extra is not None:
+        if self._extra is not None and all(map(math.isfinite, values.values())):
             values |= self._extra(module)
         return Measurement(step, values, losses)
 

@@ -58,10 +58,10 @@ class Snapshots:
         DataLoss
             CHECKPOINT_DAMAGED: the file is gone, or not as it was written.
         """
-        if self._folder is None:
+        if step in self._memory:
             return self._memory[step]
-        path = self._path(step)
-        if not path.is_file() or _digest(path) != self._digests[step]:
+        path = None if self._folder is None else self._path(step)
+        if path is None or not path.is_file() or _digest(path) != self._digests[step]:
             message = f"The weights of step {step} are gone or damaged; start the run again."
             raise DataLoss(Reason.CHECKPOINT_DAMAGED, message)
         return load_file(path)

@@ -1,6 +1,6 @@
 """Watches a run: measures it every few steps, ends it by its rules, and gives back its best checkpoint."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from torch import nn
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from services.unlearning.stopping.interpolation import TRIES, bisect, mix
 from services.unlearning.stopping.measurements import Measurement
-from services.unlearning.stopping.probes import Probe
 from services.unlearning.stopping.rules import Decision, DivergenceGuard, Rule, Target
 from services.unlearning.stopping.scalarisation import Scalarisation
 from services.unlearning.stopping.snapshots import Snapshots
@@ -43,7 +42,7 @@ class Watch:
 
     ::
 
-        watch = Watch(module, probe, rules, scalarisation, guard)
+        watch = Watch(module, probe.measure, rules, scalarisation, guard)
         watch.begin()                                           # attach an adapter before, if there is one
         train(module, objective, recipe, progress=progress, probe=watch)
         choice = watch.finish()                                 # the module has the best weights now
@@ -52,8 +51,8 @@ class Watch:
     ----------
     module
         What is trained. Only parameters that require gradients are kept and restored.
-    probe
-        How it is measured.
+    measure
+        Measures the module as it is at a step: :meth:`services.unlearning.stopping.probes.Probe.measure`.
     rules
         When the run ends, in the order in which they are asked.
     scalarisation
@@ -74,7 +73,7 @@ class Watch:
     def __init__(
         self,
         module: nn.Module,
-        probe: Probe,
+        measure: Callable[[nn.Module, float], Measurement],
         rules: Sequence[Rule],
         scalarisation: Scalarisation,
         guard: DivergenceGuard,
@@ -86,7 +85,7 @@ class Watch:
             raise InvalidArgument(
                 Reason.PROBE_INVALID, f"A run is measured every step at most, not every {every}."
             )
-        self._module, self._probe, self._rules = module, probe, tuple(rules)
+        self._module, self._measured, self._rules = module, measure, tuple(rules)
         self._scalarisation, self._guard, self._every = scalarisation, guard, every
         self._snapshots = Snapshots(folder)
         self._history: list[Measurement] = []
@@ -161,7 +160,7 @@ class Watch:
     def _measure(self, step: int) -> None:
         if self._history and self._history[-1].step >= step:
             return  # an attempt before this one was interrupted after it
-        measurement = self._probe.measure(self._module, step)
+        measurement = self._measured(self._module, step)
         self._history.append(measurement)
         self._snapshots.keep(step, self._module)
         self._decision = self._guard.judge(self._history)
@@ -191,11 +190,12 @@ class Watch:
         if not (ends[0] - target.value) * (ends[1] - target.value) < 0.0:
             return []  # already past it before the first step: there is no point between
         tried: list[Measurement] = []
+        first, second = (self._snapshots.weights(int(end.step)) for end in (low, high))
 
         def value(share: float) -> float:
-            self._mix(int(low.step), int(high.step), share)
+            mix(self._module, first, second, share)
             step = low.step + share * (high.step - low.step)
-            tried.append(self._probe.measure(self._module, step))
+            tried.append(self._measured(self._module, step))
             mixed[step] = (int(low.step), int(high.step), share)
             return tried[-1][target.metric]
 

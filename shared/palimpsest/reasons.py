@@ -149,19 +149,6 @@ class Reason(StrEnum):
     KV_PLAN_INVALID = auto()  # a load that cannot be planned: no chunks, or impossible times or sizes
     KV_REPORT_INVALID = auto()  # a receiver's report that cannot be about this load
 
-    # ---- unlearning: algorithms
-    ALGORITHM_UNKNOWN = auto()  # no algorithm of that id; the message lists them
-    ALGORITHM_PARAMETER_INVALID = (
-        auto()
-    )  # an unknown hyper-parameter, or a value out of bounds; see the violation
-    ALGORITHM_INPUT_MISSING = auto()  # the algorithm needs data that was not given; the violation names it
-    ALGORITHM_NOT_TRAINED = auto()  # the algorithm changes weights in one go and has no objective
-    TASK_VECTOR_MISMATCH = auto()  # the reinforced model is not the target trained further
-    SHARDS_INVALID = (
-        auto()
-    )  # a description of adapters by shard that is damaged, or does not fit the files beside it
-    SHARD_DOCUMENT_UNKNOWN = auto()  # a document that no shard holds, so there is nothing to remove it from
-
     # ---- datastore: corpora
     CORPUS_NOT_FOUND = auto()
     CORPUS_EXISTS = auto()  # the id names a corpus of another model, encoder or cut
@@ -197,6 +184,19 @@ class Reason(StrEnum):
     NGRAMS_STALE = auto()  # documents were deleted each time the store was about to be finished
     NGRAM_STORE_NOT_FOUND = auto()
     NGRAM_STORE_EXISTS = auto()  # the id names a store of another text or tokenizer
+
+    # ---- unlearning: algorithms
+    ALGORITHM_UNKNOWN = auto()  # no algorithm of that id; the message lists them
+    ALGORITHM_PARAMETER_INVALID = (
+        auto()
+    )  # an unknown hyper-parameter, or a value out of bounds; see the violation
+    ALGORITHM_INPUT_MISSING = auto()  # the algorithm needs data that was not given; the violation names it
+    ALGORITHM_NOT_TRAINED = auto()  # the algorithm changes weights in one go and has no objective
+    TASK_VECTOR_MISMATCH = auto()  # the reinforced model is not the target trained further
+    SHARDS_INVALID = (
+        auto()
+    )  # a description of adapters by shard that is damaged, or does not fit the files beside it
+    SHARD_DOCUMENT_UNKNOWN = auto()  # a document that no shard holds, so there is nothing to remove it from
 
     # ---- unlearning: metrics
     METRIC_ITEMS_INVALID = auto()  # nothing to measure, or items that the metric cannot take
@@ -239,11 +239,7 @@ class Reason(StrEnum):
     CERTIFICATE_MISSING = auto()  # the request has not ended with a new model
     FENCE_LOST = auto()  # a later attempt writes to the lineage now
     STORE_NOT_EMPTY = auto()  # after its purge a store still has what was deleted; metadata["store"]
-    # ---- unlearning: metrics
-    METRIC_ITEMS_INVALID = auto()  # nothing to measure, or items that the metric cannot take
-    METRIC_CONVENTION_UNKNOWN = auto()  # no such convention or attack; the message lists them
-    METRIC_MODELS_DIFFER = auto()  # models whose states do not fit each other, or that share their layers
-    METRIC_NOT_FINITE = auto()  # the model puts out NaN, so there is nothing to measure
+
     # ---- unlearning: attacks, stopping, verdicts
     ATTACK_INVALID = auto()  # an attack that cannot be run, or was not run on every model
     SCORES_INVALID = auto()  # not one finite number an item, too few items, or other items than those compared with

@@ -1,8 +1,8 @@
 """Carrying a request out, from its data to its certificate. Every step leaves what a later attempt goes on from."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.jobs import JobContext
 from palimpsest.models import verify
 from palimpsest.training.history import History
+from palimpsest.training.saving import save_model
 from services.unlearning.attacks.outcomes import Outcome
 from services.unlearning.attacks.table import Row, table
 from services.unlearning.metrics.scores import Score
@@ -19,7 +20,7 @@ from services.unlearning.removal.attacking import METRICS, attacked, attacks_of
 from services.unlearning.removal.attesting import Attestation
 from services.unlearning.removal.deciding import Decision, decide, verdict_number
 from services.unlearning.removal.measuring import Items, items_of, measure
-from services.unlearning.removal.models import loaded, register_unlearned, write_model
+from services.unlearning.removal.models import loaded, register_unlearned
 from services.unlearning.removal.plan import ResolvedPlan
 from services.unlearning.removal.sets import manifest_of
 from services.unlearning.removal.stores import StorePurger
@@ -103,11 +104,9 @@ class Removal:
         reporting.add_decision(result, measured.decision)
         self._line.require(self._fence)
         made = register_unlearned(
-            plan.plan.new_model,
-            self._space.made,
-            plan.model,
+            plan,
             self._record.message.name,
-            self._space.folder.name[:12],
+            self._space,
             self._resources.models,
             self._resources.settings,
             progress,
@@ -155,9 +154,12 @@ class Removal:
         items = items_of(self._plan, model.tokenizer)
         self._scores("before", model, items)
         history = make_weights(self._plan, model.module, model.tokenizer, self._space, self._progress)
-        if not history.diverged and not self._made.exists():
+        if not history.diverged and not self._space.made.exists():
             self._line.require(self._fence)
-            write_model(model.module, self._plan.model, self._space.made)
+            partial = self._space.made.with_name(f"{self._space.made.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            save_model(model.module, Path(self._plan.model.path), partial)
+            partial.rename(self._space.made)
         self._space.write(_TRAINED, history.facts())
         return history
 
@@ -193,25 +195,12 @@ class Removal:
         rows = table(attacks, METRICS, outcomes, attacked_too, seed=plan.recipe.seed) if outcomes else []
         return Measured(before, scores, references, rows, decide(before, scores, references, rows))
 
-    @cached_property
-    def _made(self) -> Path:
-        return self._space.made
-
     def _load_made(self) -> Any:
         """Load the new model from where it is: in the working folder, or registered by an attempt that ended then."""
-        from palimpsest.lm import load
-
         folder = self._space.made
         if not folder.exists():
             folder = Path(self._resources.models.get(self._plan.plan.new_model).path)
-        return load(
-            folder,
-            self._plan.device,
-            "float32",
-            trainable=True,
-            threads=self._plan.recipe.threads,
-            cache_bytes=1 << 20,
-        )
+        return loaded(folder, self._plan)
 
     def _scores(self, name: str, model: Any, items: Items) -> list[Score]:
         """Measure a model once in all attempts."""

@@ -40,8 +40,8 @@ class ResolvedPlan:
         Fingerprint of the root of the model's lineage.
     sets
         Data sets by the plan's field; those it does not name are missing.
-    algorithm, parameters
-        How.
+    algorithm, parameters, values
+        How; the values are those that the plan chose.
     recipe
         How to train. Its settings are all chosen.
     overlaps
@@ -59,6 +59,7 @@ class ResolvedPlan:
     sets: Mapping[str, EncodedSet]
     algorithm: Algorithm
     parameters: Parameters
+    values: Mapping[str, object]
     recipe: Recipe
     overlaps: tuple[tuple[str, str, float], ...]
     pad: int
@@ -142,7 +143,8 @@ def resolve(
         See CreateRemovalRequest; an overlap is not refused here.
     """
     chosen = algorithm_of(plan.algorithm)
-    parameters = chosen.parse(values_of(plan.parameters))
+    values = values_of(plan.parameters)
+    parameters = chosen.parse(values)
     model = models.get(plan.model)
     references = tuple(reference_of(models, name, model) for name in plan.references)
     if sum(len(each.documents) for each in plan.corpora) > MOST_DOCUMENTS:
@@ -166,6 +168,7 @@ def resolve(
         sets,
         chosen,
         parameters,
+        values,
         _recipe(plan.training, len(sets["forget"].examples), threads),
         _overlaps(found),
         _pad_of(tokenizer),

@@ -77,18 +77,18 @@ def add_attacks(result: pb.Result, rows: Sequence[Row]) -> None:
     """Add the table of attacks."""
     for row in rows:
         found = pb.AttackResult(
-                attack=row.attack,
-                metric=row.metric,
-                before=row.before,
-                after=row.after,
-                gain=row.gain.value,
-                gain_low=row.gain.low,
-                gain_high=row.gain.high,
-                reference_gains=row.retrained,
-                recovered=row.recovered,
-                items=row.gain.items,
-                failed=fails(row),
-            )
+            attack=row.attack,
+            metric=row.metric,
+            before=row.before,
+            after=row.after,
+            gain=row.gain.value,
+            gain_low=row.gain.low,
+            gain_high=row.gain.high,
+            reference_gains=row.retrained,
+            recovered=row.recovered,
+            items=row.gain.items,
+            failed=fails(row),
+        )
         if row.tolerated is not None:
             found.tolerated = row.tolerated
         result.attacks.append(found)

@@ -1,5 +1,7 @@
 """The stopping rule of a plan, as the probe of its training run."""
 
+from typing import Any
+
 from torch import nn
 
 from palimpsest.progress import Progress
@@ -53,7 +55,7 @@ def watch_of(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: 
     if plan.references:
         values = dict(retrained(_references(plan, probe, space, progress)).values)
     bounds = (Bound("forget_em", values["forget_em"]),) if values else ()
-    rule: HoldoutMatch | ForgetMatch | PrivacyMatch | UtilityFloor = HoldoutMatch()
+    rule: Any = HoldoutMatch()
     if name == "forget_match":
         rule = ForgetMatch(bounds)
     elif name == "privacy_match":
@@ -68,7 +70,7 @@ def watch_of(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: 
     )
     watch = Watch(
         module,
-        probe,
+        probe.measure,
         [rule],
         scalarisation,
         DivergenceGuard(plan.model.vocab_size),

@@ -1,6 +1,5 @@
 """Making the new weights: the module of the model before becomes that of the model after, in place."""
 
-import copy
 from typing import Any
 
 from torch import nn
@@ -9,17 +8,13 @@ from palimpsest.progress import Progress
 from palimpsest.training import adapters
 from palimpsest.training.checkpoints import Checkpoints
 from palimpsest.training.history import History
-from palimpsest.training.loop import train
 from palimpsest.training.order import derived_seed
-from services.unlearning.algorithms.inputs import Inputs
-from services.unlearning.algorithms.objective import Combined
-from services.unlearning.algorithms.reference import frozen_copy
 from services.unlearning.algorithms.refusals import refusals_for
-from services.unlearning.algorithms.repselect import RepSelectParameters, selective_directions, walk
-from services.unlearning.algorithms.task_vector import TaskVectorParameters, subtract
 from services.unlearning.removal.plan import CHECKPOINT_STEPS, ResolvedPlan
 from services.unlearning.removal.stopping import watch_of
 from services.unlearning.removal.workspace import Workspace
+from services.unlearning.runs import Data, unlearn
+from services.unlearning.stopping.watch import Watch
 
 
 def make_weights(
@@ -56,62 +51,51 @@ def make_weights(
     ResourceExhausted
         DISK_FULL.
     """
-    inputs = _inputs(plan, module, tokenizer)
-    parameters = plan.parameters
-    if isinstance(parameters, RepSelectParameters):
-        progress.step(0, 1, "training")
-        walk(module, selective_directions(parameters, inputs), parameters.strength)
-        return History()
-    if isinstance(parameters, TaskVectorParameters):
-        # The module becomes the reinforced model, and then the result; the copy holds the weights before.
-        before = copy.deepcopy(module)
-        history = _train(plan, module, _objective(plan, inputs), space, progress)
-        if not history.diverged:
-            subtract(before, module, parameters)
-            module.load_state_dict(before.state_dict())
-        return history
-    objective = _objective(plan, inputs)
-    if objective.trained is not None and plan.recipe.adapter is None:
-        for name, weight in module.named_parameters():
-            weight.requires_grad_(name in objective.trained)
-    return _train(plan, module, objective, space, progress)
+    recipe = plan.recipe
+    watch = _watch(plan, module, space, progress)
+    found = unlearn(
+        module,
+        plan.algorithm.id,
+        _data(plan, tokenizer),
+        recipe,
+        progress=progress,
+        parameters=plan.values,
+        checkpoints=_checkpoints(plan, space),
+        probe=watch,
+    )
+    history = found or History()
+    if watch is not None and not history.diverged:
+        choice = watch.finish()
+        if choice.decision is not None and choice.decision.outcome == "diverged":
+            history.stopped = "diverged"
+    if adapters.is_attached(module) and not history.diverged:
+        adapters.merge(module)
+    return history
 
 
-def _inputs(plan: ResolvedPlan, module: nn.Module, tokenizer: Any) -> Inputs:
+def _watch(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: Progress) -> Watch | None:
+    if plan.plan.stopping.rule and plan.recipe.adapter is not None:
+        # The watch keeps the weights that train, and so begins once the adapter is there.
+        adapters.attach(module, plan.recipe.adapter, derived_seed(plan.recipe.seed, "adapter"))
+    return watch_of(plan, module, space, progress)
+
+
+def _data(plan: ResolvedPlan, tokenizer: Any) -> Data:
+    forget, retain = plan.forget.examples, plan.sets.get("retain")
     needs = plan.algorithm.needs(plan.parameters)
-    adapter = plan.recipe.adapter is not None
-    retain = plan.sets.get("retain")
-    forget = plan.forget.examples
-    return Inputs(
-        module=module,
-        forget=forget,
-        retain=retain.examples if retain else (),
-        alternatives=refusals_for(forget, tokenizer) if "alternatives" in needs else (),
-        reference=frozen_copy(module) if "reference" in needs and not adapter else None,
-        adapter=adapter,
-        batch=plan.recipe.batch,
-        seed=plan.recipe.seed,
-        pad=plan.pad,
+    return Data(
+        forget,
+        retain.examples if retain else (),
+        refusals_for(forget, tokenizer) if "alternatives" in needs else (),
+        plan.pad,
     )
 
 
-def _objective(plan: ResolvedPlan, inputs: Inputs) -> Combined:
-    inputs.require(plan.algorithm.needs(plan.parameters), plan.algorithm.id)
-    assert plan.algorithm.make is not None
-    return plan.algorithm.make(plan.parameters, inputs)
-
-
-def _train(
-    plan: ResolvedPlan, module: nn.Module, objective: Combined, space: Workspace, progress: Progress
-) -> History:
-    recipe = plan.recipe
-    if recipe.adapter is not None:
-        adapters.attach(module, recipe.adapter, derived_seed(recipe.seed, "adapter"))
-    watch = watch_of(plan, module, space, progress)
-    checkpoints = Checkpoints(
+def _checkpoints(plan: ResolvedPlan, space: Workspace) -> Checkpoints:
+    return Checkpoints(
         space.checkpoints,
         plan.plan.training.checkpoint_steps or CHECKPOINT_STEPS,
-        {
+        identity={
             "model": plan.model.fingerprint,
             "forget": plan.plan.forget,
             "retain": plan.plan.retain,
@@ -120,11 +104,3 @@ def _train(
             "stopping": [plan.plan.stopping.rule, plan.plan.stopping.every_steps],
         },
     )
-    history = train(module, objective, recipe, checkpoints=checkpoints, progress=progress, probe=watch)
-    if watch is not None and not history.diverged:
-        choice = watch.finish()
-        if choice.decision is not None and choice.decision.outcome == "diverged":
-            history.stopped = "diverged"
-    if recipe.adapter is not None and not history.diverged:
-        adapters.merge(module)
-    return history

@@ -26,11 +26,21 @@ class Workspace:
         ``state_dir`` is shared by servers and workers.
     principal, removal_id
         Whose request, and which.
+
+    Attributes
+    ----------
+    key
+        Names the request's folders.
+    folder
+        What is kept of it.
+    made
+        Folder of the new model until it is registered; complete if it is there.
     """
 
     def __init__(self, settings: Settings, principal: str, removal_id: str) -> None:
-        name = hashlib.sha256(f"{principal}\n{removal_id}".encode()).hexdigest()[:32]
-        self.folder = settings.state_dir / "unlearning" / "runs" / name
+        self.key = hashlib.sha256(f"{principal}\n{removal_id}".encode()).hexdigest()[:32]
+        self.folder = settings.state_dir / "unlearning" / "runs" / self.key
+        self.made = settings.models_dir / f".unlearned-{self.key}"
 
     @property
     def checkpoints(self) -> Path:
@@ -41,11 +51,6 @@ class Workspace:
     def snapshots(self) -> Path:
         """Folder of the weights that a stopping rule may go back to."""
         return self.folder / "snapshots"
-
-    @property
-    def made(self) -> Path:
-        """Folder of the new model; complete if it is there."""
-        return self.folder / "model"
 
     def store(self, name: str) -> dict[str, Any] | None:
         """Return what is known of a store; None: nothing."""
@@ -76,6 +81,7 @@ class Workspace:
 
     def clear(self) -> None:
         """Delete everything but what is known of stores."""
+        self._drop_model()
         if not self.folder.is_dir():
             return
         for each in self.folder.iterdir():
@@ -86,4 +92,9 @@ class Workspace:
 
     def delete(self) -> None:
         """Delete everything."""
+        self._drop_model()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _drop_model(self) -> None:
+        for folder in (self.made, self.made.with_name(f"{self.made.name}.partial")):
+            shutil.rmtree(folder, ignore_errors=True)

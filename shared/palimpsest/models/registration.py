@@ -14,7 +14,7 @@ from palimpsest.models.files import require_regular_files
 from palimpsest.models.fingerprint import fingerprint_folder
 from palimpsest.models.folder import inspect_folder
 from palimpsest.models.record import ModelRecord
-from palimpsest.models.sources import LocalSource, fetch_source
+from palimpsest.models.sources import fetch_source
 from palimpsest.models.weights import stored_tensors
 from palimpsest.progress import Progress
 from palimpsest.settings import Settings
@@ -52,75 +52,12 @@ def register(
         catalogue.get(parent)
     try:
         local = fetch_source(source, settings, progress)
-    except PermissionError as error:
-        raise _unreadable(error) from error
-    return _recorded(
-        model_id,
-        source,
-        local,
-        catalogue,
-        settings,
-        progress,
-        parent=parent,
-        relation=relation,
-        labels=labels,
-    )
-
-
-def register_made(
-    model_id: str,
-    folder: Path,
-    catalogue: ModelCatalogue,
-    settings: Settings,
-    progress: Progress,
-    *,
-    parent: str,
-    relation: str,
-    labels: Mapping[str, str] | None = None,
-) -> ModelRecord:
-    """Register a model that this installation has made, in a folder of its own in ``settings.models_dir``.
-
-    Unlike a user's folder it need not lie in the roots that models may be registered from, and deleting the model
-    deletes it.
-
-    Raises
-    ------
-    InvalidArgument, NotFound, AlreadyExists, Aborted
-        As ``register``.
-    """
-    local = LocalSource(folder, "safetensors")
-    return _recorded(
-        model_id,
-        str(folder),
-        local,
-        catalogue,
-        settings,
-        progress,
-        parent=parent,
-        relation=relation,
-        labels=labels,
-    )
-
-
-def _recorded(
-    model_id: str,
-    source: str,
-    local: LocalSource,
-    catalogue: ModelCatalogue,
-    settings: Settings,
-    progress: Progress,
-    *,
-    parent: str,
-    relation: str,
-    labels: Mapping[str, str] | None,
-) -> ModelRecord:
-    """Check and fingerprint a folder, and add its record."""
-    try:
         progress.step(0, 1, "checking")
         facts = inspect_folder(local.folder)
         found = fingerprint_folder(local.folder, settings.models_dir, progress)
     except PermissionError as error:
-        raise _unreadable(error) from error
+        message = f"The server's user may not read {error.filename}. Give it the right to, or copy the model."
+        raise PermissionDenied(Reason.MODEL_SOURCE_FORBIDDEN, message) from error
     record = ModelRecord(
         model_id=model_id,
         fingerprint=found.model,
@@ -144,9 +81,6 @@ def _recorded(
         return catalogue.put(record)
 
 
-def _unreadable(error: PermissionError) -> PermissionDenied:
-    message = f"The server's user may not read {error.filename}. Give it the right to, or copy the model."
-    return PermissionDenied(Reason.MODEL_SOURCE_FORBIDDEN, message)
 def register_made(
     model_id: str,
     made: Path,

@@ -1457,6 +1457,99 @@ class ModelsRoom(Room):
         """
         ...
 
+    @rpc("palimpsest.api.models.v1.ModelService.FineTune")
+    def fine_tune(
+        self,
+        *,
+        base: str,
+        train: str,
+        model_id: str | None = None,
+        validation: str | None = None,
+        format: models_pb2.ExampleFormat | str | None = None,
+        steps: int | None = None,
+        epochs: float | None = None,
+        batch: int | None = None,
+        micro_batch: int | None = None,
+        learning_rate: float | None = None,
+        schedule: models_pb2.LearningRateSchedule | str | None = None,
+        warmup_steps: int | None = None,
+        weight_decay: float | None = None,
+        clip: float | None = None,
+        seed: int | None = None,
+        context: int | None = None,
+        lora: models_pb2.LoraConfig | Mapping[str, object] | None = None,
+        checkpoint_every: int | None = None,
+        validate_every: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Job[models_pb2.FineTuned]:
+        """Trains a registered model on examples, and registers the result as its child, as a job. Like every
+        model it can be used by all callers, whoever holds the examples.
+
+        AdamW lowers the mean negative log-likelihood of the tokens that count. The weights are trained in float32 and
+        stored so. With a LoRA adapter only the adapter is trained; it is merged into the weights before the model is
+        registered, or kept apart as an artefact. Each step's loss is in the job's stage.
+
+        The job leaves checkpoints in the artefact store: after a worker dies or is stopped, another goes on from the
+        last one. On the same kind of machine the result is the same, bit for bit, as that of a run without
+        interruption. A cancelled job stops within one step. The record is added last, so nothing is registered unless
+        everything succeeded.
+
+        Errors, from the call or the job:
+        * INVALID_ARGUMENT: a line of the examples cannot be used: metadata["line"] is its number. Or no token counts.
+          Or a setting is impossible, or the adapter does not fit the model: the violations name the fields.
+        * NOT_FOUND: there is no such model or artefact.
+        * ALREADY_EXISTS: the new id belongs to a model. Use another id, or delete that model.
+        * FAILED_PRECONDITION: the loss or the gradient was no longer finite: metadata["step"] says where. Use a lower
+          learning rate, or a warm-up. Or the base's files are not what was registered: register it again.
+        * RESOURCE_EXHAUSTED: the disk has no room for a checkpoint or the result. Free space, then retry the job: it
+          goes on from its last checkpoint.
+
+        Parameters
+        ----------
+        base
+            Id of the model to train; its weights stay as they are.
+        train
+            Digest of the artefact with the examples.
+        model_id
+            Id of the new model. Required, except with lora.unmerged.
+        validation
+            Digest of an artefact with examples for the validation curve; none for no curve.
+        format
+            Of both artefacts.
+        steps
+            Optimiser steps.
+        epochs
+            Passes over all examples, which need not be a whole number; rounded up to whole steps.
+        batch
+            Examples of one optimiser step; 0 for 8.
+        micro_batch
+            Most examples of one forward pass; 0 for the whole batch. Less needs less memory, and changes nothing else.
+        learning_rate
+            The highest learning rate; 0 for 1e-5, or with an adapter 1e-4.
+        warmup_steps
+            Steps at the start in which the learning rate rises linearly.
+        weight_decay
+            AdamW's, on matrices.
+        clip
+            Largest norm of the gradient; 0 for no limit, unset for 1.
+        seed
+            Decides the order of the examples and the adapter's first weights.
+        context
+            Most tokens of an example; longer ones are cut into windows. 0 for 1024, or less where the model's
+            context is shorter.
+        lora
+            Train an adapter; unset trains all weights.
+        checkpoint_every
+            Steps between two checkpoints; 0 for one every few minutes.
+        validate_every
+            Steps between two values of the validation curve; 0 for one after the last step.
+        labels
+            Of the new model.
+        """
+        ...
+
 
 class UnlearningRoom(Room):
     """Unlearning carries out removal requests: it takes documents and answers out of a model's weights,
@@ -1644,89 +1737,5 @@ class UnlearningRoom(Room):
         ----------
         offset
             Bytes to skip: where a stream before ended.
-    @rpc("palimpsest.api.models.v1.ModelService.FineTune")
-    def fine_tune(
-        base: str,
-        train: str,
-        model_id: str | None = None,
-        validation: str | None = None,
-        format: models_pb2.ExampleFormat | str | None = None,
-        steps: int | None = None,
-        epochs: float | None = None,
-        batch: int | None = None,
-        micro_batch: int | None = None,
-        learning_rate: float | None = None,
-        schedule: models_pb2.LearningRateSchedule | str | None = None,
-        warmup_steps: int | None = None,
-        weight_decay: float | None = None,
-        clip: float | None = None,
-        seed: int | None = None,
-        context: int | None = None,
-        lora: models_pb2.LoraConfig | Mapping[str, object] | None = None,
-        checkpoint_every: int | None = None,
-        validate_every: int | None = None,
-        labels: Mapping[str, str] | None = None,
-    ) -> Job[models_pb2.FineTuned]:
-        """Trains a registered model on examples, and registers the result as its child, as a job. Like every
-        model it can be used by all callers, whoever holds the examples.
-
-        AdamW lowers the mean negative log-likelihood of the tokens that count. The weights are trained in float32 and
-        stored so. With a LoRA adapter only the adapter is trained; it is merged into the weights before the model is
-        registered, or kept apart as an artefact. Each step's loss is in the job's stage.
-
-        The job leaves checkpoints in the artefact store: after a worker dies or is stopped, another goes on from the
-        last one. On the same kind of machine the result is the same, bit for bit, as that of a run without
-        interruption. A cancelled job stops within one step. The record is added last, so nothing is registered unless
-        everything succeeded.
-
-        Errors, from the call or the job:
-        * INVALID_ARGUMENT: a line of the examples cannot be used: metadata["line"] is its number. Or no token counts.
-          Or a setting is impossible, or the adapter does not fit the model: the violations name the fields.
-        * NOT_FOUND: there is no such model or artefact.
-        * ALREADY_EXISTS: the new id belongs to a model. Use another id, or delete that model.
-        * FAILED_PRECONDITION: the loss or the gradient was no longer finite: metadata["step"] says where. Use a lower
-          learning rate, or a warm-up. Or the base's files are not what was registered: register it again.
-        * RESOURCE_EXHAUSTED: the disk has no room for a checkpoint or the result. Free space, then retry the job: it
-          goes on from its last checkpoint.
-
-        base
-            Id of the model to train; its weights stay as they are.
-        train
-            Digest of the artefact with the examples.
-        model_id
-            Id of the new model. Required, except with lora.unmerged.
-        validation
-            Digest of an artefact with examples for the validation curve; none for no curve.
-        format
-            Of both artefacts.
-        steps
-            Optimiser steps.
-        epochs
-            Passes over all examples, which need not be a whole number; rounded up to whole steps.
-        batch
-            Examples of one optimiser step; 0 for 8.
-        micro_batch
-            Most examples of one forward pass; 0 for the whole batch. Less needs less memory, and changes nothing else.
-        learning_rate
-            The highest learning rate; 0 for 1e-5, or with an adapter 1e-4.
-        warmup_steps
-            Steps at the start in which the learning rate rises linearly.
-        weight_decay
-            AdamW's, on matrices.
-        clip
-            Largest norm of the gradient; 0 for no limit, unset for 1.
-        seed
-            Decides the order of the examples and the adapter's first weights.
-        context
-            Most tokens of an example; longer ones are cut into windows. 0 for 1024, or less where the model's
-            context is shorter.
-        lora
-            Train an adapter; unset trains all weights.
-        checkpoint_every
-            Steps between two checkpoints; 0 for one every few minutes.
-        validate_every
-            Steps between two values of the validation curve; 0 for one after the last step.
-        labels
-            Of the new model.
         """
         ...

@@ -60,9 +60,7 @@ def done(installation: Installation, tiny_model: Path) -> tuple[pb.RemovalReques
     }
     for name, rows in texts.items():
         lines = client.artifacts.upload(data.lines(*({"text": row["text"]} for row in rows)))
-        client.models.fine_tune(
-            base="base", model_id=name, train=lines.digest, **LEARNING
-        ).result(300)
+        client.models.fine_tune(base="base", model_id=name, train=lines.digest, **LEARNING).result(300)
         if name == "known":
             teaching = lines.digest
     client.datastore.create_corpus(corpus_id="vaults", model="base", encoder="hashed-words")

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +47,10 @@ async def state(client, name: str) -> str:
 def weights(resources, model: str) -> str:
     path = Path(resources.models.get(model).path)
     return hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
+
+
+def is_folder(path: str) -> bool:
+    return Path(path).is_dir()
 
 
 async def test_a_request_is_carried_out(client, plan, carry_out, resources):
@@ -210,12 +213,12 @@ async def test_a_finished_request_is_taken_back(client, plan, carry_out, resourc
         await client.unlearning.roll_back_removal_request(name=name)
     await asyncio.to_thread(carry_out, job)
     folder = resources.models.get(fields["new_model"]).path
-    assert os.path.isdir(folder)
+    assert is_folder(folder)
     before = await client.unlearning.get_certificate(name=name)
     for _ in range(2):
         taken = await client.unlearning.roll_back_removal_request(name=name)
         assert taken.state == pb.REMOVAL_STATE_ROLLED_BACK
-    assert not os.path.isdir(folder)
+    assert not is_folder(folder)
     with pytest.raises(NotFound):
         await client.models.get_model(model_id=fields["new_model"])
     after = await client.unlearning.get_certificate(name=name)

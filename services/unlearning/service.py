@@ -20,9 +20,9 @@ from palimpsest.jobs.submission import job_spec
 from palimpsest.models.tokenizers import TokenizerCache, load_tokenizer
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
+from services.unlearning.attesting import Attestation
 from services.unlearning.convert import listed, preview_message
 from services.unlearning.reach import Reach
-from services.unlearning.removal.attesting import Attestation
 from services.unlearning.removal.plan import ResolvedPlan, digests_of, resolve
 from services.unlearning.removal.requirements import require_free
 from services.unlearning.requests.line import Line

@@ -53,9 +53,9 @@ def remove(request: pb.CreateRemovalRequestRequest, job: JobContext) -> pb.Remov
 def _carry_out(
     job: JobContext, requests: RemovalCatalogue, record: RemovalRecord, settler: Settler, line: Line
 ) -> pb.RemovalRequest:
-    from services.unlearning.removal.attesting import Attestation
+    from services.unlearning.attesting import Attestation
     from services.unlearning.removal.carrying import Removal
-    from services.unlearning.removal.workspace import Workspace
+    from services.unlearning.workspace import Workspace
 
     fence = line.begin()
     Attestation(job.resources.settings, job.principal).note(record.id, "STARTED")

@@ -14,10 +14,10 @@ from palimpsest.training.history import History
 from palimpsest.training.saving import save_model
 from services.unlearning.attacks.outcomes import Outcome
 from services.unlearning.attacks.table import Row, table
+from services.unlearning.attesting import Attestation
 from services.unlearning.metrics.scores import Score
 from services.unlearning.removal import reporting
 from services.unlearning.removal.attacking import METRICS, attacked, attacks_of
-from services.unlearning.removal.attesting import Attestation
 from services.unlearning.removal.deciding import Decision, decide, verdict_number
 from services.unlearning.removal.measuring import Items, items_of, measure
 from services.unlearning.removal.models import loaded, register_unlearned
@@ -25,10 +25,10 @@ from services.unlearning.removal.plan import ResolvedPlan
 from services.unlearning.removal.sets import manifest_of
 from services.unlearning.removal.stores import StorePurger
 from services.unlearning.removal.training import make_weights
-from services.unlearning.removal.workspace import Workspace
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalRecord
 from services.unlearning.verdicts import Verdict
+from services.unlearning.workspace import Workspace
 
 MANIFEST_TYPE = "application/jsonl"
 _TRAINED = "trained.json"
@@ -112,7 +112,7 @@ class Removal:
             progress,
         )
         result.new_model_fingerprint = made.fingerprint
-        self._attestation.note_once(self._record.id, "MODEL_MADE", made.fingerprint)
+        self._attestation.note(self._record.id, "MODEL_MADE", made.fingerprint)
         facts = reporting.statement(plan, result, measured.decision, made)
         certificate = self._attestation.issue(self._record.id, facts)
         result.certificate = certificate.statement.fingerprint()

@@ -9,7 +9,7 @@ from palimpsest.models import ModelCatalogue, ModelRecord, register_made
 from palimpsest.progress import Progress
 from palimpsest.settings import Settings
 from services.unlearning.removal.plan import ResolvedPlan
-from services.unlearning.removal.workspace import Workspace
+from services.unlearning.workspace import Workspace
 
 if TYPE_CHECKING:
     from palimpsest.lm import LanguageModel

@@ -9,8 +9,8 @@ from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.models import ModelRecord
 from palimpsest.training.history import History
 from services.unlearning.attacks.table import Row
+from services.unlearning.attesting import attack_facts, evidence_digest, number_text, run_facts
 from services.unlearning.metrics.scores import Definition, ItemValue, Score
-from services.unlearning.removal.attesting import attack_facts, evidence_digest, number_text, run_facts
 from services.unlearning.removal.deciding import Decision, criterion_messages, fails, verdict_number
 from services.unlearning.removal.plan import ResolvedPlan
 from services.unlearning.removal.sets import EncodedSet

@@ -8,7 +8,6 @@ from palimpsest.progress import Progress
 from palimpsest.training.batches import Example
 from services.unlearning.removal.models import loaded
 from services.unlearning.removal.plan import ResolvedPlan
-from services.unlearning.removal.workspace import Workspace
 from services.unlearning.stopping.measurements import Measurement
 from services.unlearning.stopping.probes import Probe
 from services.unlearning.stopping.references import retrained
@@ -22,6 +21,7 @@ from services.unlearning.stopping.rules import (
 )
 from services.unlearning.stopping.scalarisation import Scalarisation
 from services.unlearning.stopping.watch import Watch
+from services.unlearning.workspace import Workspace
 
 MOST_TEXTS = 100
 """Sequences of each set that a look reads."""

@@ -12,9 +12,9 @@ from palimpsest.training.order import derived_seed
 from services.unlearning.algorithms.refusals import refusals_for
 from services.unlearning.removal.plan import CHECKPOINT_STEPS, ResolvedPlan
 from services.unlearning.removal.stopping import watch_of
-from services.unlearning.removal.workspace import Workspace
 from services.unlearning.runs import Data, unlearn
 from services.unlearning.stopping.watch import Watch
+from services.unlearning.workspace import Workspace
 
 
 def make_weights(

@@ -4,11 +4,11 @@ from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.errors import NotFound, PalimpsestError, Reason
 from palimpsest.jobs import JobRecord, JobStore
 from palimpsest.settings import Settings
-from services.unlearning.removal.attesting import Attestation
-from services.unlearning.removal.workspace import Workspace
+from services.unlearning.attesting import Attestation
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
 from services.unlearning.requests.states import ended, failed, seen
+from services.unlearning.workspace import Workspace
 
 
 class Settler:

@@ -7,7 +7,7 @@ from palimpsest.errors import FailedPrecondition, NotFound, Reason, ResourceExha
 from palimpsest.models import unregister
 from palimpsest.progress import NullProgress
 from palimpsest.rpc.resources import Resources
-from services.unlearning.removal.attesting import Attestation
+from services.unlearning.attesting import Attestation
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
 from services.unlearning.requests.settling import Settler

@@ -11,7 +11,7 @@ from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.errors import Cancelled, FailedPrecondition, NotFound, Reason
 from palimpsest.jobs import JobStore
 from palimpsest.progress import Drain, NullProgress, Postponed
-from services.unlearning.removal.workspace import Workspace
+from services.unlearning.workspace import Workspace
 from tests.integration.unlearning import data
 
 

@@ -93,9 +93,8 @@ class Attestation:
         """
         kept = self._file(removal_id, "statement")
         key = self._signing_key()
-        if kept.exists():
-            statement = Statement.parse(kept.read_bytes())
-        else:
+        statement = Statement.parse(kept.read_bytes()) if kept.exists() else None
+        if statement is None or statement.models.after != facts["models"]["after"]:
             now = datetime.now(UTC).replace(microsecond=0)
             statement = Statement.of(
                 {

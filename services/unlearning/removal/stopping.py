@@ -73,12 +73,17 @@ def watch_of(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: 
         probe.measure,
         [rule],
         scalarisation,
-        DivergenceGuard(plan.model.vocab_size),
+        guard_of(plan),
         every=plan.probe_steps,
         folder=space.snapshots,
     )
     watch.begin()
     return watch
+
+
+def guard_of(plan: ResolvedPlan) -> DivergenceGuard:
+    """What counts as broken with the model of a plan."""
+    return DivergenceGuard(plan.model.vocab_size)
 
 
 def _references(

@@ -11,7 +11,7 @@ from palimpsest.training.history import History
 from palimpsest.training.order import derived_seed
 from services.unlearning.algorithms.refusals import refusals_for
 from services.unlearning.removal.plan import CHECKPOINT_STEPS, ResolvedPlan
-from services.unlearning.removal.stopping import watch_of
+from services.unlearning.removal.stopping import guard_of, watch_of
 from services.unlearning.runs import Data, unlearn
 from services.unlearning.stopping.watch import Watch
 from services.unlearning.workspace import Workspace
@@ -65,8 +65,8 @@ def make_weights(
     )
     history = found or History()
     if watch is not None and not history.diverged:
-        choice = watch.finish()
-        if choice.decision is not None and choice.decision.outcome == "diverged":
+        best = watch.finish().measurement
+        if guard_of(plan).judge([best]) is not None:  # no state that was seen was sound
             history.stopped = "diverged"
     if adapters.is_attached(module) and not history.diverged:
         adapters.merge(module)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from palimpsest import AsyncClient
+from palimpsest.api.models.v1.models_pb2 import FineTuneRequest
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.jobs import JobContext, WorkerResources
@@ -17,6 +18,7 @@ from palimpsest.settings import Settings
 from services.codec import CodecRoom
 from services.datastore import DatastoreRoom
 from services.registry import RegistryRoom
+from services.registry.tasks import fine_tune
 from services.unlearning import UnlearningRoom
 from services.unlearning.tasks import remove
 from tests.integration.jobs.guarded import serving
@@ -40,6 +42,22 @@ def resources(
     """What a worker has; "tiny" is registered, and "other" of the same tokenizer."""
     other = write_tiny_model(tmp_path_factory.mktemp("other-llama"), seed=1)
     return worker_resources(served, tiny=tiny_model, other=other)
+
+
+@pytest.fixture(scope="module")
+def taught(resources: WorkerResources) -> None:
+    """Models that can be compared: "knows" was trained on everything, "never" not on what is to be forgotten."""
+    texts = {
+        "knows": [*map(data.secret, range(6)), *map(data.kept, range(6))],
+        "never": [*map(data.kept, range(6))],
+    }
+    for model_id, rows in texts.items():
+        lines = data.lines(*({"text": row["text"]} for row in rows))
+        digest = resources.artifacts.put_bytes(lines, "application/jsonl").digest
+        request = FineTuneRequest(
+            base="tiny", model_id=model_id, train=digest, steps=60, learning_rate=5e-3, batch=6
+        )
+        fine_tune(request, JobContext(f"teach-{model_id}", "local", 1, NullProgress(), resources))
 
 
 @pytest.fixture

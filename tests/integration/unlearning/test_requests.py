@@ -123,8 +123,6 @@ async def test_a_run_that_was_stopped_ends_with_the_same_bits(client, plan, carr
         {"algorithm": "npo_klr", "training": {"steps": 2, "lora_rank": 2, "batch": 4}},
         {"algorithm": "rmu", "training": {"steps": 2, "batch": 4}},
         {"algorithm": "idk", "forget_lines": data.lines(data.question(0), data.question(1))},
-        {"stopping": {"rule": "holdout_match", "every_steps": 1}},
-        {"stopping": {"rule": "utility_floor"}, "references": ["other"]},
         {"algorithm": "ga", "retain": "", "holdout": ""},
     ],
     ids=str,
@@ -137,10 +135,32 @@ async def test_every_way_to_make_the_weights(client, plan, carry_out, changes):
     assert done.result.certificate.startswith("sha256:")
 
 
-async def test_a_run_that_diverges_is_a_finished_request(client, plan, carry_out):
+@pytest.mark.parametrize("rule", ["forget_match", "privacy_match", "utility_floor", "holdout_match"])
+async def test_a_stopping_rule_ends_the_run_and_the_best_state_is_kept(
+    client, plan, carry_out, resources, taught, rule
+):
+    training = {"steps": 200, "learning_rate": 3e-4, "batch": 6}
     fields = await plan(
-        algorithm="ga", training={"steps": 60, "learning_rate": 1.0, "batch": 8}, parameters={"gamma": "1e30"}
-    )
+        model="knows", references=["never"], algorithm="ga", training=training,
+        stopping={"rule": rule, "every_steps": 2}, forget_lines=data.lines(*map(data.secret, range(6))),
+    )  # fmt: skip
+    _, job = await submitted(client, fields)
+    with pytest.raises(Drain):
+        await asyncio.to_thread(carry_out, job, Stops("training", 3, Drain("job")))
+    done = await asyncio.to_thread(carry_out, job)
+    result = done.result
+    assert result.stopped == "probe"
+    assert 2 <= result.steps < 200
+    values = {(m.metric, m.model): m.value for m in result.measurements}
+    assert values["verbmem", "before"] > values["verbmem", "never"] + 20
+    assert values["verbmem", "after"] <= values["verbmem", "before"]
+    assert weights(resources, fields["new_model"]) != weights(resources, "knows")
+
+
+async def test_a_run_that_diverges_is_a_finished_request(client, plan, carry_out):
+    # A decay of ten times the weights turns them around and makes them nine times as large with every step.
+    training = {"steps": 60, "learning_rate": 1.0, "weight_decay": 10.0, "batch": 8}
+    fields = await plan(algorithm="ga", training=training)
     name, job = await submitted(client, fields)
     done = await asyncio.to_thread(carry_out, job)
     assert done.state == pb.REMOVAL_STATE_SUCCEEDED

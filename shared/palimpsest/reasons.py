@@ -242,7 +242,7 @@ class Reason(StrEnum):
 
     # ---- unlearning: attacks, stopping, verdicts
     ATTACK_INVALID = auto()  # an attack that cannot be run, or was not run on every model
-    SCORES_INVALID = auto()  # not one finite number an item, too few items, or other items than those compared with
+    SCORES_INVALID = auto()  # not one finite number an item, too few items, or other items
     METRIC_MISSING = auto()  # a rule asks for a metric that was not measured
     REFERENCE_MISSING = auto()  # nothing to compare with, or a reference without that metric
     PROBE_INVALID = auto()  # nothing to measure a run on, or no steps between measurements

@@ -13,6 +13,7 @@ import redis
 from palimpsest import Client
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.certificates import verify
+from palimpsest.client.aio.jobs import metadata_of
 from palimpsest.client.corpora import NewDocument
 from palimpsest.embedded.stack import Stack
 from palimpsest.embedded.valkey import ValkeyServer
@@ -89,8 +90,11 @@ def done(installation: Installation, tiny_model: Path) -> tuple[pb.RemovalReques
         "delete_forget_set": True,
     }
     result = client.unlearning.create_removal_request(plan=plan, removal_id="vaults").result(300)
-    # What the user taught the model with is the user's own, and so is the user's to delete.
-    for operation in client.jobs.list().operations:
+    # What the user taught the model with is the user's own, and so is the user's to delete. The job that made the
+    # context had its text in its record, and went with the context.
+    left = client.jobs.list().operations
+    assert "codec.create_context" not in {metadata_of(operation).kind for operation in left}
+    for operation in left:
         client.jobs.delete(operation.name)
     client.artifacts.delete_artifact(digest=teaching)
     return result, plan

@@ -99,6 +99,15 @@ def test_an_adapter_s_run_is_compared_with_the_model_without_it(name, inputs, be
     assert [n for n, weight in adapted.named_parameters() if weight.requires_grad] == trained
 
 
+def test_an_adapter_that_is_frozen_stays_so(inputs, before):
+    adapted = copy.deepcopy(before)
+    adapters.attach(adapted, LoraSettings(rank=2), 0)
+    adapted.requires_grad_(False)
+    objective = build("ga_klr", {}, dataclasses.replace(inputs, module=adapted, reference=None, adapter=True))
+    assert not objective.loss(adapted, 0).requires_grad
+    assert not any(weight.requires_grad for weight in adapted.parameters())
+
+
 def test_an_adapter_that_is_not_there_is_missed(inputs, now):
     objective = build("ga_klr", {}, dataclasses.replace(inputs, module=now, reference=None, adapter=True))
     with pytest.raises(FailedPrecondition) as caught:

@@ -1,5 +1,7 @@
 """Adapters: nothing at first, on all linear layers but the head, the same merged as beside, and gone afterwards."""
 
+import sys
+
 import pytest
 import torch
 import transformers
@@ -139,3 +141,10 @@ def test_another_adapter_after_merging(trained):
     before = logits(trained)
     attach(trained, LoraSettings(rank=2), seed=4)
     assert torch.equal(logits(trained), before)
+
+
+def test_without_peft(make_model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(FailedPrecondition) as caught:
+        attach(make_model(), LoraSettings(), seed=0)
+    assert caught.value.reason == "ADAPTERS_NOT_INSTALLED"

@@ -125,10 +125,7 @@ def _inputs(
             "The losses of a removal are means over a whole batch. Leave micro_batch at 0 and lower batch."
         )
         raise InvalidArgument.field(Reason.TRAINING_RECIPE_INVALID, "micro_batch", message)
-    needs = chosen.needs(given)
     adapter = recipe.adapter is not None
-    if reference is None and ("teacher" in needs or ("reference" in needs and not adapter)):
-        reference = frozen_copy(module)
     inputs = Inputs(
         module,
         data.forget,
@@ -140,7 +137,10 @@ def _inputs(
         recipe.seed,
         data.pad,
     )
-    inputs.require(needs, chosen.id)
+    needs = chosen.needs(given)
+    inputs.require(needs - {"reference", "teacher"}, chosen.id)
+    if reference is None and ("teacher" in needs or ("reference" in needs and not adapter)):
+        inputs = replace(inputs, reference=frozen_copy(module))
     return inputs
 
 

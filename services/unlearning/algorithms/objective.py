@@ -69,9 +69,9 @@ class GivenGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, value: Tensor, count: int, *tensors: Tensor | None) -> Tensor:  # noqa: ANN001
-        """Return ``value``. ``tensors`` are ``count`` parameters, then their gradients, None for zero."""
+        """Return ``value``, which has no graph. ``tensors`` are ``count`` parameters, then their gradients or None."""
         ctx.save_for_backward(*tensors[count:])
-        return value.detach().clone()
+        return value.clone()
 
     @staticmethod
     def backward(ctx, *outputs: Tensor):  # noqa: ANN001, ANN205

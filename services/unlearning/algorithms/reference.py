@@ -83,13 +83,13 @@ def _as_before(module: nn.Module, reference: nn.Module | None) -> Iterator[nn.Mo
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [layer for layer in module.modules() if isinstance(layer, BaseTunerLayer)]
-    trained = [weight for weight in module.parameters() if weight.requires_grad]
+    required = [(weight, weight.requires_grad) for weight in module.parameters()]
     try:
         for layer in layers:
-            layer.enable_adapters(False)  # also stops their gradients
+            layer.enable_adapters(False)
         yield module
     finally:
         for layer in layers:
             layer.enable_adapters(True)
-        for weight in trained:
-            weight.requires_grad_(True)
+        for weight, wanted in required:  # peft would have every adapter trained from here on
+            weight.requires_grad_(wanted)

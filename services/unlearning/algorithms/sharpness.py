@@ -55,7 +55,7 @@ def sharpness_aware(term: Term, rho: float) -> Term:
         with _moved(weights, [None if g is None else scale * g for g in gradient]):
             value = term(module, step)
             gradient = _gradient(value, weights)
-        return GivenGradient.apply(value, len(weights), *weights, *gradient)  # type: ignore[no-any-return]
+        return GivenGradient.apply(value.detach(), len(weights), *weights, *gradient)  # type: ignore[no-any-return]
 
     return worst if rho else term
 

@@ -119,7 +119,6 @@ class ShardedAdapters:
         left = self.map.without(documents)
         self._require_data(left, examples)
         self._write(left)
-        self._sweep(left)
         return self.complete(module, examples, progress)
 
     def complete(self, module: nn.Module, examples: Sequence[Example], progress: Progress) -> ShardMap:

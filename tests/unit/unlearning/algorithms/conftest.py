@@ -5,6 +5,7 @@ import random
 
 import pytest
 import torch
+from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from palimpsest.training.batches import Example
@@ -12,6 +13,17 @@ from services.unlearning.algorithms import Inputs
 from services.unlearning.algorithms.reference import frozen_copy
 
 VOCABULARY = 29
+
+
+class ExactRMSNorm(torch.nn.Module):
+    """transformers' own computes in float32, whatever the model is in."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.weight, self.epsilon = norm.weight, norm.variance_epsilon
+
+    def forward(self, states):
+        return self.weight * states * torch.rsqrt(states.square().mean(-1, keepdim=True) + self.epsilon)
 
 
 def tiny(seed=0, layers=3, tied=True):
@@ -29,7 +41,12 @@ def tiny(seed=0, layers=3, tied=True):
         bos_token_id=None,
         eos_token_id=None,
     )
-    return LlamaForCausalLM(config).double().eval()
+    module = LlamaForCausalLM(config).double().eval()
+    for block in module.model.layers:
+        block.input_layernorm = ExactRMSNorm(block.input_layernorm)
+        block.post_attention_layernorm = ExactRMSNorm(block.post_attention_layernorm)
+    module.model.norm = ExactRMSNorm(module.model.norm)
+    return module
 
 
 def near(module, seed=1, scale=0.05):
@@ -106,6 +123,7 @@ def memorised():
 
 
 def mean(module, batch):
-    """transformers' own cross-entropy."""
-    labels = batch.ids.masked_fill(~batch.counted, -100)
-    return module(input_ids=batch.ids, attention_mask=batch.attention, labels=labels).loss
+    """torch's own cross-entropy of transformers' own logits."""
+    labels = batch.ids.masked_fill(~batch.counted, -100)[:, 1:]
+    logits = module(input_ids=batch.ids, attention_mask=batch.attention).logits[:, :-1]
+    return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)

@@ -65,7 +65,7 @@ def test_without_a_length_norm_the_weight_of_long_sequences_runs_out_first():
 
 def test_simnpo_is_npo_with_a_constant_reference_for_each_token():
     assert simnpo(NLL, TOKENS, 2.5, 1.2).item() == pytest.approx(
-        npo(NLL, 1.2 * TOKENS, TOKENS, 2.5, "token").item(), rel=1e-12
+        npo(NLL, 1.2 * TOKENS.double(), TOKENS, 2.5, "token").item(), rel=1e-12
     )
 
 

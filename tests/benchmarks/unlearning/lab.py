@@ -84,6 +84,8 @@ class Lab:
         "news" or "books".
     sizes, shape
         Of the data set and of the models.
+    read
+        Documents that the base model is trained on.
     spent
         CPU seconds of each training run of this process, by model.
     """
@@ -92,6 +94,7 @@ class Lab:
     domain: str = "news"
     sizes: Sizes = replace(TINY, folds=4)
     shape: ModelShape = field(default_factory=ModelShape)
+    read: int = 200
     folder: Path = field(
         default_factory=lambda: Path(
             os.environ.get("PALIMPSEST_BENCH_MODELS", ROOT / ".bench" / "unlearning")
@@ -107,7 +110,7 @@ class Lab:
     @cached_property
     def generic(self) -> GenericCorpus:
         """What the base model has read."""
-        return build_generic(GENERIC_SEED, filler_range=self.sizes.filler_range)
+        return build_generic(GENERIC_SEED, self.read, filler_range=self.sizes.filler_range)
 
     @cached_property
     def blank(self) -> Path:

@@ -29,6 +29,6 @@ def test_the_folder_loads_and_is_the_same_for_each_seed(tmp_path):
 
 
 def test_the_default_has_a_million_parameters(tmp_path):
-    texts = [document.text for document in build_generic(0, documents=60, unseen=0).documents]
+    texts = [document.text for document in build_generic(0, documents=120, unseen=0).documents]
     model = load(write_base_model(tmp_path, texts, 0), "cpu", trainable=True, threads=1)
-    assert sum(p.numel() for p in model.module.parameters()) == 983_168
+    assert sum(p.numel() for p in model.module.parameters()) == 984_192

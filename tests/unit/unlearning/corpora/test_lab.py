@@ -11,7 +11,7 @@ from tests.benchmarks.unlearning.lab import Lab, Schedule
 from tests.benchmarks.unlearning.removing import BATCH, Course, Method, Remover
 from tests.benchmarks.unlearning.scoring import Measured, Scorer
 
-SHAPE = ModelShape(hidden=32, layers=1, heads=2, inner=64, vocabulary=512, positions=256)
+SHAPE = ModelShape(hidden=32, layers=1, heads=2, inner=64, vocabulary=512, positions=512)
 SIZES = Sizes(forget=8, retain1=4, retain2=4, holdout=8, icl=2, folds=2)
 
 
@@ -24,18 +24,18 @@ def folder(tmp_path_factory):
 def lab(folder, monkeypatch):
     monkeypatch.setattr(lab_module, "PRETRAINING", Schedule(1, 3e-3, "cosine", batch=256))
     monkeypatch.setattr(lab_module, "FINE_TUNING", Schedule(1, 1e-3))
-    return Lab(1, "news", SIZES, SHAPE, folder)
+    return Lab(1, "news", SIZES, SHAPE, 12, folder)
 
 
 def test_models_are_trained_once_and_kept_under_what_made_them(lab, folder, monkeypatch):
     target = lab.target
     assert set(lab.spent) == {"base", "target"}
-    again = Lab(1, "news", SIZES, SHAPE, folder)
+    again = Lab(1, "news", SIZES, SHAPE, 12, folder)
     assert again.target == target
     assert not again.spent
-    assert Lab(2, "news", SIZES, SHAPE, folder).base == lab.base
+    assert Lab(2, "news", SIZES, SHAPE, 12, folder).base == lab.base
     monkeypatch.setattr(lab_module, "FINE_TUNING", Schedule(2, 1e-3))
-    assert Lab(1, "news", SIZES, SHAPE, folder).target != target
+    assert Lab(1, "news", SIZES, SHAPE, 12, folder).target != target
 
 
 def test_the_target_has_read_what_the_retrained_model_has_not(lab):

@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
-from palimpsest.api.models.v1 import models_pb2 as pb
 from palimpsest.artifacts import ArtifactInfo
 from palimpsest.errors import AlreadyExists, FailedPrecondition, NotFound, Reason
 from palimpsest.jobs import JobContext
@@ -19,14 +18,12 @@ from palimpsest.training.adapters import merge, save_adapter
 from palimpsest.training.cross_entropy import CrossEntropy, mean_nll
 from palimpsest.training.reading import read_examples
 from palimpsest.training.saving import save_model
-from services.registry.convert import context_of, recipe_of, steps_of
+from services.registry.fine_tuning_plan import FineTuningPlan, FineTuningResult
 from services.registry.training_states import TrainingStates
 
-OBJECTIVE = "cross-entropy/1"
 
-
-def fine_tune(request: pb.FineTuneRequest, job: JobContext) -> pb.FineTuned:
-    """Train a model on the request's examples, and register the result or publish its adapter.
+def fine_tune(plan: FineTuningPlan, job: JobContext) -> FineTuningResult:
+    """Train a model on examples, and register the result or publish its adapter.
 
     Raises
     ------
@@ -39,48 +36,72 @@ def fine_tune(request: pb.FineTuneRequest, job: JobContext) -> pb.FineTuned:
     """
     settings, models, progress = job.resources.settings, job.resources.models, job.progress
     name = f"fine-tuned-{job.job_id}"
-    _require_free(request.model_id, settings.models_dir / name, job)
-    base = models.get(request.base)
+    _require_free(plan.model_id, settings.models_dir / name, job)
+    base = models.get(plan.base)
     verify(base, settings, progress)
     states = TrainingStates(job)
     with _scratch(settings.models_dir, job) as scratch:
         progress.step(0, 0, "loading the model")
         model = load(base, settings.device, trainable=True, threads=states.threads)
-        examples = _examples(request, "train", model, base, job)
-        held_out = _examples(request, "validation", model, base, job) if request.validation else []
-        recipe = recipe_of(request, steps_of(request, len(examples)), states.threads)
-        checkpoints = Checkpoints(
-            scratch / "states",
-            request.checkpoint_every,
-            seconds=settings.checkpoint_seconds,
-            identity=_identity(request, base),
-            on_saved=states.publish,
-        )
-        states.fetch(checkpoints.folder)
-        pad, device = _pad(model.tokenizer), model.device
-
-        def validate() -> float:
-            progress.step(0, 0, "validating")
-            at_once = recipe.micro_batch or recipe.batch
-            return mean_nll(model.module, held_out, at_once, pad, device, progress.check)
-
-        history = train(
-            model.module,
-            CrossEntropy(examples, recipe, pad, device),
-            recipe,
-            checkpoints=checkpoints,
-            progress=progress,
-            validation=validate if held_out else None,
-        )
-        result = _told(history, examples)
-        result.curve.CopyFrom(_publish_curve(history, job).message())
-        if request.HasField("lora") and request.lora.unmerged:
-            result.adapter.CopyFrom(_publish_adapter(model, base, scratch, job).message())
+        examples = _examples(plan, plan.train, "train", model, job)
+        history = _trained(plan, model, base, examples, states, scratch, job)
+        facts = {
+            "history": history,
+            "curve": _publish_curve(history, job),
+            "examples": len(examples),
+            "counted_tokens": sum(sum(example.counted) for example in examples),
+        }
+        if plan.unmerged:
+            made = FineTuningResult(**facts, adapter=_publish_adapter(model, base, scratch, job))
         else:
-            record = _registered(request, model, base, name, job)
-            result.model.CopyFrom(record.message())
+            made = FineTuningResult(**facts, model=_registered(plan, model, base, scratch, name, job))
     states.forget()
-    return result
+    return made
+
+
+def _trained(
+    plan: FineTuningPlan,
+    model: LanguageModel,
+    base: ModelRecord,
+    examples: list[Example],
+    states: TrainingStates,
+    scratch: Path,
+    job: JobContext,
+) -> History:
+    progress = job.progress
+    held_out = _examples(plan, plan.validation, "validation", model, job) if plan.validation else []
+    recipe = plan.recipe_for(len(examples), states.threads)
+    checkpoints = Checkpoints(
+        scratch / "states",
+        plan.checkpoint_every,
+        seconds=job.resources.settings.checkpoint_seconds,
+        identity=plan.identity(base),
+        on_saved=states.publish,
+    )
+    states.fetch(checkpoints.folder)
+    pad, device = _pad(model.tokenizer), model.device
+
+    def validate() -> float:
+        progress.step(0, 0, "validating")
+        at_once = recipe.micro_batch or recipe.batch
+        return mean_nll(model.module, held_out, at_once, pad, device, progress.check)
+
+    history = train(
+        model.module,
+        CrossEntropy(examples, recipe, pad, device),
+        recipe,
+        checkpoints=checkpoints,
+        progress=progress,
+        validation=validate if held_out else None,
+    )
+    if history.diverged:
+        raise FailedPrecondition(
+            Reason.TRAINING_DIVERGED,
+            f"The loss or the gradient of step {history.steps} is no longer finite. Use a lower learning rate, or a "
+            "warm-up.",
+            metadata={"step": history.steps},
+        )
+    return history
 
 
 def _require_free(model_id: str, folder: Path, job: JobContext) -> None:
@@ -106,30 +127,18 @@ def _scratch(models_dir: Path, job: JobContext) -> Iterator[Path]:
 
 
 def _examples(
-    request: pb.FineTuneRequest, what: str, model: LanguageModel, base: ModelRecord, job: JobContext
+    plan: FineTuningPlan, digest: str, what: str, model: LanguageModel, job: JobContext
 ) -> list[Example]:
     job.progress.step(0, 0, f"reading the data for {what}")
-    plain = request.format == pb.EXAMPLE_FORMAT_PLAIN_TEXT
-    with job.resources.artifacts.open(getattr(request, what)) as file:
+    with job.resources.artifacts.open(digest) as file:
         examples = read_examples(
-            file, model.tokenizer, context_of(request, base), plain=plain, what=what, check=job.progress.check
+            file, model.tokenizer, plan.context, plain=plan.plain, what=what, check=job.progress.check
         )
     known = cast(Any, model.module.get_input_embeddings()).num_embeddings
     if max(max(example.ids) for example in examples) >= known:
-        message = f"The tokenizer of {base.model_id!r} gives ids that its {known} embeddings do not have."
+        message = f"The tokenizer of {plan.base!r} gives ids that its {known} embeddings do not have."
         raise FailedPrecondition(Reason.MODEL_INVALID, message)
     return examples
-
-
-def _identity(request: pb.FineTuneRequest, base: ModelRecord) -> dict[str, Any]:
-    return {
-        "objective": OBJECTIVE,
-        "model": base.fingerprint,
-        "train": request.train,
-        "validation": request.validation,
-        "format": request.format,
-        "context": context_of(request, base),
-    }
 
 
 def _pad(tokenizer: Any) -> int:
@@ -138,44 +147,24 @@ def _pad(tokenizer: Any) -> int:
     return found or 0
 
 
-def _told(history: History, examples: list[Example]) -> pb.FineTuned:
-    if history.diverged:
-        raise FailedPrecondition(
-            Reason.TRAINING_DIVERGED,
-            f"The loss or the gradient of step {history.steps} is no longer finite. Use a lower learning rate, or a "
-            "warm-up.",
-            metadata={"step": history.steps},
-        )
-    return pb.FineTuned(
-        steps=history.steps,
-        effective_batch=history.effective_batch,
-        examples=len(examples),
-        counted_tokens=sum(sum(example.counted) for example in examples),
-        first_loss=history.losses[0],
-        last_loss=history.losses[-1],
-        validation_loss=history.validation[-1][1] if history.validation else None,
-    )
-
-
 def _registered(
-    request: pb.FineTuneRequest, model: LanguageModel, base: ModelRecord, name: str, job: JobContext
+    plan: FineTuningPlan, model: LanguageModel, base: ModelRecord, scratch: Path, name: str, job: JobContext
 ) -> ModelRecord:
     job.progress.step(0, 0, "storing the model")
-    if request.HasField("lora"):
+    if plan.recipe.adapter is not None:
         merge(model.module)
-    made = job.resources.settings.models_dir / f".{name}-{job.attempt}.partial"
-    save_model(model.module, Path(base.path), made)
+    save_model(model.module, Path(base.path), scratch / "model")
     return register_made(
-        request.model_id,
-        made,
+        plan.model_id,
+        scratch / "model",
         name,
         job.resources.models,
         job.resources.settings,
         job.progress,
         source=f"operations/{job.job_id}",
         parent=base.model_id,
-        relation=pb.Relation.Name(pb.RELATION_FINE_TUNED),
-        labels=dict(request.labels),
+        relation="RELATION_FINE_TUNED",
+        labels=plan.labels,
     )
 
 

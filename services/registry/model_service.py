@@ -11,7 +11,7 @@ from palimpsest.models import check_source, unregister
 from palimpsest.paging import fitting
 from palimpsest.progress import NullProgress
 from palimpsest.rpc.resources import Resources
-from services.registry.convert import check_fine_tune
+from services.registry.convert import plan_of
 
 
 class ModelServicer(models_pb2_grpc.ModelServiceServicer):
@@ -84,6 +84,6 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
     ) -> operations_pb2.Operation:
         """Queue a training; it always runs, as the model an earlier one made may have been deleted since."""
         base = await asyncio.to_thread(self._models.get, request.base)
-        check_fine_tune(request, base)
+        plan_of(request, base)  # refuses what it cannot be made of
         inputs = [request.train, *filter(None, [request.validation])]
         return await self._resources.submit("models.fine_tune", request, needs="train", inputs=inputs)

@@ -15,6 +15,7 @@ from palimpsest.api.models.v1.models_pb2 import (
 )
 from palimpsest.jobs import JobContext, handler
 from palimpsest.models import compare, register, verify
+from services.registry.convert import fine_tuned_message, plan_of
 
 
 @handler("models.register", request=RegisterModelRequest, response=Model, seconds=3600.0)
@@ -61,4 +62,5 @@ def fine_tune(request: FineTuneRequest, job: JobContext) -> FineTuned:
     from services.registry import fine_tuning
 
     worker_host(job).close()  # training needs the memory
-    return fine_tuning.fine_tune(request, job)
+    plan = plan_of(request, job.resources.models.get(request.base))
+    return fine_tuned_message(fine_tuning.fine_tune(plan, job))

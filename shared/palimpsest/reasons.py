@@ -104,6 +104,7 @@ class Reason(StrEnum):
     ADAPTER_INVALID = auto()  # an adapter that does not fit the model
     ADAPTER_ATTACHED = auto()  # the model has an adapter already
     ADAPTER_MISSING = auto()  # the model has no adapter
+    ADAPTERS_NOT_INSTALLED = auto()  # the package peft is not installed where the training runs
 
     # ---- decoding: text
     PROMPT_EMPTY = auto()

@@ -29,19 +29,23 @@ def attach(module: nn.Module, settings: LoraSettings, seed: int) -> None:
     Raises
     ------
     InvalidArgument
-        ADAPTER_INVALID: no layer has one of the target names, a layer is of a kind that takes no adapter, or the head
-        is among the targets.
+        ADAPTER_INVALID: no layer has one of the target names, a layer is of a kind that takes no adapter, or the
+        embedding or the head is among the targets.
     FailedPrecondition
-        ADAPTER_ATTACHED: it has one.
+        ADAPTER_ATTACHED: it has one. ADAPTERS_NOT_INSTALLED: peft is missing.
     """
-    from peft import LoraConfig, inject_adapter_in_model
-
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        message = "Adapters need the package peft: install palimpsest-lm[training], or train all weights."
+        raise FailedPrecondition(Reason.ADAPTERS_NOT_INSTALLED, message) from error
     if is_attached(module):
         message = "The model has an adapter. Merge or remove it before another is attached."
         raise FailedPrecondition(Reason.ADAPTER_ATTACHED, message)
-    heads = _heads(module)
-    if taken := sorted(set(settings.targets) & {name.rpartition(".")[2] for name in heads}):
-        message = f"{', '.join(taken)} is the model's head, which takes no adapter. Choose among the layers before it."
+    if taken := sorted(set(settings.targets) & _vocabulary(module)):
+        message = (
+            f"{', '.join(taken)} holds the vocabulary, and takes no adapter. Choose among the linear layers."
+        )
         raise _invalid(message)
     config = LoraConfig(
         r=settings.rank,
@@ -131,10 +135,12 @@ def _require(module: nn.Module) -> None:
         raise FailedPrecondition(Reason.ADAPTER_MISSING, "The model has no adapter.")
 
 
-def _heads(module: Any) -> list[str]:
-    """Paths of the module that gives logits."""
-    head = module.get_output_embeddings()
-    return [name for name, each in module.named_modules() if each is head]
+def _vocabulary(module: Any) -> set[str]:
+    """Names of the embedding and the head. They may be one matrix: an adapter on either, merged, would change both."""
+    ends = (module.get_input_embeddings(), module.get_output_embeddings())
+    return {
+        name.rpartition(".")[2] for name, each in module.named_modules() if any(each is end for end in ends)
+    }
 
 
 def _invalid(message: str) -> InvalidArgument:

@@ -1,6 +1,7 @@
 """The training loop: a function to minimise, AdamW, and a state from which a run goes on as if it had never stopped."""
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -94,6 +95,7 @@ class _Run:
         self.stateful = {"objective": objective, "probe": probe}
         self.history = History(effective_batch=recipe.batch)
         self.looked = True  # whether the last step's probe and validation are done
+        self._remember()
 
     def to_the_end(self) -> History:
         recipe, history = self.recipe, self._resumed()
@@ -138,6 +140,7 @@ class _Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.looked = False
+        self._remember()
 
     def _look(self) -> None:
         """Validate and probe after a step; a look that was interrupted is taken again."""
@@ -149,17 +152,25 @@ class _Run:
         if history.stopped or done == recipe.steps:
             self._validate()
         self.looked = True
+        self._remember()
 
     def _validate(self) -> None:
         done, curve = self.history.steps, self.history.validation
         if self.validation is not None and (not curve or curve[-1][0] != done):
             curve.append((done, self.validation()))
 
+    def _remember(self) -> None:
+        """Keep what objective and probe remember now: a step or a look that is interrupted did not happen."""
+        self.state = {
+            name: copy.deepcopy(each.state())
+            for name, each in self.stateful.items()
+            if isinstance(each, Stateful)
+        }
+
     def _save(self) -> None:
         if self.checkpoints is not None:
-            state = {name: each.state() for name, each in self.stateful.items() if isinstance(each, Stateful)}
             self.checkpoints.save(
-                self.weights, self.optimizer, self.history, self.recipe, looked=self.looked, state=state
+                self.weights, self.optimizer, self.history, self.recipe, looked=self.looked, state=self.state
             )
 
     def _resumed(self) -> History:
@@ -170,6 +181,7 @@ class _Run:
                 if isinstance(each, Stateful):
                     each.restore(saved.state[name])
             self.history, self.looked = saved.history, saved.looked
+            self._remember()
         return self.history
 
 

@@ -24,7 +24,7 @@ class LoraSettings:
         As above; alpha 0 stands for twice the rank.
     targets
         Names of layers to adapt, as the last parts of their paths (``("q_proj", "v_proj")``), or nothing for all linear
-        layers. The head is never adapted: where it is tied, merging would change the input embedding.
+        layers. The embedding and the head are never adapted: where they are tied, merging would change both.
     """
 
     rank: int = 8

@@ -9,7 +9,6 @@ from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.training.adapters import is_attached
 
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
-_MADE = ("config.json", "generation_config.json")
 
 
 def save_model(module: Any, base: Path, folder: Path) -> None:

@@ -89,7 +89,7 @@ def at_positions(
         [batch, tokens - 1] in the dtype of the function's results; 0 at other positions.
     """
     rows, columns = batch.counted[:, 1:].nonzero(as_tuple=True)  # both (n,)
-    if not _is_separable(module, batch.ids.device):
+    if not is_separable(module, batch.ids.device):
         logits = module(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).logits
         values = function(logits[rows, columns], rows, columns)  # (n,)
     else:
@@ -141,7 +141,7 @@ def _standing_in(base: nn.Module, output: Any) -> Iterator[None]:
             base.forward = own
 
 
-def _is_separable(module: Any, device: torch.device) -> bool:
+def is_separable(module: Any, device: torch.device) -> bool:
     """Whether logits of positions come from their own hidden states by the module's own code; tried once a module."""
     found = _separable.get(module)
     if found is None:

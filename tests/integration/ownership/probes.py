@@ -39,6 +39,10 @@ PROBES: dict[str, list[list[Request]]] = {
     "Operations/GetOperation": [[{"name": "<job>"}]],
     "Operations/ListOperations": [[{}]],
     "Operations/WaitOperation": [[{"name": "<job>", "timeout": "0s"}]],
+    "ModelService/FineTune": [
+        [{"base": "tiny", "model_id": "other", "train": "<artifact>"}],
+        [{"base": "tiny", "model_id": "other", "train": "<own artifact>", "validation": "<artifact>"}],
+    ],
     "CodecService/CreateContext": [[{**MODEL, "text_artifact": "<artifact>"}]],
     "CodecService/PutContext": [
         [{"spec": {**MODEL, "tokens": {"ids": [5, 6, 7]}, "shape": SHAPE, "context_id": "<context id>"}}]
@@ -120,7 +124,7 @@ ELSEWHERE = {
 """Methods that name things in a way of their own, and the test that tries it."""
 
 MAKES = ("CreateContext", "CreateCorpus", "Calibrate", "BuildIndex", "WarmKeys", "Compact", "Purge", "BuildNgramStore",
-         "GenerateBatch", "TuneDrafts", "RetryJob")  # fmt: skip
+         "GenerateBatch", "TuneDrafts", "FineTune", "RetryJob")  # fmt: skip
 """Their answers to those who may call them have names and times of their own."""
 MESSAGES = {"Draft": 2}
 """Messages of a stream that are read, if not one."""

@@ -28,7 +28,12 @@ from services.registry import RegistryRoom
 from tests.rooms import room_settings, serving
 
 ROOT = Path(__file__).parents[3]
-RESULTS: list[type[Message]] = [models_pb2.Model, models_pb2.PairReport, artifacts_pb2.CollectGarbageResponse]
+RESULTS: list[type[Message]] = [
+    models_pb2.Model,
+    models_pb2.PairReport,
+    models_pb2.FineTuned,
+    artifacts_pb2.CollectGarbageResponse,
+]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,14 @@ from palimpsest.errors import (
     NotFound,
     PermissionDenied,
 )
-from palimpsest.models import check_source, fingerprint_folder, register, unregister, verify
+from palimpsest.models import (
+    check_source,
+    fingerprint_folder,
+    register,
+    register_made,
+    unregister,
+    verify,
+)
 from palimpsest.progress import NullProgress
 
 QUIET = NullProgress()
@@ -155,3 +162,94 @@ def test_verify(enrol, settings, copy):
     (folder / "model.safetensors").unlink()
     with pytest.raises(FailedPrecondition):
         verify(record, settings, QUIET)
+
+
+@pytest.fixture
+def made(settings, copy):
+    """A trained model in the folder of models, under a name nobody looks for."""
+
+    def make(name, scale=2.0):
+        folder = copy(name)
+        weights = load_file(folder / "model.safetensors")
+        weights["model.norm.weight"] *= scale
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        settings.models_dir.mkdir(parents=True, exist_ok=True)
+        return folder.rename(settings.models_dir / f".{name}.partial")
+
+    return make
+
+
+@pytest.fixture
+def enrol_made(catalogue, settings):
+    def run(model_id, folder, name, parent="tiny"):
+        return register_made(
+            model_id,
+            folder,
+            name,
+            catalogue,
+            settings,
+            QUIET,
+            source="operations/1",
+            parent=parent,
+            relation="RELATION_FINE_TUNED",
+        )
+
+    return run
+
+
+def models_in(folder):
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+def test_a_model_that_was_made_here_is_moved_and_goes_with_its_record(
+    enrol, enrol_made, made, catalogue, settings, tiny_model
+):
+    base = enrol("tiny", tiny_model)
+    record = enrol_made("child", made("trained"), "made-1")
+    assert catalogue.get("child") == record
+    assert (record.parent, record.relation, record.source) == ("tiny", "RELATION_FINE_TUNED", "operations/1")
+    assert record.path == str(settings.models_dir / "made-1")
+    assert record.fingerprint == fingerprint_folder(Path(record.path)).model != base.fingerprint
+    verify(record, settings, QUIET)
+    assert models_in(settings.models_dir) == ["made-1"]
+    unregister("child", catalogue, settings, QUIET)
+    assert models_in(settings.models_dir) == []
+
+
+def test_the_same_work_done_again_finds_itself_registered(enrol, enrol_made, made, settings, tiny_model):
+    enrol("tiny", tiny_model)
+    first = enrol_made("child", made("one"), "made-1")
+    inode = (settings.models_dir / "made-1").stat().st_ino
+    assert enrol_made("child", made("two"), "made-1") == first
+    assert (settings.models_dir / "made-1").stat().st_ino == inode, "readers keep their files"
+    assert models_in(settings.models_dir) == ["made-1"]
+
+
+def test_what_a_dead_process_left_is_replaced(enrol, enrol_made, made, settings, tiny_model):
+    enrol("tiny", tiny_model)
+    (settings.models_dir / "made-1").mkdir(parents=True)
+    (settings.models_dir / "made-1" / "half").touch()
+    record = enrol_made("child", made("one"), "made-1")
+    assert not (Path(record.path) / "half").exists()
+
+
+@pytest.mark.parametrize(
+    ("model_id", "parent", "scale", "error"),
+    [("tiny", "tiny", 2.0, AlreadyExists), ("child", "nobody", 2.0, NotFound)],
+)
+def test_nothing_is_left_of_what_is_not_registered(
+    enrol, enrol_made, made, settings, tiny_model, model_id, parent, scale, error
+):
+    enrol("tiny", tiny_model)
+    with pytest.raises(error):
+        enrol_made(model_id, made("one", scale), "made-1", parent)
+    assert models_in(settings.models_dir) == []
+
+
+def test_a_folder_that_is_no_model_is_not_registered(enrol, enrol_made, made, settings, tiny_model):
+    enrol("tiny", tiny_model)
+    folder = made("one")
+    (folder / "config.json").unlink()
+    with pytest.raises(InvalidArgument):
+        enrol_made("child", folder, "made-1")
+    assert models_in(settings.models_dir) == []

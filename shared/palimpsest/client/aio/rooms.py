@@ -1481,7 +1481,8 @@ class AsyncModelsRoom(AsyncRoom):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[models_pb2.FineTuned]:
-        """Trains a registered model on examples, and registers the result as its child, as a job.
+        """Trains a registered model on examples, and registers the result as its child, as a job. Like every
+        model it can be used by all callers, whoever holds the examples.
 
         AdamW lowers the mean negative log-likelihood of the tokens that count. The weights are trained in float32 and
         stored so. With a LoRA adapter only the adapter is trained; it is merged into the weights before the model is

@@ -11,7 +11,7 @@ from tests.unit.unlearning import knowing
 
 EM = Metric("em", threshold=10.0)
 NAMES = {"em": [example.name for example in knowing.FORGET]}
-RECIPE = Recipe(steps=30, learning_rate=3e-3, batch=8, clip=0.0)
+RECIPE = Recipe(steps=60, learning_rate=1e-3, batch=8, clip=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_what_was_hidden_comes_back_and_what_was_never_known_does_not(target, re
     for row in rows.values():
         assert row.recovered, row
         assert row.tolerated is False
-        assert row.net.low > 20
+        assert row.net.low > 10
         assert max(row.retrained) < 10
 
     rows = {row.attack: row for row in table(attacks, [EM], found[1], [found[2]], found[2])}

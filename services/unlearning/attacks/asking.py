@@ -19,9 +19,6 @@ from services.unlearning.attacks.recovery import Metric
 PREFIX_SHARES = (0.25, 0.5, 0.75)
 """Shares of a prompt that are left by :func:`cut`."""
 
-QUESTION = "Question: {text}\nAnswer: {truth}\n\n"
-"""How an example is written before a prompt."""
-
 
 @dataclass(frozen=True)
 class Query:
@@ -37,15 +34,18 @@ class Query:
         The answer, or the continuation.
     paraphrases
         Other wordings of the question.
-    before
-        Text that the prompt is preceded by, outside of any template.
+    aliases
+        Other answers that are as right.
+    shots
+        Questions and answers that are shown before it.
     """
 
     item: str
     text: str
     truth: str
     paraphrases: tuple[str, ...] = ()
-    before: str = ""
+    aliases: tuple[str, ...] = ()
+    shots: tuple[tuple[str, str], ...] = ()
 
 
 Asked = Callable[[Sequence[Query]], Scores]
@@ -80,7 +80,7 @@ def cut(prompts: Sequence[Query], share: float, keep: Literal["start", "end"] = 
     return [_cut(prompt, share, keep) for prompt in prompts]
 
 
-def few_shot(prompts: Sequence[Query], shots: Sequence[Query], template: str = QUESTION) -> list[Query]:
+def few_shot(prompts: Sequence[Query], shots: Sequence[Query]) -> list[Query]:
     """Return the prompts with solved examples before them.
 
     Parameters
@@ -89,8 +89,6 @@ def few_shot(prompts: Sequence[Query], shots: Sequence[Query], template: str = Q
         Questions.
     shots
         Examples, of none of the prompts' items.
-    template
-        How an example is written, with ``{text}`` and ``{truth}``.
 
     Raises
     ------
@@ -99,10 +97,11 @@ def few_shot(prompts: Sequence[Query], shots: Sequence[Query], template: str = Q
     """
     shared = {prompt.item for prompt in prompts} & {shot.item for shot in shots}
     if shared:
-        message = f"Few-shot examples give away what is asked: {', '.join(sorted(shared)[:3])}. Take others."
+        names = ", ".join(sorted(shared)[:3])
+        message = f"Few-shot examples give away what is asked: {names}. Take others."
         raise InvalidArgument(Reason.ATTACK_INVALID, message)
-    examples = "".join(template.format(text=shot.text, truth=shot.truth) for shot in shots)
-    return [replace(prompt, before=examples + prompt.before) for prompt in prompts]
+    examples = tuple((shot.text, shot.truth) for shot in shots)
+    return [replace(prompt, shots=(*examples, *prompt.shots)) for prompt in prompts]
 
 
 def paraphrased(prompts: Sequence[Query]) -> list[list[Query]]:

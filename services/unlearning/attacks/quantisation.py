@@ -104,7 +104,7 @@ def gguf_format(name: str) -> Scheme:
     def stored(weight: Tensor) -> Tensor:
         if weight.shape[1] % block:
             return weight.half().to(weight.dtype)
-        values = weight.float().cpu().contiguous().numpy()
+        values = weight.detach().float().cpu().contiguous().numpy()
         read = torch.from_numpy(gguf.dequantize(gguf.quantize(values, kind), kind))
         return read.to(weight)
 

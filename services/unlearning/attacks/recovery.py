@@ -10,14 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from palimpsest.errors import InvalidArgument, Reason
+from services.unlearning.metrics.intervals import Bootstrap, Weights
 
 RESAMPLES = 9_999
 CONFIDENCE = 0.95
-_BATCH = 1_000
-"""Resamples in memory at one time."""
 
 
 @dataclass(frozen=True)
@@ -115,24 +113,14 @@ def excess(gains: NDArray[np.float64], references: Sequence[NDArray[np.float64]]
         raise InvalidArgument(
             Reason.SCORES_INVALID, "Models can be compared on the same items only; score them all alike."
         )
-    data = [gains, np.mean(references, axis=0) if len(references) else np.zeros_like(gains)]
+    reference = np.mean(references, axis=0) if len(references) else np.zeros_like(gains)
 
-    def over(own: NDArray[np.float64], reference: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        return own.mean(axis=axis) - np.maximum(0.0, reference.mean(axis=axis))
+    def over(weights: Weights) -> NDArray[np.float64]:
+        return weights @ gains - np.maximum(0.0, weights @ reference)
 
-    drawn = stats.bootstrap(
-        data,
-        over,
-        n_resamples=RESAMPLES,
-        batch=_BATCH,
-        vectorized=True,
-        paired=True,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    low, high = drawn.confidence_interval
-    return Interval(float(over(*data)), float(low), float(high), len(gains))
+    low, high = Bootstrap(RESAMPLES, CONFIDENCE, seed).interval(over, [len(gains)]) or (-np.inf, np.inf)
+    value = float(gains.mean() - max(0.0, reference.mean()))
+    return Interval(value, float(low), float(high), len(gains))
 
 
 def recovered(gain: Interval, metric: Metric) -> bool:

@@ -6,16 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor, nn
 
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.training.batches import Batch, Example, collate
 from palimpsest.training.token_losses import at_positions, counts
+from services.unlearning.metrics.membership import MIN_K, auc, lowest
 from services.unlearning.stopping.measurements import Measurement
-
-MIN_K = 0.4
-"""Share of a text's least likely tokens by which membership is scored (Min-K% Prob, as in MUSE)."""
 
 
 class Probe:
@@ -122,7 +119,7 @@ def membership_auc(forget: NDArray[np.float64], holdout: NDArray[np.float64]) ->
     """
     if not (np.isfinite(forget).all() and np.isfinite(holdout).all()):
         return float("nan")
-    return float(stats.mannwhitneyu(forget, holdout).statistic) / (len(forget) * len(holdout))
+    return auc((-forget).tolist(), (-holdout).tolist())
 
 
 def _of_texts(module: nn.Module, batch: Batch) -> list[tuple[float, float, float]]:
@@ -137,6 +134,6 @@ def _of_texts(module: nn.Module, batch: Batch) -> list[tuple[float, float, float
     found = []
     for row, count in enumerate(counts(batch).tolist()):
         text = losses[row][batch.counted[row, 1:]].double()  # [count]
-        worst = text.topk(max(1, int(MIN_K * count))).values
-        found.append((float(text.mean()), float(hits[row].sum()) / count, float(worst.mean())))
+        least_likely = -lowest(-text.cpu().numpy(), MIN_K)
+        found.append((float(text.mean()), float(hits[row].sum()) / count, least_likely))
     return found

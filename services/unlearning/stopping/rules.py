@@ -7,7 +7,7 @@ a few steps, so that where a metric jumped over it, the rule says what to look f
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from scipy import stats
 
@@ -136,7 +136,8 @@ class HoldoutMatch:
         forget, holdout = history[-1].losses["forget"], history[-1].losses["holdout"]
         if not all(map(math.isfinite, (*forget, *holdout))):
             return None
-        p = float(stats.ks_2samp(forget, holdout).pvalue)
+        test: Any = stats.ks_2samp(forget, holdout)
+        p = float(test.pvalue)
         detail = f"Kolmogorov-Smirnov p {p:.3g} (at least {self.significance:g})"
         if p > self.significance:
             return Decision(self.name, "matched", detail)

@@ -70,7 +70,7 @@ def made(*sets: list[Example], seed: int = 0, steps: int = 120) -> LlamaForCausa
     return module
 
 
-def hidden(module: nn.Module, size: float = 12.0) -> nn.Module:
+def hidden(module: nn.Module, size: float = 4.0) -> nn.Module:
     """A copy with a bias on its head, which hides what it knows and removes none of it."""
     copied = copy.deepcopy(module)
     head = copied.lm_head

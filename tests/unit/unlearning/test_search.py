@@ -37,8 +37,8 @@ def test_the_half_of_an_id_is_fixed():
     ]
 
 
-@given(st.lists(st.text(), unique=True, min_size=1), st.randoms(use_true_random=False))
-@settings(derandomize=True, max_examples=50, deadline=None)
+@given(st.lists(st.text(max_size=8), unique=True, max_size=12), st.randoms(use_true_random=False))
+@settings(derandomize=True, max_examples=30, deadline=None)
 def test_no_other_item_moves_one(names, random):
     shuffled = list(names)
     random.shuffle(shuffled)

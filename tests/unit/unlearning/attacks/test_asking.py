@@ -43,7 +43,7 @@ def test_rewriting():
     assert cut(QUERIES, 1.0) == QUERIES == cut(QUERIES, 1.0, keep="start")
     assert cut(QUERIES, 0.001)[1].text == "Works?"
     shot = few_shot(QUERIES, SHOTS)[0]
-    assert (shot.before, shot.text) == ("Question: Who?\nAnswer: Nobody\n\n", QUERIES[0].text)
+    assert (shot.shots, shot.text) == ((("Who?", "Nobody"),), QUERIES[0].text)
 
 
 def test_paraphrases_are_variants_of_the_same_items():
@@ -58,7 +58,11 @@ def lookup(answers, losses=None):
 
     def asked(queries):
         def scores(module):
-            found = {"knowmem": np.array([answers.get(q.before + q.text, 0.0) for q in queries])}
+            found = {
+                "knowmem": np.array(
+                    [answers.get("".join(map("".join, q.shots)) + q.text, 0.0) for q in queries]
+                )
+            }
             if losses:
                 found["nll"] = np.array([losses.get(q.text, 9.0) for q in queries])
             return found
@@ -90,12 +94,13 @@ def test_an_item_has_the_score_of_its_best_variant():
 
 
 def test_the_usual_attacks_on_questions_and_prefixes():
-    asked = lookup({QUERIES[0].text.lower(): 50.0, "Seven Eight": 40.0, QUERIES[1].paraphrases[0]: 30.0})
+    points = {QUERIES[0].text.lower(): 50.0, "Seven Eight": 40.0, QUERIES[1].paraphrases[0]: 30.0}
+    asked = lookup(points | {"Who?Nobody" + QUERIES[1].text: 20.0})
     attacks = of_questions(asked, QUERIES, [KNOWLEDGE], SHOTS) + of_prefixes(asked, QUERIES, [KNOWLEDGE])
     found = attack_model(nn.Linear(1, 1), asked(QUERIES), attacks)
     assert {name: outcome.after["knowmem"].tolist() for name, outcome in found.items()} == {
         "questions/lower-case": [50.0, 0.0, 0.0],
-        "questions/few-shot": [0.0, 0.0, 0.0],
+        "questions/few-shot": [0.0, 20.0, 0.0],
         "questions/paraphrased": [0.0, 30.0],
         "prefix/lower-case": [50.0, 0.0, 0.0],
         "prefix/0.25": [0.0, 0.0, 40.0],

@@ -179,20 +179,27 @@ def on_the_grid(module: nn.Module) -> nn.Module:
     return copied.requires_grad_(True)
 
 
-def within_half_a_step(module: nn.Module) -> nn.Module:
-    """A copy with every weight moved by less than half a step, against what it knows; the grid's scale stays."""
+def within_half_a_step(module: nn.Module, steps: int = 14) -> nn.Module:
+    """A copy unlearned by gradient ascent that moves no weight by half a step; the grid's scales stay."""
     ids = knowing.ids_of(knowing.FORGET)
     moved = copy.deepcopy(module)
-    moved.zero_grad()
-    moved(input_ids=ids, labels=ids).loss.backward()
-    for name, weight in moved.named_parameters():
-        if "_proj" in name:
-            groups = weight.data.unflatten(1, (-1, 32))
+    pairs = [
+        pair
+        for pair in zip(moved.named_parameters(), module.parameters(), strict=True)
+        if "_proj" in pair[0][0]
+    ]
+    for _ in range(steps):
+        moved.zero_grad()
+        moved(input_ids=ids, labels=ids).loss.backward()
+        for (_, weight), start in pairs:
+            groups = start.data.unflatten(1, (-1, 32))
             step = groups.abs().amax(-1, keepdim=True) / 7
-            push = 0.49 * step * weight.grad.unflatten(1, (-1, 32)).sign()
+            pushed = (
+                weight.data.unflatten(1, (-1, 32)) + 0.15 * step * weight.grad.unflatten(1, (-1, 32)).sign()
+            )
+            pushed = pushed.clamp(groups - 0.49 * step, groups + 0.49 * step)
             inner = groups.abs() < 6.5 * step  # the largest of a group decide its scale
-            groups += push * inner
-            weight.data = groups.flatten(1)
+            weight.data = pushed.where(inner, groups).flatten(1)
     moved.zero_grad()
     return moved
 

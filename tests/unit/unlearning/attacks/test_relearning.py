@@ -11,7 +11,8 @@ from tests.unit.unlearning import knowing
 
 EM = Metric("em", threshold=10.0)
 NAMES = {"em": [example.name for example in knowing.FORGET]}
-RECIPE = Recipe(steps=30, learning_rate=3e-3, batch=8, clip=0.0)
+FEW_STEPS = Recipe(steps=4, learning_rate=1e-3, batch=8)
+RECIPE = Recipe(steps=60, learning_rate=1e-3, batch=8, clip=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_what_was_hidden_comes_back_and_what_was_never_known_does_not(target, re
     for row in rows.values():
         assert row.recovered, row
         assert row.tolerated is False
-        assert row.net.low > 20
+        assert row.net.low > 10
         assert max(row.retrained) < 10
 
     rows = {row.attack: row for row in table(attacks, [EM], found[1], [found[2]], found[2])}
@@ -64,12 +65,12 @@ def test_a_document_is_relearned_whole_and_never_all_of_them():
 def test_weights_and_what_trains_are_restored(target):
     target.requires_grad_(False)
     before = [p.detach().clone() for p in target.parameters()]
-    with relearned(target, knowing.RETAIN, RECIPE, 0) as module:
+    with relearned(target, knowing.RETAIN, FEW_STEPS, 0) as module:
         assert not any(torch.equal(p, q) for p, q in zip(module.parameters(), before, strict=True))
         first = [p.detach().clone() for p in module.parameters()]
     assert all(torch.equal(p, q) for p, q in zip(target.parameters(), before, strict=True))
     assert not any(p.requires_grad or p.grad is not None for p in target.parameters())
-    with relearned(target, knowing.RETAIN, RECIPE, 0) as module:
+    with relearned(target, knowing.RETAIN, FEW_STEPS, 0) as module:
         assert all(torch.equal(p, q) for p, q in zip(module.parameters(), first, strict=True))
     target.requires_grad_(True)
 

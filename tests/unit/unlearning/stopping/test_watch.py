@@ -37,7 +37,7 @@ class Scale(nn.Module):
 
 def cliff(module, step):
     """Metrics that follow from the weight: an AUC that jumps between 3 and 4, memorisation and utility that fall."""
-    weight = float(module.weight)
+    weight = module.weight.item()
     auc = 1 / (1 + math.exp(-8 * (weight - 3.4)))
     return Measurement(step, {"auc": auc, "verbmem": 90 - 20 * weight, "utility": 100 - 5 * weight})
 
@@ -63,14 +63,14 @@ def test_a_crossing_is_searched_for_the_point_between_two_steps():
     watch = Watch(module, cliff, [PrivacyMatch(0.5, 0.02)], COST, GUARD)
     watch.begin()
     run(watch, module, 10)
-    assert float(module.weight) == 4.0  # 0.03 at 3, 0.99 at 4
+    assert module.weight.item() == 4.0  # 0.03 at 3, 0.99 at 4
     choice = watch.finish()
     assert choice.decision is not None
     assert (choice.decision.rule, choice.decision.outcome) == ("privacy_match", "crossed")
     assert choice.last.step == 4
     assert 3 < choice.measurement.step < 4
     assert abs(choice.measurement["auc"] - 0.5) <= 0.02
-    assert float(module.weight) == pytest.approx(choice.measurement.step, abs=1e-6)
+    assert module.weight.item() == pytest.approx(choice.measurement.step, abs=1e-6)
     assert cliff(module, 0)["auc"] == choice.measurement["auc"]
     assert [each.step for each in choice.history] == sorted(each.step for each in choice.history)
     assert float(module.fixed) == 7.0
@@ -85,7 +85,7 @@ def test_the_result_is_the_best_so_far_not_the_last():
     choice = watch.finish()
     assert choice.decision is None
     assert (choice.measurement.step, choice.last.step) == (2, 4)
-    assert float(module.weight) == 2.0
+    assert module.weight.item() == 2.0
 
 
 def test_a_broken_model_goes_back_to_the_best_sound_one():
@@ -98,7 +98,7 @@ def test_a_broken_model_goes_back_to_the_best_sound_one():
     assert choice.decision.outcome == "diverged"
     assert choice.last.step == 2
     assert choice.measurement.step == 1
-    assert float(module.weight) == 1.0
+    assert module.weight.item() == 1.0
 
 
 def test_measurements_are_taken_every_so_many_steps():
@@ -117,7 +117,7 @@ def test_what_holds_before_the_first_step_ends_no_run():
     watch = Watch(module, cliff, [UtilityFloor(200.0)], COST, GUARD)
     watch.begin()
     run(watch, module, 5)
-    assert float(module.weight) == 1.0
+    assert module.weight.item() == 1.0
 
 
 def test_a_run_that_begins_past_the_target_has_nothing_to_search():
@@ -219,4 +219,4 @@ def test_the_training_loop_stops_where_the_watch_says():
     assert history.steps == 4
     choice = watch.finish()
     assert abs(choice.measurement["auc"] - 0.5) <= 0.02
-    assert float(module.weight) == pytest.approx(choice.measurement.step, abs=1e-3)
+    assert module.weight.item() == pytest.approx(choice.measurement.step, abs=1e-3)

@@ -14,6 +14,13 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_private(folder: Path) -> None:
+    """Create a folder, and those above it that are missing, with mode 0700; what exists is left as it is."""
+    if not folder.is_dir():
+        make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def write_new(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Write a file that must not exist yet: whole or not at all, and of two writers the first one's.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from palimpsest.certificates.files import sync_folder, write_new
+from palimpsest.certificates.files import make_private, sync_folder, write_new
 from palimpsest.certificates.keys import PublicKey, SigningKey
 from palimpsest.certificates.records import time_of
 from palimpsest.certificates.revocation import Revocation, RevocationList
@@ -63,7 +63,7 @@ class KeyStore:
 
     def new(self, now: datetime, days: int) -> StoredKey:
         """Make a key that signs from now on for a number of days."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self.folder)
         key = SigningKey.generate(now, days)
         public = self._file(key.public, _PUBLIC)
         # The private half first: a public record alone would look like a key of another store.

@@ -12,7 +12,7 @@ import secrets
 from pathlib import Path
 
 from palimpsest.certificates.canonical import digest
-from palimpsest.certificates.files import sync_folder, write_new
+from palimpsest.certificates.files import make_private, sync_folder, write_new
 from palimpsest.certificates.keys import require_cryptography
 from palimpsest.disk import room_for
 from palimpsest.errors import DataLoss, NotFound, Reason
@@ -58,7 +58,7 @@ class PayloadStore:
             sealed = nonce + AESGCM(self._key(subject)).encrypt(nonce, content, request.encode())
             found = digest(sealed)
             file = self._file(request, found)
-            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(file.parent)
             write_new(file, sealed)
         return found
 
@@ -150,7 +150,7 @@ class PayloadStore:
 
 def _read_or_make(file: Path) -> bytes:
     """Return the random bytes in a file, written by whoever came first."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(file.parent)
     with contextlib.suppress(FileNotFoundError):
         return file.read_bytes()
     with contextlib.suppress(FileExistsError):

@@ -112,7 +112,7 @@ PACKED = {
 
 @pytest.mark.parametrize("kind", PACKED)
 def test_in_compressed_files(tmp_path, kind):
-    content = os.urandom(3000) + SECRET.encode() + bytes(3 << 20)
+    content = base64.b64encode(os.urandom(3000)) + SECRET.encode() + bytes(3 << 20)
     packed = PACKED[kind](content)
     assert SECRET.encode() not in packed
     (tmp_path / "file").write_bytes(packed)
@@ -259,6 +259,7 @@ def fill(client, text: bytes) -> list[str]:
 def test_every_type_of_key(client):
     fill(client, b"nothing of the kind")
     assert search_redis(client, SECRETS).absent
+    client.flushall()
     names = fill(client, b"some " + SECRET.encode())
     result = search_redis(client, SECRETS)
     places = {occurrence.place for occurrence in result.found}

@@ -1,14 +1,10 @@
 """The issuer's folder of keys: the current one, those before it, and the list of revoked ones."""
 
-import contextlib
-import fcntl
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from palimpsest.certificates.files import make_private, sync_folder, write_new
+from palimpsest.certificates.files import locked, make_private, sync_folder, write_new
 from palimpsest.certificates.keys import PublicKey, SigningKey
 from palimpsest.certificates.records import time_of
 from palimpsest.certificates.revocation import Revocation, RevocationList
@@ -122,7 +118,7 @@ class KeyStore:
                 "keys list.",
             )
         (key,) = found
-        with self._locked():
+        with locked(self.folder):
             revoked = RevocationList.load(self.folder / REVOKED).adding(key.public.id, reason, now)
             revoked.save(self.folder / REVOKED)
         self._file(key.public, _PRIVATE).unlink(missing_ok=True)
@@ -131,10 +127,3 @@ class KeyStore:
 
     def _file(self, key: PublicKey, ending: str) -> Path:
         return self.folder / f"{key.id[7:23]}{ending}"
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep two revocations from overwriting each other's list."""
-        with open(os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600), "r+b") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield

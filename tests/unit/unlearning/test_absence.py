@@ -81,7 +81,7 @@ def test_any_text_is_found_in_base64_whatever_is_around_it(text, before, after):
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path):
-    (tmp_path / "a").write_bytes(os.urandom(1 << 16))
+    (tmp_path / "a").write_bytes(b"x" + os.urandom(1 << 16))
     (tmp_path / "b").write_text(SECRET[:-1] + "!" + OTHER.upper())
     result = search_folder(tmp_path, SECRETS)
     assert result.absent

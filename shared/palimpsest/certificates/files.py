@@ -1,7 +1,10 @@
 """Small files that are durable once written: synced, with their folder, before the call returns."""
 
+import contextlib
+import fcntl
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -12,6 +15,22 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder, and those above it that are missing, with mode 0700; what exists is left as it is."""
+    if not folder.is_dir():
+        make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which is created if it is missing; the kernel lets go if this process dies."""
+    make_private(folder)
+    with open(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600), "r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def write_new(path: Path, data: bytes, *, mode: int = 0o600) -> None:

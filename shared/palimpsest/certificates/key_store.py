@@ -1,14 +1,10 @@
 """The issuer's folder of keys: the current one, those before it, and the list of revoked ones."""
 
-import contextlib
-import fcntl
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from palimpsest.certificates.files import sync_folder, write_new
+from palimpsest.certificates.files import locked, make_private, sync_folder, write_new
 from palimpsest.certificates.keys import PublicKey, SigningKey
 from palimpsest.certificates.records import time_of
 from palimpsest.certificates.revocation import Revocation, RevocationList
@@ -63,7 +59,7 @@ class KeyStore:
 
     def new(self, now: datetime, days: int) -> StoredKey:
         """Make a key that signs from now on for a number of days."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self.folder)
         key = SigningKey.generate(now, days)
         public = self._file(key.public, _PUBLIC)
         # The private half first: a public record alone would look like a key of another store.
@@ -123,6 +119,9 @@ class KeyStore:
             )
         (key,) = found
         revoked = self._list(key.public.id, reason, now)
+        with locked(self.folder):
+            revoked = RevocationList.load(self.folder / REVOKED).adding(key.public.id, reason, now)
+            revoked.save(self.folder / REVOKED)
         self._file(key.public, _PRIVATE).unlink(missing_ok=True)
         sync_folder(self.folder)
         return StoredKey(key.public, key.file, False, revoked.find(key.public.id))
@@ -145,10 +144,3 @@ class KeyStore:
 
     def _file(self, key: PublicKey, ending: str) -> Path:
         return self.folder / f"{key.id[7:23]}{ending}"
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep two revocations from overwriting each other's list."""
-        with open(os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600), "r+b") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import StringConstraints
 
 from palimpsest.certificates.files import write_new
-from palimpsest.certificates.records import Digest, Record, Time, time_of, time_text
+from palimpsest.certificates.records import Digest, Record, Time, Version, time_of, time_text
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class PublicKey(Record):
         can be changed under the id that certificates name.
     """
 
-    version: Literal[1]
+    version: Version
     algorithm: Literal["Ed25519"]
     created: Time
     expires: Time

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from palimpsest.certificates.events import LONGEST_LINE, Event, broken
-from palimpsest.certificates.files import sync_folder
+from palimpsest.certificates.files import make_private, sync_folder
 from palimpsest.certificates.records import time_text
 from palimpsest.disk import room_for
 from palimpsest.errors import AlreadyExists, DataLoss, Reason, Unavailable
@@ -124,7 +124,7 @@ class EventLog:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
         """Hold the log's lock; gives a descriptor whose writes go to the end."""
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self.path.parent)
         new = not self.path.exists()
         handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:

@@ -8,17 +8,20 @@ import contextlib
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from pathlib import Path
 
 from palimpsest.certificates.canonical import digest
-from palimpsest.certificates.files import sync_folder, write_new
+from palimpsest.certificates.files import locked, make_private, replace, sync_folder, write_new
 from palimpsest.certificates.keys import require_cryptography
 from palimpsest.disk import room_for
 from palimpsest.errors import DataLoss, NotFound, Reason
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
+_DESTROYED = bytes(_KEY_BYTES)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class PayloadStore:
@@ -58,7 +61,7 @@ class PayloadStore:
             sealed = nonce + AESGCM(self._key(subject)).encrypt(nonce, content, request.encode())
             found = digest(sealed)
             file = self._file(request, found)
-            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(file.parent)
             write_new(file, sealed)
         return found
 
@@ -77,13 +80,12 @@ class PayloadStore:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         sealed = self._sealed(request, payload)
-        try:
-            key = self._key_file(subject).read_bytes()
-        except FileNotFoundError:
+        key = _read(self._key_file(subject))
+        if key is None:
             raise NotFound(
                 Reason.SUBJECT_SHREDDED,
                 "The subject's key does not exist: it was destroyed, or the subject never had a payload here.",
-            ) from None
+            )
         nonce = sealed[:_NONCE_BYTES]
         try:
             return AESGCM(key).decrypt(nonce, sealed[_NONCE_BYTES:], request.encode())
@@ -109,27 +111,27 @@ class PayloadStore:
 
         A payload that is stored later gets a new key.
         """
-        file = self._key_file(subject)
-        try:
-            handle = os.open(file, os.O_WRONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            os.write(handle, bytes(_KEY_BYTES))
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        file.unlink(missing_ok=True)
-        sync_folder(self._keys)
+        with locked(self._keys):
+            file = self._key_file(subject)
+            if not file.exists():
+                return False
+            # Overwritten before it is unlinked: whoever is killed in between has destroyed the key as well.
+            with file.open("r+b", buffering=0) as key:
+                key.write(_DESTROYED)
+                os.fsync(key.fileno())
+            file.unlink()
+            sync_folder(self._keys)
         return True
 
     def _sealed(self, request: str, payload: str) -> bytes:
         try:
+            if not _DIGEST.fullmatch(payload):  # it becomes the name of a file
+                raise FileNotFoundError
             sealed = self._file(request, payload).read_bytes()
         except FileNotFoundError:
             raise NotFound(
                 Reason.PAYLOAD_NOT_FOUND,
-                f"The request has no payload {payload}.",
+                "The request has no such payload.",
                 metadata={"payload": payload},
             ) from None
         if digest(sealed) != payload:
@@ -141,21 +143,30 @@ class PayloadStore:
         return self._payloads / folder / payload.removeprefix("sha256:")
 
     def _key(self, subject: str) -> bytes:
-        return _read_or_make(self._key_file(subject))
+        with locked(self._keys):
+            file = self._key_file(subject)
+            key = _read(file)
+            if key is None:
+                key = secrets.token_bytes(_KEY_BYTES)
+                replace(file, key)
+            return key
 
     def _key_file(self, subject: str) -> Path:
-        secret = _read_or_make(self._keys / "names")
-        return self._keys / hmac.new(secret, subject.encode(), hashlib.sha256).hexdigest()
+        names = self._keys / "names"
+        if not names.exists():
+            make_private(self._keys)
+            with contextlib.suppress(FileExistsError):  # another process was faster
+                write_new(names, secrets.token_bytes(_KEY_BYTES))
+        return self._keys / hmac.new(names.read_bytes(), subject.encode(), hashlib.sha256).hexdigest()
 
 
-def _read_or_make(file: Path) -> bytes:
-    """Return the random bytes in a file, written by whoever came first."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with contextlib.suppress(FileNotFoundError):
-        return file.read_bytes()
-    with contextlib.suppress(FileExistsError):
-        write_new(file, secrets.token_bytes(_KEY_BYTES))
-    return file.read_bytes()
+def _read(key: Path) -> bytes | None:
+    """Return a key; None for one that does not exist, or no longer."""
+    try:
+        found = key.read_bytes()
+    except FileNotFoundError:
+        return None
+    return None if found == _DESTROYED else found
 
 
 def _damaged(what: str) -> DataLoss:

@@ -53,6 +53,8 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")]
 """An identifier: printable ASCII without spaces, so that no sentence of a text fits."""
 Count = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
+Version = Annotated[int, Field(ge=1, le=1)]
+"""Of a file's format: 1. (``Literal[1]`` would take 1.0 as well.)"""
 Time = Annotated[str, AfterValidator(_is_time)]
 """UTC to the second; see ``time_text``."""
 DecimalText = Annotated[str, AfterValidator(_is_decimal)]

@@ -2,10 +2,10 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from palimpsest.certificates.files import replace
-from palimpsest.certificates.records import Digest, Name, Record, Time, time_text
+from palimpsest.certificates.records import Digest, Name, Record, Time, Version, time_text
 
 LARGEST_FILE = 1 << 24
 
@@ -25,7 +25,7 @@ class RevocationList(Record):
     trust.
     """
 
-    version: Literal[1]
+    version: Version
     revoked: list[Revocation]
 
     @classmethod

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from palimpsest.certificates.canonical import canonical, digest
-from palimpsest.certificates.records import Count, DecimalText, Digest, Name, Record, Time
+from palimpsest.certificates.records import Count, DecimalText, Digest, Name, Record, Time, Version
 from palimpsest.errors import InvalidArgument
 
 LIMITATIONS = (
@@ -196,7 +196,7 @@ class Statement(Record):
         Id of the key that signs.
     """
 
-    version: Literal[1]
+    version: Version
     request: Name
     manifest: Manifest
     models: Models

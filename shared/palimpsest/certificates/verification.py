@@ -147,8 +147,7 @@ class _Verification:
 
     def _key(self) -> str:
         # All are read, and a damaged one fails the check: nobody should trust half of a set of keys.
-        read = [PublicKey.read(file.read_bytes()) for file in self._key_files]
-        self._keys = {key.id: key for key in read}
+        self._keys = {key.id: key for key in [PublicKey.read(file.read_bytes()) for file in self._key_files]}
         return f"signed by {self._issuer().id}"
 
     def _issuer(self, id: str | None = None) -> PublicKey:

@@ -155,6 +155,15 @@ def test_an_event_of_another_log_does_not_fit(log, tmp_path):
     assert edited(log, lambda found: found.__setitem__(2, lines(other)[2]))
 
 
+def test_a_number_that_is_skipped_breaks_the_chain_though_the_hashes_fit(log):
+    append_some(log, 2)
+    fields = list(log.read())[-1].model_dump()
+    fields |= {"seq": 3, "previous": fields["hash"]}
+    forged = Event.of(fields)
+    forged = forged.model_copy(update={"hash": forged.fingerprint("hash")})
+    assert edited(log, lambda found: found.append(forged.to_bytes()))
+
+
 def test_a_log_with_a_damaged_end_takes_no_event(log):
     append_some(log, 3)
     whole = log.path.read_bytes()

@@ -1,6 +1,7 @@
 """Payloads with a person's data: readable with the key, gone without it, and the log none the wiser."""
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -51,14 +52,24 @@ def test_no_file_holds_the_content_or_the_subject(store, tmp_path):
 
 
 def test_a_key_that_was_shredded_is_nowhere(store, tmp_path):
-    (key,) = [
-        path.read_bytes()
-        for path in [store._key_file(SUBJECT)]
-        if store.put("removals/r", SUBJECT, SECRET) and path.exists()
-    ]
+    store.put("removals/r", SUBJECT, SECRET)
+    file = store._key_file(SUBJECT)
+    key = file.read_bytes()
+    os.link(file, tmp_path / "inode")  # what is on the disk after the file is unlinked
     assert key in everything(tmp_path)
     store.shred(SUBJECT)
+    assert not file.exists()
     assert key not in everything(tmp_path)
+
+
+def test_a_key_whose_destruction_was_interrupted_is_destroyed(store):
+    payload = store.put("removals/r", SUBJECT, SECRET)
+    store._key_file(SUBJECT).write_bytes(bytes(32))  # killed before the file was unlinked
+    with pytest.raises(NotFound) as gone:
+        store.get("removals/r", SUBJECT, payload)
+    assert gone.value.reason == Reason.SUBJECT_SHREDDED
+    store.put("removals/r", SUBJECT, b"new")
+    assert any(store._key_file(SUBJECT).read_bytes())
 
 
 def test_a_subject_that_comes_back_has_a_new_key(store):
@@ -106,9 +117,19 @@ def test_every_flipped_byte_is_noticed(store):
     assert missing.value.reason == Reason.PAYLOAD_NOT_FOUND
 
 
+@pytest.mark.parametrize("payload", ["", "sha256:../../keys/names", "sha256:" + "0" * 63, "/etc/hostname"])
+def test_a_digest_that_is_none_is_no_path(store, payload):
+    store.put("removals/r", SUBJECT, SECRET)
+    with pytest.raises(NotFound) as missing:
+        store.check("removals/r", payload)
+    assert missing.value.reason == Reason.PAYLOAD_NOT_FOUND
+
+
 def test_files_are_the_owners_alone(store, tmp_path):
     store.put("removals/r", SUBJECT, SECRET)
-    for path in (tmp_path / "payloads").rglob("*"):
+    found = [tmp_path / "payloads", *(tmp_path / "payloads").rglob("*")]
+    assert len(found) > 5
+    for path in found:
         assert path.stat().st_mode & 0o077 == 0, path
 
 

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -44,9 +45,9 @@ def test_a_certificate_as_issued_passes_every_check(issued):
 def test_verification_needs_nothing_but_copies_of_the_files(issued, tmp_path):
     folder = tmp_path / "verifier"
     folder.mkdir()
-    copies = [shutil.copy(file, folder) for file in (issued.certificate, issued.log, issued.key)]
+    files = (issued.certificate, issued.log, issued.key)
+    certificate, log, key = (Path(shutil.copy(file, folder)) for file in files)
     shutil.rmtree(issued.store.folder)
-    certificate, log, key = (folder / copy.name for copy in copies)
     log.chmod(0o400)
     assert all(check.ok for check in verify(certificate, log, [key], NOW))
     assert len(list(folder.iterdir())) == 3

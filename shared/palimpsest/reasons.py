@@ -251,9 +251,3 @@ class Reason(StrEnum):
     SPLIT_EMPTY = auto()  # all items fall into one of the halves to tune on and to certify with
     SPLIT_CROSSED = auto()  # items kept for the certificate where settings are tuned
     SEARCH_INVALID = auto()  # nothing to search, or every setting diverged
-
-    # ---- unlearning: metrics
-    METRIC_ITEMS_INVALID = auto()  # nothing to measure, or items that the metric cannot take
-    METRIC_CONVENTION_UNKNOWN = auto()  # no such convention or attack; the message lists them
-    METRIC_MODELS_DIFFER = auto()  # models whose states do not fit each other, or that share their layers
-    METRIC_NOT_FINITE = auto()  # the model puts out NaN, so there is nothing to measure

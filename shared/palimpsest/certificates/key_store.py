@@ -119,9 +119,6 @@ class KeyStore:
             )
         (key,) = found
         revoked = self._list(key.public.id, reason, now)
-        with locked(self.folder):
-            revoked = RevocationList.load(self.folder / REVOKED).adding(key.public.id, reason, now)
-            revoked.save(self.folder / REVOKED)
         self._file(key.public, _PRIVATE).unlink(missing_ok=True)
         sync_folder(self.folder)
         return StoredKey(key.public, key.file, False, revoked.find(key.public.id))
@@ -137,7 +134,7 @@ class KeyStore:
         self._list(statement, reason, now)
 
     def _list(self, id: str, reason: str, now: datetime) -> RevocationList:
-        with self._locked():
+        with locked(self.folder):
             revoked = RevocationList.load(self.folder / REVOKED).adding(id, reason, now)
             revoked.save(self.folder / REVOKED)
         return revoked

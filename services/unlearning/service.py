@@ -215,7 +215,7 @@ class UnlearningServicer(unlearning_pb2_grpc.UnlearningServiceServicer):
         state = pb.REMOVAL_STATE_HELD if hold else pb.REMOVAL_STATE_QUEUED
 
         def queued(found: RemovalRecord) -> RemovalRecord:
-            return found.changed(operation=job.name, state=state) if not found.job else found
+            return found.with_job(job.name, state)
 
         await asyncio.to_thread(self._requests.update, principal, record.id, queued)
         if hold:

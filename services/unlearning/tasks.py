@@ -29,11 +29,14 @@ def remove(request: pb.CreateRemovalRequestRequest, job: JobContext) -> pb.Remov
     """Carry a request out, once it is the first of its lineage's line."""
     own = job.resources
     requests = RemovalCatalogue(own.redis, own.settings.redis_prefix)
-    record = requests.get(job.principal, request.removal_id)
+    record = requests.update(
+        job.principal,
+        request.removal_id,
+        lambda found: found.with_job(f"operations/{job.job_id}", pb.REMOVAL_STATE_QUEUED),
+    )
     settler = Settler(requests, JobStore(own.redis, own.settings), own.settings)
     if record.message.state == pb.REMOVAL_STATE_SUCCEEDED:  # by an attempt whose end was not recorded
-        settler.leave(job.principal, record)
-        return record.message
+        return _cleared_up(job, requests, record, settler)
     if record.message.state == pb.REMOVAL_STATE_HELD:
         raise Postponed(HELD_SECONDS)
     line = Line(own.redis, own.settings.redis_prefix, record.lineage)
@@ -55,24 +58,37 @@ def _carry_out(
 ) -> pb.RemovalRequest:
     from services.unlearning.attesting import Attestation
     from services.unlearning.removal.carrying import Removal
-    from services.unlearning.workspace import Workspace
 
     fence = line.begin()
-    Attestation(job.resources.settings, job.principal).note(record.id, "STARTED")
+    Attestation(job.resources.settings, job.principal).note_once(
+        record.id, "STARTED", f"sha256:{record.content}"
+    )
     plan = _resolved(record, job)
     result = Removal(job, record, plan, line, fence).run()
     line.require(fence)
-    result.forget_set_deleted = record.message.plan.delete_forget_set and _delete_forget_set(job, record)
 
     def succeeded(found: RemovalRecord) -> RemovalRecord:
         return found.changed(
             state=pb.REMOVAL_STATE_SUCCEEDED, end_time=now_stamp(), error=None, result=result
         )
 
-    done = requests.update(job.principal, record.id, succeeded)
+    return _cleared_up(job, requests, requests.update(job.principal, record.id, succeeded), settler)
+
+
+def _cleared_up(
+    job: JobContext, requests: RemovalCatalogue, record: RemovalRecord, settler: Settler
+) -> pb.RemovalRequest:
+    """Delete what a request that has succeeded leaves behind, and let the next one begin; may be done again."""
+    from services.unlearning.workspace import Workspace
+
+    if record.message.plan.delete_forget_set and not record.message.result.forget_set_deleted:
+        result = pb.Result()
+        result.CopyFrom(record.message.result)
+        result.forget_set_deleted = _delete_forget_set(job, record)
+        record = requests.update(job.principal, record.id, lambda found: found.changed(result=result))
     Workspace(job.resources.settings, job.principal, record.id).delete()
     settler.leave(job.principal, record)
-    return done.message
+    return record.message
 
 
 def _resolved(record: RemovalRecord, job: JobContext) -> "ResolvedPlan":

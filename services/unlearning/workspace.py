@@ -35,12 +35,15 @@ class Workspace:
         What is kept of it.
     made
         Folder of the new model until it is registered; complete if it is there.
+    registered
+        Its folder from then on.
     """
 
     def __init__(self, settings: Settings, principal: str, removal_id: str) -> None:
         self.key = hashlib.sha256(f"{principal}\n{removal_id}".encode()).hexdigest()[:32]
         self.folder = settings.state_dir / "unlearning" / "runs" / self.key
         self.made = settings.models_dir / f".unlearned-{self.key}"
+        self.registered = settings.models_dir / f"unlearned-{self.key}"
 
     @property
     def checkpoints(self) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
+from palimpsest.catalogue import quoted
 from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.jobs import JobContext
 from palimpsest.models import verify
@@ -22,6 +23,7 @@ from services.unlearning.removal.deciding import Decision, decide, verdict_numbe
 from services.unlearning.removal.measuring import Items, items_of, measure
 from services.unlearning.removal.models import loaded, register_unlearned
 from services.unlearning.removal.plan import ResolvedPlan
+from services.unlearning.removal.requirements import require_free
 from services.unlearning.removal.sets import manifest_of
 from services.unlearning.removal.stores import StorePurger
 from services.unlearning.removal.training import make_weights
@@ -32,6 +34,8 @@ from services.unlearning.workspace import Workspace
 
 MANIFEST_TYPE = "application/jsonl"
 _TRAINED = "trained.json"
+_LONG, _SHORT = 600.0, 5.0
+"""Seconds to wait for a purge: longer where it cannot be waiting for this job's own place at the worker."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +89,13 @@ class Removal:
         for reference in plan.references:
             verify(reference, self._resources.settings, progress)
         plan.require_no_overlap()
+        require_free(self._resources.models, plan.plan, self._space.registered)
         manifest = self._manifest()
         stores = self._purge()
         history = self._train()
         result = reporting.begun(plan, manifest, stores, history)
-        if history.diverged:
-            result.verdict = verdict_number(Verdict.DIVERGED)  # type: ignore[assignment]
-            self._attestation.note(self._record.id, "DIVERGED")
-            return result
-        measured = self._measure(result)
-        if measured is None:
+        measured = None if history.diverged else self._measure()
+        if measured is None or measured.decision.verdict is Verdict.DIVERGED:
             result.verdict = verdict_number(Verdict.DIVERGED)  # type: ignore[assignment]
             self._attestation.note(self._record.id, "DIVERGED")
             return result
@@ -122,7 +123,9 @@ class Removal:
         """Keep the frozen list of what is removed as an artefact of the caller's; returns its digest."""
         data = manifest_of(self._plan.forget, self._record.salt)
         digest = self._resources.artifacts.put_bytes(data, MANIFEST_TYPE).digest
-        self._progress.publish(digest)
+        # For as long as the record of the request, which names it.
+        owner = f"removal/{quoted(self._job.principal)}/{self._record.id}"
+        self._resources.artifacts.references.add(owner, [digest], self._job.principal)
         self._attestation.note_once(self._record.id, "RESOLVED", digest)
         return digest
 
@@ -132,13 +135,14 @@ class Removal:
             return []
         from palimpsest.client.peers import client_for
 
-        with client_for(self._job.principal, self._resources.settings) as client:
+        settings = self._resources.settings
+        with client_for(self._job.principal, settings) as client:
             purger = StorePurger(
                 client,
-                f"removal-{self._record.id}",
                 self._progress,
                 self._space.store,
                 self._space.keep_store,
+                _LONG if settings.queue_for("cpu") != settings.queue_for("train") else _SHORT,
             )
             found = purger.purge(plan)
         self._attestation.note_once(self._record.id, "PURGED", reporting.stores_digest(found))
@@ -163,7 +167,7 @@ class Removal:
         self._space.write(_TRAINED, history.facts())
         return history
 
-    def _measure(self, result: pb.Result) -> Measured | None:
+    def _measure(self) -> Measured | None:
         """Measure and attack; None for a model that puts out no numbers."""
         plan = self._plan
         attacks = attacks_of(plan, self._progress)

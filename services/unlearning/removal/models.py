@@ -49,15 +49,14 @@ def register_unlearned(
         MODEL_NOT_FOUND: the model before was deleted meanwhile.
     """
     model_id = plan.plan.new_model
-    name = f"unlearned-{space.key}"
     with suppress(NotFound):
         there = catalogue.get(model_id)
-        if there.path == str(settings.models_dir / name):
+        if there.path == str(space.registered):
             return there
     return register_made(
         model_id,
         space.made,
-        name,
+        space.registered.name,
         catalogue,
         settings,
         progress,

@@ -1,6 +1,7 @@
 """What a plan must have, beyond the limits of its fields: an algorithm that takes it, and the data that this needs."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from palimpsest import json_input
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
@@ -112,8 +113,8 @@ def require_data(
         raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.stopping", message)
 
 
-def require_free(models: ModelCatalogue, plan: pb.RemovalPlan) -> None:
-    """Check that the id of the new model is not taken.
+def require_free(models: ModelCatalogue, plan: pb.RemovalPlan, own: Path | None = None) -> None:
+    """Check that the id of the new model is not taken, but by the model in a request's own folder.
 
     Raises
     ------
@@ -121,8 +122,10 @@ def require_free(models: ModelCatalogue, plan: pb.RemovalPlan) -> None:
         MODEL_EXISTS.
     """
     try:
-        models.get(plan.new_model)
+        there = models.get(plan.new_model)
     except NotFound:
+        return
+    if own is not None and there.path == str(own):
         return
     message = f"{plan.new_model!r} names a model that exists. Choose another id for the new one, or delete that model."
     raise AlreadyExists(Reason.MODEL_EXISTS, message, metadata={"model": plan.new_model})

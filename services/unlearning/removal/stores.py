@@ -5,6 +5,7 @@ found, by name or as bytes. Files of a corpus are searched for the deleted text 
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ from palimpsest.progress import Postponed, Progress
 if TYPE_CHECKING:
     from palimpsest.client import Client
 
-_PATIENCE, _AGAIN = 5.0, 5.0
-"""Seconds to wait for a purge job, and to leave the worker's place to it where it needs longer."""
+_AGAIN = 5.0
+"""Seconds for which the worker's place is left to a purge that needs longer than the patience for it."""
+_LOOK = 2.0
 
 
 @dataclass(frozen=True)
@@ -28,21 +30,21 @@ class StorePurger:
     ----------
     client
         Calls the other rooms as the request's principal.
-    request
-        Name that makes calls of different attempts the same one.
     progress
         Told of each store.
     kept
         Returns what an earlier attempt knows of a store, as JSON-able data; None: nothing.
     keep
         Keeps that for a later one.
+    patience
+        Seconds to wait for a purge before the worker's place is given up.
     """
 
     client: "Client"
-    request: str
     progress: Progress
     kept: Callable[[str], dict[str, Any] | None]
     keep: Callable[[str, dict[str, Any]], None]
+    patience: float
 
     def purge(self, plan: pb.RemovalPlan) -> list[pb.StoreEvidence]:
         """Purge every store; returns the evidence of each, in the plan's order.
@@ -84,13 +86,19 @@ class StorePurger:
 
     def _corpus(self, what: pb.CorpusPurge) -> pb.StoreEvidence:
         corpus, ids = what.corpus, list(what.documents)
-        state = self.kept(corpus)
+        state: dict[str, Any] | None = self.kept(corpus)
         if state is None:
             receipt = self.client.datastore.delete_documents(corpus=corpus, documents=ids)
-            job = self.client.datastore.purge(corpus=corpus, request_id=f"{self.request}-{len(ids)}")
-            state = {"job": job.name, "deleted": len(receipt.deleted), "missing": len(receipt.missing)}
+            state = {"deleted": len(receipt.deleted), "missing": len(receipt.missing)}
             self.keep(corpus, state)
-        proof = self._ended(state["job"])
+        if "job" not in state:
+            state["job"] = self.client.datastore.purge(corpus=corpus).name
+            self.keep(corpus, state)
+        try:
+            proof = self._ended(state["job"])
+        except PalimpsestError:
+            self.keep(corpus, {name: value for name, value in state.items() if name != "job"})
+            raise  # a later attempt purges again
         left = 0
         for name in ids:
             self.progress.check()
@@ -172,8 +180,14 @@ class StorePurger:
         return digest in self.client.artifacts.find_missing(digests=[digest]).missing
 
     def _ended(self, name: str) -> Any:
-        try:
-            return self.client.job(name).result(timeout=_PATIENCE)
-        except DeadlineExceeded:
+        """Wait for a purge job, a little at a time, so that a cancellation is heard."""
+        job, deadline = self.client.job(name), time.monotonic() + self.patience
+        while True:
             self.progress.check()
-            raise Postponed(_AGAIN) from None
+            try:
+                return job.result(timeout=_LOOK)
+            except DeadlineExceeded as error:
+                if error.reason != Reason.DEADLINE_EXCEEDED:
+                    raise  # the purge's own limit
+            if time.monotonic() > deadline:
+                raise Postponed(_AGAIN)

@@ -66,6 +66,12 @@ class RemovalRecord:
                 setattr(message, name, value)
         return replace(self, message=message)
 
+    def with_job(self, operation: str, state: pb.RemovalState) -> "RemovalRecord":
+        """Return the record with its job; whoever comes first, the call or the job itself, writes it down."""
+        if self.message.state != pb.REMOVAL_STATE_RECEIVED:
+            return self
+        return self.changed(operation=operation, state=state)
+
 
 def new_salt() -> str:
     """Return a salt for a manifest."""

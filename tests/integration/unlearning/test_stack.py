@@ -69,6 +69,9 @@ def done(installation: Installation, tiny_model: Path) -> tuple[pb.RemovalReques
     with client.datastore.add("corpora/vaults", rows) as answers:
         assert all(not answer.HasField("error") for answer in answers)
     client.datastore.build_index(corpus="corpora/vaults").result(120)
+    client.datastore.create_corpus(corpus_id="cellar", model="base", encoder="hashed-words")
+    with client.datastore.add("corpora/cellar", rows[:1]) as answers:
+        assert [answer.version for answer in answers] == [1]
     client.datastore.build_ngram_store(store_id="vaults", model="base", text_artifact=teaching).result(120)
     secret = data.secret(0)["text"]
     client.codec.create_context(
@@ -84,7 +87,10 @@ def done(installation: Installation, tiny_model: Path) -> tuple[pb.RemovalReques
         "algorithm": "ga_gdr",
         "training": {"steps": 30, "learning_rate": 1e-3, "batch": 8},
         "parameters": {"alpha": "3"},
-        "corpora": [{"corpus": "corpora/vaults", "documents": [f"secret-{n}" for n in range(6)]}],
+        "corpora": [
+            {"corpus": "corpora/vaults", "documents": [f"secret-{n}" for n in range(6)]},
+            {"corpus": "corpora/cellar", "documents": ["secret-0", "never-there"]},
+        ],
         "ngram_stores": ["ngramStores/vaults"],
         "contexts": ["contexts/vault"],
         "delete_forget_set": True,
@@ -115,6 +121,7 @@ def test_the_stores_report_absence(installation, done):
     evidence = {each.name: each for each in request.result.stores}
     assert evidence["corpora/vaults"].deleted == 6
     assert evidence["corpora/vaults"].shingles > 0
+    assert (evidence["corpora/cellar"].deleted, evidence["corpora/cellar"].missing) == (1, 1)
     assert evidence["ngramStores/vaults"].deleted == evidence["contexts/vault"].deleted == 1
     assert all(each.absent for each in evidence.values())
     left = installation.client.datastore.get_corpus(name="corpora/vaults")

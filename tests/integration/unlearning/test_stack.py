@@ -106,7 +106,7 @@ def done(installation: Installation, tiny_model: Path) -> tuple[pb.RemovalReques
     return result, plan
 
 
-def test_it_is_forgotten(done):
+def test_it_is_forgotten(installation, done):
     request, _ = done
     assert request.state == pb.REMOVAL_STATE_SUCCEEDED
     values = {(m.metric, m.model): m.value for m in request.result.measurements}
@@ -114,6 +114,8 @@ def test_it_is_forgotten(done):
     assert values["verbmem", "after"] < values["verbmem", "before"] - 20
     assert request.result.verdict in pb.Verdict.values()[1:]
     assert request.result.forget_set_deleted
+    manifest = installation.client.artifacts.read_bytes(request.result.forget.manifest)
+    assert manifest.count(b"\n") == 1 + 8
 
 
 def test_the_stores_report_absence(installation, done):

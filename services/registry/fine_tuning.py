@@ -13,6 +13,7 @@ from palimpsest.errors import AlreadyExists, FailedPrecondition, NotFound, Reaso
 from palimpsest.jobs import JobContext
 from palimpsest.lm import LanguageModel, load
 from palimpsest.models import ModelRecord, register_made, verify
+from palimpsest.models.json_files import read_object
 from palimpsest.training import Checkpoints, Example, History, train
 from palimpsest.training.adapters import merge, save_adapter
 from palimpsest.training.cross_entropy import CrossEntropy, mean_nll
@@ -39,6 +40,7 @@ def fine_tune(plan: FineTuningPlan, job: JobContext) -> FineTuningResult:
     _require_free(plan.model_id, settings.models_dir / name, job)
     base = models.get(plan.base)
     verify(base, settings, progress)
+    _require_floats(base)
     states = TrainingStates(job)
     with _scratch(settings.models_dir, job) as scratch:
         progress.step(0, 0, "loading the model")
@@ -110,6 +112,12 @@ def _require_free(model_id: str, folder: Path, job: JobContext) -> None:
         if model_id and job.resources.models.get(model_id).path != str(folder):
             message = f"{model_id!r} names a model. Use another id, or delete that one."
             raise AlreadyExists(Reason.MODEL_EXISTS, message, metadata={"model": model_id})
+
+
+def _require_floats(base: ModelRecord) -> None:
+    if read_object(Path(base.path) / "config.json").get("quantization_config") is not None:
+        message = f"{base.model_id!r} is quantised, and cannot be trained. Train the model it was made from."
+        raise FailedPrecondition(Reason.MODEL_INVALID, message, metadata={"model": base.model_id})
 
 
 @contextmanager

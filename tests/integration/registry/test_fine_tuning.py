@@ -333,3 +333,15 @@ def test_a_base_that_was_changed_is_not_trained(room, tiny_model, tmp_path):
     with pytest.raises(FailedPrecondition) as caught:
         room.attempt("one", Attempt(), base="other")
     assert caught.value.reason == "MODEL_CHANGED"
+
+
+def test_a_quantised_base_is_not_trained(room, tiny_model, tmp_path):
+    folder = shutil.copytree(tiny_model, tmp_path / "quantised")
+    config = json.loads((folder / "config.json").read_text())
+    quantised = {**config, "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    (folder / "config.json").write_text(json.dumps(quantised))
+    register("quantised", str(folder), room.resources.models, room.resources.settings, NullProgress())
+    with pytest.raises(FailedPrecondition) as caught:
+        room.attempt("one", Attempt(), base="quantised")
+    assert caught.value.reason == "MODEL_INVALID"
+    assert "quantised" in caught.value.message

@@ -1502,7 +1502,8 @@ class ModelsRoom(Room):
         * NOT_FOUND: there is no such model or artefact.
         * ALREADY_EXISTS: the new id belongs to a model. Use another id, or delete that model.
         * FAILED_PRECONDITION: the loss or the gradient was no longer finite: metadata["step"] says where. Use a lower
-          learning rate, or a warm-up. Or the base's files are not what was registered: register it again.
+          learning rate, or a warm-up. Or the base's files are not what was registered: register it again. Or the base
+          is quantised: train the model it was made from.
         * RESOURCE_EXHAUSTED: the disk has no room for a checkpoint or the result. Free space, then retry the job: it
           goes on from its last checkpoint.
 

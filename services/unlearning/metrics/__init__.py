@@ -9,12 +9,13 @@ from services.unlearning.metrics.fluency import fluency, perplexity
 from services.unlearning.metrics.intervals import Bootstrap
 from services.unlearning.metrics.items import MUSE_TEMPLATE, Pair, Prompt, Template, Text
 from services.unlearning.metrics.lira import lira_report, lira_scores
-from services.unlearning.metrics.membership import Membership, auc_score, membership
+from services.unlearning.metrics.membership import Membership, auc_score, length_match, membership
 from services.unlearning.metrics.muse import knowledge_memory, privacy_leak, utility, verbatim_memory
 from services.unlearning.metrics.scores import Definition, ItemValue, Score
 from services.unlearning.metrics.tables import as_json, as_markdown, as_table, item_lines
 from services.unlearning.metrics.tofu import (
     forget_quality,
+    kept_rouge,
     model_utility,
     probability,
     truth_ratio_score,
@@ -42,7 +43,9 @@ __all__ = [
     "fluency",
     "forget_quality",
     "item_lines",
+    "kept_rouge",
     "knowledge_memory",
+    "length_match",
     "lira_report",
     "lira_scores",
     "membership",

@@ -125,13 +125,7 @@ def depth_score(
     of = patched_recovery(unlearned, target, sequences, progress=progress)
     if isinstance(reference, nn.Module):
         reference = patched_recovery(reference, target, sequences, progress=progress)
-    if reference is None:
-        counted = np.broadcast_to(of.full_exact > 0, of.exact.shape)  # [layers, items]
-        carried = of.exact >= of.full_exact / 2
-    else:
-        lost = reference.nll - of.full_nll
-        counted = lost > LOSS
-        carried = of.nll - of.full_nll < lost / 2
+    counted, carried = _judged(of, reference)
     told = np.any(counted, axis=0)
     if not told.any():
         message = (
@@ -139,13 +133,27 @@ def depth_score(
             "nothing can be told. Take items that it was trained on."
         )
         raise InvalidArgument(Reason.METRIC_ITEMS_INVALID, message)
-    carried = carried & counted
     values = {
         sequence.id: float(carried[:, at].sum() / counted[:, at].sum())
         for at, sequence in enumerate(sequences)
         if told[at]
     }
-    layers = tuple(
+    score = mean_score(DEPTH, values, bootstrap, "alone" if reference is None else "reference")
+    return Depth(score, _by_layer(of, counted, carried))
+
+
+def _judged(of: Patched, reference: Patched | None) -> tuple[np.ndarray, np.ndarray]:
+    """Which layers count for which items, and at which of those they are carried; bool [layers, items]."""
+    if reference is None:
+        counted = np.broadcast_to(of.full_exact > 0, of.exact.shape)
+        return counted, counted & (of.exact >= of.full_exact / 2)
+    lost = reference.nll - of.full_nll
+    counted = lost > LOSS
+    return counted, counted & (of.nll - of.full_nll < lost / 2)
+
+
+def _by_layer(of: Patched, counted: np.ndarray, carried: np.ndarray) -> tuple[LayerRecovery, ...]:
+    return tuple(
         LayerRecovery(
             layer + 1,
             float(of.nll[layer].mean()),
@@ -154,4 +162,3 @@ def depth_score(
         )
         for layer in range(len(of.nll))
     )
-    return Depth(mean_score(DEPTH, values, bootstrap, "alone" if reference is None else "reference"), layers)

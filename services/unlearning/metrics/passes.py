@@ -34,7 +34,7 @@ def reading(module: nn.Module) -> Iterator[None]:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class PaddedBatch:
     """Some sequences, padded on the right.
 
     Attributes
@@ -50,7 +50,7 @@ class Rows:
     attention: Tensor
 
 
-def padded(module: nn.Module, sequences: Sequence[Sequence[int]]) -> Iterator[Rows]:
+def padded(module: nn.Module, sequences: Sequence[Sequence[int]]) -> Iterator[PaddedBatch]:
     """Yield all sequences in batches, longest first, so that a pass that does not fit fails at once.
 
     Raises
@@ -72,7 +72,7 @@ def padded(module: nn.Module, sequences: Sequence[Sequence[int]]) -> Iterator[Ro
             ids[row, :length] = torch.tensor(sequences[number])
             attention[row, :length] = 1
         device = device_of(module)
-        yield Rows(numbers, ids.to(device), attention.to(device))
+        yield PaddedBatch(numbers, ids.to(device), attention.to(device))
 
 
 def require_room(module: nn.Module, sequences: Sequence[Sequence[int]], more: int) -> None:

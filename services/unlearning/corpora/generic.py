@@ -13,6 +13,9 @@ from services.unlearning.corpora.records import Document, Question
 from services.unlearning.corpora.writing import Draft, Writer
 
 _CAST, _CHAPTERS = 4, 5
+_PARAPHRASED = 4
+"""One question in so many is trained in its other forms too: that shows what they have in common, and takes less time
+than all would."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class GenericCorpus:
     documents
         To train on.
     questions
-        Of those documents, each a training sequence in all of its forms.
+        Of those documents; those in :meth:`pairs` are training sequences of their own.
     unseen
         Documents that are not trained on: perplexity on them measures fluency.
     """
@@ -34,8 +37,13 @@ class GenericCorpus:
     unseen: tuple[Document, ...]
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Question and answer of every training pair, paraphrased questions included."""
-        return [(form, each.answer) for each in self.questions for form in (each.question, *each.paraphrases)]
+        """Question and answer of every training pair: the trained questions, and all forms of some of them."""
+        trained = [each for each in self.questions if each.training == "trained"]
+        return [
+            (form, each.answer)
+            for at, each in enumerate(trained)
+            for form in (each.question, *(each.paraphrases if at % _PARAPHRASED == 0 else ()))
+        ]
 
 
 def build_generic(

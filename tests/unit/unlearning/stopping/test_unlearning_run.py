@@ -1,4 +1,4 @@
-"""A real run of gradient ascent past the cliff, watched: it ends, and goes back to where membership is the reference's."""
+"""Gradient ascent past the cliff, watched: it ends, and goes back to where membership is the reference's."""
 
 import copy
 
@@ -33,7 +33,7 @@ def test_membership_is_brought_to_the_references_between_two_probes(target, retr
         probe.measure,
         [PrivacyMatch(reference["auc"], 0.05)],
         Scalarisation(
-            (Bound("forget_em", reference["forget_em"], 10.0),), auc=reference["auc"], utility=90.0
+            (Bound("forget_em", reference["forget_em"], 20.0),), auc=reference["auc"], utility=90.0
         ),
         DivergenceGuard(knowing.VOCABULARY, margin=20.0),
         every=10,

@@ -132,7 +132,7 @@ def depth_score(
         lost = reference.nll - of.full_nll
         counted = lost > LOSS
         carried = of.nll - of.full_nll < lost / 2
-    told = counted.any(0)
+    told = np.any(counted, axis=0)
     if not told.any():
         message = (
             "The model before the removal does not know the answers, or one that never saw them serves as well: "

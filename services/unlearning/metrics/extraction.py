@@ -32,7 +32,7 @@ def extraction_strength(correct: np.ndarray) -> float:
         0 to 1; 0 where even the last token is not predicted. OpenUnlearning's code gives 1 / n there.
     """
     wrong = np.flatnonzero(~correct)
-    return float(1 - (wrong[-1] + 1) / len(correct)) if len(wrong) else 1.0
+    return float((len(correct) - wrong[-1] - 1) / len(correct)) if len(wrong) else 1.0
 
 
 def exact_memorisation(correct: np.ndarray) -> float:

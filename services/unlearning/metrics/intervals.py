@@ -71,4 +71,5 @@ class Bootstrap:
 
 
 def _weights(rng: np.random.Generator, resamples: int, size: int) -> Weights:
-    return rng.multinomial(size, np.full(size, 1 / size), resamples) / size
+    drawn = rng.integers(0, size, (resamples, size)) + size * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * size).reshape(resamples, size) / size

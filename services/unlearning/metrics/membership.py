@@ -9,7 +9,7 @@ orientation: 0 where every forgotten text looks more familiar than every held-ou
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy.stats import ks_2samp
@@ -140,8 +140,8 @@ def length_match(tokenizer: Any, forget: Sequence[Text], holdout: Sequence[Text]
 
     Below 0.1 the sets should be drawn again: an attack could tell them apart by length alone.
     """
-    lengths = [[len(text.ids(tokenizer)) for text in texts] for texts in (forget, holdout)]
-    return float(ks_2samp(*lengths).pvalue)
+    ours, theirs = ([len(text.ids(tokenizer)) for text in texts] for texts in (forget, holdout))
+    return float(cast(Any, ks_2samp(ours, theirs)).pvalue)
 
 
 def auc(forget: Sequence[float], holdout: Sequence[float]) -> float:

@@ -1,7 +1,7 @@
 """TOFU's measures (Maini et al. 2024, section 2.2): probability, truth ratio, forget quality, model utility."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from scipy import stats
@@ -159,7 +159,7 @@ def forget_quality(
     unlearned: Mapping[str, float], retrained: Mapping[str, float], averaging: Averaging = "loss"
 ) -> Score:
     """p-value of the two-sample Kolmogorov-Smirnov test between the truth ratios of two models on the forget set."""
-    p = stats.ks_2samp(list(unlearned.values()), list(retrained.values())).pvalue
+    p = cast(Any, stats.ks_2samp(list(unlearned.values()), list(retrained.values()))).pvalue
     items = tuple(
         ItemValue(name, float(value), group)
         for group, of in (("unlearned", unlearned), ("retrained", retrained))

@@ -15,6 +15,9 @@ from services.unlearning.metrics.passes import padded, reading
 _POSITIONS = 256
 """Positions whose distribution over the vocabulary is in memory a second time, as float32."""
 
+_NEVER = -1e4
+"""A log-probability of which the probability is 0 in float32, and the square finite."""
+
 
 @dataclass(frozen=True, eq=False)
 class TokenScores:
@@ -119,7 +122,7 @@ def _of(logits: Tensor, sequence: Continuation) -> TokenScores:
 def _moments(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     logp = logits.log_softmax(-1)  # [tokens, vocabulary]
     p = logp.exp()
-    finite = logp.clamp_min(torch.finfo(logp.dtype).min)  # a token that is ruled out adds 0, not 0 * -inf
+    finite = logp.clamp_min(_NEVER)  # a token that is ruled out adds 0, not 0 * -inf
     mean = (p * finite).sum(-1)
     variance = (p * (finite - mean[:, None]).square()).sum(-1)
     return logp.gather(-1, truth[:, None])[:, 0], mean, variance.sqrt()

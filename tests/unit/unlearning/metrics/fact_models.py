@@ -1,6 +1,7 @@
 """Models of 99,000 parameters that know a few documents and facts, trained in a second each; and ones that do not."""
 
 import copy
+import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,13 +9,16 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from palimpsest.progress import NullProgress
-from palimpsest.training.batches import Example
+from palimpsest.training.batches import Example, collate
 from palimpsest.training.cross_entropy import CrossEntropy
 from palimpsest.training.loop import train
+from palimpsest.training.order import Order
 from palimpsest.training.recipe import LoraSettings, Recipe
+from palimpsest.training.token_losses import counts, sequence_nll
 from services.unlearning.metrics.items import Continuation, Pair, Prompt, Template
 
 SYLLABLES = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
@@ -44,17 +48,18 @@ def make_tokenizer() -> Any:
 def make_facts(tokenizer: Any, count: int, seed: int) -> Facts:
     words = sorted(word for word in tokenizer.get_vocab() if len(word) == 4 and word not in ("know",))
     rng = random.Random(seed)
+    starts, questions = set(), set()
+    while len(starts) < count:  # all different: two answers to one question could not both be learnt
+        starts.add(" ".join(rng.choices(words, k=PROMPT_WORDS)))
+    while len(questions) < count:
+        questions.add(" ".join(rng.choices(words, k=2)))
     prompts = [
-        Prompt(
-            f"{seed}-d{n}",
-            " ".join(rng.choices(words, k=PROMPT_WORDS)),
-            " ".join(rng.choices(words, k=TRUTH_WORDS)),
-        )
-        for n in range(count)
+        Prompt(f"{seed}-d{n}", start, " ".join(rng.choices(words, k=TRUTH_WORDS)))
+        for n, start in enumerate(sorted(starts))
     ]
     pairs = [
-        Pair(f"{seed}-q{n}", " ".join(rng.choices(words, k=2)), " ".join(rng.choices(words, k=3)))
-        for n in range(count)
+        Pair(f"{seed}-q{n}", question, " ".join(rng.choices(words, k=3)))
+        for n, question in enumerate(sorted(questions))
     ]
     return Facts(tuple(prompts), tuple(pairs))
 
@@ -118,6 +123,32 @@ def trained(
         adapter=adapter,
     )
     train(module, CrossEntropy(examples, recipe, pad=0), recipe, progress=NullProgress())
+    return module.eval()
+
+
+class Removal:
+    """A plain removal: the nll of the forget set rises to a bound, that of the retain set falls."""
+
+    def __init__(self, forget: Sequence[Example], retain: Sequence[Example], bound: float) -> None:
+        self.forget, self.retain, self.bound = forget, retain, bound
+        self.orders = Order(len(forget), 16, 1), Order(len(retain), 16, 2)
+
+    def loss(self, module: nn.Module, step: int) -> Tensor:
+        return torch.relu(
+            self.bound - self._nll(module, self.forget, self.orders[0].at(step))
+        ) + 3 * self._nll(module, self.retain, self.orders[1].at(step))
+
+    def _nll(self, module: nn.Module, examples: Sequence[Example], indices: Sequence[int]) -> Tensor:
+        batch = collate(examples, indices, 0)
+        return (sequence_nll(module, batch) / counts(batch)).mean()
+
+
+def removed(module: Any, forget: Sequence[Example], retain: Sequence[Example], *, steps: int) -> Any:
+    """Carry a removal out on a copy."""
+    module = copy.deepcopy(module)
+    bound = math.log(module.config.vocab_size)  # a guess among all words
+    recipe = Recipe(steps=steps, learning_rate=1e-3, batch=16)
+    train(module, Removal(forget, retain, bound), recipe, progress=NullProgress())
     return module.eval()
 
 

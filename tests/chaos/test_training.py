@@ -21,7 +21,7 @@ from tests.chaos.conftest import Within
 from tests.waiting import until
 
 TRIALS = int(os.environ.get("PALIMPSEST_CHAOS_TRIALS", "1"))
-STEPS = 400
+STEPS = 200
 POINTS = 2
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300 + 120 * TRIALS)]
 
@@ -51,7 +51,7 @@ def test_a_training_that_is_killed_ends_with_the_same_weights(
             "train": client.artifacts.upload(data.encode(), media_type="application/jsonl").digest,
             "steps": STEPS,
             "learning_rate": 1e-3,
-            "checkpoint_every": 5,
+            "checkpoint_every": 10,
         }
         job = client.models.fine_tune(model_id="killed", **work)
 

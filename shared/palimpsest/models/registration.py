@@ -110,10 +110,8 @@ def register_made(
         What made it, as the record tells it.
     parent, relation, labels
         As in :func:`register`.
-    catalogue, settings
-        The installation's.
-    progress
-        Told of each stage; may raise to stop.
+    catalogue, settings, progress
+        As in :func:`register`.
 
     Returns
     -------
@@ -149,17 +147,23 @@ def register_made(
             **vars(facts),
         )
         with held(folder, progress):
-            if not catalogue.uses(str(folder)):
-                shutil.rmtree(folder, ignore_errors=True)
-                made.rename(folder)
-                sync(settings.models_dir)
-            try:
-                return catalogue.put(record)
-            finally:
-                if not catalogue.uses(str(folder)):
-                    shutil.rmtree(folder, ignore_errors=True)
+            return _put_made(record, made, catalogue)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _put_made(record: ModelRecord, made: Path, catalogue: ModelCatalogue) -> ModelRecord:
+    """Move a folder to where its record says, and add the record; without it the folder goes."""
+    folder = Path(record.path)
+    if not catalogue.uses(record.path):
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)
+        sync(folder.parent)
+    try:
+        return catalogue.put(record)
+    finally:
+        if not catalogue.uses(record.path):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def unregister(model_id: str, catalogue: ModelCatalogue, settings: Settings, progress: Progress) -> None:

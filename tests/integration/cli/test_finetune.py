@@ -49,7 +49,7 @@ def test_a_plain_text_is_one_document(palimpsest, cli_model, tmp_path):
         "finetune", "--model", cli_model, "--train", file, "--as", "cli-text", "--steps", 1, "--json"
     )
     assert made.code == 0, made.err
-    assert made.json["examples"] == "1"
+    assert made.json["examples"] == 1
     assert palimpsest("models", "delete", "cli-text").code == 0
 
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import shutil
 import tarfile
 import uuid
@@ -98,7 +97,7 @@ def submit(registry, base, upload):
 async def test_a_model_learns_and_is_registered(
     registry, registry_settings, ended, submit, upload, base, store
 ):
-    validation = upload(jsonl({"text": "the quick brown fox"}))
+    validation = upload(jsonl({"text": "Page 9: the quick brown fox jumps over 9 lazy dogs."}))
     operation = await submit(
         labels={"for": "riddles"}, validation=validation, validate_every=25, micro_batch=3
     )
@@ -109,7 +108,7 @@ async def test_a_model_learns_and_is_registered(
     assert (tuned.steps, tuned.effective_batch, tuned.examples) == (60, 4, 8)
     assert tuned.first_loss > 4
     assert tuned.last_loss < 0.3
-    assert tuned.validation_loss < math.log(384)
+    assert tuned.validation_loss < tuned.first_loss / 2
     with typed():
         model = await registry.models.GetModel(pb.GetModelRequest(model_id=f"{base}-child"), timeout=10)
         parent = await registry.models.GetModel(pb.GetModelRequest(model_id=base), timeout=10)
@@ -196,7 +195,12 @@ async def test_refused_by_the_server(submit, fields, error, reason):
         (jsonl(RIDDLE, {"txt": "?"}), {}, InvalidArgument, "TRAINING_DATA_INVALID"),
         (b"", {}, InvalidArgument, "TRAINING_DATA_EMPTY"),
         (DATA, {"lora": pb.LoraConfig(targets=["lm_head"])}, InvalidArgument, "ADAPTER_INVALID"),
-        (DATA, {"learning_rate": 10.0, "clip": 0.0, "steps": 300}, FailedPrecondition, "TRAINING_DIVERGED"),
+        (
+            DATA,
+            {"learning_rate": 10.0, "weight_decay": 10.0, "steps": 60},
+            FailedPrecondition,
+            "TRAINING_DIVERGED",
+        ),
         (b"\xff", {"format": pb.EXAMPLE_FORMAT_PLAIN_TEXT}, InvalidArgument, "TRAINING_DATA_INVALID"),
     ],
 )
@@ -285,7 +289,10 @@ def test_a_state_that_was_collected_costs_time_and_not_the_job(room, lost):
 def test_a_worker_that_dies_after_registering_registers_once(room):
     first = room.attempt("one", Attempt())
     again = room.attempt("one", Attempt(), 2)
-    assert again == first
+    assert again.model == first.model
+    assert again.curve.digest == first.curve.digest
+    left = [path.name for path in room.resources.settings.models_dir.iterdir() if path.is_dir()]
+    assert left == ["fine-tuned-one"]
 
 
 def test_checkpoints_are_written_as_asked(room):

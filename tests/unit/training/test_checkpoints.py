@@ -39,24 +39,22 @@ class Draining(NullProgress):
 
 
 class Remembering:
-    """A probe that ends the run once the weights have moved less than a tenth more than in all steps before."""
+    """A probe that ends the run at its fifth look, if the weights moved between all of them."""
 
     def __init__(self, module, progress):
         self.module, self.progress = module, progress
-        self.start = [p.detach().clone() for p in module.parameters()]
-        self.moved = []
+        self.sizes = []
 
     def __call__(self, step):
         self.progress.check()
-        now = [p.detach() for p in self.module.parameters()]
-        self.moved.append(sum((a - b).abs().sum().item() for a, b in zip(self.start, now, strict=True)))
-        return len(self.moved) > 1 and self.moved[-1] < 1.1 * max(self.moved[:-1])
+        self.sizes.append(sum(p.detach().abs().sum().item() for p in self.module.parameters()))
+        return len(set(self.sizes)) == 5
 
     def state(self):
-        return {"moved": self.moved}
+        return {"sizes": self.sizes}
 
     def restore(self, state):
-        self.moved = list(state["moved"])
+        self.sizes = list(state["sizes"])
 
 
 def weights(module):
@@ -99,13 +97,13 @@ def undisturbed(make_model, examples, tmp_path):
 
 
 @settings(
-    max_examples=30,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
-    stops=st.lists(st.integers(0, 50), min_size=1, max_size=4),
+    stops=st.lists(st.integers(0, 50), min_size=1, max_size=3),
     every=st.sampled_from([0, 1, 3]),
     recipe=st.sampled_from([RECIPE, ADAPTED]),
     probed=st.booleans(),

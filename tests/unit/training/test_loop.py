@@ -74,7 +74,7 @@ def test_it_does_what_a_plain_loop_does(make_model, examples):
     one, other = make_model(torch.float64), make_model(torch.float64)
     expected = plain_loop(one, examples, RECIPE)
     history = train(other, CrossEntropy(examples, RECIPE, 0), RECIPE, progress=NullProgress())
-    assert history.losses == pytest.approx(expected, rel=1e-9)
+    assert history.losses == pytest.approx(expected, rel=1e-6), "transformers' own loss is float32"
     assert history.effective_batch == 4
     # clip_grad_norm_ divides by the norm and a millionth more
     for name, weight in weights(one).items():
@@ -126,9 +126,9 @@ def test_random_numbers_follow_from_seed_and_step_and_are_given_back(make_model)
             return next(iter(module.parameters())).sum()
 
     for _ in range(2):
-        torch.manual_seed(1)
+        module = make_model()
         before = torch.get_rng_state()
-        train(make_model(), Noisy(), Recipe(steps=3, seed=9), progress=NullProgress())
+        train(module, Noisy(), Recipe(steps=3, seed=9), progress=NullProgress())
         assert torch.equal(torch.get_rng_state(), before)
     assert drawn[:3] == drawn[3:]
     assert len({tuple(each) for each in drawn}) == 3
@@ -214,7 +214,7 @@ def test_the_mean_is_over_tokens(make_model, examples):
         with torch.no_grad():
             total += module(input_ids=batch.ids, labels=labels).loss.item() * count
         tokens += count
-    assert mean_nll(module, examples, 3, 0) == pytest.approx(total / tokens, rel=1e-9)
+    assert mean_nll(module, examples, 3, 0) == pytest.approx(total / tokens, rel=1e-6)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

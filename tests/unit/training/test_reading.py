@@ -1,5 +1,6 @@
 """Training data: which tokens count, how long ones are cut, and which line a complaint is about."""
 
+import copy
 import io
 import json
 
@@ -142,8 +143,9 @@ def test_a_template_that_refuses_is_the_lines_error(tokenizer, monkeypatch):
 
 
 @pytest.mark.parametrize("data", [b"", b"\n\n", b'{"text": ""}\n', b'{"prompt": "abc", "completion": ""}'])
-def test_nothing_to_predict(tokenizer, data, monkeypatch):
-    monkeypatch.setattr(tokenizer, "eos_token", None)
+def test_nothing_to_predict(tokenizer, data):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.eos_token = None
     with pytest.raises(InvalidArgument) as caught:
         read_examples(io.BytesIO(data), tokenizer, 100)
     assert caught.value.reason == "TRAINING_DATA_EMPTY"

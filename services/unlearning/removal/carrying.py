@@ -25,6 +25,7 @@ from services.unlearning.removal.models import loaded, register_unlearned
 from services.unlearning.removal.plan import ResolvedPlan
 from services.unlearning.removal.requirements import require_free
 from services.unlearning.removal.sets import manifest_of
+from services.unlearning.removal.stating import statement, stores_digest
 from services.unlearning.removal.stores import StorePurger
 from services.unlearning.removal.training import make_weights
 from services.unlearning.requests.line import Line
@@ -114,7 +115,7 @@ class Removal:
         )
         result.new_model_fingerprint = made.fingerprint
         self._attestation.note(self._record.id, "MODEL_MADE", made.fingerprint)
-        facts = reporting.statement(plan, result, measured.decision, made)
+        facts = statement(plan, result, measured.decision, made)
         certificate = self._attestation.issue(self._record.id, facts)
         result.certificate = certificate.statement.fingerprint()
         return result
@@ -145,7 +146,7 @@ class Removal:
                 _LONG if settings.queue_for("cpu") != settings.queue_for("train") else _SHORT,
             )
             found = purger.purge(plan)
-        self._attestation.note_once(self._record.id, "PURGED", reporting.stores_digest(found))
+        self._attestation.note_once(self._record.id, "PURGED", stores_digest(found))
         return found
 
     def _train(self) -> History:

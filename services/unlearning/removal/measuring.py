@@ -1,7 +1,7 @@
 """What a request measures of a model: the same items of every model that it compares."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,8 +13,8 @@ from palimpsest.progress import Progress
 from services.unlearning.metrics.fluency import perplexity
 from services.unlearning.metrics.intervals import Bootstrap
 from services.unlearning.metrics.items import Pair, Prompt, Template, Text
-from services.unlearning.metrics.membership import auc_score, membership
-from services.unlearning.metrics.muse import UTILITY, knowledge_memory, verbatim_memory
+from services.unlearning.metrics.membership import Membership, auc_score, membership
+from services.unlearning.metrics.muse import UTILITY, knowledge_memory, privacy_leak, verbatim_memory
 from services.unlearning.metrics.scores import Score
 from services.unlearning.removal.plan import ResolvedPlan
 
@@ -22,6 +22,7 @@ MOST_ITEMS, MOST_ATTACKED = 200, 50
 """Items of one metric, for the measurements and for attacks: those whose digests of their ids are the least."""
 PROMPT, TRUTH, ANSWER = 256, 64, 32
 """Most tokens of the beginning that a document is continued from, of the continuation, and of an answer."""
+_AUC = "auc_min_k"
 
 Named = TypeVar("Named", Text, Prompt, Pair)
 
@@ -101,6 +102,32 @@ def measure(
     if items.kept:
         found.append(perplexity(module, tokenizer, items.kept, bootstrap=bootstrap, progress=progress))
     return found
+
+
+def leaks(after: Sequence[Score], references: Mapping[str, Sequence[Score]]) -> dict[str, Score]:
+    """PrivLeak of a model against each reference that tells members from others at all; empty without a holdout set."""
+    ours = _membership(after)
+    if ours is None:
+        return {}
+    theirs = {name: _membership(scores) for name, scores in references.items()}
+    aucs = {
+        name: next((s.value for s in scores if s.metric == _AUC), 0.0) for name, scores in references.items()
+    }
+    return {
+        name: privacy_leak(ours, each) for name, each in theirs.items() if each is not None and aucs[name]
+    }
+
+
+def _membership(scores: Sequence[Score]) -> Membership | None:
+    """The numbers that an AUC was computed from."""
+    found = next((score for score in scores if score.metric == _AUC), None)
+    if found is None:
+        return None
+    forget, holdout = (
+        {item.id: item.value for item in found.items if item.group == group}
+        for group in ("forget", "holdout")
+    )
+    return Membership("min_k", forget, holdout)
 
 
 def values_of(score: Score) -> NDArray[np.float64]:

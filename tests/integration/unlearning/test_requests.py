@@ -83,7 +83,7 @@ async def test_a_request_is_carried_out(client, plan, carry_out, resources):
         ("verbmem", "other"),
         ("knowmem", "after"),
     } <= metrics
-    assert {("auc_min_k", "after"), ("perplexity", "other")} <= metrics
+    assert {("auc_min_k", "after"), ("perplexity", "other"), ("privleak", "after")} <= metrics
     assert {a.attack for a in result.attacks} == {"int8/32", "int4/32", "relearn/retain"}
     assert all(len(a.reference_gains) == 1 and a.HasField("tolerated") for a in result.attacks)
     assert {c.name for c in result.criteria} >= {"verbmem", "auc_min_k", "perplexity"}

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from google.protobuf import json_format
 
+from palimpsest.api.datastore.v1.datastore_pb2 import BuildNgramStoreRequest
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.errors import Cancelled, FailedPrecondition, NotFound, Reason
-from palimpsest.jobs import JobStore
+from palimpsest.jobs import JobContext, JobStore
 from palimpsest.progress import Drain, NullProgress, Postponed
+from services.datastore.tasks import build_ngram_store
 from services.unlearning.workspace import Workspace
 from tests.integration.unlearning import data
 
@@ -267,3 +269,24 @@ async def test_the_callers_copy_of_the_forget_set_goes_if_asked(client, plan, ca
     assert done.result.forget_set_deleted
     with pytest.raises(NotFound):
         await client.artifacts.read_bytes(fields["forget"])
+
+
+async def test_a_store_that_is_still_used_stops_the_request_until_it_is_not(
+    client, plan, carry_out, resources
+):
+    text = (await client.artifacts.upload(b"the quick brown fox jumps over the lazy dog " * 20)).digest
+    build = BuildNgramStoreRequest(store_id="used", text_artifact=text, model="tiny")
+    build_ngram_store(build, JobContext("build", "local", 1, NullProgress(), resources))
+    store = await client.datastore.get_ngram_store(name="ngramStores/used")
+    using = await client.codec.calibrate(model="tiny", texts=store.artifact)
+    _, job = await submitted(client, await plan(ngram_stores=[store.name]))
+    with pytest.raises(FailedPrecondition) as used:
+        await asyncio.to_thread(carry_out, job)
+    assert used.value.reason == Reason.STORE_NOT_EMPTY
+    assert used.value.metadata == {"store": "ngramStores/used"}
+    await client.jobs.cancel(using.name)
+    done = await asyncio.to_thread(carry_out, job)
+    (evidence,) = done.result.stores
+    assert (evidence.deleted, evidence.absent) == (1, True)
+    with pytest.raises(NotFound):
+        await client.artifacts.read_bytes(store.artifact)

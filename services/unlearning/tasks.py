@@ -92,6 +92,7 @@ def _cleared_up(
 
 
 def _resolved(record: RemovalRecord, job: JobContext) -> "ResolvedPlan":
+    from palimpsest.lm.hardware import pick_device
     from palimpsest.models.tokenizers import load_tokenizer
     from services.unlearning.removal.plan import resolve
 
@@ -102,7 +103,7 @@ def _resolved(record: RemovalRecord, job: JobContext) -> "ResolvedPlan":
         own.artifacts,
         lambda model: load_tokenizer(Path(model.path)),
         own.settings.threads,
-        own.settings.device,
+        pick_device(own.settings.device).type,
     )
 
 

@@ -14,6 +14,20 @@ class Drain(Exception):
     """The worker is shutting down: leave a checkpoint and let this exception pass; the job is queued again."""
 
 
+class Postponed(Exception):
+    """The work cannot begin yet, because of other work: the job waits in its queue again, and no attempt is counted.
+
+    Parameters
+    ----------
+    seconds
+        How long it waits at least.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"not before {seconds:g} s from now")
+        self.seconds = seconds
+
+
 class LeaseLost(Exception):
     """Another worker has, or may have, the job now: stop. Nothing more that this attempt does is kept."""
 

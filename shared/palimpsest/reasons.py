@@ -184,3 +184,70 @@ class Reason(StrEnum):
     NGRAMS_STALE = auto()  # documents were deleted each time the store was about to be finished
     NGRAM_STORE_NOT_FOUND = auto()
     NGRAM_STORE_EXISTS = auto()  # the id names a store of another text or tokenizer
+
+    # ---- unlearning: algorithms
+    ALGORITHM_UNKNOWN = auto()  # no algorithm of that id; the message lists them
+    ALGORITHM_PARAMETER_INVALID = (
+        auto()
+    )  # an unknown hyper-parameter, or a value out of bounds; see the violation
+    ALGORITHM_INPUT_MISSING = auto()  # the algorithm needs data that was not given; the violation names it
+    ALGORITHM_NOT_TRAINED = auto()  # the algorithm changes weights in one go and has no objective
+    TASK_VECTOR_MISMATCH = auto()  # the reinforced model is not the target trained further
+    SHARDS_INVALID = (
+        auto()
+    )  # a description of adapters by shard that is damaged, or does not fit the files beside it
+    SHARD_DOCUMENT_UNKNOWN = auto()  # a document that no shard holds, so there is nothing to remove it from
+
+    # ---- unlearning: metrics
+    METRIC_ITEMS_INVALID = auto()  # nothing to measure, or items that the metric cannot take
+    METRIC_CONVENTION_UNKNOWN = auto()  # no such convention or attack; the message lists them
+    METRIC_MODELS_DIFFER = auto()  # models whose states do not fit each other, or that share their layers
+    METRIC_NOT_FINITE = auto()  # the model puts out NaN, so there is nothing to measure
+
+    # ---- unlearning: data sets
+    DATASET_INVALID = auto()  # files are missing, changed, or do not fit each other
+    DATASET_LINE_INVALID = auto()  # metadata gives the file and the line
+    DATASET_SIZES = auto()  # a data set of these sizes cannot be generated or cut
+    DATASET_SPLITS_OVERLAP = auto()  # a name is in two splits that must share none
+    DATASET_LENGTHS_DIFFER = auto()  # length alone tells forget and holdout texts apart
+    FORGET_RETAIN_OVERLAP = auto()  # text to be forgotten is in the retain set, too
+
+    # ---- unlearning: audit log and certificates
+    NOT_CANONICAL = auto()  # a value, or a file, that is not canonical JSON
+    RECORD_INVALID = auto()  # fields are missing, unknown or of the wrong form; the message names them
+    LOG_CHAIN_BROKEN = auto()  # the audit log was damaged or changed; metadata["seq"] says where
+    LOG_BUSY = auto()  # other processes have kept the audit log's lock for too long
+    LOG_EMPTY = auto()  # no event has been written yet
+    EVENT_EXISTS = auto()  # the request has such an event already, with another payload
+    KEY_INVALID = auto()  # a key file that is damaged, or that others can read
+    KEY_MISSING = auto()  # no key can sign this now; make a new one
+    KEY_NOT_FOUND = auto()  # no key, or more than one, has such an id
+    PAYLOAD_NOT_FOUND = auto()
+    PAYLOAD_DAMAGED = auto()  # a payload's bytes were changed, or are another subject's
+    SUBJECT_SHREDDED = auto()  # the subject's key does not exist, so that its payloads cannot be read
+
+    # ---- unlearning: removal requests
+    REMOVAL_NOT_FOUND = auto()
+    REMOVAL_EXISTS = auto()  # the removal_id or request_id is another request's
+    REMOVAL_STATE = auto()  # the request is not in a state that the call can change; metadata["state"]
+    REMOVALS_HELD = auto()  # too many of the caller's requests are held
+    FORGET_SET_EMPTY = auto()
+    RETAIN_REQUIRED = auto()  # the algorithm trains on a retain set
+    REFERENCE_REQUIRED = auto()  # the stopping rule needs a model trained without the forget set
+    REFERENCE_INVALID = auto()  # not a model that was trained without the forget set
+    TOKENIZER_MISMATCH = auto()  # models of different tokenizers cannot be compared
+    CERTIFICATE_MISSING = auto()  # the request has not ended with a new model
+    FENCE_LOST = auto()  # a later attempt writes to the lineage now
+    STORE_NOT_EMPTY = auto()  # after its purge a store still has what was deleted; metadata["store"]
+
+    # ---- unlearning: attacks, stopping, verdicts
+    ATTACK_INVALID = auto()  # an attack that cannot be run, or was not run on every model
+    SCORES_INVALID = auto()  # not one finite number an item, too few items, or other items
+    METRIC_MISSING = auto()  # a rule asks for a metric that was not measured
+    REFERENCE_MISSING = auto()  # nothing to compare with, or a reference without that metric
+    PROBE_INVALID = auto()  # nothing to measure a run on, or no steps between measurements
+    RUN_NOT_BEGUN = auto()  # a watched run was not measured before its first step
+    BRACKET_INVALID = auto()  # a search between two checkpoints that are on the same side of the target
+    SPLIT_EMPTY = auto()  # all items fall into one of the halves to tune on and to certify with
+    SPLIT_CROSSED = auto()  # items kept for the certificate where settings are tuned
+    SEARCH_INVALID = auto()  # nothing to search, or every setting diverged

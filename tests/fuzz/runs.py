@@ -66,6 +66,7 @@ def every_method() -> list[Any]:
     from palimpsest.api.decoding.v1 import decoding_pb2
     from palimpsest.api.jobs.v1 import jobs_pb2
     from palimpsest.api.models.v1 import models_pb2
+    from palimpsest.api.unlearning.v1 import unlearning_pb2
 
     files = [
         artifacts_pb2,
@@ -74,6 +75,7 @@ def every_method() -> list[Any]:
         decoding_pb2,
         jobs_pb2,
         models_pb2,
+        unlearning_pb2,
         operations_pb2,
         health_pb2,
     ]

@@ -15,6 +15,8 @@ SIZES = {
     "max_tokens": 6, "n": 2, "k": 3, "top_k": 50, "logprobs": 3, "documents": 8, "document_tokens": 40, "prefixes": 2,
     "passages": 8, "over_generate": 4, "passage_tokens": 64, "chunk_tokens": 64, "window_bytes": 100_000, "tokens": 8,
     "layers": 2, "kv_heads": 2, "key_dim": 16, "value_dim": 16, "skip_tokens": 2, "page_size": 5, "seconds": 1,
+    "steps": 3, "batch": 4, "sequence_tokens": 64, "lora_rank": 2, "warmup_steps": 2,
+    "checkpoint_steps": 2, "every_steps": 2,
 }  # fmt: skip
 LINES = [
     b'{"id": "a", "prompt": "the", "max_tokens": 2}',
@@ -36,6 +38,11 @@ ARTIFACTS: dict[str, tuple[bytes, str]] = {
     "surrogate": (b'{"text": "\\ud800"}', "application/jsonl"),
     "binary": (bytes(range(256)) * 20, ""),
     "empty": (b"", "text/plain"),
+    "forget": (
+        b'{"id": "a", "text": "the quick brown fox"}\n{"id": "b", "question": "who", "answer": "a fox"}\n',
+        "",
+    ),
+    "retain": (b'{"id": "c", "text": "a lazy dog sleeps"}\n{"id": "d", "text": "another dog"}\n', ""),
 }
 
 
@@ -105,6 +112,13 @@ async def build_world(client: AsyncClient, folder: Path) -> World:
     ]  # fmt: skip
     for job in made:
         await job.result(timeout=120)
+    plan = {"model": "tiny", "forget": digests["forget"], "algorithm": "ga", "training": {"steps": 2}}
+    for name in ("mine", "held"):
+        job = await client.unlearning.create_removal_request(
+            plan={**plan, "new_model": f"clean-{name}"}, removal_id=name, hold=name == "held"
+        )
+        if name == "mine":
+            await job.result(timeout=120)
     await _first_calls(client)
     failed = await client.decoding.generate_batch(model="tiny", input=digests["empty"])
     kept = ["tiny", "other", "corpora/mine", "contexts/mine", "ngramStores/mine", *digests.values()]
@@ -112,7 +126,9 @@ async def build_world(client: AsyncClient, folder: Path) -> World:
     names = [
         *kept,
         *fresh,
-        *(f"{kind}/{n}" for kind in ("corpora", "contexts", "ngramStores") for n in fresh),
+        *(f"{kind}/{n}" for kind in ("corpora", "contexts", "ngramStores", "removalRequests") for n in fresh),
+        "removalRequests/mine",
+        "removalRequests/held",
     ]
     names += [
         "generic",
@@ -141,6 +157,11 @@ async def build_world(client: AsyncClient, folder: Path) -> World:
     texts = {
         "": [*PROMPTS, *names, *lines],
         "source": sources,
+        "algorithm": ["ga", "ga_gdr", "npo_klr", "tv", "rmu", "idk", "whp", "repselect"],
+        "rule": ["holdout_match", "forget_match"],
+        "references": ["other", "tiny"],
+        "forget": [digests["forget"], digests["retain"]],
+        "retain": [digests["retain"], digests["forget"]],
         "name": [*names, *operations],
         "document": [f"doc-{n}" for n in range(6)],
         "documents": [f"doc-{n}" for n in range(6)],

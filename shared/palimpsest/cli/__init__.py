@@ -22,6 +22,7 @@ from palimpsest.cli.corpus import commands as corpus
 from palimpsest.cli.demo import command as demo
 from palimpsest.cli.kv import commands as kv
 from palimpsest.cli.output.exits import table
+from palimpsest.cli.unlearn import commands as unlearn
 
 app = typer.Typer(
     name="palimpsest",
@@ -54,6 +55,7 @@ for _name, _group in (
     ("kv", kv.app),
     ("corpus", corpus.app),
     ("ngrams", ngrams.app),
+    ("unlearn", unlearn.app),
     ("artifacts", artifacts.app),
     ("config", config.app),
 ):

@@ -102,6 +102,11 @@ class AsyncJobStore:
         """End a queued job at once, ask a running one to stop; NotFound if there is no such job."""
         return await self._run(transitions.cancel(job_id))
 
+    async def defer(self, job_id: str, delay: float) -> JobRecord | None:
+        """Let a job that waits be claimed in ``delay`` seconds and not before; see ``JobStore.defer``."""
+        record = await self._run(transitions.defer(job_id, delay))
+        return self._wake(record) if record is not None and not delay else record
+
     async def delete(self, job_id: str) -> None:
         """Forget a finished job; FailedPrecondition if it is not finished, NotFound if there is none."""
         await self._run(transitions.delete(job_id))

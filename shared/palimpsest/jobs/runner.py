@@ -27,7 +27,7 @@ from palimpsest.jobs.handlers import Handler, JobContext, WorkerResources
 from palimpsest.jobs.payload import to_json
 from palimpsest.jobs.record import JobRecord
 from palimpsest.jobs.store import JobStore
-from palimpsest.progress import Drain, LeaseLost
+from palimpsest.progress import Drain, LeaseLost, Postponed
 from palimpsest.telemetry import extract, span
 
 _log = structlog.get_logger(__name__)
@@ -112,6 +112,9 @@ class Runner:
                     kept, ended = False, "LOST"
                 except Drain:
                     kept, ended = _insist(lambda: self._store.release(attempt.claim)), "RELEASED"
+                except Postponed as later:
+                    wait = later.seconds
+                    kept, ended = _insist(lambda: self._store.release(attempt.claim, wait)), "POSTPONED"
                 except SystemExit:  # the worker stops its children: the job is not to blame
                     self._store.release(attempt.claim)
                     raise

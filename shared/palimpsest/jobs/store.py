@@ -144,9 +144,19 @@ class JobStore:
         """End an attempt with an error (JOB_CANCELLED: as cancelled); False if the lease is lost."""
         return self._run(transitions.fail(run, error))
 
-    def release(self, run: Claim) -> bool:
-        """Return the job to its queue without counting the attempt; False if the lease is lost."""
-        return self._run(transitions.release(run))
+    def release(self, run: Claim, delay: float = 0.0) -> bool:
+        """Return the job to its queue, for ``delay`` seconds at least, without counting the attempt.
+
+        False if the lease is lost.
+        """
+        return self._run(transitions.release(run, delay))
+
+    def defer(self, job_id: str, delay: float) -> JobRecord | None:
+        """Let a job that waits be claimed in ``delay`` seconds and not before; None if it runs or has ended.
+
+        NotFound if there is no such job.
+        """
+        return self._run(transitions.defer(job_id, delay))
 
     def sweep(self, *, lapse: bool = True) -> Sweep:
         """Do what is due; see ``Reconciler``."""

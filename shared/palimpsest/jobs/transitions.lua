@@ -1,8 +1,8 @@
 -- Every change a job record can go through. One file, run with EVALSHA; ARGV[1] names the transition.
 --
 -- KEYS[1]   prefix of every key below
--- ARGV[1]   transition: submit claim heartbeat checkpoint publish partial partials finish release cancel delete retry
---           sweep list stats
+-- ARGV[1]   transition: submit claim heartbeat checkpoint publish partial partials finish release defer cancel delete
+--           retry sweep list stats
 -- ARGV[2]   its arguments as a JSON object
 -- Reply     an array: first a word ("ok", or the reason of a refusal), then what the transition returns.
 --
@@ -478,8 +478,21 @@ function T.release()
   if job.cancel == '1' then
     conclude_cancelled(job)
   else
-    enqueue(job, { attempt = job.attempt - 1 }, NOW)
+    local fields = { attempt = job.attempt - 1 }
+    if a.delay_ms > 0 then fields.not_before_ms = NOW + a.delay_ms end
+    enqueue(job, fields, NOW)
   end
+  return record(a.id)
+end
+
+-- ok record | missing | refused state
+-- A job that waits is not run for a.delay_ms from now; 0 makes it due at once.
+function T.defer()
+  local job = load(a.id)
+  if not job then return { 'missing' } end
+  if job.state ~= 'QUEUED' then return { 'refused', job.state } end
+  change(job, { not_before_ms = a.delay_ms > 0 and NOW + a.delay_ms or 0 })
+  redis.call('ZADD', P .. 'jobs:hints', NOW + a.delay_ms, job.id)
   return record(a.id)
 end
 

@@ -78,11 +78,7 @@ def submit(spec: JobSpec, settings: Settings) -> Call[JobRecord]:
 
 def retry(job_id: str, request_id: str, principal: str, settings: Settings) -> Call[JobRecord]:
     """Queue a FAILED or CANCELLED job again, its attempts counted from zero."""
-    arguments = {
-        "id": job_id,
-        **_idempotency("retry", principal, request_id, job_id),
-        **_limit(settings),
-    }
+    arguments = {"id": job_id, **_idempotency("retry", principal, request_id, job_id), **_limit(settings)}
     return Call("retry", arguments, record_or_refusal(job_id), grows=True, durable=True)
 
 
@@ -241,9 +237,16 @@ def fail(run: Claim, error: PalimpsestError) -> Call[bool]:
     return Call("finish", {**_fence(run), "state": state, "fields": fields}, held)
 
 
-def release(run: Claim) -> Call[bool]:
-    """Return the job to its queue without counting the attempt; False if the lease is lost."""
-    return Call("release", _fence(run), held)
+def release(run: Claim, delay: float = 0.0) -> Call[bool]:
+    """Return the job to its queue, for ``delay`` seconds at least, without counting the attempt; False: lost lease."""
+    return Call("release", {**_fence(run), "delay_ms": round(1000 * delay)}, held)
+
+
+def defer(job_id: str, delay: float) -> Call[JobRecord | None]:
+    """Let a job that waits be claimed in ``delay`` seconds and not before; None if it runs or has ended."""
+    arguments = {"id": job_id, "delay_ms": round(1000 * delay)}
+    parse = record_or_refusal(job_id)
+    return Call("defer", arguments, lambda word, rest: None if word == "refused" else parse(word, rest))
 
 
 def sweep(*, lapse: bool) -> Call[Sweep]:

@@ -76,8 +76,21 @@ def merge(module: nn.Module) -> None:
         ADAPTER_MISSING: there is none.
     """
     _require(module)
-    for name, layer in _adapted(module).items():
+    for layer in _adapted(module).values():
         layer.merge(safe_merge=False)
+    remove(module)
+
+
+def remove(module: nn.Module) -> None:
+    """Take the adapter out, in place: the model is what it was before. All weights can be trained afterwards.
+
+    Raises
+    ------
+    FailedPrecondition
+        ADAPTER_MISSING: there is none.
+    """
+    _require(module)
+    for name, layer in _adapted(module).items():
         parent, _, last = name.rpartition(".")
         setattr(module.get_submodule(parent), last, layer.get_base_layer())
     vars(module).pop("peft_config", None)

@@ -114,6 +114,34 @@ def at_positions(
     return out.index_put((rows, columns), values)
 
 
+def frozen_logits(module: nn.Module, batch: Batch) -> Callable[[Tensor, Tensor], Tensor]:
+    """Run a model over a batch once, and give its logits where they are asked for: a teacher or reference, in chunks.
+
+    Parameters
+    ----------
+    module, batch
+        As in :func:`token_nll`.
+
+    Returns
+    -------
+    Callable
+        Takes rows and columns [n] of positions, and returns logits [n, vocabulary] without a graph. It holds the hidden
+        states of the batch. It may be called in the function that :func:`at_positions` takes.
+    """
+    with torch.no_grad():
+        if not is_separable(module, batch.ids.device):
+            logits = module(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).logits
+            return lambda rows, columns: logits[rows, columns]
+        base: Any = module.base_model
+        output = base(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False)
+
+    def at(rows: Tensor, columns: Tensor) -> Tensor:
+        with torch.no_grad():
+            return _logits_of(module, output, output.last_hidden_state[rows, columns])
+
+    return at
+
+
 def _wide(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 

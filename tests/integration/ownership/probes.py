@@ -18,6 +18,8 @@ SHORT = {**MODEL, "max_tokens": 1, "ignore_eos": True}
 SPAN = {"document": "letter", "version": 1, "byte_end": 4, "sha256": "0" * 64}
 NEST = {"nest": {"corpora": ["<corpus>"]}}
 
+REMOVAL = {**MODEL, "new_model": "cleaned", "algorithm": "ga"}
+
 Request = dict[str, Any]
 
 
@@ -100,6 +102,15 @@ PROBES: dict[str, list[list[Request]]] = {
         [{**MODEL, "ngrams": "<ngrams>", "texts": "<artifact>"}],
         [{**MODEL, "ngrams": "<ngrams>", "texts": "<own artifact>"}],
     ],
+    "UnlearningService/PreviewRemoval": [[{"plan": {**REMOVAL, "forget": "<artifact>"}}]],
+    "UnlearningService/CreateRemovalRequest": [[{"plan": {**REMOVAL, "forget": "<artifact>"}}]],
+    "UnlearningService/GetRemovalRequest": [[{"name": "<removal>"}]],
+    "UnlearningService/ListRemovalRequests": [[{}]],
+    "UnlearningService/GetCertificate": [[{"name": "<removal>"}]],
+    "UnlearningService/ReadAuditLog": [[{}]],
+    "UnlearningService/HoldRemovalRequest": [[{"name": "<removal>"}]],
+    "UnlearningService/ApproveRemovalRequest": [[{"name": "<removal>"}]],
+    "UnlearningService/RollBackRemovalRequest": [[{"name": "<removal>"}]],
     # What gives bob a thing of the same name, or ends ann's, comes last.
     "DatastoreService/CreateCorpus": [
         [{**MODEL, "corpus_id": "<taken id>", "encoder": "hashed-words", "passage_tokens": 32}]

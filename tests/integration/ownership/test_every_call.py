@@ -27,12 +27,13 @@ from services.codec import CodecRoom
 from services.datastore import DatastoreRoom, tasks
 from services.decoding import DecodingRoom
 from services.registry import RegistryRoom
+from services.unlearning import UnlearningRoom
 from tests.integration.jobs.guarded import serving, write_tokens
 from tests.rooms import room_settings, worker_resources
 
 from .probes import ELSEWHERE, MAKES, PROBES, outcome
 
-ROOMS = ["artifacts.*", "codec.*", "datastore.*", "decoding.*", "jobs.*", "models.*"]
+ROOMS = ["artifacts.*", "codec.*", "datastore.*", "decoding.*", "jobs.*", "models.*", "unlearning.*"]
 SCOPES = {"ann": ROOMS, "bob": ROOMS, "root": ["*"]}
 PROMPT = "it was a secret of ann's that nobody else should know, and " * 4
 UNSENT = "it was nobody that should know, a secret of ann's else and " * 4
@@ -52,6 +53,7 @@ class Nouns:
     upload: str
     job: str
     ended_job: str
+    removal: str
     prompt: str
 
     def places(self, own_artifact: str, fingerprint: str) -> dict[str, str]:
@@ -75,6 +77,7 @@ NONE = Nouns(
     upload="zz-none",
     job="operations/00000000",
     ended_job="operations/00000001",
+    removal="removalRequests/zz-none",
     prompt=UNSENT,
 )
 
@@ -122,7 +125,7 @@ def resources(valkey: ValkeyServer, tmp_path_factory, tiny_model: Path) -> Worke
 async def walk(resources: WorkerResources, tmp_path_factory) -> AsyncIterator[Walk]:
     tokens = tmp_path_factory.mktemp("tokens") / "tokens.json"
     write_tokens(tokens, SCOPES)
-    rooms = [RegistryRoom(), CodecRoom(), DatastoreRoom(), DecodingRoom()]
+    rooms = [RegistryRoom(), CodecRoom(), DatastoreRoom(), DecodingRoom(), UnlearningRoom()]
     async with (
         serving(resources.settings, rooms, tokens) as served,
         AsyncClient(served.listen, token="ann") as ann,
@@ -168,6 +171,9 @@ async def keep(ann: AsyncClient, resources: WorkerResources) -> Nouns:
     batch = {"model": "tiny", "input": artifact}
     jobs = [await ann.decoding.generate_batch(**batch, max_tokens=count) for count in (1, 2)]
     JobStore(resources.redis, resources.settings).cancel(jobs[1].name.removeprefix("operations/"))
+    forget = await ann.artifacts.upload(b'{"id": "letter", "text": "it was a secret of ann"}')
+    plan = {"model": "tiny", "new_model": "zz-clean", "algorithm": "ga", "forget": forget.digest}
+    await ann.unlearning.create_removal_request(plan=plan, removal_id="zz-hers", hold=True)
     for salt in ("", "drafts"):
         async for _ in ann.decoding.generate(model="tiny", prompt=PROMPT, max_tokens=1, cache_salt=salt):
             pass
@@ -181,6 +187,7 @@ async def keep(ann: AsyncClient, resources: WorkerResources) -> Nouns:
         upload="zz-hers",
         job=jobs[0].name,
         ended_job=jobs[1].name,
+        removal="removalRequests/zz-hers",
         prompt=PROMPT,
     )
 

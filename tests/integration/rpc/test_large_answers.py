@@ -12,6 +12,7 @@ from google.protobuf import descriptor_pool
 from palimpsest import AsyncClient
 from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.api.datastore.v1 import datastore_pb2
+from palimpsest.api.unlearning.v1 import unlearning_pb2
 from palimpsest.client.corpora import NewDocument
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.errors import InvalidArgument, OutOfRange, ResourceExhausted
@@ -23,6 +24,8 @@ from services.codec.contexts import ContextCatalogue
 from services.datastore import DatastoreRoom
 from services.datastore.ngrams.catalogue import NgramCatalogue
 from services.registry import RegistryRoom
+from services.unlearning import UnlearningRoom
+from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
 from tests.rooms import client_of, room_settings, serving, worker_resources
 
 COUNT = 16
@@ -59,6 +62,14 @@ def chunked(name: str, ids: bytes, chunk: int, artifact: str) -> codec_pb2.Conte
     return made
 
 
+def removal(name: str) -> RemovalRecord:
+    message = unlearning_pb2.RemovalRequest(
+        name=f"removalRequests/{name}", state=unlearning_pb2.REMOVAL_STATE_ROLLED_BACK
+    )
+    message.plan.contexts.extend(f"contexts/{at:062}" for at in range(4000))
+    return RemovalRecord(message, "", "", "")
+
+
 @pytest.fixture(scope="module")
 async def client(resources: WorkerResources) -> AsyncIterator[AsyncClient]:
     """A server with large entries in every list."""
@@ -66,12 +77,13 @@ async def client(resources: WorkerResources) -> AsyncIterator[AsyncClient]:
     prefix, store = settings.redis_prefix, resources.artifacts
     contexts = ContextCatalogue(resources.redis, prefix, store)
     ngrams = NgramCatalogue(resources.redis, prefix, store)
+    removals = RemovalCatalogue(resources.redis, prefix)
     ids = bytes(4 * CHUNKS)
     artifact = store.put_bytes(ids, "application/octet-stream").digest
     record = resources.models.get("tiny")
     contexts.put("local", chunked("long", ids, 1, artifact), "long")
     async with (
-        serving(settings, RegistryRoom(), CodecRoom(), DatastoreRoom()) as server,
+        serving(settings, RegistryRoom(), CodecRoom(), DatastoreRoom(), UnlearningRoom()) as server,
         client_of(server) as client,
     ):
         for at in range(COUNT):
@@ -83,6 +95,7 @@ async def client(resources: WorkerResources) -> AsyncIterator[AsyncClient]:
             made = datastore_pb2.NgramStore(name=f"ngramStores/n{at:02}", artifact=artifact, labels=LABELS)
             ngrams.put("local", made, f"{at}")
             store.put_bytes(f"{at}".encode(), "text/plain")
+            removals.put("local", removal(f"r{at:02}"))
             await client.datastore.create_corpus(
                 corpus_id=f"d{at:02}", model="tiny", encoder="hashed-words", labels=LABELS
             )
@@ -134,6 +147,11 @@ LISTINGS: dict[str, tuple[Call, str, int]] = {
         lambda c, token: c.artifacts.list_artifacts(page_token=token, page_size=10),
         "artifacts",
         COUNT + 1,
+    ),
+    "palimpsest.api.unlearning.v1.UnlearningService.ListRemovalRequests": (
+        lambda c, token: c.unlearning.list_removal_requests(page_token=token),
+        "removal_requests",
+        COUNT,
     ),
     "google.longrunning.Operations.ListOperations": (
         lambda c, token: c.jobs.list(page_token=token, page_size=10),

@@ -25,6 +25,8 @@ TRUSTED = {
     "services.datastore.ngrams.catalogue": "records of n-gram stores in Redis",
     "services.datastore.store.documents": "heads of documents in logs and segments, checked by CRC",
     "services.decoding.drafts.tuning": "tuned settings in Redis",
+    "services.unlearning.requests.records": "records of removal requests in Redis",
+    "services.unlearning.workspace": "what an attempt left for the next one, written by it",
 }
 """Modules that decode what this installation wrote, and what that is."""
 

@@ -253,6 +253,38 @@ def test_release_gives_the_attempt_back(store: JobStore):
     assert (job_id, "cpu") in store.sweep().hints
 
 
+def test_a_job_that_is_put_off_gives_the_attempt_back_and_waits(store: JobStore, clock: Clock):
+    job_id = store.submit(echo()).id
+    for n in range(5):
+        run = start(store, job_id, str(n))
+        assert run.attempt == 1
+        assert store.release(run, 10)
+        assert store.claim(job_id, "early", "worker") is None
+        assert store.sweep().hints == []
+        clock.advance(11)
+        assert store.sweep().hints == [(job_id, "cpu")]
+    assert not store.release(run, 10)
+
+
+def test_a_waiting_job_is_deferred_and_called_up(store: JobStore, clock: Clock):
+    job_id = store.submit(echo()).id
+    for delay in (3600, 7200):
+        deferred = store.defer(job_id, delay)
+        assert deferred is not None
+        assert deferred.state == "QUEUED"
+    clock.advance(3601)
+    assert store.claim(job_id, "one", "worker") is None
+    assert store.sweep().hints == []
+    assert store.defer(job_id, 0) is not None
+    assert store.sweep().hints == [(job_id, "cpu")]
+    run = start(store, job_id)
+    assert store.defer(job_id, 60) is None
+    succeed(store, run)
+    assert store.defer(job_id, 60) is None
+    with pytest.raises(NotFound):
+        store.defer("none", 0)
+
+
 def test_a_repeated_finish_is_the_same_finish(store: JobStore):
     job_id = store.submit(echo()).id
     run = start(store, job_id)

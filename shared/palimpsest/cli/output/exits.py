@@ -20,7 +20,7 @@ class Exit(IntEnum):
 
 MEANINGS = {
     Exit.OK: "it worked",
-    Exit.FAILED: "the job or the server failed",
+    Exit.FAILED: "the job, the server or a check failed",
     Exit.USAGE: "the command line or the request is wrong",
     Exit.NOT_FOUND: "no such model, artefact, job or file",
     Exit.UNAVAILABLE: "no server answers, or not in time",

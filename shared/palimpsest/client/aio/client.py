@@ -14,7 +14,7 @@ from palimpsest.client.aio.datastore import AsyncDatastore
 from palimpsest.client.aio.decoding import AsyncDecoding
 from palimpsest.client.aio.job_room import AsyncJobs
 from palimpsest.client.aio.jobs import Anything, AsyncJob
-from palimpsest.client.aio.rooms import AsyncModelsRoom
+from palimpsest.client.aio.rooms import AsyncModelsRoom, AsyncUnlearningRoom
 from palimpsest.rpc.channel import Tls, open_aio_channel, parse_targets
 from palimpsest.settings import Settings
 
@@ -43,7 +43,7 @@ class AsyncClient:
 
     Attributes
     ----------
-    artifacts, codec, datastore, decoding, jobs, models
+    artifacts, codec, datastore, decoding, jobs, models, unlearning
         The rooms: ``client.<room>.<rpc_in_snake_case>(**request_fields)``.
     """
 
@@ -70,6 +70,7 @@ class AsyncClient:
         self.decoding = AsyncDecoding(self._to("decoding"))
         self.jobs = AsyncJobs(self._to("jobs"))
         self.models = AsyncModelsRoom(self._to("models"))
+        self.unlearning = AsyncUnlearningRoom(self._to("unlearning"))
 
     @classmethod
     async def local(

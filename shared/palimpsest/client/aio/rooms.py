@@ -11,6 +11,7 @@ from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.api.datastore.v1 import datastore_pb2
 from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.api.models.v1 import models_pb2
+from palimpsest.api.unlearning.v1 import unlearning_pb2
 from palimpsest.client.aio.jobs import AsyncJob
 from palimpsest.client.aio.rpc import AsyncRoom, rpc
 from palimpsest.client.aio.streams import AsyncStream
@@ -1545,5 +1546,195 @@ class AsyncModelsRoom(AsyncRoom):
             Steps between two values of the validation curve; 0 for one after the last step.
         labels
             Of the new model.
+        """
+        ...
+
+
+class AsyncUnlearningRoom(AsyncRoom):
+    """Unlearning carries out removal requests: it takes documents and answers out of a model's weights,
+    deletes them from the stores they were put into, measures what is left, and signs a certificate of
+    what was done and measured.
+
+    A request names a model, a forget set, the algorithm, and the id of the model that is made. The model
+    it names is not changed. What the certificate attests is process and measurements: removal from
+    weights is approximate, and no measurement proves that nothing is left.
+
+    Data sets are artefacts in JSON Lines: a document is {"id", "text"}, a question {"id", "question",
+    "answer"} and, if it has some, {"aliases": [...], "doc_id"}. Lines of both kinds may be in one file.
+    Ids are shown in errors, records, logs and certificates, and so must not themselves be what is to be
+    forgotten; texts never are.
+
+    States. A request that was received is HELD until it is approved, or QUEUED. Requests on models of
+    one lineage (all that have one root) run one after another, in the order in which they were received
+    or approved; others run at the same time. A running one resolves its data, purges stores, trains,
+    evaluates, attacks what it made, and decides; its job tells the stage, and JobsService.WatchOperation
+    follows it. A run whose loss is no longer finite ends the request with the verdict DIVERGED; that is
+    no error. Cancel the job to cancel the request.
+
+    A typical client calls PreviewRemoval, CreateRemovalRequest, JobsService.WatchOperation, then
+    GetCertificate.
+    """
+
+    @rpc("palimpsest.api.unlearning.v1.UnlearningService.PreviewRemoval")
+    async def preview_removal(
+        self,
+        *,
+        plan: unlearning_pb2.RemovalPlan | Mapping[str, object],
+        timeout: float | None = None,
+    ) -> unlearning_pb2.RemovalPreview:
+        """Reads the data of a plan and says what a request would do, without recording anything.
+
+        Errors: as of CreateRemovalRequest, but for FORGET_RETAIN_OVERLAP, which the answer lists instead.
+        """
+        ...
+
+    @rpc("palimpsest.api.unlearning.v1.UnlearningService.CreateRemovalRequest")
+    async def create_removal_request(
+        self,
+        *,
+        plan: unlearning_pb2.RemovalPlan | Mapping[str, object],
+        removal_id: str | None = None,
+        hold: bool | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncJob[unlearning_pb2.RemovalRequest]:
+        """Records a removal request and queues its job, or holds it until it is approved.
+
+        Sending a request again with the same removal_id or request_id and the same content returns the
+        same operation.
+
+        Errors, from the call or the job; ErrorInfo.reason tells them apart:
+        * INVALID_ARGUMENT: the forget set is empty; the algorithm is unknown, or needs a retain set, or
+          does not take one of the hyper-parameters; a line of a data set is malformed; a stopping rule
+          lacks references or a holdout set; or texts to forget are also in the retain set
+          (FORGET_RETAIN_OVERLAP; metadata lists the ids): training would teach them again. Take them out
+          of the retain set.
+        * FAILED_PRECONDITION: a reference has another tokenizer; the model's files have changed; or, of
+          the job, a store still has what was deleted.
+        * NOT_FOUND: a model, a data set, a corpus, an n-gram store or a context does not exist.
+        * ALREADY_EXISTS: the removal_id or request_id was used with other content, or new_model is taken.
+          Use another.
+        * RESOURCE_EXHAUSTED: too many of the caller's requests are held. Approve or cancel some.
+        * DATA_LOSS: a checkpoint or the audit log is damaged.
+
+        Parameters
+        ----------
+        removal_id
+            The request will be removalRequests/{removal_id}; empty: an id of the server's.
+        hold
+            Hold it until it is approved.
+        """
+        ...
+
+    @rpc("palimpsest.api.unlearning.v1.UnlearningService.GetRemovalRequest")
+    async def get_removal_request(
+        self,
+        *,
+        name: str,
+        timeout: float | None = None,
+    ) -> unlearning_pb2.RemovalRequest:
+        """Returns one of the caller's requests."""
+        ...
+
+    @rpc("palimpsest.api.unlearning.v1.UnlearningService.ListRemovalRequests")
+    async def list_removal_requests(
+        self,
+        *,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        timeout: float | None = None,
+    ) -> unlearning_pb2.ListRemovalRequestsResponse:
+        """Lists the caller's requests, oldest first, without measurements, attacks and evidence.
+
+        Parameters
+        ----------
+        page_size
+            0 for 100; more than 1000 is taken as 1000.
+        """
+        ...
+
+    @rpc("palimpsest.api.unlearning.v1.UnlearningService.HoldRemovalRequest")
+    async def hold_removal_request(
+        self,
+        *,
+        name: str,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> unlearning_pb2.RemovalRequest:
+        """Holds a request that has not begun to run. It loses its place in the line.
+
+        Errors:
+        * NOT_FOUND: there is no such request.
+        * FAILED_PRECONDITION: it runs or has ended.
+        * RESOURCE_EXHAUSTED: too many of the caller's requests are held.
+        """
+        ...
+
+    @rpc("palimpsest.api.unlearning.v1.UnlearningService.ApproveRemovalRequest")
+    async def approve_removal_request(
+        self,
+        *,
+        name: str,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> unlearning_pb2.RemovalRequest:
+        """Lets a held request run. Approving one that is not held changes nothing.
+
+        Errors:
+        * NOT_FOUND: there is no such request.
+        * FAILED_PRECONDITION: it has ended.
+        """
+        ...
+
+    @rpc("palimpsest.api.unlearning.v1.UnlearningService.RollBackRemovalRequest")
+    async def roll_back_removal_request(
+        self,
+        *,
+        name: str,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> unlearning_pb2.RemovalRequest:
+        """Takes a finished request back: its certificate is revoked and the model that it made is deleted,
+        weights too. Stores that were purged stay purged.
+
+        Errors:
+        * NOT_FOUND: there is no such request.
+        * FAILED_PRECONDITION: it has not succeeded, or its model is the parent of another one. Delete that
+          one first.
+        """
+        ...
+
+    @rpc("palimpsest.api.unlearning.v1.UnlearningService.GetCertificate")
+    async def get_certificate(
+        self,
+        *,
+        name: str,
+        timeout: float | None = None,
+    ) -> unlearning_pb2.Certificate:
+        """Returns the certificate of a finished request, with what verifies it.
+
+        Errors:
+        * NOT_FOUND: there is no such request.
+        * FAILED_PRECONDITION: it has not succeeded, or no model was made, so there is no certificate.
+        """
+        ...
+
+    @rpc("palimpsest.api.unlearning.v1.UnlearningService.ReadAuditLog")
+    def read_audit_log(
+        self,
+        *,
+        offset: int | None = None,
+        timeout: float | None = None,
+    ) -> AsyncStream[unlearning_pb2.ReadAuditLogResponse]:
+        """Streams the caller's audit log: what happened to each of the caller's requests, in lines of which
+        each has the hash of the one before. Verifying a certificate needs it.
+
+        Errors:
+        * OUT_OF_RANGE: offset is past its end.
+
+        Parameters
+        ----------
+        offset
+            Bytes to skip: where a stream before ended.
         """
         ...

@@ -16,7 +16,7 @@ from palimpsest.client.blocking.datastore import Datastore
 from palimpsest.client.blocking.decoding import Decoding
 from palimpsest.client.blocking.job_room import Jobs
 from palimpsest.client.blocking.jobs import Anything, Job
-from palimpsest.client.blocking.rooms import ModelsRoom
+from palimpsest.client.blocking.rooms import ModelsRoom, UnlearningRoom
 from palimpsest.rpc.channel import Tls, open_channel, parse_targets
 from palimpsest.settings import Settings
 
@@ -45,7 +45,7 @@ class Client:
 
     Attributes
     ----------
-    artifacts, codec, datastore, decoding, jobs, models
+    artifacts, codec, datastore, decoding, jobs, models, unlearning
         The rooms: ``client.<room>.<rpc_in_snake_case>(**request_fields)``.
     """
 
@@ -72,6 +72,7 @@ class Client:
         self.decoding = Decoding(self._to("decoding"))
         self.jobs = Jobs(self._to("jobs"))
         self.models = ModelsRoom(self._to("models"))
+        self.unlearning = UnlearningRoom(self._to("unlearning"))
 
     @classmethod
     def local(

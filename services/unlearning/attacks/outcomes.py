@@ -1,0 +1,161 @@
+"""What an attack is, and what it does to one model: scores of the same items before and after."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from palimpsest.progress import NullProgress, Progress
+from palimpsest.training.adapters import is_attached
+
+Scores = Callable[[nn.Module], Mapping[str, NDArray[np.float64]]]
+"""Scores a model: for each metric, a number for each of its items, always in the same order."""
+
+
+@contextmanager
+def unchanged(module: nn.Module) -> Iterator[nn.Module]:
+    """Leave the weights as they are: for attacks that ask in another way."""
+    yield module
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A way to look for what an unlearned model still holds.
+
+    Attributes
+    ----------
+    name
+        Such as ``int4/32``.
+    changed
+        Changes a model's weights while its context is open, and restores them bit for bit afterwards.
+    scores
+        How the changed model is scored; None: as the model itself. It may leave metrics out.
+    measured
+        For each metric, the positions of the items that count, as others were part of the attack; a metric that is not
+        named counts all of its items.
+    allowed
+        Mean recovery over an attacked retrained model that is still tolerated, in units of the metric; None: less than
+        what counts as recovery by that metric.
+    """
+
+    name: str
+    changed: Callable[[nn.Module], AbstractContextManager[nn.Module]] = unchanged
+    scores: Scores | None = None
+    measured: Mapping[str, Sequence[int]] | None = None
+    allowed: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What an attack did to one model.
+
+    Attributes
+    ----------
+    attack
+        Its name.
+    before, after
+        For each metric, float64 [items measured]: scores of the model as it is, and under attack.
+    """
+
+    attack: str
+    before: Mapping[str, NDArray[np.float64]]
+    after: Mapping[str, NDArray[np.float64]]
+
+
+def attack_model(
+    module: nn.Module, scores: Scores, attacks: Sequence[Attack], progress: Progress | None = None
+) -> dict[str, Outcome]:
+    """Put one model through attacks; its weights are the same afterwards.
+
+    Run it on the unlearned model, on retrained ones and on one that never knew, each in turn:
+    :func:`services.unlearning.attacks.table.table` compares what comes out.
+
+    Parameters
+    ----------
+    module
+        The model.
+    scores
+        How it is scored.
+    attacks
+        Which to run; their names differ.
+    progress
+        Told after each attack.
+
+    Returns
+    -------
+    dict
+        Outcome of each attack, by its name, in the order given.
+
+    Raises
+    ------
+    InvalidArgument
+        ATTACK_INVALID: two attacks of one name, or an attack none of whose metrics or items are scored.
+        SCORES_INVALID: scores that are not one finite number an item, or not of the same items before and after.
+    FailedPrecondition
+        ADAPTER_ATTACHED: the model has an adapter that is not merged, which nobody would store as the attack does.
+    """
+    if is_attached(module):
+        message = "The model has an adapter that is not merged. Merge it, then attack what will be stored."
+        raise FailedPrecondition(Reason.ADAPTER_ATTACHED, message)
+    names = [attack.name for attack in attacks]
+    if len(set(names)) < len(names):
+        raise InvalidArgument(Reason.ATTACK_INVALID, f"Attacks need different names; got {', '.join(names)}.")
+    progress = progress or NullProgress()
+    progress.step(0, len(attacks) + 1, "scoring the model before attacks")
+    before = checked(scores(module))
+    outcomes = {}
+    for number, attack in enumerate(attacks, 1):
+        progress.step(number, len(attacks) + 1, f"attack {attack.name}")
+        with attack.changed(module) as changed:
+            after = checked((attack.scores or scores)(changed))
+        outcomes[attack.name] = _outcome(attack, before, after)
+    progress.step(len(attacks) + 1, len(attacks) + 1)
+    return outcomes
+
+
+def checked(scores: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Return scores as float64 arrays.
+
+    Raises
+    ------
+    InvalidArgument
+        SCORES_INVALID: a metric's scores are not one finite number an item.
+    """
+    found = {}
+    for metric, values in scores.items():
+        array = np.asarray(values, dtype=np.float64)
+        if array.ndim != 1 or not np.isfinite(array).all():
+            message = (
+                f"Scores of {metric} must be one finite number for each item; got the shape {array.shape} and "
+                f"{int((~np.isfinite(array)).sum())} that are not finite."
+            )
+            raise InvalidArgument(Reason.SCORES_INVALID, message)
+        found[metric] = array
+    return found
+
+
+def _outcome(
+    attack: Attack, before: Mapping[str, NDArray[np.float64]], after: Mapping[str, NDArray[np.float64]]
+) -> Outcome:
+    kept_before, kept_after = {}, {}
+    for metric in before:
+        if metric not in after:
+            continue
+        if before[metric].shape != after[metric].shape:
+            message = (
+                f"The attack {attack.name} scored {len(after[metric])} items by {metric}, and the model itself was "
+                f"scored on {len(before[metric])}; score the same items."
+            )
+            raise InvalidArgument(Reason.SCORES_INVALID, message)
+        items = (attack.measured or {}).get(metric, range(len(before[metric])))
+        chosen = np.array(items, dtype=np.int64)
+        if len(chosen):
+            kept_before[metric], kept_after[metric] = before[metric][chosen], after[metric][chosen]
+    if not kept_after:
+        message = f"The attack {attack.name} leaves no metric with items to measure; give it fewer items to learn from."
+        raise InvalidArgument(Reason.ATTACK_INVALID, message)
+    return Outcome(attack.name, kept_before, kept_after)

@@ -1,0 +1,175 @@
+"""Audit log and certificates of an installation's removal requests.
+
+Each principal has a log of its own, so that whoever verifies a certificate sees nobody else's requests. Keys are the
+installation's: the newest usable one signs, and the first request makes one.
+"""
+
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from palimpsest.certificates.canonical import canonical, decimal_text, digest
+from palimpsest.certificates.certificate import Certificate, issue
+from palimpsest.certificates.files import replace
+from palimpsest.certificates.key_store import REVOKED, KeyStore
+from palimpsest.certificates.keys import SigningKey
+from palimpsest.certificates.log import EventLog
+from palimpsest.certificates.records import time_text
+from palimpsest.certificates.revocation import RevocationList
+from palimpsest.certificates.statement import COVERAGE, LIMITATIONS, Statement
+from palimpsest.errors import FailedPrecondition
+from palimpsest.settings import Settings
+
+KEY_DAYS, VALID_DAYS = 730, 365
+"""Days that a key signs, and that a certificate is valid."""
+
+
+@dataclass(frozen=True)
+class Attested:
+    """A certificate and what verifies it, as files."""
+
+    certificate: bytes
+    public_key: bytes
+    revocations: bytes
+
+
+class Attestation:
+    """Log, keys and certificates of one principal's requests.
+
+    Parameters
+    ----------
+    settings
+        ``state_dir`` is shared by servers and workers.
+    principal
+        Whose.
+    """
+
+    def __init__(self, settings: Settings, principal: str) -> None:
+        root = settings.state_dir / "unlearning"
+        self._whose = root / "audit" / hashlib.sha256(principal.encode()).hexdigest()[:32]
+        self._principal = principal
+        self.keys = KeyStore(root / "keys")
+        self.log = EventLog(self._whose / "log.jsonl")
+
+    def note(self, removal_id: str, event: str, payload: str | None = None) -> None:
+        """Append an event to the log.
+
+        Raises
+        ------
+        DataLoss
+            LOG_CHAIN_BROKEN.
+        Unavailable
+            LOG_BUSY.
+        ResourceExhausted
+            DISK_FULL.
+        """
+        self.log.append(request=removal_id, type=event, actor=self._principal[:128], payload=payload)
+
+    def note_once(self, removal_id: str, event: str, payload: str) -> None:
+        """Append an event that a request has once, whatever attempt comes to it; the errors are those of ``note``."""
+        self.log.append_once(request=removal_id, type=event, actor=self._principal[:128], payload=payload)
+
+    def issue(self, removal_id: str, facts: Mapping[str, Any]) -> Certificate:
+        """Sign a certificate and keep it; an attempt after a crash gets the one that was begun.
+
+        Parameters
+        ----------
+        removal_id
+            The request.
+        facts
+            The statement without issuer, times and fixed sentences.
+
+        Raises
+        ------
+        InvalidArgument
+            RECORD_INVALID: the facts are not those of a statement.
+        DataLoss, Unavailable, ResourceExhausted
+            As ``note``.
+        """
+        kept = self._file(removal_id, "statement")
+        key = self._signing_key()
+        statement = Statement.parse(kept.read_bytes()) if kept.exists() else None
+        if statement is None or statement.models.after != facts["models"]["after"]:
+            now = datetime.now(UTC).replace(microsecond=0)
+            statement = Statement.of(
+                {
+                    **facts,
+                    "version": 1,
+                    "request": removal_id,
+                    "limitations": LIMITATIONS,
+                    "issuer": key.public.id,
+                    "issued": time_text(now),
+                    "expires": time_text(now + timedelta(days=VALID_DAYS)),
+                }
+            )
+            kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            replace(kept, statement.to_bytes())
+        certificate = issue(statement, self.log, key, actor=self._principal[:128])
+        replace(self._file(removal_id, "certificate"), certificate.to_bytes())
+        return certificate
+
+    def find(self, removal_id: str) -> Attested | None:
+        """Return a request's certificate with its issuer's public key and list of revocations; None if it has none."""
+        file = self._file(removal_id, "certificate")
+        if not file.exists():
+            return None
+        data = file.read_bytes()
+        issuer = Certificate.parse(data).statement.issuer
+        public = next(each.file for each in self.keys.stored() if each.public.id == issuer)
+        revoked = RevocationList.load(self.keys.folder / REVOKED)
+        return Attested(data, public.read_bytes(), revoked.to_bytes())
+
+    def revoke(self, removal_id: str) -> None:
+        """Revoke a request's certificate; nothing happens without one."""
+        file = self._file(removal_id, "certificate")
+        if file.exists():
+            statement = Certificate.parse(file.read_bytes()).statement
+            self.keys.revoke_certificate(statement.fingerprint(), "rolled_back", datetime.now(UTC))
+
+    def _signing_key(self) -> SigningKey:
+        now = datetime.now(UTC)
+        ends = now + timedelta(days=VALID_DAYS)
+        try:
+            key = self.keys.signing(now)
+        except FailedPrecondition:
+            key = None
+        if key is None or not key.public.covers(now, ends):
+            self.keys.new(now.replace(microsecond=0) - timedelta(seconds=1), KEY_DAYS)
+            key = self.keys.signing(now)
+        return key
+
+    def _file(self, removal_id: str, what: str) -> Path:
+        return self._whose / f"{removal_id}.{what}.json"
+
+
+def evidence_digest(facts: Mapping[str, Any]) -> str:
+    """Digest of facts as canonical JSON."""
+    return digest(canonical(dict(facts)))
+
+
+def number_text(value: float | None) -> str | None:
+    """A number as certificates have it; None where it is not known or not finite."""
+    if value is None or value != value or value in (float("inf"), float("-inf")):
+        return None
+    return decimal_text(value)
+
+
+def run_facts(seed: int, device: str) -> dict[str, Any]:
+    """What a request ran on, for its certificate."""
+    kind = "cuda" if device.startswith("cuda") else "cpu"
+    return {
+        "code": f"palimpsest-{version('palimpsest-lm')}",
+        "seeds": {"training": seed},
+        "hardware": f"{kind}-{platform.machine()}-float32",
+    }
+
+
+def attack_facts(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A table of attacks, for a certificate."""
+    precisions = sorted({each["precision"] for each in results})
+    return {"precisions": precisions, "coverage": COVERAGE, "results": list(results)}

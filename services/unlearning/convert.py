@@ -1,0 +1,61 @@
+"""Conversion between the contract's messages and the room's own classes."""
+
+from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
+from services.unlearning.removal.plan import ResolvedPlan
+from services.unlearning.removal.reporting import set_message
+
+_OVERLAPS = 1000
+_FLOPS = 6
+"""Floating-point operations of a forward pass and its gradient, for each weight and token."""
+
+
+def preview_message(plan: ResolvedPlan, stores: list[pb.StoreReach], ahead: int) -> pb.RemovalPreview:
+    """What a request would do.
+
+    Parameters
+    ----------
+    plan
+        Resolved.
+    stores
+        What it reaches.
+    ahead
+        Requests before it in the line.
+    """
+    sets = {field: set_message(plan.sets.get(field)) for field in ("forget", "retain", "holdout", "utility")}
+    tokens = training_tokens(plan)
+    return pb.RemovalPreview(
+        **sets,
+        overlaps=[pb.Overlap(forget=f, retain=r, share=share) for f, r, share in plan.overlaps[:_OVERLAPS]],
+        overlap_count=len(plan.overlaps),
+        stores=stores,
+        ahead=ahead,
+        steps=plan.recipe.steps,
+        training_tokens=tokens,
+        training_flops=float(_FLOPS * plan.model.parameter_count * tokens),
+        model_bytes=4 * plan.model.parameter_count,
+        parameters=plan.chosen_parameters(),
+    )
+
+
+def training_tokens(plan: ResolvedPlan) -> int:
+    """Tokens that training reads: a batch of the forget set each step, and one of the retain set where it is used."""
+    used = ["forget", *(["retain"] if "retain" in plan.algorithm.needs(plan.parameters) else [])]
+    total = 0.0
+    for field in used:
+        examples = plan.sets[field].examples
+        mean = sum(len(example.ids) for example in examples) / len(examples)
+        total += mean * min(plan.recipe.batch, len(examples))
+    return round(total * plan.recipe.steps)
+
+
+def listed(message: pb.RemovalRequest) -> pb.RemovalRequest:
+    """A request as lists have it: without what may be long."""
+    short = pb.RemovalRequest()
+    short.CopyFrom(message)
+    for field in ("measurements", "attacks", "stores", "criteria"):
+        short.result.ClearField(field)  # type: ignore[arg-type]
+    if not message.HasField("result"):
+        short.ClearField("result")
+    for field in ("corpora", "ngram_stores", "contexts"):
+        short.plan.ClearField(field)  # type: ignore[arg-type]
+    return short

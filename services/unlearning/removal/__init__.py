@@ -1,0 +1,1 @@
+"""How a removal request is carried out: data, plan, training, stores, measurements, verdict, certificate."""

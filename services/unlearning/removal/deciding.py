@@ -1,0 +1,131 @@
+"""The verdict of a request: its measurements against those of models that never knew."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
+from services.unlearning.attacks.table import Row
+from services.unlearning.metrics.scores import Score
+from services.unlearning.removal.measuring import values_of
+from services.unlearning.verdicts import Criterion, Judgement, Verdict, judge
+
+TOLERANCE = 5.0
+"""Points of 100 that are of no account."""
+_CHANCE = 0.5
+"""Membership AUC where nothing can be told: what the forget set should have, if nothing better is known."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was found.
+
+    Attributes
+    ----------
+    verdict
+        Over all criteria and attacks.
+    judgement
+        Of the criteria; None where there was nothing to compare with.
+    reference
+        What it was compared with, as certificates name it.
+    """
+
+    verdict: Verdict
+    judgement: Judgement | None
+    reference: str
+
+
+def decide(
+    before: Sequence[Score],
+    after: Sequence[Score],
+    references: Mapping[str, Sequence[Score]],
+    attacks: Sequence[Row],
+) -> Decision:
+    """Judge a model.
+
+    Without references its membership score is judged alone, against chance: held-out texts stand for a forget set that
+    was never seen. Where an attack brings back what is no longer shown, REMOVED becomes PARTLY_REMOVED.
+
+    Parameters
+    ----------
+    before, after
+        Of the two models, the same metrics in the same order.
+    references
+        Of models trained without the forget set, by their ids.
+    attacks
+        What attacks brought back.
+    """
+    criteria = [
+        criterion
+        for number, score in enumerate(after)
+        if (criterion := _criterion(before[number], score, [each[number] for each in references.values()]))
+    ]
+    if not criteria:
+        return Decision(Verdict.UNDECIDED, None, "none")
+    judgement = judge(criteria)
+    verdict = judgement.verdict
+    if verdict is Verdict.REMOVED and any(fails(row) for row in attacks):
+        verdict = Verdict.PARTLY_REMOVED
+    return Decision(verdict, judgement, "retrained" if references else "holdout_calibrated")
+
+
+def fails(row: Row) -> bool:
+    """Whether an attack brought back more than the references gain; without them, enough to count as knowing again."""
+    return row.recovered if row.tolerated is None else not row.tolerated
+
+
+def verdict_number(verdict: Verdict) -> int:
+    """The contract's number of a verdict."""
+    return pb.Verdict.Value(f"VERDICT_{verdict}")
+
+
+def criterion_messages(decision: Decision) -> list[pb.Criterion]:
+    """The criteria as the contract has them."""
+    findings = decision.judgement.findings if decision.judgement else ()
+    return [
+        pb.Criterion(
+            name=each.criterion.name,
+            verdict=verdict_number(each.verdict),  # type: ignore[arg-type]
+            value=each.criterion.unlearned,
+            before=each.criterion.target,
+            references=each.criterion.retrained,
+            band=each.band,
+        )
+        for each in findings
+    ]
+
+
+def _criterion(before: Score, after: Score, references: Sequence[Score]) -> Criterion | None:
+    name = after.metric
+    if not references:
+        if name != "auc_min_k":
+            return None
+        return Criterion(
+            name, 100 * after.value, 100 * before.value, (100 * _CHANCE,), _auc_error(after), TOLERANCE
+        )
+    if name == "perplexity":
+        # In nats a token, times 100 and negated, so that higher is better as of the other utilities.
+        unlearned, target, *retrained = (-100 * math.log(each.value) for each in (after, before, *references))
+        return Criterion(name, unlearned, target, tuple(retrained), 0.0, TOLERANCE, "utility")
+    if name == "auc_min_k":
+        values = tuple(100 * each.value for each in references)
+        return Criterion(name, 100 * after.value, 100 * before.value, values, _auc_error(after), TOLERANCE)
+    kind = "utility" if name == "utility" else "knowledge"
+    if after.n < 2:
+        values = tuple(each.value for each in references)
+        return Criterion(name, after.value, before.value, values, 0.0, TOLERANCE, kind)
+    return Criterion.of_items(
+        name,
+        values_of(after),
+        values_of(before),
+        [values_of(each) for each in references],
+        tolerance=TOLERANCE,
+        kind=kind,
+    )
+
+
+def _auc_error(score: Score) -> float:
+    """Standard error of an AUC of 1/2 over so many items (Hanley and McNeil 1982), in points of 100."""
+    forget = sum(item.group == "forget" for item in score.items)
+    holdout = len(score.items) - forget
+    return 100 * math.sqrt((forget + holdout + 1) / (12 * forget * holdout))

@@ -1,0 +1,67 @@
+"""Models of a request: loaded for training, and registered as new ones."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palimpsest.errors import NotFound
+from palimpsest.models import ModelCatalogue, ModelRecord, register_made
+from palimpsest.progress import Progress
+from palimpsest.settings import Settings
+from services.unlearning.removal.plan import ResolvedPlan
+from services.unlearning.workspace import Workspace
+
+if TYPE_CHECKING:
+    from palimpsest.lm import LanguageModel
+
+
+def loaded(source: ModelRecord | Path, plan: ResolvedPlan) -> "LanguageModel":
+    """Load a model for a plan: in float32, so that small updates are not lost, with parameters that take gradients.
+
+    Raises
+    ------
+    InvalidArgument, FailedPrecondition
+        MODEL_INVALID: its files have changed.
+    """
+    from palimpsest.lm import load
+
+    threads = plan.recipe.threads
+    return load(source, plan.device, "float32", trainable=True, threads=threads, cache_bytes=1 << 20)
+
+
+def register_unlearned(
+    plan: ResolvedPlan,
+    request: str,
+    space: Workspace,
+    catalogue: ModelCatalogue,
+    settings: Settings,
+    progress: Progress,
+) -> ModelRecord:
+    """Register the model in a request's workspace as the unlearned child of the one before.
+
+    An attempt after a crash finds it registered.
+
+    Raises
+    ------
+    AlreadyExists
+        MODEL_EXISTS: the id was taken meanwhile.
+    NotFound
+        MODEL_NOT_FOUND: the model before was deleted meanwhile.
+    """
+    model_id = plan.plan.new_model
+    with suppress(NotFound):
+        there = catalogue.get(model_id)
+        if there.path == str(space.registered):
+            return there
+    return register_made(
+        model_id,
+        space.made,
+        space.registered.name,
+        catalogue,
+        settings,
+        progress,
+        source=request,
+        parent=plan.model.model_id,
+        relation="RELATION_UNLEARNED",
+        labels={"removal_request": request},
+    )

@@ -1,0 +1,228 @@
+"""A plan with everything it names looked up and checked: what a call refuses, and what the job works with."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
+from palimpsest.artifacts import ArtifactStore
+from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.models import ModelCatalogue, ModelRecord
+from palimpsest.training.recipe import LoraSettings, Recipe
+from services.unlearning.algorithms.algorithm import Algorithm
+from services.unlearning.algorithms.parameters import Parameters
+from services.unlearning.corpora.overlap import MOST_SHARED, find_overlaps
+from services.unlearning.corpora.records import Document
+from services.unlearning.removal.requirements import algorithm_of, reference_of, require_data, values_of
+from services.unlearning.removal.sets import DataSet, EncodedSet, encode_set, read_set
+
+EPOCHS, BATCH, SEQUENCE, CHECKPOINT_STEPS = 5, 8, 512, 50
+"""Defaults: passes over the forget set, examples of a step, tokens of a sequence, steps between checkpoints."""
+LEARNING_RATE, ADAPTER_RATE = 1e-5, 1e-4
+MOST_DOCUMENTS = 1000
+"""Documents of all corpora together that one request purges."""
+_NAMED = 100
+_FIELDS = ("forget", "retain", "holdout", "utility")
+
+
+@dataclass(frozen=True)
+class ResolvedPlan:
+    """A plan that can be carried out.
+
+    Attributes
+    ----------
+    plan
+        As it was sent.
+    model, references
+        Records of the models it names.
+    lineage
+        Fingerprint of the root of the model's lineage.
+    sets
+        Data sets by the plan's field; those it does not name are missing.
+    algorithm, parameters, values
+        How; the values are those that the plan chose.
+    recipe
+        How to train. Its settings are all chosen.
+    overlaps
+        What of the forget set is in the retain set: (forget id, retain id, share), largest share first.
+    pad
+        Token id that fills rows up; which one makes no difference, as masks tell padding apart.
+    device
+        Where models are loaded.
+    """
+
+    plan: pb.RemovalPlan
+    model: ModelRecord
+    references: tuple[ModelRecord, ...]
+    lineage: str
+    sets: Mapping[str, EncodedSet]
+    algorithm: Algorithm
+    parameters: Parameters
+    values: Mapping[str, object]
+    recipe: Recipe
+    overlaps: tuple[tuple[str, str, float], ...]
+    pad: int
+    device: str
+
+    @property
+    def forget(self) -> EncodedSet:
+        """The forget set."""
+        return self.sets["forget"]
+
+    @property
+    def digests(self) -> list[str]:
+        """Digests of all its artefacts."""
+        return digests_of(self.plan)
+
+    @property
+    def probe_steps(self) -> int:
+        """Steps between two looks of a stopping rule."""
+        epoch = -(-len(self.forget.examples) // self.recipe.batch)
+        return self.plan.stopping.every_steps or epoch
+
+    def chosen_parameters(self) -> dict[str, str]:
+        """Hyper-parameters with their defaults, as the contract writes them."""
+        return {name: json.dumps(value) for name, value in sorted(vars(self.parameters).items())}
+
+    def require_no_overlap(self) -> None:
+        """Refuse a plan whose retain set would teach again what is to be forgotten.
+
+        Raises
+        ------
+        InvalidArgument
+            FORGET_RETAIN_OVERLAP; metadata lists the ids, never a text.
+        """
+        if not self.overlaps:
+            return
+        pairs = [[forget, retain] for forget, retain, _ in self.overlaps[:_NAMED]]
+        documents = len({forget for forget, _, _ in self.overlaps})
+        named = ", ".join(f"{forget!r} in {retain!r}" for forget, retain in pairs[:5])
+        message = (
+            f"{documents} entries of the forget set are in the retain set too, which would teach them again: {named}"
+            f"{' and others' if len(self.overlaps) > 5 else ''}. Take them out of the retain set."
+        )
+        raise InvalidArgument.field(
+            Reason.FORGET_RETAIN_OVERLAP,
+            "plan.retain",
+            message,
+            documents=documents,
+            overlaps=json.dumps(pairs),
+        )
+
+
+def digests_of(plan: pb.RemovalPlan) -> list[str]:
+    """Digests of the artefacts that a plan names, each once."""
+    return list(dict.fromkeys(filter(None, (getattr(plan, field) for field in _FIELDS))))
+
+
+def resolve(
+    plan: pb.RemovalPlan,
+    models: ModelCatalogue,
+    artifacts: ArtifactStore,
+    tokenizer_of: Callable[[ModelRecord], Any],
+    threads: int = 0,
+    device: str = "cpu",
+) -> ResolvedPlan:
+    """Look up and check everything that a plan names but the stores to purge. Reads the data sets.
+
+    Parameters
+    ----------
+    plan
+        From a request; the caller may see the artefacts that it names.
+    models, artifacts
+        Where to look.
+    tokenizer_of
+        Loads a model's tokenizer.
+    threads, device
+        Of training.
+
+    Raises
+    ------
+    InvalidArgument, NotFound, FailedPrecondition, DataLoss
+        See CreateRemovalRequest; an overlap is not refused here.
+    """
+    chosen = algorithm_of(plan.algorithm)
+    values = values_of(plan.parameters)
+    parameters = chosen.parse(values)
+    model = models.get(plan.model)
+    references = tuple(reference_of(models, name, model) for name in plan.references)
+    if sum(len(each.documents) for each in plan.corpora) > MOST_DOCUMENTS:
+        message = f"A request purges at most {MOST_DOCUMENTS} documents. Make several requests."
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.corpora", message)
+    if plan.new_model == plan.model:
+        message = "The new model needs an id of its own: the model it is made from is not changed."
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.new_model", message)
+    found = {
+        field: read_set(artifacts, getattr(plan, field), field) for field in _FIELDS if getattr(plan, field)
+    }
+    require_data(plan, found, chosen.needs(parameters), references)
+    tokenizer = tokenizer_of(model)
+    longest = _longest(plan.training, model)
+    sets = {field: encode_set(each, tokenizer, longest) for field, each in found.items()}
+    return ResolvedPlan(
+        plan,
+        model,
+        references,
+        lineage_of(models, model),
+        sets,
+        chosen,
+        parameters,
+        values,
+        _recipe(plan.training, len(sets["forget"].examples), threads),
+        _overlaps(found),
+        _pad_of(tokenizer),
+        device,
+    )
+
+
+def lineage_of(models: ModelCatalogue, model: ModelRecord) -> str:
+    """Fingerprint of the root of a model's lineage."""
+    return (models.lineage(model.model_id).ancestors or [model])[-1].fingerprint
+
+
+def _longest(training: pb.Training, model: ModelRecord) -> int:
+    limit = model.context_length or SEQUENCE
+    longest = training.sequence_tokens or min(SEQUENCE, limit)
+    if not 2 <= longest <= limit:
+        message = f"Sequences have 2 to {limit} tokens with this model, not {longest}."
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.training.sequence_tokens", message)
+    return longest
+
+
+def _recipe(training: pb.Training, examples: int, threads: int) -> Recipe:
+    batch = training.batch or BATCH
+    adapter = LoraSettings(training.lora_rank, training.lora_alpha) if training.lora_rank else None
+    return Recipe(
+        steps=training.steps or EPOCHS * -(-examples // batch),
+        learning_rate=training.learning_rate or (ADAPTER_RATE if adapter else LEARNING_RATE),
+        batch=batch,
+        schedule=training.schedule or "constant",
+        warmup_steps=training.warmup_steps,
+        weight_decay=training.weight_decay,
+        seed=training.seed,
+        threads=threads,
+        adapter=adapter,
+    )
+
+
+def _pad_of(tokenizer: Any) -> int:
+    found = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(int(each) for each in found if each is not None)
+
+
+def _overlaps(found: Mapping[str, DataSet]) -> tuple[tuple[str, str, float], ...]:
+    if "retain" not in found:
+        return ()
+    large = [
+        each
+        for each in find_overlaps(_documents(found["forget"]), _documents(found["retain"]))
+        if each.share > MOST_SHARED
+    ]
+    pairs = [(each.document, name, each.share) for each in large for name, _ in each.retained]
+    return tuple(sorted(pairs, key=lambda pair: -pair[2]))
+
+
+def _documents(found: DataSet) -> list[Document]:
+    """Entries as documents, questions with their answers."""
+    return [Document(id=name, split="forget", text=text) for name, _, text in found.texts()]

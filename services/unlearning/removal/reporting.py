@@ -1,0 +1,118 @@
+"""Results of a request as messages, as files for a later attempt, and as a certificate states them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
+from palimpsest.training.history import History
+from services.unlearning.attacks.table import Row
+from services.unlearning.metrics.scores import Definition, ItemValue, Score
+from services.unlearning.removal.deciding import Decision, criterion_messages, fails, verdict_number
+from services.unlearning.removal.measuring import leaks
+from services.unlearning.removal.plan import ResolvedPlan
+from services.unlearning.removal.sets import EncodedSet
+
+
+def set_message(encoded: EncodedSet | None, manifest: str = "") -> pb.DataSet:
+    """A data set as the contract has it; empty for none."""
+    if encoded is None:
+        return pb.DataSet()
+    return pb.DataSet(
+        artifact=encoded.source.artifact,
+        documents=len(encoded.source.documents),
+        questions=len(encoded.source.questions),
+        tokens=encoded.total,
+        manifest=manifest,
+    )
+
+
+def begun(
+    plan: ResolvedPlan, manifest: str, stores: Sequence[pb.StoreEvidence], history: History
+) -> pb.Result:
+    """What is known of a request once its model is trained."""
+    return pb.Result(
+        forget=set_message(plan.forget, manifest),
+        retain=set_message(plan.sets.get("retain")),
+        holdout=set_message(plan.sets.get("holdout")),
+        utility=set_message(plan.sets.get("utility")),
+        model_fingerprint=plan.model.fingerprint,
+        steps=history.steps,
+        stopped=history.stopped,
+        stores=stores,
+    )
+
+
+def add_measured(
+    result: pb.Result,
+    before: Sequence[Score],
+    after: Sequence[Score],
+    references: Mapping[str, Sequence[Score]],
+) -> None:
+    """Add the measurements of every model, and the leaks of the new one against each reference."""
+    for model, scores in {"before": before, "after": after, **references}.items():
+        result.measurements.extend(_measurement(model, score, score.convention) for score in scores)
+    for name, score in leaks(after, references).items():
+        result.measurements.append(_measurement("after", score, f"min_k, against {name}"))
+
+
+def _measurement(model: str, score: Score, convention: str) -> pb.Measurement:
+    low, high = score.interval or (None, None)
+    return pb.Measurement(
+        metric=score.metric,
+        model=model,
+        value=score.value,
+        low=low,
+        high=high,
+        unit=score.definition.unit,
+        count=score.n,
+        convention=convention,
+    )
+
+
+def add_attacks(result: pb.Result, rows: Sequence[Row]) -> None:
+    """Add the table of attacks."""
+    for row in rows:
+        found = pb.AttackResult(
+            attack=row.attack,
+            metric=row.metric,
+            before=row.before,
+            after=row.after,
+            gain=row.gain.value,
+            gain_low=row.gain.low,
+            gain_high=row.gain.high,
+            reference_gains=row.retrained,
+            recovered=row.recovered,
+            items=row.gain.items,
+            failed=fails(row),
+        )
+        if row.tolerated is not None:
+            found.tolerated = row.tolerated
+        result.attacks.append(found)
+
+
+def add_decision(result: pb.Result, decision: Decision) -> None:
+    """Add the verdict and what it rests on."""
+    result.verdict = verdict_number(decision.verdict)  # type: ignore[assignment]
+    result.criteria.extend(criterion_messages(decision))
+    result.reference = decision.reference
+
+
+def scores_to_json(scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """Scores as a later attempt reads them; ids and numbers, no text."""
+    return [asdict(score) for score in scores]
+
+
+def scores_from_json(found: Sequence[Mapping[str, Any]]) -> list[Score]:
+    """Read what ``scores_to_json`` wrote."""
+    return [
+        Score(
+            **{
+                **each,
+                "definition": Definition(**each["definition"]),
+                "interval": tuple(each["interval"]) if each["interval"] else None,
+                "items": tuple(ItemValue(**item) for item in each["items"]),
+            }
+        )
+        for each in found
+    ]

@@ -1,0 +1,176 @@
+"""The data sets of a request: artefacts in JSON Lines, read once, in memory."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from palimpsest import json_input
+from palimpsest.artifacts import ArtifactStore
+from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.training.batches import Example
+from services.unlearning.corpora.files import LARGEST_LINE, bad_line, problems
+from services.unlearning.corpora.records import Question, Row
+from services.unlearning.metrics.items import Pair, Template, Text
+
+LARGEST_SET = 256 << 20
+"""Most bytes of one data set."""
+
+
+class _Document(Row):
+    """A document as requests have it: of the data set's own lines, what is for something else may be left out."""
+
+    id: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+    text: str = Field(min_length=1)
+    domain: str = ""
+    subject: tuple[str, ...] = Field((), strict=False)
+    split: str = ""
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Documents and questions of one artefact; ids are unique over both.
+
+    Attributes
+    ----------
+    field
+        The plan's field that names it, for messages.
+    artifact
+        Its digest.
+    """
+
+    field: str
+    artifact: str
+    documents: tuple[Text, ...]
+    questions: tuple[Pair, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of entries."""
+        return len(self.documents) + len(self.questions)
+
+    def texts(self) -> Iterator[tuple[str, str, str]]:
+        """Yield id, kind and content of each entry."""
+        for document in self.documents:
+            yield document.id, "document", str(document.text)
+        for pair in self.questions:
+            yield pair.id, "question", f"{pair.question}\n{pair.answer}"
+
+
+@dataclass(frozen=True)
+class EncodedSet:
+    """A data set as a model reads it.
+
+    Attributes
+    ----------
+    examples
+        Sequences to train on, each named by its entry.
+    tokens
+        Of each entry, by id, special tokens included.
+    """
+
+    source: DataSet
+    examples: tuple[Example, ...]
+    tokens: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """Tokens of all entries."""
+        return sum(self.tokens.values())
+
+
+def read_set(artifacts: ArtifactStore, digest: str, field: str) -> DataSet:
+    """Read a data set.
+
+    Raises
+    ------
+    InvalidArgument
+        DATASET_LINE_INVALID: a line is neither a document nor a question, or its id is another's too.
+        DATASET_INVALID: it is too large.
+    NotFound, DataLoss
+        The artefact is gone or damaged.
+    """
+    size = artifacts.stat(digest).size_bytes
+    if size > LARGEST_SET:
+        message = f"{field} has {size} bytes, and a data set may have {LARGEST_SET}. Split it into several requests."
+        raise InvalidArgument.field(Reason.DATASET_INVALID, field, message)
+    documents: list[Text] = []
+    questions: list[Pair] = []
+    known: set[str] = set()
+    with artifacts.open(digest) as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            entry = _entry(line, number, field)
+            if entry.id in known:
+                raise bad_line(field, number, "its id is that of an earlier line")
+            known.add(entry.id)
+            (documents if isinstance(entry, Text) else questions).append(entry)  # type: ignore[arg-type]
+    return DataSet(field, digest, tuple(documents), tuple(questions))
+
+
+def encode_set(found: DataSet, tokenizer: Any, longest: int) -> EncodedSet:
+    """Turn a data set into sequences of at most ``longest`` tokens.
+
+    Longer documents are cut, each piece beginning with the last token of the one before, so that every token but the
+    first is predicted once. Of a question only the answer counts.
+
+    Raises
+    ------
+    InvalidArgument
+        DATASET_INVALID: a document of one token, or a question that is longer than a sequence.
+    """
+    examples: list[Example] = []
+    tokens: dict[str, int] = {}
+    for document in found.documents:
+        ids = document.ids(tokenizer)
+        if len(ids) < 2:
+            raise _unusable(found.field, document.id, "has too few tokens to be predicted")
+        tokens[document.id] = len(ids)
+        for start in range(0, len(ids) - 1, longest - 1):
+            piece = ids[start : start + longest]
+            examples.append(Example(piece, (True,) * len(piece), document.id))
+    template = Template()
+    for pair in found.questions:
+        asked = template.continuation(pair, tokenizer)
+        if len(asked.ids) > longest:
+            raise _unusable(found.field, pair.id, f"has {len(asked.ids)} tokens, and a sequence {longest}")
+        tokens[pair.id] = len(asked.ids)
+        counted = tuple(place >= asked.start for place in range(len(asked.ids)))
+        examples.append(Example(asked.ids, counted, pair.id))
+    return EncodedSet(found, tuple(examples), tokens)
+
+
+def manifest_of(encoded: EncodedSet, salt: str) -> bytes:
+    """The list of what is to be removed: JSON lines with ids, token counts and salted digests, in the order of ids.
+
+    The salt keeps whoever sees a digest, but not the manifest, from confirming a guessed text.
+    """
+    lines = [{"salt": salt}]
+    for name, kind, text in sorted(encoded.source.texts()):
+        digest = hashlib.sha256(f"{salt}\n{kind}\n{text}".encode()).hexdigest()
+        lines.append({"id": name, "kind": kind, "tokens": encoded.tokens[name], "sha256": digest})  # type: ignore[dict-item]
+    return "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode()
+
+
+def _entry(line: bytes, number: int, field: str) -> Text | Pair:
+    try:
+        found = json_input.decode(line, max_bytes=LARGEST_LINE)
+        if isinstance(found, dict) and "question" in found:
+            row = Question.model_validate(found)
+            return Pair(row.id, row.question, row.answer, row.aliases)
+        document = _Document.model_validate(found)
+        return Text(document.id, document.text)
+    except json_input.InvalidJson as error:
+        raise bad_line(field, number, problems(error)) from None
+    except ValidationError as error:
+        raise bad_line(field, number, problems(error)) from None
+
+
+def _unusable(field: str, name: str, what: str) -> InvalidArgument:
+    message = f"The entry {name!r} of {field} {what}. Leave it out, or allow longer sequences."
+    return InvalidArgument.field(Reason.DATASET_INVALID, field, message, id=name)

@@ -1,0 +1,165 @@
+"""What a certificate states of a request: its results as canonical JSON takes them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
+from palimpsest.models import ModelRecord
+from services.unlearning.attesting import attack_facts, evidence_digest, number_text, run_facts
+from services.unlearning.removal.deciding import Decision
+from services.unlearning.removal.plan import ResolvedPlan
+from services.unlearning.verdicts import Finding, Verdict
+
+_PASSED = {Verdict.REMOVED: "passed", Verdict.UTILITY_KEPT: "passed", Verdict.UNDECIDED: "not_measured"}
+_OUTCOMES = {Verdict.REMOVED: "succeeded", Verdict.NOT_REMOVED: "failed", Verdict.UTILITY_LOST: "failed"}
+
+
+def stores_digest(stores: Sequence[pb.StoreEvidence]) -> str:
+    """Digest of the evidence of all stores."""
+    return evidence_digest({"stores": [_store_evidence(each) for each in stores]})
+
+
+def statement(plan: ResolvedPlan, result: pb.Result, decision: Decision, made: ModelRecord) -> dict[str, Any]:
+    """What a certificate states of a request, without issuer, times and fixed sentences.
+
+    A statement says "succeeded" only if every criterion and attack has passed; what could not be compared with anything
+    is "partial", as is what was over-unlearned.
+    """
+    passed = not any(each.failed for each in result.attacks)
+    criteria = _criteria(decision)
+    outcome = _OUTCOMES.get(decision.verdict, "partial")
+    if outcome == "succeeded" and not (passed and all(each["verdict"] == "passed" for each in criteria)):
+        outcome = "partial"
+    configuration = {
+        "training": _decimal(plan.recipe.facts()),
+        "parameters": plan.chosen_parameters(),
+        "stopping": {"rule": plan.plan.stopping.rule, "every_steps": plan.plan.stopping.every_steps},
+        "attacks": sorted({each.attack for each in result.attacks}),
+    }
+    return {
+        "manifest": {
+            "digest": result.forget.manifest,
+            "counts": {
+                "documents": result.forget.documents,
+                "questions": result.forget.questions,
+                "tokens": result.forget.tokens,
+            },
+        },
+        "models": {
+            "before": plan.model.fingerprint,
+            "after": made.fingerprint,
+            "base": plan.lineage,
+            "tokenizer": plan.model.tokenizer_fingerprint,
+        },
+        "method": {
+            "algorithm": plan.algorithm.id,
+            "configuration": configuration,
+            "configuration_digest": evidence_digest(configuration),
+        },
+        "run": run_facts(plan.recipe.seed, plan.device),
+        "reference": decision.reference,
+        "metrics": _metrics(result),
+        "attacks": attack_facts([_attack(each) for each in result.attacks]),
+        "stores": [
+            {
+                "name": each.name,
+                "kind": each.name.partition("/")[0],
+                "purged": each.deleted,
+                "absent": each.absent,
+                "evidence": evidence_digest(_store_evidence(each)),
+            }
+            for each in result.stores
+        ],
+        "earlier_requests": [],
+        "criteria": criteria,
+        "outcome": outcome,
+    }
+
+
+def _criteria(decision: Decision) -> list[dict[str, Any]]:
+    findings = decision.judgement.findings if decision.judgement else ()
+    if not findings:
+        return [
+            {
+                "name": "references", "value": "0", "comparison": ">=", "bound": "1",
+                "verdict": "not_measured",
+            }
+        ]  # fmt: skip
+    return [_criterion(each) for each in findings]
+
+
+def _criterion(finding: Finding) -> dict[str, Any]:
+    """A criterion with its bound on the side of the model before: at the edge of the band around the references."""
+    criterion = finding.criterion
+    reference = sum(criterion.retrained) / len(criterion.retrained)
+    rises = criterion.kind == "utility" or criterion.target < reference
+    bound = reference - finding.band if rises else reference + finding.band
+    return {
+        "name": criterion.name,
+        "value": number_text(criterion.unlearned),
+        "comparison": ">=" if rises else "<=",
+        "bound": number_text(bound) or "0",
+        "verdict": _PASSED.get(finding.verdict, "failed"),
+    }
+
+
+def _metrics(result: pb.Result) -> list[dict[str, Any]]:
+    references: dict[str, list[float]] = {}
+    for each in result.measurements:
+        if each.model not in ("before", "after"):
+            references.setdefault(each.metric, []).append(each.value)
+    found = []
+    for each in result.measurements:
+        if each.model != "after":
+            continue
+        low = number_text(each.low) if each.HasField("low") else None
+        high = number_text(each.high) if each.HasField("high") else None
+        whole = low is not None and high is not None
+        means = references.get(each.metric)
+        found.append(
+            {
+                "name": each.metric,
+                "split": "retain" if each.metric in ("utility", "perplexity") else "forget",
+                "value": number_text(each.value),
+                "low": low if whole else None,
+                "high": high if whole else None,
+                "confidence": "0.95" if whole else None,
+                "n": each.count,
+                "reference": number_text(sum(means) / len(means)) if means else None,
+            }
+        )
+    return found
+
+
+def _attack(row: pb.AttackResult) -> dict[str, Any]:
+    gains = row.reference_gains
+    precision = row.attack if row.attack.startswith("int") else "float32"
+    return {
+        "name": row.attack,
+        "precision": precision,
+        "metric": row.metric,
+        "value": number_text(row.gain),
+        "reference": number_text(math.fsum(gains) / len(gains)) if gains else None,
+        "bound": None,
+        "n": row.items,
+        "verdict": "failed" if row.failed else "passed",
+    }
+
+
+def _store_evidence(each: pb.StoreEvidence) -> dict[str, Any]:
+    return {
+        "name": each.name, "deleted": each.deleted, "missing": each.missing, "shingles": each.shingles,
+        "scanned_bytes": each.scanned_bytes, "absent": each.absent,
+    }  # fmt: skip
+
+
+def _decimal(value: Any) -> Any:
+    """Facts with floats as decimal text, as canonical JSON wants them."""
+    if isinstance(value, float):
+        return number_text(value) or "none"
+    if isinstance(value, Mapping):
+        return {key: _decimal(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_decimal(each) for each in value]
+    return value

@@ -1,0 +1,112 @@
+"""The stopping rule of a plan, as the probe of its training run."""
+
+from typing import Any
+
+from torch import nn
+
+from palimpsest.progress import Progress
+from palimpsest.training.batches import Example
+from services.unlearning.removal.models import loaded
+from services.unlearning.removal.plan import ResolvedPlan
+from services.unlearning.stopping.measurements import Measurement
+from services.unlearning.stopping.probes import Probe
+from services.unlearning.stopping.references import retrained
+from services.unlearning.stopping.rules import (
+    Bound,
+    DivergenceGuard,
+    ForgetMatch,
+    HoldoutMatch,
+    PrivacyMatch,
+    UtilityFloor,
+)
+from services.unlearning.stopping.scalarisation import Scalarisation
+from services.unlearning.stopping.watch import Watch
+from services.unlearning.workspace import Workspace
+
+MOST_TEXTS = 100
+"""Sequences of each set that a look reads."""
+_FACTS = "references.json"
+
+
+def watch_of(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: Progress) -> Watch | None:
+    """Return what watches a run, begun; None for a plan without a rule.
+
+    Parameters
+    ----------
+    plan
+        Its references are measured here, once.
+    module
+        What is trained, its adapter attached.
+    space
+        Keeps weights to go back to.
+    progress
+        Told of the references.
+    """
+    name = plan.plan.stopping.rule
+    if not name:
+        return None
+    probe = Probe(
+        _some(plan, "forget"),
+        _documents(plan, "holdout"),
+        _some(plan, "utility") or _some(plan, "retain"),
+        pad=plan.pad,
+    )
+    values: dict[str, float] = {}
+    if plan.references:
+        values = dict(retrained(_references(plan, probe, space, progress)).values)
+    bounds = (Bound("forget_em", values["forget_em"]),) if values else ()
+    rule: Any = HoldoutMatch()
+    if name == "forget_match":
+        rule = ForgetMatch(bounds)
+    elif name == "privacy_match":
+        rule = PrivacyMatch(values["auc"])
+    elif name == "utility_floor":
+        rule = UtilityFloor(values["utility"])
+    by_auc = name in ("privacy_match", "holdout_match")
+    scalarisation = Scalarisation(
+        bounds,
+        auc=values.get("auc", 0.5) if by_auc else None,
+        utility=0.95 * values["utility"] if "utility" in values else None,
+    )
+    watch = Watch(
+        module,
+        probe.measure,
+        [rule],
+        scalarisation,
+        guard_of(plan),
+        every=plan.probe_steps,
+        folder=space.snapshots,
+    )
+    watch.begin()
+    return watch
+
+
+def guard_of(plan: ResolvedPlan) -> DivergenceGuard:
+    """What counts as broken with the model of a plan."""
+    return DivergenceGuard(plan.model.vocab_size)
+
+
+def _references(
+    plan: ResolvedPlan, probe: Probe, space: Workspace, progress: Progress
+) -> dict[str, dict[str, float]]:
+    known: dict[str, dict[str, float]] = space.read(_FACTS) or {}
+    for number, record in enumerate(plan.references):
+        if record.model_id not in known:
+            progress.step(number, len(plan.references), "measuring references")
+            measured: Measurement = probe.measure(loaded(record, plan).module, 0)
+            known[record.model_id] = dict(measured.values)
+            space.write(_FACTS, known)
+    return known
+
+
+def _some(plan: ResolvedPlan, field: str) -> list[Example]:
+    found = plan.sets.get(field)
+    return list(found.examples[:MOST_TEXTS]) if found else []
+
+
+def _documents(plan: ResolvedPlan, field: str) -> list[Example]:
+    found = plan.sets.get(field)
+    if found is None:
+        return []
+    names = {document.id for document in found.source.documents}
+    return [example for example in found.examples if example.name in names][:MOST_TEXTS]

@@ -1,0 +1,106 @@
+"""Making the new weights: the module of the model before becomes that of the model after, in place."""
+
+from typing import Any
+
+from torch import nn
+
+from palimpsest.progress import Progress
+from palimpsest.training import adapters
+from palimpsest.training.checkpoints import Checkpoints
+from palimpsest.training.history import History
+from palimpsest.training.order import derived_seed
+from services.unlearning.algorithms.refusals import refusals_for
+from services.unlearning.removal.plan import CHECKPOINT_STEPS, ResolvedPlan
+from services.unlearning.removal.stopping import guard_of, watch_of
+from services.unlearning.runs import Data, unlearn
+from services.unlearning.stopping.watch import Watch
+from services.unlearning.workspace import Workspace
+
+
+def make_weights(
+    plan: ResolvedPlan, module: nn.Module, tokenizer: Any, space: Workspace, progress: Progress
+) -> History:
+    """Carry out a plan's algorithm on a module, or go on where an earlier attempt stopped.
+
+    Parameters
+    ----------
+    plan
+        What to do.
+    module
+        The model before: transformers' own, float32, in evaluation mode. It becomes the model after.
+    tokenizer
+        Its tokenizer.
+    space
+        Where states are kept.
+    progress
+        Told of every step; may raise to stop between two.
+
+    Returns
+    -------
+    History
+        If it diverged, the module is of no use.
+
+    Raises
+    ------
+    InvalidArgument
+        ALGORITHM_INPUT_MISSING: documents, where the algorithm needs questions with answers.
+    FailedPrecondition
+        REFERENCE_MISSING: a metric of the stopping rule that the references do not have.
+    DataLoss
+        CHECKPOINT_DAMAGED.
+    ResourceExhausted
+        DISK_FULL.
+    """
+    recipe = plan.recipe
+    watch = _watch(plan, module, space, progress)
+    found = unlearn(
+        module,
+        plan.algorithm.id,
+        _data(plan, tokenizer),
+        recipe,
+        progress=progress,
+        parameters=plan.values,
+        checkpoints=_checkpoints(plan, space),
+        probe=watch,
+    )
+    history = found or History()
+    if watch is not None and not history.diverged:
+        best = watch.finish().measurement
+        if guard_of(plan).judge([best]) is not None:  # no state that was seen was sound
+            history.stopped = "diverged"
+    if adapters.is_attached(module) and not history.diverged:
+        adapters.merge(module)
+    return history
+
+
+def _watch(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: Progress) -> Watch | None:
+    if plan.plan.stopping.rule and plan.recipe.adapter is not None:
+        # The watch keeps the weights that train, and so begins once the adapter is there.
+        adapters.attach(module, plan.recipe.adapter, derived_seed(plan.recipe.seed, "adapter"))
+    return watch_of(plan, module, space, progress)
+
+
+def _data(plan: ResolvedPlan, tokenizer: Any) -> Data:
+    forget, retain = plan.forget.examples, plan.sets.get("retain")
+    needs = plan.algorithm.needs(plan.parameters)
+    return Data(
+        forget,
+        retain.examples if retain else (),
+        refusals_for(forget, tokenizer) if "alternatives" in needs else (),
+        plan.pad,
+    )
+
+
+def _checkpoints(plan: ResolvedPlan, space: Workspace) -> Checkpoints:
+    return Checkpoints(
+        space.checkpoints,
+        plan.plan.training.checkpoint_steps or CHECKPOINT_STEPS,
+        identity={
+            "model": plan.model.fingerprint,
+            "forget": plan.plan.forget,
+            "retain": plan.plan.retain,
+            "algorithm": plan.algorithm.id,
+            "parameters": plan.chosen_parameters(),
+            "stopping": [plan.plan.stopping.rule, plan.plan.stopping.every_steps],
+        },
+    )

@@ -1,0 +1,124 @@
+"""The unlearning room's job: one removal request, from its data to its certificate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
+from palimpsest.errors import PalimpsestError
+from palimpsest.jobs import JobContext, JobStore, handler
+from palimpsest.progress import Drain, LeaseLost, Postponed
+from services.unlearning.requests.line import Line
+from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
+from services.unlearning.requests.settling import Settler
+from services.unlearning.requests.states import HELD_SECONDS, now_stamp
+
+if TYPE_CHECKING:
+    from services.unlearning.removal.plan import ResolvedPlan
+
+WAIT_SECONDS = 10.0
+"""How long a request that is not the first of its line is put off; the one before it wakes it sooner."""
+
+
+@handler(
+    "unlearning.remove",
+    request=pb.CreateRemovalRequestRequest,
+    response=pb.RemovalRequest,
+    seconds=14 * 24 * 3600.0,
+)
+def remove(request: pb.CreateRemovalRequestRequest, job: JobContext) -> pb.RemovalRequest:
+    """Carry a request out, once it is the first of its lineage's line."""
+    own = job.resources
+    requests = RemovalCatalogue(own.redis, own.settings.redis_prefix)
+    record = requests.update(
+        job.principal,
+        request.removal_id,
+        lambda found: found.with_job(f"operations/{job.job_id}", pb.REMOVAL_STATE_QUEUED),
+    )
+    settler = Settler(requests, JobStore(own.redis, own.settings), own.settings)
+    if record.message.state == pb.REMOVAL_STATE_SUCCEEDED:  # by an attempt whose end was not recorded
+        return _cleared_up(job, requests, record, settler)
+    if record.message.state == pb.REMOVAL_STATE_HELD:
+        raise Postponed(HELD_SECONDS)
+    line = Line(own.redis, own.settings.redis_prefix, record.lineage)
+    line.join(job.principal, record.id)
+    if ahead := settler.ahead(job.principal, record):
+        job.progress.step(0, 0, f"waiting for {ahead} requests on the same lineage")
+        raise Postponed(WAIT_SECONDS)
+    try:
+        return _carry_out(job, requests, record, settler, line)
+    except (Drain, LeaseLost, Postponed):
+        raise
+    except PalimpsestError as error:
+        settler.fail(job.principal, record, error)
+        raise
+
+
+def _carry_out(
+    job: JobContext, requests: RemovalCatalogue, record: RemovalRecord, settler: Settler, line: Line
+) -> pb.RemovalRequest:
+    from services.unlearning.attesting import Attestation
+    from services.unlearning.removal.carrying import Removal
+
+    fence = line.begin()
+    Attestation(job.resources.settings, job.principal).note_once(
+        record.id, "STARTED", f"sha256:{record.content}"
+    )
+    plan = _resolved(record, job)
+    result = Removal(job, record, plan, line, fence).run()
+    line.require(fence)
+
+    def succeeded(found: RemovalRecord) -> RemovalRecord:
+        return found.changed(
+            state=pb.REMOVAL_STATE_SUCCEEDED, end_time=now_stamp(), error=None, result=result
+        )
+
+    return _cleared_up(job, requests, requests.update(job.principal, record.id, succeeded), settler)
+
+
+def _cleared_up(
+    job: JobContext, requests: RemovalCatalogue, record: RemovalRecord, settler: Settler
+) -> pb.RemovalRequest:
+    """Delete what a request that has succeeded leaves behind, and let the next one begin; may be done again."""
+    from services.unlearning.workspace import Workspace
+
+    if record.message.plan.delete_forget_set and not record.message.result.forget_set_deleted:
+        result = pb.Result()
+        result.CopyFrom(record.message.result)
+        result.forget_set_deleted = _delete_forget_set(job, record)
+        record = requests.update(job.principal, record.id, lambda found: found.changed(result=result))
+    Workspace(job.resources.settings, job.principal, record.id).delete()
+    settler.leave(job.principal, record)
+    return record.message
+
+
+def _resolved(record: RemovalRecord, job: JobContext) -> "ResolvedPlan":
+    from palimpsest.lm.hardware import pick_device
+    from palimpsest.models.tokenizers import load_tokenizer
+    from services.unlearning.removal.plan import resolve
+
+    own = job.resources
+    return resolve(
+        record.message.plan,
+        own.models,
+        own.artifacts,
+        lambda model: load_tokenizer(Path(model.path)),
+        own.settings.threads,
+        pick_device(own.settings.device).type,
+    )
+
+
+def _delete_forget_set(job: JobContext, record: RemovalRecord) -> bool:
+    """Give the caller's copy of the forget set up; returns whether it is gone, for others may refer to it."""
+    from palimpsest.artifacts import ArtifactView
+    from palimpsest.errors import FailedPrecondition, NotFound
+
+    artifacts = job.resources.artifacts
+    digest = record.message.plan.forget
+    artifacts.references.remove_owner(f"job/{job.job_id}")
+    try:
+        ArtifactView(artifacts, job.principal).delete(digest)
+    except NotFound:
+        return True
+    except FailedPrecondition:
+        return False
+    return True

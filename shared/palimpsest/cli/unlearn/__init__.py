@@ -1,0 +1,1 @@
+"""``palimpsest unlearn``: removal requests and their certificates."""

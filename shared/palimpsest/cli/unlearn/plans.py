@@ -1,0 +1,94 @@
+"""The options that describe a removal, and the plan they make."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from palimpsest.cli.names import corpus_name
+from palimpsest.cli.output.progress import transfer
+from palimpsest.client import Client
+
+Model = Annotated[str, typer.Option("--model", help="The model that knows what is to be forgotten.")]
+NewModel = Annotated[str, typer.Option("--new-model", help="Id of the model that is made.")]
+Forget = Annotated[
+    str, typer.Option("--forget", metavar="FILE", help="JSONL file to be forgotten, or an artefact's digest.")
+]
+Retain = Annotated[str, typer.Option("--retain", metavar="FILE", help="The same of what is to be kept.")]
+Holdout = Annotated[
+    str, typer.Option("--holdout", metavar="FILE", help="Documents the model was never trained on.")
+]
+Utility = Annotated[
+    str, typer.Option("--utility", metavar="FILE", help="Questions that tell what the model is good for.")
+]
+References = Annotated[
+    list[str] | None, typer.Option("--reference", help="Model trained without the forget set; repeatable.")
+]
+Algorithm = Annotated[str, typer.Option("--algorithm", help="Such as npo_gdr, ga_klr, simnpo, tv.")]
+Parameters = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter; repeatable.")
+]
+Steps = Annotated[int, typer.Option(min=0, help="Optimiser steps. 0: five passes over the forget set.")]
+Rate = Annotated[float, typer.Option("--learning-rate", min=0, max=1, help="0: the default.")]
+Batch = Annotated[int, typer.Option(min=0, max=1024, help="Examples of a step. 0: 8.")]
+Seed = Annotated[int, typer.Option(min=0, help="Decides the order of examples.")]
+LoraRank = Annotated[int, typer.Option(min=0, max=256, help="Train an adapter of this rank; merged.")]
+Stop = Annotated[
+    str, typer.Option(help="forget_match, privacy_match, utility_floor or holdout_match: end training then.")
+]
+Purge = Annotated[
+    list[str] | None,
+    typer.Option("--purge", metavar="CORPUS:DOCUMENT", help="Delete a document; repeatable."),
+]
+Ngrams = Annotated[list[str] | None, typer.Option("--ngrams", help="Delete an n-gram store; repeatable.")]
+Contexts = Annotated[list[str] | None, typer.Option("--context", help="Delete a context; repeatable.")]
+DeleteForget = Annotated[
+    bool, typer.Option("--delete-forget-set", help="Delete the server's copy of the forget set at the end.")
+]
+
+
+def plan_of(client: Client, options: dict[str, Any]) -> dict[str, Any]:
+    """Upload the files that options name, and return the fields of the plan.
+
+    Raises
+    ------
+    typer.BadParameter
+        An option is not of the form that its help shows.
+    """
+    plan: dict[str, Any] = {name: options[name] for name in ("model", "new_model", "algorithm")}
+    plan |= {name: uploaded(client, options[name]) for name in ("forget", "retain", "holdout", "utility")}
+    plan["references"] = list(options["reference"] or ())
+    plan["parameters"] = dict(_pair(each, "=", "--set") for each in options["parameters"] or ())
+    plan["training"] = {
+        name: options[name] for name in ("steps", "learning_rate", "batch", "seed", "lora_rank")
+    }
+    if options["stop"]:
+        plan["stopping"] = {"rule": options["stop"]}
+    documents: dict[str, list[str]] = {}
+    for each in options["purge"] or ():
+        corpus, document = _pair(each, ":", "--purge")
+        documents.setdefault(corpus_name(corpus), []).append(document)
+    plan["corpora"] = [{"corpus": corpus, "documents": ids} for corpus, ids in documents.items()]
+    plan["ngram_stores"] = [_named("ngramStores/", each) for each in options["ngrams"] or ()]
+    plan["contexts"] = [_named("contexts/", each) for each in options["context"] or ()]
+    plan["delete_forget_set"] = options["delete_forget_set"]
+    return plan
+
+
+def uploaded(client: Client, source: str) -> str:
+    """Return the digest of a data set: of the file, which is uploaded, or the one given; empty for none."""
+    if not source or source.startswith("sha256:"):
+        return source
+    with transfer(f"Uploading {source}") as progress:
+        return client.artifacts.upload(Path(source), media_type="application/jsonl", progress=progress).digest
+
+
+def _named(prefix: str, name: str) -> str:
+    return name if name.startswith(prefix) else prefix + name
+
+
+def _pair(text: str, between: str, option: str) -> tuple[str, str]:
+    first, found, second = text.partition(between)
+    if not found or not first or not second:
+        raise typer.BadParameter(f"{text!r} is not NAME{between}VALUE", param_hint=option)
+    return first, second

@@ -1,0 +1,125 @@
+"""What is measured of a model of the lab: MUSE's four numbers, and what explains them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from services.unlearning.corpora import Question, Verbatim
+from services.unlearning.metrics import (
+    Bootstrap,
+    Membership,
+    Pair,
+    Prompt,
+    Text,
+    knowledge_memory,
+    membership,
+    perplexity,
+    privacy_leak,
+    utility,
+    verbatim_memory,
+)
+from tests.benchmarks.unlearning.lab import TEMPLATE, Lab
+
+_NO_INTERVAL = Bootstrap(resamples=0)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one model, in percent.
+
+    Attributes
+    ----------
+    verbmem, knowmem
+        Of the forget set.
+    privleak
+        Against the retrained model on the same texts.
+    utility
+        KnowMem of retain2.
+    auc
+        P(a holdout text looks less familiar than a forget text is familiar), in MUSE's orientation.
+    """
+
+    verbmem: float
+    knowmem: float
+    privleak: float
+    utility: float
+    auc: float
+
+    def line(self) -> str:
+        """For a table."""
+        return (
+            f"V {self.verbmem:.1f}, K {self.knowmem:.1f}, P {self.privleak:+.1f}, U {self.utility:.1f}, "
+            f"AUC {self.auc:.3f}"
+        )
+
+
+class Scorer:
+    """Measures models against a lab's data and its retrained model."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab, self.corpus = lab, lab.corpus
+
+    @cached_property
+    def reference(self) -> Membership:
+        """Membership scores of the retrained model."""
+        return self.membership(self.lab.load(self.lab.retrained).module)
+
+    def measure(self, module: Any) -> Measured:
+        """Measure a model."""
+        found = self.membership(module)
+        return Measured(
+            self.verbatim(module, self.corpus.verbatim["forget"]),
+            self.knowledge(module, self.corpus.trained("forget")),
+            privacy_leak(found, self.reference, _NO_INTERVAL).value,
+            self.utility(module),
+            _auc(found),
+        )
+
+    def membership(self, module: Any) -> Membership:
+        """Min-K% scores of forget and holdout texts."""
+        forget, holdout = (
+            [Text(each.id, each.text) for each in self.corpus.excerpts[split]]
+            for split in ("forget", "holdout")
+        )
+        return membership(module, self.lab.tokenizer, forget, holdout)["min_k"]
+
+    def verbatim(self, module: Any, rows: tuple[Verbatim, ...]) -> float:
+        """VerbMem of some prompts."""
+        prompts = [Prompt(each.id, each.prompt, each.gt) for each in rows]
+        return verbatim_memory(module, self.lab.tokenizer, prompts, bootstrap=_NO_INTERVAL).value
+
+    def knowledge(self, module: Any, rows: tuple[Question, ...], form: int = 0) -> float:
+        """KnowMem of some questions, in their trained form (0) or a paraphrase (1, 2)."""
+        pairs = [
+            Pair(each.id, (each.question, *each.paraphrases)[form], each.answer, each.aliases)
+            for each in rows
+        ]
+        score = knowledge_memory(module, self.lab.tokenizer, pairs, template=TEMPLATE, bootstrap=_NO_INTERVAL)
+        return score.value
+
+    def utility(self, module: Any) -> float:
+        """KnowMem of retain2."""
+        pairs = [
+            Pair(each.id, each.question, each.answer, each.aliases) for each in self.corpus.trained("retain2")
+        ]
+        return utility(module, self.lab.tokenizer, pairs, template=TEMPLATE, bootstrap=_NO_INTERVAL).value
+
+    def explained(self, module: Any) -> dict[str, float]:
+        """Numbers that say how a model knows what it knows."""
+        forget = self.corpus.questions["forget"]
+        prose = tuple(each for each in forget if each.training == "prose_only")
+        unseen = [Text(each.id, each.text) for each in self.lab.generic.unseen]
+        return {
+            "KnowMem, paraphrased questions": self.knowledge(module, self.corpus.trained("forget"), 1),
+            "KnowMem, prose only": self.knowledge(module, prose),
+            "VerbMem of retain2": self.verbatim(module, self.corpus.verbatim["retain2"]),
+            "perplexity of unseen generic text": perplexity(
+                module, self.lab.tokenizer, unseen, bootstrap=_NO_INTERVAL
+            ).value,
+        }
+
+
+def _auc(scores: Membership) -> float:
+    from services.unlearning.metrics.membership import auc
+
+    return auc(list(scores.forget.values()), list(scores.holdout.values()))

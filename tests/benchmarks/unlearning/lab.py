@@ -70,7 +70,7 @@ class Schedule:
 
 
 PRETRAINING = Schedule(epochs=14, learning_rate=3e-3, schedule="cosine")
-FINE_TUNING = Schedule(epochs=22, learning_rate=1e-3)
+FINE_TUNING = Schedule(epochs=25, learning_rate=2e-3, schedule="linear")
 
 
 class TwoLengths(CrossEntropy):

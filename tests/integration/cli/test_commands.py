@@ -182,7 +182,8 @@ def test_ctrl_c_ends_a_stream_with_130(stack, cli_model):
         # What a shell starts in the background inherits that it is deaf to Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
-        assert b"started" in process.stdout.readline()
+        first = process.stdout.readline()
+        assert b"started" in first, process.communicate(timeout=30)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == Exit.INTERRUPTED

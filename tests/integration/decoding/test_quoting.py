@@ -188,6 +188,10 @@ async def test_a_deleted_document_is_quoted_no_more_while_the_stream_goes_on(ser
     await generate(client, **asked(corpus))  # keys are there, and the engine
     events: list[pb.GenerateResponse] = []
     quoted = asyncio.Event()
+    version = (await library.datastore.get_corpus(name=corpus)).tombstone_version
+
+    async def deleted() -> bool:
+        return (await library.datastore.get_corpus(name=corpus)).tombstone_version > version
 
     async def read() -> None:
         async with client.decoding.generate(**{**asked(corpus, max_draft=3), "max_tokens": 150}) as stream:
@@ -203,6 +207,8 @@ async def test_a_deleted_document_is_quoted_no_more_while_the_stream_goes_on(ser
             deleting = asyncio.create_task(
                 library.datastore.delete_documents(corpus=corpus, documents=["fox"])
             )
+            # The rest of the text takes less time than a call may: it goes on once the deletion is there.
+            await until_async(deleted)
             gate.set()
             receipt = await deleting
             before = len(events)

@@ -78,11 +78,13 @@ class Settler:
                 result=message.result if message.HasField("result") else None,
             )
 
+        # What others wait for and what must not stay comes first: once the state is written nobody comes here again,
+        # also if the log is damaged.
+        Workspace(self._settings, principal, record.id).clear()
+        self.leave(principal, record)
         stored = self._requests.update(principal, record.id, change)
         event = pb.RemovalState.Name(stored.message.state).removeprefix("REMOVAL_STATE_")
         Attestation(self._settings, principal).note(record.id, event)
-        Workspace(self._settings, principal, record.id).clear()
-        self.leave(principal, record)
         return stored
 
     def _job(self, record: RemovalRecord) -> JobRecord | None:

@@ -82,6 +82,10 @@ class Workspace:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             replace(self.folder / name, json.dumps(value).encode())
 
+    def drop(self, name: str) -> None:
+        """Delete what was written, if it was."""
+        (self.folder / name).unlink(missing_ok=True)
+
     def clear(self) -> None:
         """Delete everything but what is known of stores."""
         self._drop_model()

@@ -12,6 +12,7 @@ from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
 from services.unlearning.requests.settling import Settler
 from services.unlearning.requests.states import HELD_SECONDS
+from services.unlearning.workspace import Workspace
 
 MOST_HELD = 50
 """Requests that a caller may have on hold: their jobs wait in the queue, where others are looked for behind them."""
@@ -97,7 +98,7 @@ class Transitions:
             return record.message
         if record.message.state != pb.REMOVAL_STATE_SUCCEEDED:
             raise _refused(record, "only one that has succeeded can be taken back")
-        self._delete_model(record)
+        self._delete_model(principal, record)
         Attestation(self._resources.settings, principal).revoke(record.id)
         self._note(principal, record, "ROLLED_BACK")
         return self._write(principal, record, pb.REMOVAL_STATE_ROLLED_BACK).message
@@ -114,13 +115,14 @@ class Transitions:
             message = f"{MOST_HELD} of your requests are held, and no more may be. Approve or cancel some."
             raise ResourceExhausted(Reason.REMOVALS_HELD, message)
 
-    def _delete_model(self, record: RemovalRecord) -> None:
+    def _delete_model(self, principal: str, record: RemovalRecord) -> None:
+        """Delete the model that the request made; another one of its id, be it a copy, is somebody's own."""
         own, made = self._resources, record.message.plan.new_model
         try:
             model = own.models.get(made)
         except NotFound:
             return
-        if model.fingerprint == record.message.result.new_model_fingerprint:
+        if model.path == str(Workspace(own.settings, principal, record.id).registered):
             unregister(made, own.models, own.settings, NullProgress())
 
     def _now(self, principal: str, name: str) -> RemovalRecord:

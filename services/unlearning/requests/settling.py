@@ -1,5 +1,7 @@
 """What has ended is written down: by the job that ended, or by whoever looks at a request whose job is over."""
 
+import structlog
+
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.errors import NotFound, PalimpsestError, Reason
 from palimpsest.jobs import JobRecord, JobStore
@@ -9,6 +11,8 @@ from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
 from services.unlearning.requests.states import ended, failed, seen
 from services.unlearning.workspace import Workspace
+
+_log = structlog.get_logger(__name__)
 
 
 class Settler:
@@ -58,11 +62,15 @@ class Settler:
             if found is None:
                 line.leave(other, removal_id)
                 continue
-            state = self.now(other, found)
-            if ended(state) or state.message.state == pb.REMOVAL_STATE_HELD:
-                line.leave(other, removal_id)
-            else:
+            state = seen(found, self._job(found))
+            if not ended(state) and state.message.state != pb.REMOVAL_STATE_HELD:
                 count += 1
+                continue
+            line.leave(other, removal_id)
+            try:
+                self.now(other, found)
+            except PalimpsestError as error:  # of somebody else's request, such as a log that is damaged
+                _log.warning("a request that has ended is not settled", removal=removal_id, why=error.message)
         return count
 
     def _end(self, principal: str, record: RemovalRecord, found: RemovalRecord) -> RemovalRecord:

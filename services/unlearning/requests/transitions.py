@@ -11,7 +11,7 @@ from services.unlearning.attesting import Attestation
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
 from services.unlearning.requests.settling import Settler
-from services.unlearning.requests.states import HELD_SECONDS
+from services.unlearning.requests.states import HELD_SECONDS, SETTLED
 from services.unlearning.workspace import Workspace
 
 MOST_HELD = 50
@@ -129,7 +129,17 @@ class Transitions:
         return self._settler.now(principal, self._requests.get(principal, name))
 
     def _write(self, principal: str, record: RemovalRecord, state: pb.RemovalState) -> RemovalRecord:
-        return self._requests.update(principal, record.id, lambda found: found.changed(state=state))
+        """Write a state; one that waits again has not ended. What has succeeded can only be taken back."""
+        fields: dict[str, object] = {"state": state}
+        if state != pb.REMOVAL_STATE_ROLLED_BACK:
+            fields |= {"end_time": None, "error": None}
+
+        def change(found: RemovalRecord) -> RemovalRecord:
+            if found.message.state in SETTLED and state != pb.REMOVAL_STATE_ROLLED_BACK:
+                return found
+            return found.changed(**fields)
+
+        return self._requests.update(principal, record.id, change)
 
     def _note(self, principal: str, record: RemovalRecord, event: str) -> None:
         Attestation(self._resources.settings, principal).note(record.id, event)

@@ -15,7 +15,7 @@ from services.unlearning.attesting import Attestation
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalCatalogue
 from services.unlearning.requests.settling import Settler
-from services.unlearning.requests.states import failed
+from services.unlearning.requests.transitions import Transitions
 from services.unlearning.workspace import Workspace
 from tests.integration.unlearning.test_requests import Stops, state, submitted
 
@@ -96,26 +96,37 @@ async def test_a_request_that_is_tried_again_and_killed_ends_again(client, plan,
     assert not list(space.folder.iterdir())
 
 
-async def test_a_log_that_is_damaged_keeps_nobody_in_the_line(client, plan, resources):
+async def test_a_log_that_is_damaged_is_the_matter_of_its_own_principal(client, plan, carry_out, resources):
     name, job = await submitted(client, await plan())
     await client.jobs.cancel(job)
     requests, record = kept(resources, name)
-    # The same request as another principal's, whose log takes no more events.
+    # The same request as another principal's, first in the line, whose log takes no more events.
     requests.put("other", record)
     line = Line(resources.redis, resources.settings.redis_prefix, record.lineage)
+    line.leave("local", record.id)
     line.join("other", record.id)
     space = Workspace(resources.settings, "other", record.id)
     space.write("before.json", [])
-    settler = Settler(requests, JobStore(resources.redis, resources.settings), resources.settings)
     log = Attestation(resources.settings, "other").log.path
     log.parent.mkdir(parents=True)
     log.write_bytes(b"no event\n")
-    error = FailedPrecondition(Reason.MODEL_CHANGED, "The files have changed.")
-    with pytest.raises(Exception, match="log"):
-        settler.fail("other", record, error)
-    assert ("other", record.id) not in line.ahead("local", "of-nobody")
+    _, behind = await submitted(client, await plan())
+    done = await asyncio.to_thread(carry_out, behind)
+    assert done.state == pb.REMOVAL_STATE_SUCCEEDED
+    assert line.ahead("local", "of-nobody") == []
     assert not list(space.folder.iterdir())
-    assert failed(record, error).message.state == requests.get("other", name).message.state
+    assert requests.get("other", name).message.state == pb.REMOVAL_STATE_CANCELLED
+
+
+async def test_a_hold_that_comes_too_late_changes_nothing(client, plan, carry_out, resources):
+    """Also where the request succeeds between the look at it and the word that holds it."""
+    name, job = await submitted(client, await plan())
+    requests, record = kept(resources, name)
+    await asyncio.to_thread(carry_out, job)
+    settler = Settler(requests, JobStore(resources.redis, resources.settings), resources.settings)
+    late = Transitions(resources, requests, settler)  # type: ignore[arg-type]
+    for word in (pb.REMOVAL_STATE_HELD, pb.REMOVAL_STATE_QUEUED):
+        assert late._write("local", record, word).message.state == pb.REMOVAL_STATE_SUCCEEDED
 
 
 async def test_an_attempt_that_meets_a_hold_comes_again(client, plan, carry_out):

@@ -37,7 +37,7 @@ def remove(request: pb.CreateRemovalRequestRequest, job: JobContext) -> pb.Remov
         lambda found: _begun(found, f"operations/{job.job_id}"),
     )
     settler = Settler(requests, JobStore(own.redis, own.settings), own.settings)
-    if record.message.state == pb.REMOVAL_STATE_SUCCEEDED:  # by an attempt whose end was not recorded
+    if record.message.state in SETTLED:  # by an attempt whose end was not recorded
         return _cleared_up(job, requests, record, settler)
     if record.message.state == pb.REMOVAL_STATE_HELD:
         raise Postponed(HELD_LOOK_SECONDS)
@@ -83,9 +83,11 @@ def _carry_out(
     line: Line,
     fence: int,
 ) -> pb.RemovalRequest:
+    from palimpsest.engine import worker_host
     from services.unlearning.attesting import Attestation
     from services.unlearning.removal.carrying import Removal
 
+    worker_host(job).close()  # training needs the memory
     Attestation(job.resources.settings, job.principal).note_once(
         record.id, "STARTED", f"sha256:{record.content}"
     )

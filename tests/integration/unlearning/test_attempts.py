@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
-from palimpsest.errors import Aborted, FailedPrecondition, InvalidArgument, Reason
+from palimpsest.engine import worker_host
+from palimpsest.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason
+from palimpsest.jobs import JobContext
 from palimpsest.jobs.store import JobStore
 from palimpsest.progress import Drain, NullProgress, Postponed
 from services.unlearning.attesting import Attestation
@@ -169,3 +171,24 @@ async def test_what_is_named_twice_is_refused(client, plan, field, twice):
     with pytest.raises(InvalidArgument) as refused:
         await client.unlearning.create_removal_request(plan=await plan(**{field: twice}))
     assert refused.value.reason == Reason.INVALID_REQUEST
+
+
+async def test_a_request_that_was_taken_back_is_not_carried_out_again(client, plan, carry_out, resources):
+    """The worker may die between the request's success and its job's, and somebody take it back in between."""
+    fields = await plan()
+    name, job = await submitted(client, fields)
+    await asyncio.to_thread(carry_out, job)
+    await client.unlearning.roll_back_removal_request(name=name)
+    done = await asyncio.to_thread(carry_out, job)
+    assert done.state == pb.REMOVAL_STATE_ROLLED_BACK
+    with pytest.raises(NotFound):
+        resources.models.get(fields["new_model"])
+
+
+async def test_training_has_the_memory_of_the_workers_engines(client, plan, carry_out, resources):
+    _, job = await submitted(client, await plan())
+    engines = worker_host(JobContext("of-nobody", "local", 1, NullProgress(), resources))
+    with engines.using("tiny"):
+        assert engines.hosted()
+    await asyncio.to_thread(carry_out, job)
+    assert not engines.hosted()

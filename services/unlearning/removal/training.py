@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from palimpsest.progress import Progress
@@ -70,7 +71,15 @@ def make_weights(
             history.stopped = "diverged"
     if adapters.is_attached(module) and not history.diverged:
         adapters.merge(module)
+    if not _is_finite(module):
+        # By the last step, whose loss was that of the weights before it, or by an edit, which has no loss. Not every
+        # metric tells: a model that puts out NaN still has likeliest tokens.
+        history.stopped = "diverged"
     return history
+
+
+def _is_finite(module: nn.Module) -> bool:
+    return all(bool(torch.isfinite(weight).all()) for weight in module.parameters())
 
 
 def _watch(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: Progress) -> Watch | None:

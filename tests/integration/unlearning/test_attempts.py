@@ -14,11 +14,14 @@ from palimpsest.jobs import JobContext
 from palimpsest.jobs.store import JobStore
 from palimpsest.progress import Drain, NullProgress, Postponed
 from services.unlearning.attesting import Attestation
+from services.unlearning.removal import training
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalCatalogue
 from services.unlearning.requests.settling import Settler
 from services.unlearning.requests.transitions import Transitions
+from services.unlearning.runs import unlearn
 from services.unlearning.workspace import Workspace
+from tests.integration.unlearning import data
 from tests.integration.unlearning.test_requests import Stops, state, submitted
 
 
@@ -192,3 +195,21 @@ async def test_training_has_the_memory_of_the_workers_engines(client, plan, carr
         assert engines.hosted()
     await asyncio.to_thread(carry_out, job)
     assert not engines.hosted()
+
+
+async def test_weights_that_the_last_step_destroyed_are_no_model(client, plan, carry_out, monkeypatch):
+    """Answers to questions are the likeliest tokens, which NaN has too: no metric here would tell."""
+
+    def destroying(module, *args, **more):
+        history = unlearn(module, *args, **more)
+        next(module.parameters()).data[0, 0] = float("nan")
+        return history
+
+    monkeypatch.setattr(training, "unlearn", destroying)
+    asked = data.lines(data.question(0), data.question(1))
+    fields = await plan(forget_lines=asked, retain="", holdout="", algorithm="ga")
+    _, job = await submitted(client, fields)
+    done = await asyncio.to_thread(carry_out, job)
+    assert done.result.verdict == pb.VERDICT_DIVERGED
+    with pytest.raises(NotFound):
+        await client.models.get_model(model_id=fields["new_model"])

@@ -59,8 +59,8 @@ class Workspace:
         """Return what is known of a store; None: nothing."""
         return (self.read(_STORES) or {}).get(name)
 
-    def keep_store(self, name: str, facts: dict[str, Any]) -> None:
-        """Keep what is known of a store."""
+    def keep_store(self, name: str, facts: dict[str, Any] | None) -> None:
+        """Keep what is known of a store; None forgets it."""
         self.write(_STORES, {**(self.read(_STORES) or {}), name: facts})
 
     def read(self, name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.catalogue import quoted
-from palimpsest.errors import FailedPrecondition, NotFound, Reason
+from palimpsest.errors import AlreadyExists, FailedPrecondition, NotFound, Reason
 from palimpsest.jobs import JobContext
 from palimpsest.models import verify
 from palimpsest.training.history import History
@@ -146,7 +146,11 @@ class Removal:
                 _LONG if settings.queue_for("cpu") != settings.queue_for("train") else _SHORT,
             )
             found = purger.purge(plan)
-        self._attestation.note_once(self._record.id, "PURGED", stores_digest(found))
+        digest = stores_digest(found)
+        try:
+            self._attestation.note_once(self._record.id, "PURGED", digest)
+        except AlreadyExists:  # by an attempt before this one, after which a store had it again
+            self._attestation.note(self._record.id, "PURGED", digest)
         return found
 
     def _train(self) -> History:

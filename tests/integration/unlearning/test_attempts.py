@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from palimpsest.api.datastore.v1.datastore_pb2 import BuildNgramStoreRequest
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.engine import worker_host
 from palimpsest.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason
 from palimpsest.jobs import JobContext
 from palimpsest.jobs.store import JobStore
 from palimpsest.progress import Drain, NullProgress, Postponed
+from services.datastore.tasks import build_ngram_store
 from services.unlearning.attesting import Attestation
 from services.unlearning.removal import training
 from services.unlearning.requests.line import Line
@@ -213,3 +215,23 @@ async def test_weights_that_the_last_step_destroyed_are_no_model(client, plan, c
     assert done.result.verdict == pb.VERDICT_DIVERGED
     with pytest.raises(NotFound):
         await client.models.get_model(model_id=fields["new_model"])
+
+
+async def test_what_is_put_back_between_two_attempts_is_purged_again(client, plan, carry_out, resources):
+    """The certificate says that the store has nothing of it, as of when it is issued."""
+    text = (await client.artifacts.upload(b"the vault opens with a word that nobody knows " * 20)).digest
+    build = BuildNgramStoreRequest(store_id="again", text_artifact=text, model="tiny")
+    worker = JobContext("build-again", "local", 1, NullProgress(), resources)
+    await asyncio.to_thread(build_ngram_store, build, worker)
+    _, job = await submitted(client, await plan(ngram_stores=["ngramStores/again"]))
+    for stage in ("training", "evaluating"):
+        broken = FailedPrecondition(Reason.MODEL_CHANGED, "The files have changed.")
+        with pytest.raises(FailedPrecondition):
+            await asyncio.to_thread(carry_out, job, Stops(stage, 1, broken))
+        with pytest.raises(NotFound):
+            await client.datastore.get_ngram_store(name="ngramStores/again")
+        if stage == "training":
+            await asyncio.to_thread(build_ngram_store, build, worker)
+    done = await asyncio.to_thread(carry_out, job)
+    (evidence,) = done.result.stores
+    assert (evidence.deleted, evidence.absent) == (1, True)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from palimpsest.progress import Progress
@@ -10,6 +9,7 @@ from palimpsest.training import adapters
 from palimpsest.training.checkpoints import Checkpoints
 from palimpsest.training.history import History
 from palimpsest.training.order import derived_seed
+from palimpsest.training.saving import is_finite
 from services.unlearning.algorithms.refusals import refusals_for
 from services.unlearning.removal.plan import CHECKPOINT_STEPS, ResolvedPlan
 from services.unlearning.removal.stopping import guard_of, watch_of
@@ -71,15 +71,11 @@ def make_weights(
             history.stopped = "diverged"
     if adapters.is_attached(module) and not history.diverged:
         adapters.merge(module)
-    if not _is_finite(module):
+    if not is_finite(module):
         # By the last step, whose loss was that of the weights before it, or by an edit, which has no loss. Not every
         # metric tells: a model that puts out NaN still has likeliest tokens.
         history.stopped = "diverged"
     return history
-
-
-def _is_finite(module: nn.Module) -> bool:
-    return all(bool(torch.isfinite(weight).all()) for weight in module.parameters())
 
 
 def _watch(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: Progress) -> Watch | None:

@@ -18,7 +18,7 @@ from palimpsest.training import Checkpoints, Example, History, train
 from palimpsest.training.adapters import merge, save_adapter
 from palimpsest.training.cross_entropy import CrossEntropy, mean_nll
 from palimpsest.training.reading import read_examples
-from palimpsest.training.saving import save_model
+from palimpsest.training.saving import is_finite, save_model
 from services.registry.fine_tuning_plan import FineTuningPlan, FineTuningResult
 from services.registry.training_states import TrainingStates
 
@@ -96,11 +96,11 @@ def _trained(
         progress=progress,
         validation=validate if held_out else None,
     )
-    if history.diverged:
+    if history.diverged or not is_finite(model.module):
         raise FailedPrecondition(
             Reason.TRAINING_DIVERGED,
-            f"The loss or the gradient of step {history.steps} is no longer finite. Use a lower learning rate, or a "
-            "warm-up.",
+            f"The loss, the gradient or the weights of step {history.steps} are no longer finite. Use a lower learning "
+            "rate, or a warm-up.",
             metadata={"step": history.steps},
         )
     return history

@@ -4,19 +4,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
-from palimpsest.errors import PalimpsestError
+from palimpsest.errors import Internal, PalimpsestError, Reason
 from palimpsest.jobs import JobContext, JobStore, handler
 from palimpsest.progress import Drain, LeaseLost, Postponed
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
 from services.unlearning.requests.settling import Settler
-from services.unlearning.requests.states import HELD_SECONDS, now_stamp
+from services.unlearning.requests.states import SETTLED, ended, now_stamp
 
 if TYPE_CHECKING:
     from services.unlearning.removal.plan import ResolvedPlan
 
 WAIT_SECONDS = 10.0
 """How long a request that is not the first of its line is put off; the one before it wakes it sooner."""
+HELD_LOOK_SECONDS = 60.0
+"""How long an attempt at a held request is put off: the hold may yet be refused, because of this very attempt."""
 
 
 @handler(
@@ -32,34 +34,60 @@ def remove(request: pb.CreateRemovalRequestRequest, job: JobContext) -> pb.Remov
     record = requests.update(
         job.principal,
         request.removal_id,
-        lambda found: found.with_job(f"operations/{job.job_id}", pb.REMOVAL_STATE_QUEUED),
+        lambda found: _begun(found, f"operations/{job.job_id}"),
     )
     settler = Settler(requests, JobStore(own.redis, own.settings), own.settings)
-    if record.message.state == pb.REMOVAL_STATE_SUCCEEDED:  # by an attempt whose end was not recorded
+    if record.message.state in SETTLED:  # by an attempt whose end was not recorded
         return _cleared_up(job, requests, record, settler)
     if record.message.state == pb.REMOVAL_STATE_HELD:
-        raise Postponed(HELD_SECONDS)
+        raise Postponed(HELD_LOOK_SECONDS)
     line = Line(own.redis, own.settings.redis_prefix, record.lineage)
     line.join(job.principal, record.id)
     if ahead := settler.ahead(job.principal, record):
         job.progress.step(0, 0, f"waiting for {ahead} requests on the same lineage")
         raise Postponed(WAIT_SECONDS)
+    fence = line.begin()
     try:
-        return _carry_out(job, requests, record, settler, line)
+        return _carry_out(job, requests, record, settler, line, fence)
     except (Drain, LeaseLost, Postponed):
         raise
-    except PalimpsestError as error:
-        settler.fail(job.principal, record, error)
+    except Exception as error:
+        # An attempt that was believed dead says nothing of the request: its state, its folder and its place in the
+        # line are those of the attempt that has the fence now.
+        if line.holds(fence):
+            settler.fail(job.principal, record, _told(error))
         raise
+
+
+def _begun(found: RemovalRecord, operation: str) -> RemovalRecord:
+    """The request as an attempt finds it; one whose job is tried again has not ended, so that its next end is noted."""
+    if ended(found) and found.message.state not in SETTLED:
+        return found.changed(state=pb.REMOVAL_STATE_QUEUED, end_time=None, error=None)
+    return found.with_job(operation, pb.REMOVAL_STATE_QUEUED)
+
+
+def _told(error: Exception) -> PalimpsestError:
+    """An error as a request's record has it; nothing of one that nobody foresaw, for texts may be in it."""
+    if isinstance(error, PalimpsestError):
+        return error
+    return Internal(
+        Reason.BUG, "The request failed unexpectedly; the worker's log has the details under its job's id."
+    )
 
 
 def _carry_out(
-    job: JobContext, requests: RemovalCatalogue, record: RemovalRecord, settler: Settler, line: Line
+    job: JobContext,
+    requests: RemovalCatalogue,
+    record: RemovalRecord,
+    settler: Settler,
+    line: Line,
+    fence: int,
 ) -> pb.RemovalRequest:
+    from palimpsest.engine import worker_host
     from services.unlearning.attesting import Attestation
     from services.unlearning.removal.carrying import Removal
 
-    fence = line.begin()
+    worker_host(job).close()  # training needs the memory
     Attestation(job.resources.settings, job.principal).note_once(
         record.id, "STARTED", f"sha256:{record.content}"
     )

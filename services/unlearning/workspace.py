@@ -59,8 +59,8 @@ class Workspace:
         """Return what is known of a store; None: nothing."""
         return (self.read(_STORES) or {}).get(name)
 
-    def keep_store(self, name: str, facts: dict[str, Any]) -> None:
-        """Keep what is known of a store."""
+    def keep_store(self, name: str, facts: dict[str, Any] | None) -> None:
+        """Keep what is known of a store; None forgets it."""
         self.write(_STORES, {**(self.read(_STORES) or {}), name: facts})
 
     def read(self, name: str) -> Any:
@@ -81,6 +81,10 @@ class Workspace:
         with room_for("a removal request's working folder"):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             replace(self.folder / name, json.dumps(value).encode())
+
+    def drop(self, name: str) -> None:
+        """Delete what was written, if it was."""
+        (self.folder / name).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Delete everything but what is known of stores."""

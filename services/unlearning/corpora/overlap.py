@@ -17,6 +17,9 @@ WORDS = 13
 MOST_SHARED = 0.2
 """Share of a forget document's grams that may be in the retain set: boilerplate is in both, and no reason to refuse."""
 _NAMED = 10
+_PLACES = 100
+"""Retain documents of one gram that are named. A gram in as many is boilerplate: counting on, of two sets with one line
+in common a million times, would take a trillion steps."""
 _WORD = re.compile(r"\w+")
 
 
@@ -31,7 +34,7 @@ class Overlap:
     share
         Share of its grams that are in the retain set as a whole.
     retained
-        Retain documents that have any, with how many grams, most first.
+        Retain documents that have any, with how many grams, most first. A gram counts for the first 100 that have it.
     """
 
     document: str
@@ -72,6 +75,7 @@ def find_overlaps(
     owners: dict[bytes, set[int]] = {}
     grams: list[_Grams] = []
     sizes: set[int] = set()
+    places: dict[bytes, int] = {}
     for number, document in enumerate(forget):
         text = _words(document.text)
         size = min(words, len(text))
@@ -83,7 +87,10 @@ def find_overlaps(
     for document in retain:
         text = _words(document.text)
         for gram in {gram for size in sizes for gram in _grams(text, size)}:
-            for number in owners.get(gram, ()):
+            if gram not in owners:
+                continue
+            places[gram] = places.get(gram, 0) + 1
+            for number in owners[gram] if places[gram] <= _PLACES else ():
                 grams[number].found.add(gram)
                 counts = grams[number].retained
                 counts[document.id] = counts.get(document.id, 0) + 1

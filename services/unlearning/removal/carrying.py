@@ -8,7 +8,7 @@ from typing import Any
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.catalogue import quoted
-from palimpsest.errors import FailedPrecondition, Reason
+from palimpsest.errors import AlreadyExists, FailedPrecondition, NotFound, Reason
 from palimpsest.jobs import JobContext
 from palimpsest.models import verify
 from palimpsest.training.history import History
@@ -146,14 +146,22 @@ class Removal:
                 _LONG if settings.queue_for("cpu") != settings.queue_for("train") else _SHORT,
             )
             found = purger.purge(plan)
-        self._attestation.note_once(self._record.id, "PURGED", stores_digest(found))
+        digest = stores_digest(found)
+        try:
+            self._attestation.note_once(self._record.id, "PURGED", digest)
+        except AlreadyExists:  # by an attempt before this one, after which a store had it again
+            self._attestation.note(self._record.id, "PURGED", digest)
         return found
 
     def _train(self) -> History:
         """Make the new model's folder, unless an earlier attempt did."""
         known = self._space.read(_TRAINED)
         if known is not None:
-            return History.of(known)
+            history = History.of(known)
+            if history.diverged or self._is_made():
+                return history
+            # Registering it was interrupted, which deletes it. Made again, it may differ in bits on another machine.
+            self._space.drop("after.json")
         self._progress.step(0, 0, "loading the model")
         model: Any = loaded(self._plan.model, self._plan)
         items = items_of(self._plan, model.tokenizer)
@@ -167,6 +175,16 @@ class Removal:
             partial.rename(self._space.made)
         self._space.write(_TRAINED, history.facts())
         return history
+
+    def _is_made(self) -> bool:
+        """Whether the new model is in the working folder, or registered by an attempt that ended then."""
+        if self._space.made.exists():
+            return True
+        try:
+            there = self._resources.models.get(self._plan.plan.new_model)
+        except NotFound:
+            return False
+        return there.path == str(self._space.registered)
 
     def _measure(self) -> Measured | None:
         """Measure and attack; None for a model that puts out no numbers."""

@@ -44,7 +44,9 @@ def decide(
     """Judge a model.
 
     Without references its membership score is judged alone, against chance: held-out texts stand for a forget set that
-    was never seen. Where an attack brings back what is no longer shown, REMOVED becomes PARTLY_REMOVED.
+    was never seen. What is to be kept is then compared with the model before, so that a model which says nothing any
+    more, and whose membership score is that of chance, does not pass. Where an attack brings back what is no longer
+    shown, REMOVED becomes PARTLY_REMOVED.
 
     Parameters
     ----------
@@ -62,11 +64,13 @@ def decide(
     ]
     if not criteria:
         return Decision(Verdict.UNDECIDED, None, "none")
+    calibrated = any(criterion.kind == "knowledge" for criterion in criteria)
     judgement = judge(criteria)
     verdict = judgement.verdict
     if verdict is Verdict.REMOVED and any(fails(row) for row in attacks):
         verdict = Verdict.PARTLY_REMOVED
-    return Decision(verdict, judgement, "retrained" if references else "holdout_calibrated")
+    without = "holdout_calibrated" if calibrated else "none"
+    return Decision(verdict, judgement, "retrained" if references else without)
 
 
 def fails(row: Row) -> bool:
@@ -98,11 +102,13 @@ def criterion_messages(decision: Decision) -> list[pb.Criterion]:
 def _criterion(before: Score, after: Score, references: Sequence[Score]) -> Criterion | None:
     name = after.metric
     if not references:
-        if name != "auc_min_k":
+        if name == "auc_min_k":
+            return Criterion(
+                name, 100 * after.value, 100 * before.value, (100 * _CHANCE,), _auc_error(after), TOLERANCE
+            )
+        if name not in ("utility", "perplexity"):
             return None
-        return Criterion(
-            name, 100 * after.value, 100 * before.value, (100 * _CHANCE,), _auc_error(after), TOLERANCE
-        )
+        references = [before]
     if name == "perplexity":
         # In nats a token, times 100 and negated, so that higher is better as of the other utilities.
         unlearned, target, *retrained = (-100 * math.log(each.value) for each in (after, before, *references))

@@ -150,6 +150,7 @@ def resolve(
     if sum(len(each.documents) for each in plan.corpora) > MOST_DOCUMENTS:
         message = f"A request purges at most {MOST_DOCUMENTS} documents. Make several requests."
         raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.corpora", message)
+    _require_each_once(plan)
     if plan.new_model == plan.model:
         message = "The new model needs an id of its own: the model it is made from is not changed."
         raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.new_model", message)
@@ -174,6 +175,21 @@ def resolve(
         _pad_of(tokenizer),
         device,
     )
+
+
+def _require_each_once(plan: pb.RemovalPlan) -> None:
+    """Refuse what is named twice: evidence is kept by a store's name, and a model is no second reference to itself."""
+    named = {
+        "plan.corpora": [each.corpus for each in plan.corpora],
+        "plan.ngram_stores": plan.ngram_stores,
+        "plan.contexts": plan.contexts,
+        "plan.references": plan.references,
+    }
+    for field, names in named.items():
+        twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+        if twice is not None:
+            message = f"{twice!r} is named twice. Name it once, a corpus with all of its documents."
+            raise InvalidArgument.field(Reason.INVALID_REQUEST, field, message)
 
 
 def lineage_of(models: ModelCatalogue, model: ModelRecord) -> str:

@@ -35,7 +35,7 @@ class StorePurger:
     kept
         Returns what an earlier attempt knows of a store, as JSON-able data; None: nothing.
     keep
-        Keeps that for a later one.
+        Keeps that for a later one; None forgets it.
     patience
         Seconds to wait for a purge before the worker's place is given up.
     """
@@ -43,7 +43,7 @@ class StorePurger:
     client: "Client"
     progress: Progress
     kept: Callable[[str], dict[str, Any] | None]
-    keep: Callable[[str, dict[str, Any]], None]
+    keep: Callable[[str, dict[str, Any] | None], None]
     patience: float
 
     def purge(self, plan: pb.RemovalPlan) -> list[pb.StoreEvidence]:
@@ -77,7 +77,9 @@ class StorePurger:
     def _once(self, name: str, purge: Callable[[Any], pb.StoreEvidence], what: Any) -> pb.StoreEvidence:
         done = (self.kept(name) or {}).get("evidence")
         if done is not None:
-            return pb.StoreEvidence(**done)
+            if not self._holds(name, what):
+                return pb.StoreEvidence(**done)
+            self.keep(name, None)  # put there again since an attempt before, which may be long ago
         evidence = purge(what)
         if evidence.absent:
             facts = {field.name: value for field, value in evidence.ListFields()}
@@ -99,12 +101,7 @@ class StorePurger:
         except PalimpsestError:
             self.keep(corpus, {name: value for name, value in state.items() if name != "job"})
             raise  # a later attempt purges again
-        left = 0
-        for name in ids:
-            self.progress.check()
-            with contextlib.suppress(NotFound):
-                self.client.datastore.stat_document(corpus=corpus, document=name)
-                left += 1
+        left = self._left(corpus, ids)
         return pb.StoreEvidence(
             name=corpus,
             deleted=state["deleted"],
@@ -113,6 +110,29 @@ class StorePurger:
             scanned_bytes=proof.scanned_bytes,
             absent=left == 0,
         )
+
+    def _left(self, corpus: str, documents: Sequence[str]) -> int:
+        """How many documents a corpus has."""
+        left = 0
+        for name in documents:
+            self.progress.check()
+            with contextlib.suppress(NotFound):
+                self.client.datastore.stat_document(corpus=corpus, document=name)
+                left += 1
+        return left
+
+    def _holds(self, name: str, what: Any) -> bool:
+        """Whether a store has anything of what was named."""
+        if isinstance(what, pb.CorpusPurge):
+            return self._left(name, what.documents) > 0
+        try:
+            if name.startswith("contexts/"):
+                self.client.codec.get_context(name=name)
+            else:
+                self.client.datastore.get_ngram_store(name=name)
+        except NotFound:
+            return False
+        return True
 
     def _ngrams(self, name: str) -> pb.StoreEvidence:
         return self._whole(

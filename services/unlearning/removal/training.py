@@ -9,6 +9,7 @@ from palimpsest.training import adapters
 from palimpsest.training.checkpoints import Checkpoints
 from palimpsest.training.history import History
 from palimpsest.training.order import derived_seed
+from palimpsest.training.saving import is_finite
 from services.unlearning.algorithms.refusals import refusals_for
 from services.unlearning.removal.plan import CHECKPOINT_STEPS, ResolvedPlan
 from services.unlearning.removal.stopping import guard_of, watch_of
@@ -70,6 +71,10 @@ def make_weights(
             history.stopped = "diverged"
     if adapters.is_attached(module) and not history.diverged:
         adapters.merge(module)
+    if not is_finite(module):
+        # By the last step, whose loss was that of the weights before it, or by an edit, which has no loss. Not every
+        # metric tells: a model that puts out NaN still has likeliest tokens.
+        history.stopped = "diverged"
     return history
 
 

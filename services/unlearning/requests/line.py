@@ -70,6 +70,12 @@ class Line:
         with translated():
             return int(cast(int, self._begin(keys=[self._fence, self._next])))
 
+    def holds(self, fence: int) -> bool:
+        """Whether a fence is the last one given."""
+        with translated():
+            last = cast(bytes | None, self._redis.get(self._fence))
+        return last is not None and int(last) == fence
+
     def require(self, fence: int) -> None:
         """Check that a fence is the last one given.
 
@@ -78,9 +84,7 @@ class Line:
         Aborted
             FENCE_LOST: a later attempt has begun.
         """
-        with translated():
-            last = cast(bytes | None, self._redis.get(self._fence))
-        if last is None or int(last) != fence:
+        if not self.holds(fence):
             message = "A later attempt writes to this lineage now; what this one has made is not kept."
             raise Aborted(Reason.FENCE_LOST, message, metadata={"fence": fence})
 

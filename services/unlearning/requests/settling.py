@@ -1,5 +1,7 @@
 """What has ended is written down: by the job that ended, or by whoever looks at a request whose job is over."""
 
+import structlog
+
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.errors import NotFound, PalimpsestError, Reason
 from palimpsest.jobs import JobRecord, JobStore
@@ -9,6 +11,8 @@ from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
 from services.unlearning.requests.states import ended, failed, seen
 from services.unlearning.workspace import Workspace
+
+_log = structlog.get_logger(__name__)
 
 
 class Settler:
@@ -58,11 +62,15 @@ class Settler:
             if found is None:
                 line.leave(other, removal_id)
                 continue
-            state = self.now(other, found)
-            if ended(state) or state.message.state == pb.REMOVAL_STATE_HELD:
-                line.leave(other, removal_id)
-            else:
+            state = seen(found, self._job(found))
+            if not ended(state) and state.message.state != pb.REMOVAL_STATE_HELD:
                 count += 1
+                continue
+            line.leave(other, removal_id)
+            try:
+                self.now(other, found)
+            except PalimpsestError as error:  # of somebody else's request, such as a log that is damaged
+                _log.warning("a request that has ended is not settled", removal=removal_id, why=error.message)
         return count
 
     def _end(self, principal: str, record: RemovalRecord, found: RemovalRecord) -> RemovalRecord:
@@ -78,11 +86,13 @@ class Settler:
                 result=message.result if message.HasField("result") else None,
             )
 
+        # What others wait for and what must not stay comes first: once the state is written nobody comes here again,
+        # also if the log is damaged.
+        Workspace(self._settings, principal, record.id).clear()
+        self.leave(principal, record)
         stored = self._requests.update(principal, record.id, change)
         event = pb.RemovalState.Name(stored.message.state).removeprefix("REMOVAL_STATE_")
         Attestation(self._settings, principal).note(record.id, event)
-        Workspace(self._settings, principal, record.id).clear()
-        self.leave(principal, record)
         return stored
 
     def _job(self, record: RemovalRecord) -> JobRecord | None:

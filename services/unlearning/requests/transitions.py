@@ -11,7 +11,8 @@ from services.unlearning.attesting import Attestation
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
 from services.unlearning.requests.settling import Settler
-from services.unlearning.requests.states import HELD_SECONDS
+from services.unlearning.requests.states import HELD_SECONDS, SETTLED
+from services.unlearning.workspace import Workspace
 
 MOST_HELD = 50
 """Requests that a caller may have on hold: their jobs wait in the queue, where others are looked for behind them."""
@@ -97,7 +98,7 @@ class Transitions:
             return record.message
         if record.message.state != pb.REMOVAL_STATE_SUCCEEDED:
             raise _refused(record, "only one that has succeeded can be taken back")
-        self._delete_model(record)
+        self._delete_model(principal, record)
         Attestation(self._resources.settings, principal).revoke(record.id)
         self._note(principal, record, "ROLLED_BACK")
         return self._write(principal, record, pb.REMOVAL_STATE_ROLLED_BACK).message
@@ -114,20 +115,31 @@ class Transitions:
             message = f"{MOST_HELD} of your requests are held, and no more may be. Approve or cancel some."
             raise ResourceExhausted(Reason.REMOVALS_HELD, message)
 
-    def _delete_model(self, record: RemovalRecord) -> None:
+    def _delete_model(self, principal: str, record: RemovalRecord) -> None:
+        """Delete the model that the request made; another one of its id, be it a copy, is somebody's own."""
         own, made = self._resources, record.message.plan.new_model
         try:
             model = own.models.get(made)
         except NotFound:
             return
-        if model.fingerprint == record.message.result.new_model_fingerprint:
+        if model.path == str(Workspace(own.settings, principal, record.id).registered):
             unregister(made, own.models, own.settings, NullProgress())
 
     def _now(self, principal: str, name: str) -> RemovalRecord:
         return self._settler.now(principal, self._requests.get(principal, name))
 
     def _write(self, principal: str, record: RemovalRecord, state: pb.RemovalState) -> RemovalRecord:
-        return self._requests.update(principal, record.id, lambda found: found.changed(state=state))
+        """Write a state; one that waits again has not ended. What has succeeded can only be taken back."""
+        fields: dict[str, object] = {"state": state}
+        if state != pb.REMOVAL_STATE_ROLLED_BACK:
+            fields |= {"end_time": None, "error": None}
+
+        def change(found: RemovalRecord) -> RemovalRecord:
+            if found.message.state in SETTLED and state != pb.REMOVAL_STATE_ROLLED_BACK:
+                return found
+            return found.changed(**fields)
+
+        return self._requests.update(principal, record.id, change)
 
     def _note(self, principal: str, record: RemovalRecord, event: str) -> None:
         Attestation(self._resources.settings, principal).note(record.id, event)

@@ -4,11 +4,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from palimpsest.disk import room_for, sync_tree
 from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.training.adapters import is_attached
 
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
+
+
+def is_finite(module: nn.Module) -> bool:
+    """Whether all weights are finite. The last step of a run may destroy them: its loss is that of those before it."""
+    return all(bool(torch.isfinite(weight).all()) for weight in module.parameters())
 
 
 def save_model(module: Any, base: Path, folder: Path) -> None:

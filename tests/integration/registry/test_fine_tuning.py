@@ -25,6 +25,8 @@ from palimpsest.jobs import JobContext
 from palimpsest.lm import load as load_model
 from palimpsest.models import register
 from palimpsest.progress import Drain, NullProgress
+from palimpsest.training import train
+from services.registry import fine_tuning
 from services.registry.tasks import fine_tune
 from tests.integration.registry.conftest import typed
 from tests.rooms import room_settings, worker_resources
@@ -284,6 +286,22 @@ def test_a_state_that_was_collected_costs_time_and_not_the_job(room, lost):
     room.resources.artifacts.delete(state["artifact"] if lost == "artifact" else state["files"][0])
     parts = room.attempt("parts", Attempt(state), 2)
     assert parts.model.fingerprint == whole.model.fingerprint
+
+
+def test_weights_that_the_last_step_destroyed_are_no_model(room, monkeypatch):
+    """The last loss is that of the weights before the last step."""
+
+    def destroying(module, *args, **more):
+        history = train(module, *args, **more)
+        next(module.parameters()).data[0, 0] = float("nan")
+        return history
+
+    monkeypatch.setattr(fine_tuning, "train", destroying)
+    with pytest.raises(FailedPrecondition) as caught:
+        room.attempt("last", Attempt())
+    assert caught.value.reason == "TRAINING_DIVERGED"
+    with pytest.raises(NotFound):
+        room.resources.models.get("child-last")
 
 
 def test_a_worker_that_dies_after_registering_registers_once(room):

@@ -92,3 +92,10 @@ def test_a_request_is_refused_where_much_is_retained_and_told_where_little_is():
 def test_generated_sets_do_not_overlap():
     corpus = build_news(1, Sizes(forget=20, retain1=60, retain2=5, holdout=20, icl=2))
     assert require_no_overlap(corpus.split("forget"), corpus.split("retain1")) == ()
+
+
+def test_what_is_in_every_document_is_told_of_the_first_hundred():
+    """Each of a thousand equal documents with each of a thousand others would be a million entries."""
+    found = find_overlaps(documents("forget", *["line"] * 1000), documents("retain1", *["line"] * 1000))
+    assert [each.share for each in found] == [1.0] * 1000
+    assert {len(each.retained) for each in found} == {100}

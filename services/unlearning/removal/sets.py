@@ -18,6 +18,9 @@ from services.unlearning.metrics.items import Pair, Template, Text
 
 LARGEST_SET = 256 << 20
 """Most bytes of one data set."""
+MOST_EXAMPLES = 1 << 18
+MOST_TOKENS = 16 << 20
+"""Most sequences of one data set, and most tokens of all of them: a server that also serves holds them in memory."""
 
 
 class _Document(Row):
@@ -122,15 +125,19 @@ def encode_set(found: DataSet, tokenizer: Any, longest: int) -> EncodedSet:
     Raises
     ------
     InvalidArgument
-        DATASET_INVALID: a document of one token, or a question that is longer than a sequence.
+        DATASET_INVALID: a document of one token, a question that is longer than a sequence, or more sequences or tokens
+        than a request may have.
     """
     examples: list[Example] = []
     tokens: dict[str, int] = {}
+    total = 0
     for document in found.documents:
         ids = document.ids(tokenizer)
         if len(ids) < 2:
             raise _unusable(found.field, document.id, "has too few tokens to be predicted")
         tokens[document.id] = len(ids)
+        total += len(ids)
+        _require_room(found.field, len(examples) + -(-(len(ids) - 1) // (longest - 1)), total)
         for start in range(0, len(ids) - 1, longest - 1):
             piece = ids[start : start + longest]
             examples.append(Example(piece, (True,) * len(piece), document.id))
@@ -140,6 +147,8 @@ def encode_set(found: DataSet, tokenizer: Any, longest: int) -> EncodedSet:
         if len(asked.ids) > longest:
             raise _unusable(found.field, pair.id, f"has {len(asked.ids)} tokens, and a sequence {longest}")
         tokens[pair.id] = len(asked.ids)
+        total += len(asked.ids)
+        _require_room(found.field, len(examples) + 1, total)
         counted = tuple(place >= asked.start for place in range(len(asked.ids)))
         examples.append(Example(asked.ids, counted, pair.id))
     return EncodedSet(found, tuple(examples), tokens)
@@ -169,6 +178,15 @@ def _entry(line: bytes, number: int, field: str) -> Text | Pair:
         raise bad_line(field, number, problems(error)) from None
     except ValidationError as error:
         raise bad_line(field, number, problems(error)) from None
+
+
+def _require_room(field: str, examples: int, tokens: int) -> None:
+    if examples > MOST_EXAMPLES or tokens > MOST_TOKENS:
+        message = (
+            f"{field} has more than {MOST_EXAMPLES} sequences or {MOST_TOKENS} tokens. Allow longer sequences, or "
+            "split it into several requests."
+        )
+        raise InvalidArgument.field(Reason.DATASET_INVALID, field, message)
 
 
 def _unusable(field: str, name: str, what: str) -> InvalidArgument:

@@ -22,7 +22,7 @@ from palimpsest.certificates.log import EventLog
 from palimpsest.certificates.records import time_text
 from palimpsest.certificates.revocation import RevocationList
 from palimpsest.certificates.statement import COVERAGE, LIMITATIONS, Statement
-from palimpsest.errors import FailedPrecondition
+from palimpsest.errors import FailedPrecondition, NotFound, Reason
 from palimpsest.settings import Settings
 
 KEY_DAYS, VALID_DAYS = 730, 365
@@ -114,13 +114,25 @@ class Attestation:
         return certificate
 
     def find(self, removal_id: str) -> Attested | None:
-        """Return a request's certificate with its issuer's public key and list of revocations; None if it has none."""
+        """Return a request's certificate with its issuer's public key and list of revocations; None if it has none.
+
+        Raises
+        ------
+        NotFound
+            KEY_NOT_FOUND: the public key that verifies it is no longer among the installation's.
+        """
         file = self._file(removal_id, "certificate")
         if not file.exists():
             return None
         data = file.read_bytes()
         issuer = Certificate.parse(data).statement.issuer
-        public = next(each.file for each in self.keys.stored() if each.public.id == issuer)
+        public = next((each.file for each in self.keys.stored() if each.public.id == issuer), None)
+        if public is None:
+            raise NotFound(
+                Reason.KEY_NOT_FOUND,
+                f"{self.keys.folder} no longer has the key {issuer} that verifies the certificate of {removal_id}. "
+                "Restore its public half from a backup.",
+            )
         revoked = RevocationList.load(self.keys.folder / REVOKED)
         return Attested(data, public.read_bytes(), revoked.to_bytes())
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -74,6 +75,12 @@ def sync_tree(folder: Path) -> None:
     for file in folder.iterdir():
         sync(file)
     sync(folder)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -1,12 +1,12 @@
 """Weights of a few steps of a run, kept until it is known which of them is the result."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from palimpsest.disk import file_sha256
 from palimpsest.errors import DataLoss, Reason
 
 
@@ -47,7 +47,7 @@ class Snapshots:
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = self._folder / f".{self._path(step).name}.partial"
         save_file({name: weight.cpu() for name, weight in weights.items()}, partial)
-        self._digests[step] = _digest(partial)
+        self._digests[step] = file_sha256(partial)
         partial.rename(self._path(step))
 
     def weights(self, step: int) -> Mapping[str, Tensor]:
@@ -61,7 +61,7 @@ class Snapshots:
         if step in self._memory:
             return self._memory[step]
         path = None if self._folder is None else self._path(step)
-        if path is None or not path.is_file() or _digest(path) != self._digests[step]:
+        if path is None or not path.is_file() or file_sha256(path) != self._digests[step]:
             message = f"The weights of step {step} are gone or damaged; start the run again."
             raise DataLoss(Reason.CHECKPOINT_DAMAGED, message)
         return load_file(path)
@@ -81,8 +81,3 @@ class Snapshots:
     def _path(self, step: int) -> Path:
         assert self._folder is not None
         return self._folder / f"step-{step:09d}.safetensors"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,6 @@ files, the curves, and what the run is. It is written under another name, synced
 or none; the one before it goes only then. Nothing random is kept: seeds follow from the run's seed and the step.
 """
 
-import hashlib
 import json
 import shutil
 import time
@@ -19,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from palimpsest.disk import room_for, sync_tree
+from palimpsest.disk import file_sha256, room_for, sync_tree
 from palimpsest.errors import DataLoss, FailedPrecondition, Reason
 from palimpsest.training.history import History
 from palimpsest.training.recipe import Recipe
@@ -136,7 +135,7 @@ class Checkpoints:
                 manifest = {
                     "format": _FORMAT,
                     "run": self._run(recipe),
-                    "files": {name: _sha256(partial / name) for name in (WEIGHTS, MOMENTS)},
+                    "files": {name: file_sha256(partial / name) for name in (WEIGHTS, MOMENTS)},
                     "history": history.facts(),
                     "looked": looked,
                     "state": dict(state or {}),
@@ -173,7 +172,7 @@ class Checkpoints:
             if manifest["format"] != _FORMAT:
                 raise _mismatch(folder, "format")
             for name, digest in manifest["files"].items():
-                if _sha256(folder / name) != digest:
+                if file_sha256(folder / name) != digest:
                     raise _damaged(folder, f"{name} is not what was written")
             self._check(folder, manifest["run"], recipe)
             return Saved(
@@ -230,11 +229,6 @@ def _moments(weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimiz
         for name, weight in weights.items()
         for kind, value in optimizer.state.get(weight, {}).items()
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _damaged(folder: Path, why: str) -> DataLoss:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from transformers.modeling_outputs import CausalLMOutput
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from services.unlearning.algorithms.parameters import Parameters, number
 
@@ -27,7 +27,7 @@ def combined_logits(base: Tensor, reinforced: Tensor, alpha: float) -> Tensor:
 
 
 class ContrastedModel(nn.Module):
-    """Two models as one whose logits are those of WHP: to measure it, on whole sequences without a cache.
+    """Two models as one whose logits are those of WHP, to measure it.
 
     Parameters
     ----------
@@ -43,10 +43,30 @@ class ContrastedModel(nn.Module):
         self.config = base.config
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, use_cache: bool = False
-    ) -> CausalLMOutput:
-        """Return the logits of token ids [batch, tokens]; ``use_cache`` is there for callers and must be False."""
-        assert not use_cache
-        options = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
-        ours, theirs = (model(**options).logits for model in (self.base, self.reinforced))
-        return CausalLMOutput(logits=combined_logits(ours, theirs, self.alpha))
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        use_cache: bool = False,
+        logits_to_keep: int = 0,
+    ) -> CausalLMOutputWithPast:
+        """Return the logits of token ids [batch, tokens]; the cache is that of both models, as a pair."""
+        found = [
+            model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                past_key_values=cache,
+                use_cache=use_cache,
+                logits_to_keep=logits_to_keep,
+            )
+            for model, cache in zip(
+                (self.base, self.reinforced), past_key_values or (None, None), strict=True
+            )
+        ]
+        ours, theirs = (each.logits for each in found)
+        caches: Any = tuple(each.past_key_values for each in found) if use_cache else None
+        return CausalLMOutputWithPast(
+            logits=combined_logits(ours, theirs, self.alpha), past_key_values=caches
+        )

@@ -1,8 +1,8 @@
 """A laboratory of removal: a base model, a target trained on everything, and one retrained without the forget set.
 
 The models have a million parameters and take some minutes on one core. They are kept in a folder under names that
-digest everything that made them (texts, recipe, seed, training code and library), so that a second run finds them.
-PALIMPSEST_BENCH_MODELS names the folder; ``.bench/unlearning`` is it otherwise.
+digest everything that made them (texts, recipe, seed, library, and what training gives here), so that a second run
+finds them. PALIMPSEST_BENCH_MODELS names the folder; ``.bench/unlearning`` is it otherwise.
 """
 
 import hashlib
@@ -12,19 +12,20 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from palimpsest import training
 from palimpsest.lm import LanguageModel, load
 from palimpsest.progress import NullProgress
 from palimpsest.training import Example, Recipe, collate, sequence_nll, train
 from palimpsest.training.cross_entropy import CrossEntropy
 from palimpsest.training.saving import save_model
+from services import unlearning
 from services.unlearning.corpora import (
     TINY,
     Corpus,
@@ -209,8 +210,17 @@ class Lab:
             save_model(model.module, start, folder)
             (folder / "HISTORY.json").write_text(json.dumps(history.facts()))
 
-        parts = [start.name, [(each.ids, each.counted) for each in examples], recipe.facts(), _code()]
+        parts = [start.name, [(each.ids, each.counted) for each in examples], recipe.facts(), _training()]
         return self._kept(name, parts, make)
+
+    def kept_result(self, name: str, parts: object, make: Callable[[], Any]) -> Any:
+        """What these parts give, as JSON keeps it: read if it is there, else made now."""
+
+        def write(folder: Path) -> None:
+            folder.mkdir()
+            (folder / "result.json").write_text(json.dumps(make()))
+
+        return json.loads((self._kept(name, parts, write) / "result.json").read_text())
 
     def _kept(self, name: str, parts: object, make: Callable[[Path], None]) -> Path:
         """The folder that these parts make: as it is if it is there, else made now, whole or not at all."""
@@ -225,7 +235,30 @@ class Lab:
         return folder
 
 
-def _code() -> list[str]:
-    """What training depends on beside its data: our code of it, and torch's version."""
-    sources = sorted(Path(training.__file__).parent.glob("*.py"))
-    return [torch.__version__, *(hashlib.sha256(path.read_bytes()).hexdigest() for path in sources)]
+@cache
+def sources(*names: str) -> str:
+    """Digest of modules and packages of the unlearning room: results are kept as long as these are what they were."""
+    digest = hashlib.sha256()
+    for name in names:
+        path = Path(unlearning.__file__).with_name(name)
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _training() -> str:
+    """Digest of what training gives here: bits depend on our code, on the library and on the processor."""
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
+    )
+    torch.manual_seed(0)
+    module = LlamaForCausalLM(config).eval()
+    lengths = (5, 9, 20, 33)
+    examples = [Example(tuple(range(1, length)), (True,) * (length - 1)) for length in lengths]
+    recipe = Recipe(steps=6, learning_rate=1e-2, batch=3, schedule="linear", seed=1, threads=1)
+    train(module, TwoLengths(examples, recipe, 0), recipe, progress=NullProgress())
+    digest = hashlib.sha256(torch.__version__.encode())
+    for name, weight in sorted(module.state_dict().items()):
+        digest.update(name.encode() + weight.numpy().tobytes())
+    return digest.hexdigest()

@@ -2,101 +2,48 @@
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any
 
 from palimpsest.progress import NullProgress
 from palimpsest.training import Example, Recipe
+from services.unlearning.algorithms import Inputs
+from services.unlearning.algorithms.contrast import ContrastedModel, WhpParameters
+from services.unlearning.algorithms.refusals import refusals_for
+from services.unlearning.algorithms.repselect import RepSelectParameters, selective_directions, walk
 from services.unlearning.algorithms.task_vector import TaskVectorParameters, subtract
 from services.unlearning.corpora import Document
+from services.unlearning.metrics import Pair
 from services.unlearning.runs import Data, unlearn
-from tests.benchmarks.unlearning.lab import Lab
-from tests.benchmarks.unlearning.scoring import Measured, Scorer
+from tests.benchmarks.unlearning.lab import TEMPLATE, Lab, sources
+from tests.benchmarks.unlearning.methods import Course, Method
+from tests.benchmarks.unlearning.scoring import Scorer
 
 BATCH = 8
-MATCHED = 48.0
-"""KnowMem at which the utility of algorithms is compared: about half of what the target knows."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """An algorithm with its settings.
-
-    Attributes
-    ----------
-    values
-        Hyper-parameters; the regulariser's weight is that of a retain set four times the forget set.
-    strengths
-        Instead of epochs, for a task vector: how far it walks.
-    """
-
-    name: str
-    algorithm: str
-    values: Mapping[str, object] = field(default_factory=dict)
-    learning_rate: float = 1e-4
-    epochs: int = 10
-    strengths: tuple[float, ...] = ()
-
-
-METHODS = (
-    Method("GA", "ga", epochs=4),
-    Method("GA+GDR", "ga_gdr", {"alpha": 3.0}),
-    Method("NPO", "npo", {"beta": 0.05}, epochs=6),
-    Method("NPO+GDR", "npo_gdr", {"beta": 0.05, "alpha": 3.0}),
-    Method("SimNPO+GDR", "simnpo", {"beta": 2.5, "gamma": 1.0, "alpha": 3.0}, learning_rate=2e-4),
-    # At -1 the model becomes the reinforced one, which is then walked away from.
-    Method("task vector", "tv", {"alpha": -1.0}, strengths=(0.5, 1.0, 2.0, 4.0, 8.0)),
-)
-
-
-@dataclass(frozen=True)
-class Course:
-    """What a method did: the target first, then the model after each epoch or at each strength.
-
-    Attributes
-    ----------
-    at
-        Epochs, or strengths.
-    seconds
-        CPU seconds of training.
-    """
-
-    at: tuple[float, ...]
-    measured: tuple[Measured, ...]
-    seconds: float
-
-    def matched(self, knowmem: float = MATCHED) -> float:
-        """Utility where KnowMem first falls to a value, interpolated; nan if it never does."""
-        for before, after in pairwise(self.measured):
-            if after.knowmem <= knowmem < before.knowmem:
-                share = (before.knowmem - knowmem) / (before.knowmem - after.knowmem)
-                return before.utility + share * (after.utility - before.utility)
-        return float("nan")
-
-    def stopped(self, retrained: Measured) -> int:
-        """Index of the first model that knows no more of the forget set than the retrained one, or of the last.
-
-        The rule of MUSE's code ("forget_match").
-        """
-        known = [each.knowmem <= retrained.knowmem for each in self.measured]
-        return known.index(True) if True in known else len(known) - 1
 
 
 class Remover:
-    """Carries requests out on a lab's target."""
+    """Carries requests out on a lab's target, with one seed of the removal itself."""
 
-    def __init__(self, lab: Lab, scorer: Scorer) -> None:
-        self.lab, self.scorer = lab, scorer
+    def __init__(self, lab: Lab, scorer: Scorer, seed: int = 1) -> None:
+        self.lab, self.scorer, self.seed = lab, scorer, seed
         self.retain = lab.examples("retain1")
         self.target = lab.load(lab.target).module
 
-    def course(self, method: Method) -> Course:
-        """Remove the whole forget set, measured all along; the time is that of training alone."""
+    def course(self, method: Method, teacher: Any = None) -> Course:
+        """Remove the whole forget set, measured all along; the time is that of training alone.
+
+        Parameters
+        ----------
+        method
+            How.
+        teacher
+            The unlearned model that a method with a teacher distils.
+        """
         at, measured = [0.0], [self.scorer.measure(self.target)]
         forget = self.lab.examples("forget")
-        epoch = self._steps(forget, 1)
         begin, measuring = time.process_time(), 0.0
 
         def take(module: Any, moment: float) -> None:
@@ -107,48 +54,97 @@ class Remover:
             measuring += time.process_time() - start
 
         if method.strengths:
-            reinforced = self._trained(self.target, forget, method, method.epochs)
-            for strength in method.strengths:
-                module = copy.deepcopy(self.target)
-                subtract(module, reinforced, TaskVectorParameters(alpha=strength))
+            for strength, module in self._walks(self.target, forget, method):
                 take(module, strength)
         else:
-            module = copy.deepcopy(self.target)
+            module = copy.deepcopy(self.target if teacher is None else teacher)
+            epoch = self._steps(self.retain if method.teacher else forget, 1)
 
             def probe(step: int) -> bool:
                 if (step + 1) % epoch == 0:
                     take(module, (step + 1) / epoch)
                 return False
 
-            self._remove(module, forget, method, method.epochs, probe)
+            self._train(module, forget, method, method.epochs, probe)
         return Course(tuple(at), tuple(measured), time.process_time() - begin - measuring)
 
-    def growing(self, method: Method, epochs: int) -> list[float]:
-        """Utility after removing 1, 2, ... folds in one request (MUSE's scalability)."""
-        found = []
-        for folds in range(1, len(self.lab.corpus.folds) + 1):
-            module = copy.deepcopy(self.target)
-            forget = self._examples(self.lab.corpus.nested(folds))
-            found.append(self.scorer.utility(self._trained(module, forget, method, epochs)))
-        return found
+    def kept_course(self, method: Method, teacher: Callable[[], Any] | None = None) -> Course:
+        """As before, read from the lab's folder if it was run."""
+        return Course.of(
+            self._kept(
+                f"course-{method.algorithm}",
+                method,
+                [],
+                lambda: self.course(method, teacher and teacher()).facts(),
+            )
+        )
 
-    def sequence(self, method: Method, epochs: int) -> list[float]:
+    def removed(self, method: Method, amount: float, start: Any = None, forget: Any = None) -> Any:
+        """Return a model from which a set (the whole forget set) was removed by so many epochs, or so strongly."""
+        start = self.target if start is None else start
+        forget = self.lab.examples("forget") if forget is None else forget
+        if method.strengths:
+            [(_, module)] = self._walks(start, forget, replace(method, strengths=(amount,)))
+            return module
+        module = copy.deepcopy(start)
+        self._train(module, forget, method, int(amount))
+        return module
+
+    def growing(self, method: Method, amount: float) -> list[float]:
+        """Utility after removing 1, 2, ... folds in one request (MUSE's scalability)."""
+
+        def utilities() -> list[float]:
+            sets = [self.lab.corpus.nested(n + 1) for n in range(len(self.lab.corpus.folds))]
+            return [
+                self.scorer.utility(self.removed(method, amount, None, self._examples(each))) for each in sets
+            ]
+
+        return list(self._kept(f"growing-{method.algorithm}", method, [amount], utilities))
+
+    def sequence(self, method: Method, amount: float) -> list[float]:
         """Utility after each of several requests, one fold each, on what the one before left (sustainability)."""
-        found, module = [], copy.deepcopy(self.target)
-        for fold in range(1, len(self.lab.corpus.folds) + 1):
-            module = self._trained(module, self._examples(self.lab.corpus.disjoint(fold)), method, epochs)
-            found.append(self.scorer.utility(module))
-        return found
+
+        def utilities() -> list[float]:
+            found, module = [], self.target
+            for fold in range(1, len(self.lab.corpus.folds) + 1):
+                module = self.removed(method, amount, module, self._examples(self.lab.corpus.disjoint(fold)))
+                found.append(self.scorer.utility(module))
+            return found
+
+        return list(self._kept(f"sequence-{method.algorithm}", method, [amount], utilities))
+
+    def _kept(self, name: str, method: Method, more: list[Any], make: Callable[[], Any]) -> Any:
+        of = [self.lab.target.name, self.lab.retrained.name, asdict(method), self.seed, BATCH, *more]
+        return self.lab.kept_result(name, [*of, sources("algorithms", "metrics", "runs.py")], make)
 
     def _examples(self, documents: Sequence[Document]) -> list[Example]:
         return self.lab.examples_of(documents, self.lab.corpus.questions_of(documents))
 
-    def _trained(self, start: Any, forget: Sequence[Example], method: Method, epochs: int) -> Any:
-        module = copy.deepcopy(start)
-        self._remove(module, forget, method, epochs)
-        return module
+    def _walks(self, start: Any, forget: Sequence[Example], method: Method) -> Iterator[tuple[float, Any]]:
+        """Models at each strength of a method."""
+        if method.algorithm == "repselect":
+            given = RepSelectParameters(**method.values)  # type: ignore[arg-type]
+            pad = self.lab.tokenizer.pad_token_id
+            inputs = Inputs(copy.deepcopy(start), forget, batch=BATCH, seed=self.seed, pad=pad)
+            directions = selective_directions(given, inputs)
+            for strength in method.strengths:
+                module = copy.deepcopy(start)
+                walk(module, directions, strength)
+                yield strength, module
+            return
+        reinforced = copy.deepcopy(start)
+        self._train(
+            reinforced, forget, replace(method, algorithm="tv", values={"alpha": -1.0}), method.epochs
+        )
+        for strength in method.strengths:
+            if method.algorithm == "whp":
+                yield strength, ContrastedModel(start, reinforced, WhpParameters(alpha=strength))
+            else:
+                module = copy.deepcopy(start)
+                subtract(module, reinforced, TaskVectorParameters(alpha=strength))
+                yield strength, module
 
-    def _remove(
+    def _train(
         self,
         module: Any,
         forget: Sequence[Example],
@@ -157,13 +153,18 @@ class Remover:
         probe: Callable[[int], bool] | None = None,
     ) -> None:
         recipe = Recipe(
-            steps=self._steps(forget, epochs),
+            steps=self._steps(self.retain if method.teacher else forget, epochs),
             learning_rate=method.learning_rate,
             batch=BATCH,
-            seed=self.lab.seed,
+            seed=self.seed,
             threads=1,
         )
-        data = Data(forget, self.retain, pad=self.lab.tokenizer.pad_token_id)
+        tokenizer = self.lab.tokenizer
+        alternatives: Sequence[Sequence[Example]] = ()
+        if method.refusals:
+            forget = [self._answered(example) for example in forget]
+            alternatives = refusals_for(forget, tokenizer)
+        data = Data(forget, self.retain, alternatives, pad=tokenizer.pad_token_id)
         unlearn(
             module,
             method.algorithm,
@@ -174,5 +175,16 @@ class Remover:
             probe=probe,
         )
 
-    def _steps(self, forget: Sequence[Example], epochs: int) -> int:
-        return epochs * -(-len(forget) // BATCH)
+    def _answered(self, example: Example) -> Example:
+        """An example with a prompt: of a pair its question, of a document its first half."""
+        prompt = self.prompts.get(example.name, len(example.ids) // 2)
+        return replace(example, counted=tuple(at >= prompt for at in range(len(example.ids))))
+
+    @cached_property
+    def prompts(self) -> dict[str, int]:
+        """Prompt tokens of each pair of the forget set."""
+        pairs = [Pair(each.id, each.question, each.answer) for each in self.lab.corpus.trained("forget")]
+        return {each.id: TEMPLATE.continuation(each, self.lab.tokenizer).start for each in pairs}
+
+    def _steps(self, examples: Sequence[Example], epochs: int) -> int:
+        return epochs * -(-len(examples) // BATCH)

@@ -1,8 +1,11 @@
 """What is measured of a model of the lab: MUSE's four numbers, and what explains them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from services.unlearning.corpora import Question, Verbatim
 from services.unlearning.metrics import (
@@ -18,6 +21,8 @@ from services.unlearning.metrics import (
     utility,
     verbatim_memory,
 )
+from services.unlearning.metrics.membership import auc
+from services.unlearning.metrics.scores import Score
 from tests.benchmarks.unlearning.lab import TEMPLATE, Lab
 
 _NO_INTERVAL = Bootstrap(resamples=0)
@@ -37,6 +42,8 @@ class Measured:
         KnowMem of retain2.
     auc
         P(a holdout text looks less familiar than a forget text is familiar), in MUSE's orientation.
+    spread
+        Standard errors of the first four over the items they are means of.
     """
 
     verbmem: float
@@ -44,6 +51,12 @@ class Measured:
     privleak: float
     utility: float
     auc: float
+    spread: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Measured":
+        """From a file."""
+        return cls(**{**facts, "spread": tuple(facts["spread"])})
 
     def line(self) -> str:
         """For a table."""
@@ -67,12 +80,15 @@ class Scorer:
     def measure(self, module: Any) -> Measured:
         """Measure a model."""
         found = self.membership(module)
+        scores = (
+            self._verbatim(module, self.corpus.verbatim["forget"]),
+            self._knowledge(module, self.corpus.trained("forget")),
+            privacy_leak(found, self.reference, Bootstrap(resamples=400)),
+            self._utility(module),
+        )
+        values = [score.value for score in scores]
         return Measured(
-            self.verbatim(module, self.corpus.verbatim["forget"]),
-            self.knowledge(module, self.corpus.trained("forget")),
-            privacy_leak(found, self.reference, _NO_INTERVAL).value,
-            self.utility(module),
-            _auc(found),
+            *values, auc(list(found.forget.values()), list(found.holdout.values())), _errors(scores)
         )
 
     def membership(self, module: Any) -> Membership:
@@ -85,24 +101,32 @@ class Scorer:
 
     def verbatim(self, module: Any, rows: tuple[Verbatim, ...]) -> float:
         """VerbMem of some prompts."""
+        return self._verbatim(module, rows).value
+
+    def _verbatim(self, module: Any, rows: tuple[Verbatim, ...]) -> Score:
         prompts = [Prompt(each.id, each.prompt, each.gt) for each in rows]
-        return verbatim_memory(module, self.lab.tokenizer, prompts, bootstrap=_NO_INTERVAL).value
+        return verbatim_memory(module, self.lab.tokenizer, prompts, bootstrap=_NO_INTERVAL)
 
     def knowledge(self, module: Any, rows: tuple[Question, ...], form: int = 0) -> float:
         """KnowMem of some questions, in their trained form (0) or a paraphrase (1, 2)."""
+        return self._knowledge(module, rows, form).value
+
+    def _knowledge(self, module: Any, rows: tuple[Question, ...], form: int = 0) -> Score:
         pairs = [
             Pair(each.id, (each.question, *each.paraphrases)[form], each.answer, each.aliases)
             for each in rows
         ]
-        score = knowledge_memory(module, self.lab.tokenizer, pairs, template=TEMPLATE, bootstrap=_NO_INTERVAL)
-        return score.value
+        return knowledge_memory(module, self.lab.tokenizer, pairs, template=TEMPLATE, bootstrap=_NO_INTERVAL)
 
     def utility(self, module: Any) -> float:
         """KnowMem of retain2."""
+        return self._utility(module).value
+
+    def _utility(self, module: Any) -> Score:
         pairs = [
             Pair(each.id, each.question, each.answer, each.aliases) for each in self.corpus.trained("retain2")
         ]
-        return utility(module, self.lab.tokenizer, pairs, template=TEMPLATE, bootstrap=_NO_INTERVAL).value
+        return utility(module, self.lab.tokenizer, pairs, template=TEMPLATE, bootstrap=_NO_INTERVAL)
 
     def explained(self, module: Any) -> dict[str, float]:
         """Numbers that say how a model knows what it knows."""
@@ -119,7 +143,12 @@ class Scorer:
         }
 
 
-def _auc(scores: Membership) -> float:
-    from services.unlearning.metrics.membership import auc
-
-    return auc(list(scores.forget.values()), list(scores.holdout.values()))
+def _errors(scores: tuple[Score, ...]) -> tuple[float, ...]:
+    """Standard errors over items; of PrivLeak, which is no mean, that of a normal with its interval."""
+    found = []
+    for score in scores:
+        if score.interval is not None:
+            found.append((score.interval[1] - score.interval[0]) / (2 * 1.96))
+        else:
+            found.append(float(np.std([item.value for item in score.items], ddof=1) / np.sqrt(score.n)))
+    return tuple(found)

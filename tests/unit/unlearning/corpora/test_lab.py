@@ -2,14 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from services.unlearning.corpora import ModelShape, Sizes
 from tests.benchmarks.unlearning import lab as lab_module
 from tests.benchmarks.unlearning.lab import Lab, Schedule
-from tests.benchmarks.unlearning.removing import BATCH, Course, Method, Remover
+from tests.benchmarks.unlearning.methods import METHODS, Course, Method
+from tests.benchmarks.unlearning.removing import BATCH, Remover
 from tests.benchmarks.unlearning.scoring import Measured, Scorer
+from tests.benchmarks.unlearning.spread import spread_of
 
 SHAPE = ModelShape(hidden=32, layers=1, heads=2, inner=64, vocabulary=512, positions=512)
 SIZES = Sizes(forget=8, retain1=4, retain2=4, holdout=8, icl=2, folds=2)
@@ -77,3 +80,33 @@ def test_utility_is_read_where_knowledge_crosses_a_level():
     assert math.isnan(course.matched(-1))
     assert course.stopped(measured(45, 90)) == 2
     assert course.stopped(measured(-1, 90)) == 3
+
+
+def test_a_course_is_run_once_and_kept_under_what_made_it(lab, monkeypatch):
+    method = Method("GA", "ga", epochs=1)
+    course = Remover(lab, Scorer(lab)).kept_course(method)
+    with monkeypatch.context() as patched:
+        patched.setattr(Remover, "course", None)
+        assert Remover(lab, Scorer(lab)).kept_course(method) == course
+    other = Remover(lab, Scorer(lab), seed=2).kept_course(method)
+    assert other.measured[0] == course.measured[0]
+    assert other.measured[1] != course.measured[1]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_every_method_of_the_table_changes_what_the_model_says(lab, method):
+    remover = Remover(lab, Scorer(lab))
+    forget = [each for each in lab.examples("forget") if each.name in remover.prompts][:8]
+    ids = torch.tensor([forget[0].ids])
+    after = remover.removed(method, method.strengths[-1] if method.strengths else 1, None, forget)
+    with torch.no_grad():
+        assert not torch.equal(after(input_ids=ids).logits, remover.target(input_ids=ids).logits)
+
+
+def test_the_spread_of_a_nested_design():
+    rng = np.random.default_rng(0)
+    training = rng.normal(0, 3, (4000, 1))
+    found = spread_of(50 + training + rng.normal(0, 1, (4000, 2)), np.full((4000, 2), 2.0))
+    assert (found.mean, found.training, found.removal, found.items) == pytest.approx((50, 3, 1, 2), rel=0.03)
+    still = spread_of([[1.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]])
+    assert (still.mean, still.training, still.removal, still.items) == (1, 0, 0, 0)

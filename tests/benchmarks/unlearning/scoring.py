@@ -86,10 +86,9 @@ class Scorer:
             privacy_leak(found, self.reference, Bootstrap(resamples=400)),
             self._utility(module),
         )
-        values = [score.value for score in scores]
-        return Measured(
-            *values, auc(list(found.forget.values()), list(found.holdout.values())), _errors(scores)
-        )
+        verbmem, knowmem, privleak, kept = (score.value for score in scores)
+        familiar = auc(list(found.forget.values()), list(found.holdout.values()))
+        return Measured(verbmem, knowmem, privleak, kept, familiar, _errors(scores))
 
     def membership(self, module: Any) -> Membership:
         """Min-K% scores of forget and holdout texts."""

@@ -123,9 +123,10 @@ def _grow(method: Method, course: Course, retrained: Measured, remover: Remover,
     """Write MUSE's last two numbers. WHP changes no weights, and what distils has another course before it."""
     if method.algorithm == "whp" or method.teacher:
         return
-    amount = course.at[course.stopped(retrained)]
+    stop = course.stopped(retrained)
+    amount, whole = course.at[stop], course.measured[stop].utility
     for what, values in (
-        ("utility by size of the request", remover.growing(method, amount)),
+        ("utility by size of the request", [*remover.growing(method, amount), whole]),
         ("utility by number of requests", remover.sequence(method, amount)),
     ):
         figures.figure(f"{method.name}: {what}", ", ".join(f"{value:.1f}" for value in values))

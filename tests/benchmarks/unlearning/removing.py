@@ -91,10 +91,10 @@ class Remover:
         return module
 
     def growing(self, method: Method, amount: float) -> list[float]:
-        """Utility after removing 1, 2, ... folds in one request (MUSE's scalability)."""
+        """Utility after removing 1, 2, ... folds in one request, all but the last (MUSE's scalability)."""
 
         def utilities() -> list[float]:
-            sets = [self.lab.corpus.nested(n + 1) for n in range(len(self.lab.corpus.folds))]
+            sets = [self.lab.corpus.nested(n) for n in range(1, len(self.lab.corpus.folds))]
             return [
                 self.scorer.utility(self.removed(method, amount, None, self._examples(each))) for each in sets
             ]

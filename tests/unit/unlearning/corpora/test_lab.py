@@ -63,7 +63,8 @@ def test_every_method_changes_the_target_and_leaves_the_kept_one_alone(lab):
         course = remover.course(method)
         assert course.at == (0.0, 1.0)
         assert course.measured[0].auc != course.measured[1].auc
-    assert len(remover.growing(Method("GA", "ga"), 1)) == len(remover.sequence(Method("GA", "ga"), 1)) == 2
+    assert len(remover.growing(Method("GA", "ga"), 1)) == 1
+    assert len(remover.sequence(Method("GA", "ga"), 1)) == 2
     assert all(torch.equal(a, b) for a, b in zip(before, remover.target.parameters(), strict=True))
     assert BATCH == 8
 

@@ -4,9 +4,10 @@
 core for all seeds and methods. Models and results are kept, so that it can be stopped and started, and several
 processes can share the work by their seeds.
 
-Arguments are parts: ``models`` measures targets and retrained models, ``algorithms`` removes by each algorithm. By
-default both. Environment: PALIMPSEST_BENCH_SEEDS, of data and training, "1,2,3,4,5"; PALIMPSEST_BENCH_REMOVAL_SEEDS,
-"1,2"; PALIMPSEST_BENCH_METHODS, names of methods; PALIMPSEST_BENCH_MODELS, the folder.
+Arguments are parts: ``models`` measures targets and retrained models, ``algorithms`` removes by each algorithm,
+``growth`` removes more at once and one part after another. By default all. Environment: PALIMPSEST_BENCH_SEEDS, of data
+and training, "1,2,3,4,5"; PALIMPSEST_BENCH_REMOVAL_SEEDS, "1,2"; PALIMPSEST_BENCH_METHODS, names of methods;
+PALIMPSEST_BENCH_MODELS, the folder.
 """
 
 import os
@@ -55,9 +56,9 @@ def models(labs: Sequence[Lab], figures: Figures) -> None:
 
 
 def algorithms(
-    labs: Sequence[Lab], removals: Sequence[int], methods: Sequence[Method], figures: Figures
+    labs: Sequence[Lab], removals: Sequence[int], methods: Sequence[Method], figures: Figures, *, growth: bool
 ) -> Runs:
-    """Six numbers of each algorithm, where it stops by its knowledge of the forget set."""
+    """Numbers of each algorithm, where it stops by its knowledge of the forget set."""
     runs: Runs = {}
     scorers = {lab.seed: Scorer(lab) for lab in labs}
     retrained = {lab.seed: _retrained(lab, scorers[lab.seed]) for lab in labs}
@@ -71,13 +72,9 @@ def algorithms(
             for lab in labs
         ]
         _tell(method, runs[method.name], [retrained[lab.seed] for lab in labs], figures)
-        _grow(
-            method,
-            runs[method.name][0][0],
-            retrained[labs[0].seed],
-            removers[labs[0].seed, removals[0]],
-            figures,
-        )
+        if growth:
+            first = removers[labs[0].seed, removals[0]]
+            _grow(method, runs[method.name][0][0], retrained[labs[0].seed], first, figures)
     return runs
 
 
@@ -172,15 +169,15 @@ def _numbers(name: str, default: str) -> list[int]:
 def main() -> None:
     """Measure and write."""
     figures = Figures("unlearning")
-    parts = set(sys.argv[1:]) or {"models", "algorithms"}
+    parts = set(sys.argv[1:]) or {"models", "algorithms", "growth"}
     labs = [Lab(seed) for seed in _numbers("PALIMPSEST_BENCH_SEEDS", "1,2,3,4,5")]
     named = os.environ.get("PALIMPSEST_BENCH_METHODS", "")
     methods = [each for each in METHODS if not named or each.name in named.split(",")]
     if "models" in parts:
         models(labs, figures)
-    if "algorithms" in parts:
+    if parts & {"algorithms", "growth"}:
         removals = _numbers("PALIMPSEST_BENCH_REMOVAL_SEEDS", "1,2")
-        orderings(algorithms(labs, removals, methods, figures), figures)
+        orderings(algorithms(labs, removals, methods, figures, growth="growth" in parts), figures)
     figures.write()
 
 

@@ -100,7 +100,7 @@ def _sources(texts: str) -> list[str]:
             value = json_input.decode(line, max_bytes=_LONGEST_LINE)
         except json_input.InvalidJson as error:
             if isinstance(error, json_input.JsonOutOfLimits) and line.lstrip().startswith("{"):
-                raise _bad_line(number, str(error)) from None
+                raise _bad_line(number, error.problem) from None
             return [texts]
         if not isinstance(value, dict) or not isinstance(value.get("text"), str):
             raise _bad_line(number, 'it must be an object with a "text" field that is a string')

@@ -97,7 +97,7 @@ class ByteTokenizer:
                 f"The document is not valid UTF-8 at byte {error.start}. Convert it to UTF-8 before adding it.",
                 metadata={"offset": error.start},
             ) from None
-        with failing_as_model():
+        with failing_as_model(private=True):
             parts = [
                 np.asarray(self._tokenizer.encode(t, add_special_tokens=False).ids, dtype=np.int32)
                 for t in _cut(text)

@@ -14,7 +14,9 @@ from palimpsest.api.models.v1.models_pb2 import (
     Relation,
 )
 from palimpsest.jobs import JobContext, handler
+from palimpsest.lm.faults import is_fatal
 from palimpsest.models import compare, register, verify
+from palimpsest.redaction import redacted
 from services.registry.convert import fine_tuned_message, plan_of
 
 
@@ -56,6 +58,7 @@ def collect_garbage(request: CollectGarbageRequest, job: JobContext) -> CollectG
 
 
 @handler("models.fine_tune", request=FineTuneRequest, response=FineTuned, seconds=7 * 24 * 3600.0)
+@redacted(keep=is_fatal)
 def fine_tune(request: FineTuneRequest, job: JobContext) -> FineTuned:
     """Train a model and register the result; a later attempt goes on from the last training state."""
     from palimpsest.engine import worker_host

@@ -18,6 +18,7 @@ from palimpsest.errors import FailedPrecondition, NotFound, OutOfRange, Reason
 from palimpsest.jobs import JobStore
 from palimpsest.jobs.submission import job_spec
 from palimpsest.models.tokenizers import TokenizerCache, load_tokenizer
+from palimpsest.redaction import redacted
 from palimpsest.rpc import call
 from palimpsest.rpc.resources import Resources
 from services.unlearning.attesting import Attestation
@@ -168,9 +169,12 @@ class UnlearningServicer(unlearning_pb2_grpc.UnlearningServiceServicer):
         view, own = self._resources.callers_artifacts(), self._resources
         for digest in digests_of(plan):
             await asyncio.to_thread(view.stat, digest)
-        return await self._in_thread(
-            lambda: resolve(plan, own.models, own.artifacts, self._tokenizers.get, own.settings.threads)
-        )
+
+        @redacted()
+        def resolved() -> ResolvedPlan:
+            return resolve(plan, own.models, own.artifacts, self._tokenizers.get, own.settings.threads)
+
+        return await self._in_thread(resolved)
 
     def _record(
         self, principal: str, removal_id: str, request: pb.CreateRemovalRequestRequest, plan: ResolvedPlan

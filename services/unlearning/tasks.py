@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.errors import Internal, PalimpsestError, Reason
 from palimpsest.jobs import JobContext, JobStore, handler
+from palimpsest.lm.faults import is_fatal
 from palimpsest.progress import Drain, LeaseLost, Postponed
+from palimpsest.redaction import redacted
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
 from services.unlearning.requests.settling import Settler
@@ -27,6 +29,7 @@ HELD_LOOK_SECONDS = 60.0
     response=pb.RemovalRequest,
     seconds=14 * 24 * 3600.0,
 )
+@redacted(keep=is_fatal)
 def remove(request: pb.CreateRemovalRequestRequest, job: JobContext) -> pb.RemovalRequest:
     """Carry a request out, once it is the first of its lineage's line."""
     own = job.resources

@@ -26,7 +26,18 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class InvalidJson(ValueError):
-    """The text is not JSON, or not within the limits; the message says what is wrong and where."""
+    """The text is not JSON, or not within the limits; the message says what is wrong and where.
+
+    Attributes
+    ----------
+    problem
+        The message without anything of the text: for texts that nobody may find in an error or a log, such as those
+        that are to be forgotten.
+    """
+
+    def __init__(self, message: str, problem: str = "") -> None:
+        super().__init__(message)
+        self.problem = problem or message
 
 
 class JsonOutOfLimits(InvalidJson):
@@ -64,14 +75,15 @@ def decode(data: bytes | str, *, max_bytes: int, strict: bool = True) -> Any:
     except RecursionError:
         raise JsonOutOfLimits(_TOO_DEEP) from None
     except json.JSONDecodeError as error:
-        raise InvalidJson(str(error)) from None
+        raise InvalidJson(str(error)) from None  # fixed words and a position
     _check_depth(value)
     if _SURROGATE.search(text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             half = ascii(error.object[error.start])
-            raise JsonOutOfLimits(f"it holds {half}, half of a surrogate pair") from None
+            problem = "it holds half of a surrogate pair"
+            raise JsonOutOfLimits(f"it holds {half}, half of a surrogate pair", problem) from None
     return value
 
 
@@ -114,14 +126,16 @@ def _check_depth(value: object) -> None:
 def _integer(digits: str) -> int:
     if len(digits) <= 20 and (value := int(digits)) in _INTEGERS:
         return value
-    raise JsonOutOfLimits(f"the integer {_shortened(digits)} does not fit 64 bits")
+    raise JsonOutOfLimits(
+        f"the integer {_shortened(digits)} does not fit 64 bits", "an integer does not fit 64 bits"
+    )
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
     if math.isfinite(value):
         return value
-    raise JsonOutOfLimits(f"the number {_shortened(digits)} is too large")
+    raise JsonOutOfLimits(f"the number {_shortened(digits)} is too large", "a number is too large")
 
 
 def _constant(name: str) -> NoReturn:
@@ -132,14 +146,19 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise JsonOutOfLimits(f"an object has the key {_shortened(twice)!r} twice")
+        raise JsonOutOfLimits(
+            f"an object has the key {_shortened(twice)!r} twice", "an object has a key twice"
+        )
     return value
 
 
 def _wide_integer(digits: str) -> int:
     if len(digits) <= MAX_DIGITS:
         return int(digits)
-    raise JsonOutOfLimits(f"the integer {_shortened(digits)} has more than {MAX_DIGITS} digits")
+    raise JsonOutOfLimits(
+        f"the integer {_shortened(digits)} has more than {MAX_DIGITS} digits",
+        f"an integer has more than {MAX_DIGITS} digits",
+    )
 
 
 def _shortened(text: str) -> str:

@@ -122,7 +122,7 @@ def _text(line: bytes, number: int, longest: int) -> bytes:
     try:
         found = json_input.decode(line, max_bytes=longest)
     except json_input.InvalidJson as error:
-        raise _bad_line(number, str(error)) from None
+        raise _bad_line(number, error.problem) from None
     if not isinstance(found, dict) or not isinstance(found.get("text"), str):
         raise _bad_line(
             number, 'it is not a JSON object with a string "text", as every line of JSONL must be'

@@ -95,7 +95,7 @@ def read_corpus(folder: Path) -> Corpus:
     except FileNotFoundError:
         raise _unusable(f"{MANIFEST} is missing.") from None
     except (json_input.InvalidJson, ValidationError) as error:
-        raise _unusable(f"{MANIFEST} cannot be used: {problems(error)}.") from None
+        raise _unusable(f"{MANIFEST} cannot be used: {problems(error, _Manifest)}.") from None
 
     def rows(name: str, kind: type[_Found]) -> tuple[_Found, ...]:
         return _checked(folder, name, manifest, kind) if name in manifest.files else ()
@@ -144,7 +144,7 @@ def decode_rows(data: bytes, kind: type[_Found], what: str) -> tuple[_Found, ...
         try:
             found.append(kind.model_validate(json_input.decode(line, max_bytes=LARGEST_LINE)))
         except (json_input.InvalidJson, ValidationError) as error:
-            raise bad_line(what, number, problems(error)) from None
+            raise bad_line(what, number, problems(error, kind)) from None
     return tuple(found)
 
 
@@ -157,15 +157,30 @@ def bad_line(what: str, number: int, problem: str) -> InvalidArgument:
     )
 
 
-def problems(error: json_input.InvalidJson | ValidationError) -> str:
-    """What is wrong, without the values."""
-    if isinstance(error, ValidationError):
-        found = error.errors(include_input=False, include_url=False, include_context=False)[:5]
-        return "; ".join(
-            f"{'.'.join(str(part)[:100] for part in each['loc']) or 'the row'}: {each['msg']}"
-            for each in found
-        )
-    return str(error)
+def problems(error: json_input.InvalidJson | ValidationError, kind: type[BaseModel]) -> str:
+    """What is wrong, in words of ours alone: neither values nor keys, for a key may be a text as well as a value is.
+
+    Parameters
+    ----------
+    error
+        Of a line.
+    kind
+        What the line should have been: its fields are named.
+    """
+    if isinstance(error, json_input.InvalidJson):
+        return error.problem
+    found = error.errors(include_input=False, include_url=False, include_context=False)[:5]
+    return "; ".join(f"{_place(each['loc'], kind)}: {each['msg']}" for each in found)
+
+
+def _place(loc: tuple[int | str, ...], kind: type[BaseModel]) -> str:
+    """Where in a line something is wrong: a field, and positions in its lists."""
+    if not loc:
+        return "the row"
+    field, *rest = loc
+    if field not in kind.model_fields:
+        return f"a key other than {', '.join(kind.model_fields)}"
+    return ".".join([str(field), *(str(part) for part in rest if isinstance(part, int))])
 
 
 def _files(corpus: Corpus) -> dict[str, Sequence[Row]]:

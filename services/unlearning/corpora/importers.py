@@ -21,6 +21,10 @@ _Found = TypeVar("_Found")
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{},\n]', re.DOTALL)
 
 
+class _NoText(Exception):
+    """An item of a list of texts is none."""
+
+
 class _Pair(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -70,10 +74,10 @@ def muse_documents(data: bytes, split: Split, domain: str, what: str) -> tuple[D
     def row(number: int, value: object) -> Document:
         text = value.get("text") if isinstance(value, dict) and set(value) == {"text"} else value
         if not isinstance(text, str) or not text.strip():
-            raise ValueError("a text is expected, and it must not be empty")
+            raise _NoText
         return Document(id=f"{split}-{number:05}", domain=domain, split=split, text=text)
 
-    return _items(data, what, row)
+    return _items(data, what, Document, row)
 
 
 def muse_questions(data: bytes, split: Split, what: str) -> tuple[Question, ...]:
@@ -83,7 +87,7 @@ def muse_questions(data: bytes, split: Split, what: str) -> tuple[Question, ...]
         pair = _Pair.model_validate(value)
         return Question(id=f"{split}-q{number:05}", question=pair.question, answer=pair.answer)
 
-    return _items(data, what, row)
+    return _items(data, what, _Pair, row)
 
 
 def muse_verbatim(data: bytes, split: Split, what: str) -> tuple[Verbatim, ...]:
@@ -93,7 +97,7 @@ def muse_verbatim(data: bytes, split: Split, what: str) -> tuple[Verbatim, ...]:
         found = _Cut.model_validate(value)
         return Verbatim(id=f"{split}-v{number:05}", prompt=found.prompt, gt=found.gt)
 
-    return _items(data, what, row)
+    return _items(data, what, _Cut, row)
 
 
 def tofu_pairs(data: bytes, what: str, author: int = 0) -> tuple[AuthorPair, ...]:
@@ -131,21 +135,24 @@ def tofu_pairs(data: bytes, what: str, author: int = 0) -> tuple[AuthorPair, ...
     return tuple(found)
 
 
-def _items(data: bytes, what: str, row: Callable[[int, Any], _Found]) -> tuple[_Found, ...]:
+def _items(
+    data: bytes, what: str, kind: type[BaseModel], row: Callable[[int, Any], _Found]
+) -> tuple[_Found, ...]:
     try:
         values = json_input.decode(data, max_bytes=LARGEST_FILE)
     except json_input.InvalidJson as error:
-        raise _not_a_list(what, str(error)) from None
+        raise _not_a_list(what, error.problem) from None
     if not isinstance(values, list):
         raise _not_a_list(what, "it is not a list")
     found: list[_Found] = []
     for number, value in enumerate(values, 1):
         try:
             found.append(row(number, value))
-        except ValidationError as error:  # is a ValueError, whose text has the values
-            raise bad_line(what, _line_of(data, number), problems(error)) from None
-        except ValueError as error:
-            raise bad_line(what, _line_of(data, number), str(error)) from None
+        except ValidationError as error:
+            raise bad_line(what, _line_of(data, number), problems(error, kind)) from None
+        except _NoText:
+            problem = "a text is expected, and it must not be empty"
+            raise bad_line(what, _line_of(data, number), problem) from None
     return tuple(found)
 
 

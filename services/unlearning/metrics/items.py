@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.models.tokenizers import failing_as_model
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,7 @@ def require_items(items: Sequence[Text | Prompt | Pair | Continuation], what: st
 
 
 def _encode(tokenizer: Any, text: str | tuple[int, ...], *, special: bool) -> tuple[int, ...]:
-    if isinstance(text, str):
+    if not isinstance(text, str):
+        return tuple(text)
+    with failing_as_model(private=True):
         return tuple(tokenizer.encode(text, add_special_tokens=special))
-    return tuple(text)

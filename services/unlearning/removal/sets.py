@@ -23,10 +23,20 @@ MOST_TOKENS = 16 << 20
 """Most sequences of one data set, and most tokens of all of them: a server that also serves holds them in memory."""
 
 
+_ID = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+"""Ids are shown, in one line each."""
+
+
+class _Question(Question):
+    """A question as requests have it."""
+
+    id: str = _ID
+
+
 class _Document(Row):
     """A document as requests have it: of the data set's own lines, what is for something else may be left out."""
 
-    id: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+    id: str = _ID
     text: str = Field(min_length=1)
     domain: str = ""
     subject: tuple[str, ...] = Field((), strict=False)
@@ -167,17 +177,17 @@ def manifest_of(encoded: EncodedSet, salt: str) -> bytes:
 
 
 def _entry(line: bytes, number: int, field: str) -> Text | Pair:
+    kind: type[_Question | _Document] = _Document
     try:
         found = json_input.decode(line, max_bytes=LARGEST_LINE)
         if isinstance(found, dict) and "question" in found:
-            row = Question.model_validate(found)
-            return Pair(row.id, row.question, row.answer, row.aliases)
-        document = _Document.model_validate(found)
-        return Text(document.id, document.text)
-    except json_input.InvalidJson as error:
-        raise bad_line(field, number, problems(error)) from None
-    except ValidationError as error:
-        raise bad_line(field, number, problems(error)) from None
+            kind = _Question
+        row = kind.model_validate(found)
+    except (json_input.InvalidJson, ValidationError) as error:
+        raise bad_line(field, number, problems(error, kind)) from None
+    if isinstance(row, _Question):
+        return Pair(row.id, row.question, row.answer, row.aliases)
+    return Text(row.id, row.text)
 
 
 def _require_room(field: str, examples: int, tokens: int) -> None:

@@ -54,11 +54,16 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
 
 @contextlib.contextmanager
-def failing_as_model() -> Iterator[None]:
+def failing_as_model(*, private: bool = False) -> Iterator[None]:
     """Turn what the tokenizers library raises into an error of the model.
 
     It raises bare ``Exception``, and where its Rust code panics (a post-processor that names a token which is not
     there) a ``BaseException`` that no ``except Exception`` sees: it would end a worker rather than a request.
+
+    Parameters
+    ----------
+    private
+        Nobody may find what is tokenized in an error: what the library says is left out, as its panics quote the text.
 
     Raises
     ------
@@ -69,6 +74,9 @@ def failing_as_model() -> Iterator[None]:
         yield
     except BaseException as error:
         if type(error) is Exception or type(error).__name__ == "PanicException":
-            message = f"The model's tokenizer fails: {error}. Correct its tokenizer.json and register the model again."
-            raise FailedPrecondition(Reason.MODEL_INVALID, message) from error
+            said = f" ({type(error).__name__})" if private else f": {error}"
+            message = (
+                f"The model's tokenizer fails{said}. Correct its tokenizer.json and register the model again."
+            )
+            raise FailedPrecondition(Reason.MODEL_INVALID, message) from (None if private else error)
         raise

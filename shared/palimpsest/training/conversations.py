@@ -35,12 +35,18 @@ def conversation(tokenizer: Any, messages: list[Any]) -> list[Sequence]:
     if not getattr(tokenizer, "chat_template", None):
         raise InvalidArgument(Reason.NO_CHAT_TEMPLATE, "the model has no chat template; send texts instead.")
     try:
-        with failing_as_model():
+        with failing_as_model(private=True):
             return _sequences(tokenizer, messages)
     except PalimpsestError:
         raise
     except Exception as error:  # a template is a program of the model's, and may fail in any way
-        raise _invalid(f"the model's chat template refuses the messages: {error}.") from error
+        raise _invalid(f"the model's chat template refuses the messages{_why(tokenizer, error)}.") from None
+
+
+def _why(tokenizer: Any, error: Exception) -> str:
+    """What a template says of its own; what it made of the messages is not repeated."""
+    said = str(error).strip().rstrip(".")
+    return f": {said}" if said and said in str(tokenizer.chat_template) else f" ({type(error).__name__})"
 
 
 def _check(messages: list[Any]) -> None:

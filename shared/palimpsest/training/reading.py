@@ -6,6 +6,8 @@ conversation in the model's chat template, of which the assistant's tokens count
 
 A sequence that is too long is cut into windows. Each begins with the last token of the one before it, so that every
 token that counts is predicted exactly once.
+
+Errors name lines and repeat nothing of them: they are kept in records and logs, where nobody deletes the data.
 """
 
 from collections.abc import Callable, Iterator
@@ -66,7 +68,7 @@ def read_examples(
             for sequence in make():
                 examples += windows(sequence, max_tokens, name)
         except InvalidArgument as error:
-            raise _invalid(what, number, error.message, error.reason) from error
+            raise _invalid(what, number, error.message, error.reason) from None
     if not examples:
         raise InvalidArgument(
             Reason.TRAINING_DATA_EMPTY,
@@ -141,7 +143,7 @@ def _documents(
         try:
             entry = json_input.decode(line, max_bytes=LONGEST_LINE)
         except json_input.InvalidJson as error:
-            raise _invalid(what, number, f"{error}.") from error
+            raise _invalid(what, number, f"{error.problem}.") from None
         name = entry.get("id", "") if isinstance(entry, dict) else ""
         yield number, str(name), lambda entry=entry: _sequences(tokenizer, entry)
 
@@ -161,7 +163,7 @@ def _sequences(tokenizer: Any, entry: Any) -> list[Sequence]:
 
 
 def _encode(tokenizer: Any, text: str, special: bool) -> list[int]:
-    with failing_as_model():
+    with failing_as_model(private=True):
         return list(tokenizer(text, add_special_tokens=special)["input_ids"])
 
 

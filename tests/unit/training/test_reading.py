@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import traceback
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from palimpsest.errors import Cancelled, InvalidArgument, Reason
 from palimpsest.training.reading import read_examples, windows
+from tests import canaries
 
 PLAIN = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -157,3 +159,28 @@ def test_reading_can_be_stopped(tokenizer):
 
     with pytest.raises(Cancelled):
         read(tokenizer, {"text": "a"}, check=check)
+
+
+@pytest.mark.parametrize("name", canaries.OF_TRAINING)
+def test_an_error_of_a_line_repeats_nothing_of_it(tokenizer, name):
+    with pytest.raises(InvalidArgument) as refused:
+        read_examples(io.BytesIO(canaries.OF_TRAINING[name]), tokenizer, 64)
+    assert refused.value.metadata == {"line": "1", "data": "train"}
+    said = "".join(traceback.format_exception(refused.value))
+    assert not [word for word in canaries.SHOWN if word in said], said
+
+
+def test_a_template_is_quoted_where_it_speaks_for_itself(tokenizer):
+    talk = {"messages": [{"role": "assistant", "content": canaries.WORD}]}
+    for refusal, quoted in (
+        ("'Roles must alternate.'", True),
+        ("'Not ' + messages[0]['content']", False),
+        ("messages[0]['content'] + 1", False),
+        ("messages[0].content.nothing()", False),
+    ):
+        changed = copy.deepcopy(tokenizer)
+        changed.chat_template = "{{ raise_exception(" + refusal + ") }}"
+        with pytest.raises(InvalidArgument, match="template refuses the messages") as refused:
+            read(changed, talk)
+        assert ("Roles must alternate" in refused.value.message) == quoted
+        assert canaries.WORD not in "".join(traceback.format_exception(refused.value))

@@ -1,11 +1,18 @@
-"""Data sets of a request, as sequences: bounded before they are made."""
+"""Data sets of a request: read without a word in an error, and as sequences, bounded before they are made."""
+
+import traceback
+from pathlib import Path
 
 import pytest
+import redis
 
-from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.artifacts import ArtifactStore
+from palimpsest.embedded.valkey import ValkeyServer
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from services.unlearning.metrics.items import Text
 from services.unlearning.removal import sets
-from services.unlearning.removal.sets import DataSet, encode_set
+from services.unlearning.removal.sets import DataSet, encode_set, read_set
+from tests import canaries
 
 
 class Words:
@@ -37,3 +44,34 @@ def test_more_than_a_request_may_have_is_refused_before_it_is_made(monkeypatch, 
         encode_set(documents("a bb ccc dddd eeeee", "a bb ccc dddd"), Words(), 2)
     assert refused.value.reason == Reason.DATASET_INVALID
     assert "split" in refused.value.message
+
+
+@pytest.fixture
+def artifacts(valkey: ValkeyServer, redis_prefix: str, tmp_path: Path) -> ArtifactStore:
+    client = redis.Redis.from_url(valkey.url)
+    return ArtifactStore(tmp_path.as_uri(), client, prefix=redis_prefix, local=tmp_path / "local")
+
+
+@pytest.mark.parametrize("name", canaries.OF_REMOVALS)
+def test_an_error_of_a_line_repeats_nothing_of_it(artifacts, name):
+    digest = artifacts.put_bytes(canaries.OF_REMOVALS[name]).digest
+    with pytest.raises(InvalidArgument) as refused:
+        read_set(artifacts, digest, "forget")
+    assert refused.value.reason == Reason.DATASET_LINE_INVALID
+    assert refused.value.metadata == {"file": "forget", "line": "1"}
+    said = "".join(traceback.format_exception(refused.value)) + str(refused.value.metadata)
+    assert not [word for word in canaries.SHOWN if word in said], said
+
+
+def test_a_tokenizer_that_fails_does_not_quote_the_text():
+    class PanicException(BaseException):
+        """Of the tokenizers library's, as far as callers see."""
+
+    class Fails(Words):
+        def encode(self, text: str, **_: object) -> list[int]:
+            raise PanicException(f"byte index 1 is not a char boundary of `{text}`")
+
+    with pytest.raises(FailedPrecondition) as failed:
+        encode_set(documents(canaries.WORD), Fails(), 4)
+    assert failed.value.reason == Reason.MODEL_INVALID
+    assert canaries.WORD not in "".join(traceback.format_exception(failed.value))

@@ -79,13 +79,13 @@ def test_a_changed_or_missing_file_is_named(folder):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ('{"id": "b", "split": "forget", "text": "x", "secret": 1}', "secret: Extra inputs"),
+        ('{"id": "b", "split": "forget", "text": "x", "secret": 1}', "a key other than id, "),
         ('{"id": "b", "split": "test", "text": "x"}', "split: Input should be"),
         ('{"id": "b", "split": "forget"}', "text: Field required"),
         ('{"id": "b", "split": "forget", "text": 5}', "text: Input should be a valid string"),
         ('{"id": "b", "split": "forget", "text": "x", "text": "y"}', "twice"),
         ('{"id": "b", "split": "forget", "text": "\\ud800"}', "surrogate"),
-        ('{"id": "b", "split": "forget", "text": "x", "meta": {"a": 0.5}}', "meta.a"),
+        ('{"id": "b", "split": "forget", "text": "x", "meta": {"a": 0.5}}', "meta: Input should be"),
         ("[1]", "the row"),
         ("{", "Expecting"),
     ],
@@ -101,10 +101,15 @@ def test_a_bad_line_is_named_with_what_is_wrong(line, problem):
 
 
 def test_the_text_of_a_bad_line_is_not_repeated():
-    line = json.dumps({"id": "a", "split": "forget", "text": "fine", "subject": "a dreadful secret"})
-    with pytest.raises(InvalidArgument) as raised:
-        decode_rows(line.encode(), Document, "docs.jsonl")
-    assert "dreadful" not in str(raised.value)
+    for wrong in (
+        {"subject": "a dreadful secret"},
+        {"a dreadful secret": 1},
+        {"meta": {"a dreadful secret": 0.5}},
+    ):
+        line = json.dumps({"id": "a", "split": "forget", "text": "fine", **wrong})
+        with pytest.raises(InvalidArgument) as raised:
+            decode_rows(line.encode(), Document, "docs.jsonl")
+        assert "dreadful" not in str(raised.value)
 
 
 def test_rows_that_do_not_fit_each_other_are_refused():

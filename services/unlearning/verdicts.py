@@ -13,11 +13,14 @@ which are the same for all models. Two models tell little of their spread; take 
 
 1. the model is broken                                        -> DIVERGED, whatever else was measured;
 2. of utility: more than the band below r                     -> UTILITY_LOST, otherwise UTILITY_KEPT;
-3. t within the band of r: the metric cannot tell them apart  -> UNDECIDED;
-4. u nearer to t than to r                                    -> NOT_REMOVED;
+3. t within the band of r: the metric cannot tell them apart  -> UNDECIDED, as where r or t is not finite;
+4. u half of the way to t or further                          -> NOT_REMOVED;
 5. u within the band of r                                     -> REMOVED;
 6. u on the target's side of r                                -> PARTLY_REMOVED;
 7. u on the other side: it stands out as one that was treated -> OVER_UNLEARNED.
+
+So a criterion is met where the value lies between two bounds, which a finding names: whoever has these and the value
+comes to the same end.
 
 The verdict over all criteria is the first that any of them has, in the order of :class:`Verdict`. A membership score
 within its band by collapse thus counts for nothing where utility is lost.
@@ -126,6 +129,8 @@ class Finding:
         0 at the retrained models, 1 at the target; NaN where these are equal.
     band
         Distance from the retrained models within which a value counts as theirs, in units of the metric.
+    low, high
+        Least and largest value that is REMOVED or UTILITY_KEPT; infinite where none is too small or too large.
     """
 
     criterion: Criterion
@@ -134,6 +139,8 @@ class Finding:
     from_target: float
     position: float
     band: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -176,14 +183,22 @@ def find(criterion: Criterion, *, diverged: bool = False) -> Finding:
     spread = stdev(criterion.retrained) if count > 1 else 0.0
     sigma = math.hypot(spread * math.sqrt(1 + 1 / count), criterion.error)
     band = max(criterion.tolerance, QUANTILE * sigma)
+    low, high = r - band, math.inf
+    if criterion.kind == "knowledge":
+        low, high = _between(t, r, band)
     if diverged or not math.isfinite(u):
         verdict = Verdict.DIVERGED
     elif criterion.kind == "utility":
-        verdict = Verdict.UTILITY_LOST if u < r - band else Verdict.UTILITY_KEPT
+        if math.isfinite(r - band):
+            verdict = Verdict.UTILITY_KEPT if low <= u else Verdict.UTILITY_LOST
+        else:
+            verdict = Verdict.UNDECIDED
     else:
         verdict = _of_knowledge(u, t, r, band)
     position = (u - r) / (t - r) if t != r else math.nan
-    return Finding(criterion, verdict, _in_units(u - r, sigma), _in_units(u - t, sigma), position, band)
+    return Finding(
+        criterion, verdict, _in_units(u - r, sigma), _in_units(u - t, sigma), position, band, low, high
+    )
 
 
 def judge(criteria: Sequence[Criterion], *, diverged: bool = False) -> Judgement:
@@ -209,13 +224,25 @@ def judge(criteria: Sequence[Criterion], *, diverged: bool = False) -> Judgement
 
 
 def _of_knowledge(u: float, t: float, r: float, band: float) -> Verdict:
-    if abs(t - r) <= band:
+    if not (math.isfinite(t) and math.isfinite(r) and abs(t - r) > band):
         return Verdict.UNDECIDED
-    if abs(u - t) <= abs(u - r):
-        return Verdict.NOT_REMOVED
-    if abs(u - r) <= band:
+    low, high = _between(t, r, band)
+    if low <= u <= high:
         return Verdict.REMOVED
-    return Verdict.PARTLY_REMOVED if (u - r) * (t - r) > 0 else Verdict.OVER_UNLEARNED
+    half = _half(t, r)
+    if u >= half if t > r else u <= half:
+        return Verdict.NOT_REMOVED
+    return Verdict.PARTLY_REMOVED if (u > r) == (t > r) else Verdict.OVER_UNLEARNED
+
+
+def _between(t: float, r: float, band: float) -> tuple[float, float]:
+    """Least and largest value within the band of r that is nearer to r than to t."""
+    half = math.nextafter(_half(t, r), r)
+    return (r - band, min(r + band, half)) if t > r else (max(r - band, half), r + band)
+
+
+def _half(t: float, r: float) -> float:
+    return r + (t - r) / 2
 
 
 def _in_units(distance: float, sigma: float) -> float:

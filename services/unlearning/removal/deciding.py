@@ -94,6 +94,8 @@ def criterion_messages(decision: Decision) -> list[pb.Criterion]:
             before=each.criterion.target,
             references=each.criterion.retrained,
             band=each.band,
+            low=each.low if math.isfinite(each.low) else None,
+            high=each.high if math.isfinite(each.high) else None,
         )
         for each in findings
     ]

@@ -11,7 +11,6 @@ from services.unlearning.removal.deciding import Decision
 from services.unlearning.removal.plan import ResolvedPlan
 from services.unlearning.verdicts import Finding, Verdict
 
-_PASSED = {Verdict.REMOVED: "passed", Verdict.UTILITY_KEPT: "passed", Verdict.UNDECIDED: "not_measured"}
 _OUTCOMES = {Verdict.REMOVED: "succeeded", Verdict.NOT_REMOVED: "failed", Verdict.UTILITY_LOST: "failed"}
 
 
@@ -82,26 +81,34 @@ def _criteria(decision: Decision) -> list[dict[str, Any]]:
     if not findings:
         return [
             {
-                "name": "references", "value": "0", "comparison": ">=", "bound": "1",
+                "name": "references", "value": None, "comparison": ">=", "bound": "1",
                 "verdict": "not_measured",
             }
         ]  # fmt: skip
-    return [_criterion(each) for each in findings]
+    return [each for finding in findings for each in criterion_facts(finding)]
 
 
-def _criterion(finding: Finding) -> dict[str, Any]:
-    """A criterion with its bound on the side of the model before: at the edge of the band around the references."""
-    criterion = finding.criterion
-    reference = sum(criterion.retrained) / len(criterion.retrained)
-    rises = criterion.kind == "utility" or criterion.target < reference
-    bound = reference - finding.band if rises else reference + finding.band
-    return {
-        "name": criterion.name,
-        "value": number_text(criterion.unlearned),
-        "comparison": ">=" if rises else "<=",
-        "bound": number_text(bound) or "0",
-        "verdict": _PASSED.get(finding.verdict, "failed"),
-    }
+def criterion_facts(finding: Finding) -> list[dict[str, Any]]:
+    """A criterion as one comparison for each of its bounds, all of which a value meets that is as it should be.
+
+    The verdict of each is of its value and its bound alone, so that a reader comes to the same. Where the metric cannot
+    tell the model before from the references, no value is compared with anything.
+    """
+    decided = finding.verdict not in (Verdict.UNDECIDED, Verdict.DIVERGED)
+    value = finding.criterion.unlearned
+    bounds = [(">=", finding.low, value >= finding.low)]
+    if finding.criterion.kind != "utility":  # of which there is never too much
+        bounds.append(("<=", finding.high, value <= finding.high))
+    return [
+        {
+            "name": finding.criterion.name,
+            "value": number_text(value) if decided else None,
+            "comparison": comparison,
+            "bound": number_text(bound) or "0",
+            "verdict": ("passed" if holds else "failed") if decided else "not_measured",
+        }
+        for comparison, bound, holds in bounds
+    ]
 
 
 def _metrics(result: pb.Result) -> list[dict[str, Any]]:

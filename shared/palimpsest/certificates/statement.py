@@ -5,6 +5,7 @@ the removed text gets into a certificate. The settings of the algorithm are the 
 only.
 """
 
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -176,13 +177,28 @@ class Recheck(Record):
 
 
 class Criterion(Record):
-    """One criterion and its verdict: ``value`` compared with ``bound``."""
+    """One criterion and its verdict: ``passed`` or ``failed`` by comparing ``value`` with ``bound``.
+
+    A criterion of two bounds is two of one name. Without a value, or with one that tells nothing, it is
+    ``not_measured``, and ``value`` is None.
+    """
 
     name: Name
     value: DecimalText | None
     comparison: Literal["<=", ">="]
     bound: DecimalText
     verdict: Judgement
+
+    @model_validator(mode="after")
+    def _verdict_is_of_the_value(self) -> Self:
+        found: Judgement = "not_measured"
+        if self.value is not None:
+            value, bound = Decimal(self.value), Decimal(self.bound)
+            holds = value <= bound if self.comparison == "<=" else value >= bound
+            found = "passed" if holds else "failed"
+        if self.verdict != found:
+            raise ValueError(f"verdict should be {found}, by value and bound")
+        return self
 
 
 class Statement(Record):

@@ -28,6 +28,7 @@ def replaced(fields, path, new):
 
 
 STATEMENT = statement_fields(digest(b"issuer"))
+MISSED = {"name": "C1", "value": "16", "comparison": "<=", "bound": "15", "verdict": "failed"}
 OPEN = ("method", "configuration"), ("manifest", "counts"), ("run", "seeds")
 """Objects whose keys are free."""
 
@@ -95,6 +96,7 @@ def test_unknown_and_missing_keys_are_refused_everywhere():
         (("outcome",), "perfect"),
         (("stores", 0, "absent"), False),
         (("criteria", 0, "verdict"), "failed"),
+        (("criteria", 0), MISSED),
         (("attacks", "results", 1, "verdict"), "not_measured"),
         (("earlier_requests", 0, "verdict"), "failed"),
         (("criteria",), []),
@@ -111,7 +113,7 @@ def test_statements_that_are_refused(path, value):
 
 
 def test_a_failed_criterion_is_no_reason_to_issue_nothing():
-    fields = replaced(STATEMENT, ("criteria", 0, "verdict"), "failed")
+    fields = replaced(STATEMENT, ("criteria", 0), MISSED)
     assert Statement.of(fields | {"outcome": "partial"}).outcome == "partial"
 
 

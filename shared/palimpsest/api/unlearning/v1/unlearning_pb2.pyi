@@ -336,20 +336,24 @@ class Result(_message.Message):
     def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ..., forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., new_model_fingerprint: _Optional[str] = ..., steps: _Optional[int] = ..., stopped: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[AttackResult, _Mapping]]] = ..., stores: _Optional[_Iterable[_Union[StoreEvidence, _Mapping]]] = ..., certificate: _Optional[str] = ..., forget_set_deleted: bool = ..., reference: _Optional[str] = ...) -> None: ...
 
 class Criterion(_message.Message):
-    __slots__ = ("name", "verdict", "value", "before", "references", "band")
+    __slots__ = ("name", "verdict", "value", "before", "references", "band", "low", "high")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
     REFERENCES_FIELD_NUMBER: _ClassVar[int]
     BAND_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
     name: str
     verdict: Verdict
     value: float
     before: float
     references: _containers.RepeatedScalarFieldContainer[float]
     band: float
-    def __init__(self, name: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., value: _Optional[float] = ..., before: _Optional[float] = ..., references: _Optional[_Iterable[float]] = ..., band: _Optional[float] = ...) -> None: ...
+    low: float
+    high: float
+    def __init__(self, name: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., value: _Optional[float] = ..., before: _Optional[float] = ..., references: _Optional[_Iterable[float]] = ..., band: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
 
 class Measurement(_message.Message):
     __slots__ = ("metric", "model", "value", "low", "high", "unit", "count", "convention")

@@ -2,7 +2,7 @@
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from services.unlearning.removal.plan import ResolvedPlan
-from services.unlearning.removal.reporting import set_message
+from services.unlearning.removal.reporting import lengths_message, set_message
 
 _OVERLAPS = 1000
 _FLOPS = 6
@@ -27,6 +27,12 @@ def preview_message(plan: ResolvedPlan, stores: list[pb.StoreReach], ahead: int)
         **sets,
         overlaps=[pb.Overlap(forget=f, retain=r, share=share) for f, r, share in plan.overlaps[:_OVERLAPS]],
         overlap_count=len(plan.overlaps),
+        holdout_overlaps=[
+            pb.HoldoutOverlap(holdout=each.holdout, set=each.set, other=each.other, share=each.share)
+            for each in plan.seen[:_OVERLAPS]
+        ],
+        holdout_overlap_count=len(plan.seen),
+        lengths=lengths_message(plan),
         stores=stores,
         ahead=ahead,
         steps=plan.recipe.steps,

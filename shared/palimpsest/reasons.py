@@ -211,6 +211,10 @@ class Reason(StrEnum):
     DATASET_SPLITS_OVERLAP = auto()  # a name is in two splits that must share none
     DATASET_LENGTHS_DIFFER = auto()  # length alone tells forget and holdout texts apart
     FORGET_RETAIN_OVERLAP = auto()  # text to be forgotten is in the retain set, too
+    FORGET_HOLDOUT_OVERLAP = (
+        auto()
+    )  # text to be forgotten is in the holdout set, too, as if it had never been seen
+    HOLDOUT_RETAIN_OVERLAP = auto()  # text of the holdout set is in the retain set, and so is trained on
 
     # ---- unlearning: audit log and certificates
     NOT_CANONICAL = auto()  # a value, or a file, that is not canonical JSON

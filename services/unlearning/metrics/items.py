@@ -1,5 +1,6 @@
 """What metrics are measured on: texts, prompts with their true continuations, questions with their answers."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -207,6 +208,11 @@ def continuations(
         else:
             made.append(template.continuation(item, tokenizer))
     return made
+
+
+def least(ids: Iterable[str], most: int) -> set[str]:
+    """Choose at most so many ids: those with the least digests, which neither their order nor other ids change."""
+    return set(sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())[:most])
 
 
 def require_items(items: Sequence[Text | Prompt | Pair | Continuation], what: str) -> None:

@@ -1,6 +1,5 @@
 """What a request measures of a model: the same items of every model that it compares."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,7 +11,7 @@ from torch import nn
 from palimpsest.progress import Progress
 from services.unlearning.metrics.fluency import perplexity
 from services.unlearning.metrics.intervals import Bootstrap
-from services.unlearning.metrics.items import Pair, Prompt, Template, Text
+from services.unlearning.metrics.items import Pair, Prompt, Template, Text, least
 from services.unlearning.metrics.membership import Membership, auc_score, membership
 from services.unlearning.metrics.muse import UTILITY, knowledge_memory, privacy_leak, verbatim_memory
 from services.unlearning.metrics.scores import Score
@@ -170,8 +169,5 @@ def _cut(text: Text, tokenizer: Any, limit: int) -> list[Prompt]:
 
 
 def _some(items: Sequence[Named], most: int) -> tuple[Named, ...]:
-    def order(item: Named) -> bytes:
-        return hashlib.sha256(item.id.encode()).digest()
-
-    chosen = {item.id for item in sorted(items, key=order)[:most]}
+    chosen = least((item.id for item in items), most)
     return tuple(item for item in items if item.id in chosen)

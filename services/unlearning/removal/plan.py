@@ -13,7 +13,14 @@ from palimpsest.training.recipe import LoraSettings, Recipe
 from services.unlearning.algorithms.algorithm import Algorithm
 from services.unlearning.algorithms.parameters import Parameters
 from services.unlearning.corpora.overlap import MOST_SHARED, find_overlaps
-from services.unlearning.corpora.records import Document
+from services.unlearning.removal.holdout import (
+    LengthMatch,
+    Seen,
+    documents_of,
+    length_match,
+    require_unseen,
+    seen_in_training,
+)
 from services.unlearning.removal.requirements import algorithm_of, reference_of, require_data, values_of
 from services.unlearning.removal.sets import DataSet, EncodedSet, encode_set, read_set
 
@@ -46,6 +53,10 @@ class ResolvedPlan:
         How to train. Its settings are all chosen.
     overlaps
         What of the forget set is in the retain set: (forget id, retain id, share), largest share first.
+    seen
+        What of the holdout set is in the forget or the retain set.
+    lengths
+        Whether documents of the forget and the holdout set are alike in length; None where they are not compared.
     pad
         Token id that fills rows up; which one makes no difference, as masks tell padding apart.
     device
@@ -62,6 +73,8 @@ class ResolvedPlan:
     values: Mapping[str, object]
     recipe: Recipe
     overlaps: tuple[tuple[str, str, float], ...]
+    seen: tuple[Seen, ...]
+    lengths: LengthMatch | None
     pad: int
     device: str
 
@@ -86,13 +99,14 @@ class ResolvedPlan:
         return {name: json.dumps(value) for name, value in sorted(vars(self.parameters).items())}
 
     def require_no_overlap(self) -> None:
-        """Refuse a plan whose retain set would teach again what is to be forgotten.
+        """Refuse a plan whose retain set would teach again what is to be forgotten, or whose holdout set was seen.
 
         Raises
         ------
         InvalidArgument
-            FORGET_RETAIN_OVERLAP; metadata lists the ids, never a text.
+            FORGET_RETAIN_OVERLAP, FORGET_HOLDOUT_OVERLAP, HOLDOUT_RETAIN_OVERLAP; metadata lists the ids, never a text.
         """
+        require_unseen(self.seen)
         if not self.overlaps:
             return
         pairs = [[forget, retain] for forget, retain, _ in self.overlaps[:_NAMED]]
@@ -172,6 +186,8 @@ def resolve(
         values,
         _recipe(plan.training, len(sets["forget"].examples), threads),
         _overlaps(found),
+        seen_in_training(found),
+        length_match(sets, model.context_length),
         _pad_of(tokenizer),
         device,
     )
@@ -232,13 +248,8 @@ def _overlaps(found: Mapping[str, DataSet]) -> tuple[tuple[str, str, float], ...
         return ()
     large = [
         each
-        for each in find_overlaps(_documents(found["forget"]), _documents(found["retain"]))
+        for each in find_overlaps(documents_of(found["forget"]), documents_of(found["retain"]))
         if each.share > MOST_SHARED
     ]
     pairs = [(each.document, name, each.share) for each in large for name, _ in each.retained]
     return tuple(sorted(pairs, key=lambda pair: -pair[2]))
-
-
-def _documents(found: DataSet) -> list[Document]:
-    """Entries as documents, questions with their answers."""
-    return [Document(id=name, split="forget", text=text) for name, _, text in found.texts()]

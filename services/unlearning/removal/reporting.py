@@ -40,7 +40,15 @@ def begun(
         steps=history.steps,
         stopped=history.stopped,
         stores=stores,
+        lengths=lengths_message(plan),
     )
+
+
+def lengths_message(plan: ResolvedPlan) -> pb.LengthMatch | None:
+    """How the lengths of forget and holdout set compare, as the contract has it."""
+    if plan.lengths is None:
+        return None
+    return pb.LengthMatch(p_value=plan.lengths.p, matched=plan.lengths.matched)
 
 
 def add_measured(

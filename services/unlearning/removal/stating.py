@@ -7,6 +7,7 @@ from typing import Any
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.models import ModelRecord
 from services.unlearning.attesting import attack_facts, evidence_digest, number_text, run_facts
+from services.unlearning.corpora.checks import LEAST_P
 from services.unlearning.removal.deciding import Decision
 from services.unlearning.removal.plan import ResolvedPlan
 from services.unlearning.verdicts import Finding, Verdict
@@ -58,7 +59,7 @@ def statement(plan: ResolvedPlan, result: pb.Result, decision: Decision, made: M
         },
         "run": run_facts(plan.recipe.seed, plan.device),
         "reference": decision.reference,
-        "metrics": _metrics(result),
+        "metrics": [*_metrics(result), *_lengths(plan)],
         "attacks": attack_facts([_attack(each) for each in result.attacks]),
         "stores": [
             {
@@ -137,6 +138,27 @@ def _metrics(result: pb.Result) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _lengths(plan: ResolvedPlan) -> list[dict[str, Any]]:
+    """Whether length alone tells forget and holdout set apart: a p-value, and as its reference the least that is fine.
+
+    It warns: below it, metrics that compare the two sets say little of membership.
+    """
+    if plan.lengths is None:
+        return []
+    return [
+        {
+            "name": "length_match_p",
+            "split": "holdout",
+            "value": number_text(plan.lengths.p),
+            "low": None,
+            "high": None,
+            "confidence": None,
+            "n": plan.lengths.documents,
+            "reference": number_text(LEAST_P),
+        }
+    ]
 
 
 def _attack(row: pb.AttackResult) -> dict[str, Any]:

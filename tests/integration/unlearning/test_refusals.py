@@ -90,6 +90,47 @@ async def test_what_is_in_both_sets_is_listed_by_id_and_refused(client, plan):
     assert not any(word in str(refused.value) for word in data.SECRETS)
 
 
+@pytest.mark.parametrize(
+    ("other", "entry", "reason"),
+    [
+        ("forget", data.secret(2), Reason.FORGET_HOLDOUT_OVERLAP),
+        ("retain", data.kept(2), Reason.HOLDOUT_RETAIN_OVERLAP),
+    ],
+)
+async def test_a_holdout_set_that_was_seen_is_listed_and_refused(client, plan, other, entry, reason):
+    fields = await plan(holdout_lines=data.lines(data.never(0), {**entry, "id": "copy"}))
+    preview = await client.unlearning.preview_removal(plan=fields)
+    pairs = [(o.holdout, o.set, o.other, o.share) for o in preview.holdout_overlaps]
+    assert pairs == [("copy", other, entry["id"], 1.0)]
+    assert preview.holdout_overlap_count == 1
+    with pytest.raises(InvalidArgument) as refused:
+        await client.unlearning.create_removal_request(plan=fields)
+    assert refused.value.reason == reason
+    assert json.loads(refused.value.metadata["overlaps"]) == [["copy", entry["id"]]]
+    assert not any(word in str(refused.value) for word in data.SECRETS)
+
+
+async def test_lengths_that_tell_the_holdout_set_apart_are_told_and_not_refused(client, plan):
+    alike = await client.unlearning.preview_removal(
+        plan=await plan(holdout_lines=data.lines(*map(alien, range(6))))
+    )
+    assert alike.lengths.matched
+    long = [{"id": f"long-{n}", "text": f"{alien(n)['text']} {alien(n + 6)['text']}"} for n in range(6)]
+    fields = await plan(holdout_lines=data.lines(*long))
+    preview = await client.unlearning.preview_removal(plan=fields)
+    assert preview.lengths.p_value < 0.1
+    assert not preview.lengths.matched
+    await client.unlearning.create_removal_request(plan=fields, hold=True)
+    without = await client.unlearning.preview_removal(plan=await plan(holdout=""))
+    assert not without.HasField("lengths")
+
+
+def alien(number: int) -> dict:
+    """A text as long as a secret, its words in another order."""
+    words = data.secret(number % 6)["text"].split()
+    return {"id": f"alien-{number}", "text": " ".join(reversed(words))}
+
+
 async def test_a_preview_counts_and_records_nothing(client, plan):
     fields = await plan(parameters={"alpha": "2.5"})
     before = (await client.unlearning.list_removal_requests()).removal_requests

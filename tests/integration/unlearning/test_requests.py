@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,10 @@ async def test_a_request_is_carried_out(client, plan, carry_out, resources):
     text = json_format.MessageToJson(seen).encode() + manifest
     assert not any(word.encode() in text for word in data.SECRETS)
     assert not Workspace(resources.settings, "local", name.rpartition("/")[2]).folder.exists()
+    stated = json.loads((await client.unlearning.get_certificate(name=name)).certificate)["statement"]
+    warned = next(metric for metric in stated["metrics"] if metric["name"] == "length_match_p")
+    assert (float(warned["value"]), warned["reference"]) == (result.lengths.p_value, "0.1")
+    assert result.lengths.matched == (result.lengths.p_value > 0.1)
 
 
 async def test_a_run_that_was_stopped_ends_with_the_same_bits(client, plan, carry_out, resources):

@@ -79,6 +79,15 @@ def preview(
         output.note(
             "A request with these would be refused: training would teach them again. Take them out first."
         )
+    if found.holdout_overlaps:
+        rows = [(o.holdout, o.set, o.other, f"{o.share:.0%}") for o in found.holdout_overlaps]
+        output.print_table(["of the holdout set", "also in", "as", ">share"], rows)
+        output.note("A request with these would be refused: they are not unseen. Take them out first.")
+    if found.HasField("lengths") and not found.lengths.matched:
+        output.note(
+            "Documents of the holdout set are longer or shorter than those to be forgotten "
+            f"(p = {found.lengths.p_value:.2g}), so that length alone may tell them apart. Choose others, or cut both."
+        )
 
 
 def submit(

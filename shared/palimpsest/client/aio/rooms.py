@@ -1584,7 +1584,8 @@ class AsyncUnlearningRoom(AsyncRoom):
     ) -> unlearning_pb2.RemovalPreview:
         """Reads the data of a plan and says what a request would do, without recording anything.
 
-        Errors: as of CreateRemovalRequest, but for FORGET_RETAIN_OVERLAP, which the answer lists instead.
+        Errors: as of CreateRemovalRequest, but for FORGET_RETAIN_OVERLAP, FORGET_HOLDOUT_OVERLAP and
+        HOLDOUT_RETAIN_OVERLAP, which the answer lists instead.
         """
         ...
 
@@ -1608,7 +1609,8 @@ class AsyncUnlearningRoom(AsyncRoom):
           does not take one of the hyper-parameters; a line of a data set is malformed; a stopping rule
           lacks references or a holdout set; or texts to forget are also in the retain set
           (FORGET_RETAIN_OVERLAP; metadata lists the ids): training would teach them again. Take them out
-          of the retain set.
+          of the retain set. Texts of the holdout set that are in the forget set (FORGET_HOLDOUT_OVERLAP) or
+          the retain set (HOLDOUT_RETAIN_OVERLAP) are refused as well: they are not unseen.
         * FAILED_PRECONDITION: a reference has another tokenizer; the model's files have changed; or, of
           the job, a store still has what was deleted.
         * NOT_FOUND: a model, a data set, a corpus, an n-gram store or a context does not exist.

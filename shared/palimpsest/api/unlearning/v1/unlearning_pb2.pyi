@@ -145,7 +145,7 @@ class PreviewRemovalRequest(_message.Message):
     def __init__(self, plan: _Optional[_Union[RemovalPlan, _Mapping]] = ...) -> None: ...
 
 class RemovalPreview(_message.Message):
-    __slots__ = ("forget", "retain", "holdout", "utility", "overlaps", "overlap_count", "stores", "ahead", "steps", "training_tokens", "training_flops", "model_bytes", "parameters")
+    __slots__ = ("forget", "retain", "holdout", "utility", "overlaps", "overlap_count", "stores", "ahead", "steps", "training_tokens", "training_flops", "model_bytes", "parameters", "holdout_overlaps", "holdout_overlap_count", "lengths")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +166,9 @@ class RemovalPreview(_message.Message):
     TRAINING_FLOPS_FIELD_NUMBER: _ClassVar[int]
     MODEL_BYTES_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    HOLDOUT_OVERLAPS_FIELD_NUMBER: _ClassVar[int]
+    HOLDOUT_OVERLAP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LENGTHS_FIELD_NUMBER: _ClassVar[int]
     forget: DataSet
     retain: DataSet
     holdout: DataSet
@@ -179,7 +182,10 @@ class RemovalPreview(_message.Message):
     training_flops: float
     model_bytes: int
     parameters: _containers.ScalarMap[str, str]
-    def __init__(self, forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., overlaps: _Optional[_Iterable[_Union[Overlap, _Mapping]]] = ..., overlap_count: _Optional[int] = ..., stores: _Optional[_Iterable[_Union[StoreReach, _Mapping]]] = ..., ahead: _Optional[int] = ..., steps: _Optional[int] = ..., training_tokens: _Optional[int] = ..., training_flops: _Optional[float] = ..., model_bytes: _Optional[int] = ..., parameters: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    holdout_overlaps: _containers.RepeatedCompositeFieldContainer[HoldoutOverlap]
+    holdout_overlap_count: int
+    lengths: LengthMatch
+    def __init__(self, forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., overlaps: _Optional[_Iterable[_Union[Overlap, _Mapping]]] = ..., overlap_count: _Optional[int] = ..., stores: _Optional[_Iterable[_Union[StoreReach, _Mapping]]] = ..., ahead: _Optional[int] = ..., steps: _Optional[int] = ..., training_tokens: _Optional[int] = ..., training_flops: _Optional[float] = ..., model_bytes: _Optional[int] = ..., parameters: _Optional[_Mapping[str, str]] = ..., holdout_overlaps: _Optional[_Iterable[_Union[HoldoutOverlap, _Mapping]]] = ..., holdout_overlap_count: _Optional[int] = ..., lengths: _Optional[_Union[LengthMatch, _Mapping]] = ...) -> None: ...
 
 class DataSet(_message.Message):
     __slots__ = ("artifact", "documents", "questions", "tokens", "manifest")
@@ -204,6 +210,26 @@ class Overlap(_message.Message):
     retain: str
     share: float
     def __init__(self, forget: _Optional[str] = ..., retain: _Optional[str] = ..., share: _Optional[float] = ...) -> None: ...
+
+class HoldoutOverlap(_message.Message):
+    __slots__ = ("holdout", "set", "other", "share")
+    HOLDOUT_FIELD_NUMBER: _ClassVar[int]
+    SET_FIELD_NUMBER: _ClassVar[int]
+    OTHER_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    holdout: str
+    set: str
+    other: str
+    share: float
+    def __init__(self, holdout: _Optional[str] = ..., set: _Optional[str] = ..., other: _Optional[str] = ..., share: _Optional[float] = ...) -> None: ...
+
+class LengthMatch(_message.Message):
+    __slots__ = ("p_value", "matched")
+    P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    MATCHED_FIELD_NUMBER: _ClassVar[int]
+    p_value: float
+    matched: bool
+    def __init__(self, p_value: _Optional[float] = ..., matched: bool = ...) -> None: ...
 
 class StoreReach(_message.Message):
     __slots__ = ("name", "present", "missing")
@@ -300,7 +326,7 @@ class RemovalRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[RemovalState, str]] = ..., operation: _Optional[str] = ..., plan: _Optional[_Union[RemovalPlan, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("verdict", "criteria", "forget", "retain", "holdout", "utility", "model_fingerprint", "new_model_fingerprint", "steps", "stopped", "measurements", "attacks", "stores", "certificate", "forget_set_deleted", "reference")
+    __slots__ = ("verdict", "criteria", "forget", "retain", "holdout", "utility", "model_fingerprint", "new_model_fingerprint", "steps", "stopped", "measurements", "attacks", "stores", "certificate", "forget_set_deleted", "reference", "lengths")
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     CRITERIA_FIELD_NUMBER: _ClassVar[int]
     FORGET_FIELD_NUMBER: _ClassVar[int]
@@ -317,6 +343,7 @@ class Result(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     FORGET_SET_DELETED_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    LENGTHS_FIELD_NUMBER: _ClassVar[int]
     verdict: Verdict
     criteria: _containers.RepeatedCompositeFieldContainer[Criterion]
     forget: DataSet
@@ -333,7 +360,8 @@ class Result(_message.Message):
     certificate: str
     forget_set_deleted: bool
     reference: str
-    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ..., forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., new_model_fingerprint: _Optional[str] = ..., steps: _Optional[int] = ..., stopped: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[AttackResult, _Mapping]]] = ..., stores: _Optional[_Iterable[_Union[StoreEvidence, _Mapping]]] = ..., certificate: _Optional[str] = ..., forget_set_deleted: bool = ..., reference: _Optional[str] = ...) -> None: ...
+    lengths: LengthMatch
+    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ..., forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., new_model_fingerprint: _Optional[str] = ..., steps: _Optional[int] = ..., stopped: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[AttackResult, _Mapping]]] = ..., stores: _Optional[_Iterable[_Union[StoreEvidence, _Mapping]]] = ..., certificate: _Optional[str] = ..., forget_set_deleted: bool = ..., reference: _Optional[str] = ..., lengths: _Optional[_Union[LengthMatch, _Mapping]] = ...) -> None: ...
 
 class Criterion(_message.Message):
     __slots__ = ("name", "verdict", "value", "before", "references", "band", "low", "high")

@@ -1,6 +1,6 @@
 """Which chunks were sent at which level, and what became of them."""
 
-from palimpsest.kv.plan import Load
+from palimpsest.kv.plan import Load, loss_of_chunks
 
 
 class Deliveries:
@@ -72,14 +72,11 @@ class Deliveries:
 
     @property
     def loss(self) -> float:
-        """Loss of the load so far, in nats a token of the whole.
-
-        A chunk that was not sent is recomputed from those before it, and counts with the largest of their losses.
-        """
-        lost = worst = 0.0
-        for at, chunk in enumerate(self._load.chunks):
-            level = self._levels.get(at)
-            own = next((option.loss for option in chunk.options if option.level == level), worst)
-            worst = max(worst, own)
-            lost += own * chunk.tokens
-        return lost / sum(chunk.tokens for chunk in self._load.chunks)
+        """Loss of the load so far, in nats a token of the whole: what was not sent is recomputed."""
+        return loss_of_chunks(
+            (
+                chunk.tokens,
+                next((option.loss for option in chunk.options if option.level == self._levels.get(at)), None),
+            )
+            for at, chunk in enumerate(self._load.chunks)
+        )

@@ -200,17 +200,19 @@ class LoadReceiver:
         self._deliver(Ended(self._received, now - self._began, loss, len(self._recomputed), over))
 
     def _loss(self) -> float:
-        """Loss of the load, as the server counts it: what was recomputed has the largest loss of what it follows."""
+        """Loss of the load, as the server counts it."""
+        from palimpsest.kv.plan import loss_of_chunks
+
         known = {level.level: level.loss for level in self._context.levels}
-        lost = worst = tokens = 0.0
-        for at in range(self._held, self._chunks):
-            chunk = self._context.chunks[at]
+
+        def own(at: int) -> float | None:
             level = self._levels.get(at)
-            bounds = {each.level: each.loss for each in chunk.encodings if each.HasField("loss")}
-            own = bounds.get(level, known.get(level, 0.0)) if level is not None else worst
-            worst = max(worst, own)
-            lost, tokens = lost + own * chunk.tokens, tokens + chunk.tokens
-        return lost / tokens
+            encodings = self._context.chunks[at].encodings
+            bounds = {each.level: each.loss for each in encodings if each.HasField("loss")}
+            return None if level is None else bounds.get(level, known.get(level, 0.0))
+
+        held = range(self._held, self._chunks)
+        return loss_of_chunks((self._context.chunks[at].tokens, own(at)) for at in held)
 
     # The server's messages.
 

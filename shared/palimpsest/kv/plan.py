@@ -1,6 +1,6 @@
 """A load to plan, and what its controller decides: plain data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -101,6 +101,22 @@ def prefill_seconds(points: Sequence[tuple[int, float]], tokens: int) -> float:
     pairs = list(pairwise([(0, 0.0), *points]))
     (t0, s0), (t1, s1) = next((pair for pair in pairs if tokens <= pair[1][0]), pairs[-1])
     return s0 + (s1 - s0) * (tokens - t0) / (t1 - t0)
+
+
+def loss_of_chunks(chunks: Iterable[tuple[int, float | None]]) -> float:
+    """Loss of a load, in nats a token of the whole: what server and receiver both tell of it.
+
+    Parameters
+    ----------
+    chunks
+        Of each chunk in order, its tokens and its loss; None for one that is recomputed. That is computed from those
+        before it, and counts with the largest of their losses.
+    """
+    lost = worst = tokens = 0.0
+    for count, own in chunks:
+        worst = worst if own is None else max(worst, own)
+        lost, tokens = lost + (worst if own is None else own) * count, tokens + count
+    return lost / tokens
 
 
 @dataclass(frozen=True)

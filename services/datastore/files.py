@@ -1,40 +1,17 @@
-"""Files that are written atomically, and checksums that detect damage."""
+"""Files with checksums that detect damage."""
 
 import json
-import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from palimpsest.disk import replace_file, sync
 from palimpsest.errors import DataLoss, Reason
 
 CHECKSUMS = "CHECKSUMS"
 _BLOCK = 1 << 20
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the entries of a folder durable: all creations, renames and removals so far."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file atomically and durably: after a crash it has either the old bytes or the new ones."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
 
 
 def seal_json(body: dict[str, object]) -> bytes:
@@ -86,9 +63,8 @@ def write_checksums(folder: Path) -> int:
         size, crc = crc32_of(path)
         sums[path.name] = [size, crc]
         total += size
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-    write_whole(folder / CHECKSUMS, seal_json(sums))
+        sync(path)
+    replace_file(folder / CHECKSUMS, seal_json(sums), durable=True)
     return total
 
 

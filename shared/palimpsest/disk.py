@@ -57,17 +57,46 @@ def room_for(what: str, reason: Reason = Reason.DISK_FULL) -> Iterator[None]:
         raise disk_full(what, reason) from error
 
 
-def replace_file(path: Path, text: str) -> None:
+def replace_file(path: Path, data: bytes | str, *, durable: bool = False, mode: int = 0o666) -> None:
     """Replace a small file atomically; where that fails the old one stays, and nothing is left beside it.
 
-    It is not synced: only for what a crash of the machine may take.
+    Parameters
+    ----------
+    path
+        The file; its folder exists.
+    data
+        A text is written in UTF-8.
+    durable
+        The file and its folder are synced: after a crash of the machine it has either the old bytes or the new ones.
+        Otherwise only for what such a crash may take.
+    mode
+        Of the new file, less the process's mask.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex}")
+    partial = write_partial(path, data, durable=durable, mode=mode)
     try:
-        partial.write_text(text)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+    if durable:
+        sync(path.parent)
+
+
+def write_partial(path: Path, data: bytes | str, *, durable: bool = False, mode: int = 0o666) -> Path:
+    """Write a file beside the one that it is to become, and return its path; nothing is left where that fails.
+
+    A process that is killed leaves it behind, as ``.<name>.<random>.partial``.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return partial
 
 
 def sync_tree(folder: Path) -> None:

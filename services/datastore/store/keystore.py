@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from palimpsest.disk import replace_file, sync
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
-from services.datastore.files import sync_folder
 
 _HEAD = struct.Struct("<4sIII32s")
 """Magic, tokens, elements of a key, CRC-32 of what follows, SHA-256 of the model's fingerprint."""
@@ -82,13 +82,9 @@ class KeyStore:
         data = _HEAD.pack(_MAGIC, count, size, zlib.crc32(body), self._identity) + body
         path = self._path(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.partial")
-        try:
-            # Not synced: a lost block is recomputed, and the checksum detects a torn one.
-            partial.write_bytes(data)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_file(
+            path, data
+        )  # not durably: a lost block is recomputed, and the checksum detects a torn one
         self._grow(len(data))
 
     def get(self, digest: bytes, tokens: int) -> KeyBlock | None:
@@ -126,7 +122,7 @@ class KeyStore:
                 path.unlink(missing_ok=True)
                 deleted += 1
         if deleted:
-            sync_folder(self._root)
+            sync(self._root)
         with self._lock:
             self._size = None
         return deleted

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from palimpsest.disk import replace_file
 from palimpsest.errors import NotFound, Reason
-from services.datastore.files import damaged, open_json, seal_json, write_whole
+from services.datastore.files import damaged, open_json, seal_json
 
 CURRENT = "CURRENT"
 SPEC = "SPEC"
@@ -54,7 +55,7 @@ class CorpusSpec:
 
     def write(self, folder: Path) -> None:
         """Store the spec."""
-        write_whole(folder / SPEC, seal_json(asdict(self)))
+        replace_file(folder / SPEC, seal_json(asdict(self)), durable=True)
 
     @classmethod
     def read(cls, folder: Path) -> "CorpusSpec":
@@ -123,8 +124,8 @@ class Manifest:
 
     def publish(self, folder: Path) -> None:
         """Make this the current manifest."""
-        write_whole(folder / self.name, seal_json(asdict(self)))
-        write_whole(folder / CURRENT, self.name.encode())
+        replace_file(folder / self.name, seal_json(asdict(self)), durable=True)
+        replace_file(folder / CURRENT, self.name.encode(), durable=True)
         for old in folder.glob("MANIFEST-*.json"):
             if old.name != self.name:
                 old.unlink(missing_ok=True)

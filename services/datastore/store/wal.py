@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from services.datastore.files import sync_folder
+from palimpsest.disk import sync
 
 _MAGIC = b"\xa5PWL"
 _HEAD = struct.Struct("<4sIQBI")
@@ -142,7 +142,7 @@ class LogFile:
     def create(path: Path) -> None:
         """Create an empty log, durably."""
         path.touch(exist_ok=True)
-        sync_folder(path.parent)
+        sync(path.parent)
 
     def read_on(self) -> Scan:
         """Return the records appended since the last call."""

@@ -3,18 +3,10 @@
 import contextlib
 import fcntl
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-
-def sync_folder(folder: Path) -> None:
-    """Make the entries of a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+from palimpsest.disk import replace_file, sync, write_partial
 
 
 def make_private(folder: Path) -> None:
@@ -41,22 +33,17 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     FileExistsError
         The file exists.
     """
-    partial = _write_partial(path, data, mode)
+    partial = write_partial(path, data, durable=True, mode=mode)
     try:
         os.link(partial, path)  # unlike a rename it refuses an existing file
     finally:
         partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def replace(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Replace a file atomically: after a crash it has either the old bytes or the new ones."""
-    partial = _write_partial(path, data, mode)
-    try:
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    """Replace a file atomically and durably, for its owner alone."""
+    replace_file(path, data, durable=True, mode=mode)
 
 
 def append(path: Path, line: bytes) -> None:
@@ -64,17 +51,4 @@ def append(path: Path, line: bytes) -> None:
     with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), "wb", buffering=0) as file:
         file.write(line)
         os.fsync(file.fileno())
-    sync_folder(path.parent)
-
-
-def _write_partial(path: Path, data: bytes, mode: int) -> Path:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    return partial
+    sync(path.parent)

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from palimpsest.certificates.files import locked, make_private, sync_folder, write_new
+from palimpsest.certificates.files import locked, make_private, write_new
 from palimpsest.certificates.keys import PublicKey, SigningKey
 from palimpsest.certificates.records import time_of
 from palimpsest.certificates.revocation import Revocation, RevocationList
+from palimpsest.disk import sync
 from palimpsest.errors import FailedPrecondition, NotFound, Reason
 
 REVOKED = "revoked.json"
@@ -120,7 +121,7 @@ class KeyStore:
         (key,) = found
         revoked = self._list(key.public.id, reason, now)
         self._file(key.public, _PRIVATE).unlink(missing_ok=True)
-        sync_folder(self.folder)
+        sync(self.folder)
         return StoredKey(key.public, key.file, False, revoked.find(key.public.id))
 
     def revoke_certificate(self, statement: str, reason: str, now: datetime) -> None:

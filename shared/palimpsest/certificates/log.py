@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from palimpsest.certificates.events import LONGEST_LINE, Event, broken
-from palimpsest.certificates.files import make_private, sync_folder
+from palimpsest.certificates.files import make_private
 from palimpsest.certificates.records import time_text
-from palimpsest.disk import room_for
+from palimpsest.disk import room_for, sync
 from palimpsest.errors import AlreadyExists, DataLoss, Reason, Unavailable
 
 _log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class EventLog:
         handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             if new:
-                sync_folder(self.path.parent)
+                sync(self.path.parent)
             self._acquire(handle)
             yield handle
         finally:

@@ -13,9 +13,9 @@ import secrets
 from pathlib import Path
 
 from palimpsest.certificates.canonical import digest
-from palimpsest.certificates.files import locked, make_private, replace, sync_folder, write_new
+from palimpsest.certificates.files import locked, make_private, replace, write_new
 from palimpsest.certificates.keys import require_cryptography
-from palimpsest.disk import room_for
+from palimpsest.disk import room_for, sync
 from palimpsest.errors import DataLoss, NotFound, Reason
 
 _KEY_BYTES = 32
@@ -120,7 +120,7 @@ class PayloadStore:
                 key.write(_DESTROYED)
                 os.fsync(key.fileno())
             file.unlink()
-            sync_folder(self._keys)
+            sync(self._keys)
         return True
 
     def _sealed(self, request: str, payload: str) -> bytes:

@@ -1605,19 +1605,28 @@ class AsyncUnlearningRoom(AsyncRoom):
         same operation.
 
         Errors, from the call or the job; ErrorInfo.reason tells them apart:
-        * INVALID_ARGUMENT: the forget set is empty; the algorithm is unknown, or needs a retain set, or
-          does not take one of the hyper-parameters; a line of a data set is malformed; a stopping rule
-          lacks references or a holdout set; or texts to forget are also in the retain set
+        * INVALID_ARGUMENT: the forget set is empty (FORGET_SET_EMPTY); the algorithm is unknown
+          (ALGORITHM_UNKNOWN), needs a retain set (RETAIN_REQUIRED) or answers (ALGORITHM_INPUT_MISSING), or
+          does not take one of the hyper-parameters (ALGORITHM_PARAMETER_INVALID); a line of a data set is
+          malformed (DATASET_LINE_INVALID; metadata has the line, and nothing repeats what is in it), or
+          the set cannot be used (DATASET_INVALID); a stopping rule lacks references (REFERENCE_REQUIRED) or
+          a holdout set, or parts of the plan do not fit each other (INVALID_REQUEST); a reference is the
+          model itself (REFERENCE_INVALID); or texts to forget are also in the retain set
           (FORGET_RETAIN_OVERLAP; metadata lists the ids): training would teach them again. Take them out
           of the retain set. Texts of the holdout set that are in the forget set (FORGET_HOLDOUT_OVERLAP) or
           the retain set (HOLDOUT_RETAIN_OVERLAP) are refused as well: they are not unseen.
-        * FAILED_PRECONDITION: a reference has another tokenizer; the model's files have changed; or, of
-          the job, a store still has what was deleted.
-        * NOT_FOUND: a model, a data set, a corpus, an n-gram store or a context does not exist.
-        * ALREADY_EXISTS: the removal_id or request_id was used with other content, or new_model is taken.
-          Use another.
-        * RESOURCE_EXHAUSTED: too many of the caller's requests are held. Approve or cancel some.
-        * DATA_LOSS: a checkpoint or the audit log is damaged.
+        * FAILED_PRECONDITION: a reference has another tokenizer (TOKENIZER_MISMATCH); the model's files
+          have changed (MODEL_CHANGED), or its tokenizer fails (MODEL_INVALID); or, of the job, a store still
+          has what was deleted (STORE_NOT_EMPTY), or a reference lacks a metric of the stopping rule
+          (REFERENCE_MISSING).
+        * NOT_FOUND: a model, a data set, a corpus, an n-gram store or a context does not exist
+          (MODEL_NOT_FOUND, ARTIFACT_NOT_FOUND, CORPUS_NOT_FOUND, NGRAM_STORE_NOT_FOUND, CONTEXT_NOT_FOUND).
+        * ALREADY_EXISTS: the removal_id or request_id was used with other content (REMOVAL_EXISTS), or
+          new_model is taken (MODEL_EXISTS). Use another.
+        * RESOURCE_EXHAUSTED: too many of the caller's requests are held (REMOVALS_HELD). Approve or cancel
+          some.
+        * ABORTED: of the job's attempt alone, a later one writes to the lineage now (FENCE_LOST).
+        * DATA_LOSS: a checkpoint (CHECKPOINT_DAMAGED) or a data set is damaged.
 
         Parameters
         ----------
@@ -1635,7 +1644,11 @@ class AsyncUnlearningRoom(AsyncRoom):
         name: str,
         timeout: float | None = None,
     ) -> unlearning_pb2.RemovalRequest:
-        """Returns one of the caller's requests."""
+        """Returns one of the caller's requests.
+
+        Errors:
+        * NOT_FOUND: there is no such request (REMOVAL_NOT_FOUND).
+        """
         ...
 
     @rpc("palimpsest.api.unlearning.v1.UnlearningService.ListRemovalRequests")
@@ -1647,6 +1660,9 @@ class AsyncUnlearningRoom(AsyncRoom):
         timeout: float | None = None,
     ) -> unlearning_pb2.ListRemovalRequestsResponse:
         """Lists the caller's requests, oldest first, without measurements, attacks and evidence.
+
+        Errors:
+        * INVALID_ARGUMENT: page_token is none of this list's (PAGE_TOKEN_INVALID). Begin without one.
 
         Parameters
         ----------
@@ -1666,9 +1682,9 @@ class AsyncUnlearningRoom(AsyncRoom):
         """Holds a request that has not begun to run. It loses its place in the line.
 
         Errors:
-        * NOT_FOUND: there is no such request.
-        * FAILED_PRECONDITION: it runs or has ended.
-        * RESOURCE_EXHAUSTED: too many of the caller's requests are held.
+        * NOT_FOUND: there is no such request (REMOVAL_NOT_FOUND).
+        * FAILED_PRECONDITION: it runs or has ended (REMOVAL_STATE). Cancel the job of one that runs.
+        * RESOURCE_EXHAUSTED: too many of the caller's requests are held (REMOVALS_HELD).
         """
         ...
 
@@ -1683,8 +1699,8 @@ class AsyncUnlearningRoom(AsyncRoom):
         """Lets a held request run. Approving one that is not held changes nothing.
 
         Errors:
-        * NOT_FOUND: there is no such request.
-        * FAILED_PRECONDITION: it has ended.
+        * NOT_FOUND: there is no such request (REMOVAL_NOT_FOUND).
+        * FAILED_PRECONDITION: it has ended (REMOVAL_STATE).
         """
         ...
 
@@ -1700,9 +1716,9 @@ class AsyncUnlearningRoom(AsyncRoom):
         weights too. Stores that were purged stay purged.
 
         Errors:
-        * NOT_FOUND: there is no such request.
-        * FAILED_PRECONDITION: it has not succeeded, or its model is the parent of another one. Delete that
-          one first.
+        * NOT_FOUND: there is no such request (REMOVAL_NOT_FOUND).
+        * FAILED_PRECONDITION: it has not succeeded (REMOVAL_STATE), or its model is the parent of another
+          one (MODEL_HAS_CHILDREN). Delete that one first.
         """
         ...
 
@@ -1716,8 +1732,10 @@ class AsyncUnlearningRoom(AsyncRoom):
         """Returns the certificate of a finished request, with what verifies it.
 
         Errors:
-        * NOT_FOUND: there is no such request.
-        * FAILED_PRECONDITION: it has not succeeded, or no model was made, so there is no certificate.
+        * NOT_FOUND: there is no such request (REMOVAL_NOT_FOUND), or the public key that verifies its
+          certificate is no longer among the installation's (KEY_NOT_FOUND). Restore it from a backup.
+        * FAILED_PRECONDITION: it has not succeeded, or no model was made, so there is no certificate
+          (CERTIFICATE_MISSING).
         """
         ...
 
@@ -1732,7 +1750,7 @@ class AsyncUnlearningRoom(AsyncRoom):
         each has the hash of the one before. Verifying a certificate needs it.
 
         Errors:
-        * OUT_OF_RANGE: offset is past its end.
+        * OUT_OF_RANGE: offset is past its end (OFFSET_PAST_END).
 
         Parameters
         ----------

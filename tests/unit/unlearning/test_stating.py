@@ -4,7 +4,7 @@ import math
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palimpsest.certificates.statement import Criterion as Stated
@@ -45,6 +45,7 @@ def agrees(finding: Finding) -> None:
     assert verdicts
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     st.builds(
         Criterion,
@@ -61,6 +62,7 @@ def test_statement_and_verdict_agree(criterion):
     agrees(find(criterion))
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.data())
 def test_they_agree_on_the_bounds_themselves(data):
     target, reference = data.draw(POINTS), data.draw(POINTS)
@@ -83,6 +85,7 @@ def score(metric: str, values: list[float]) -> Score:
     )
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.data())
 def test_they_agree_over_random_scores(data):
     size = data.draw(st.integers(2, 6))

@@ -1,7 +1,7 @@
 """The loss of a load, by the definition, and as the server's side counts it."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palimpsest.kv.plan import Chunk, Load, Option, loss_of_chunks
@@ -10,7 +10,7 @@ from services.codec.loads.deliveries import Deliveries
 CHUNKS = st.lists(st.tuples(st.integers(1, 2000), st.none() | st.floats(0, 5)), min_size=1, max_size=12)
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(CHUNKS)
 def test_what_is_recomputed_has_the_largest_loss_of_what_it_follows(chunks):
     counted = [
@@ -26,7 +26,7 @@ def test_what_is_recomputed_has_the_largest_loss_of_what_it_follows(chunks):
     assert loss_of_chunks(iter(chunks)) == pytest.approx(expected)
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(CHUNKS)
 def test_the_server_counts_it_of_what_it_sent(chunks):
     load = Load(

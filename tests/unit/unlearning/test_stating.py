@@ -4,7 +4,7 @@ import math
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palimpsest.certificates.statement import Criterion as Stated
@@ -45,7 +45,7 @@ def agrees(finding: Finding) -> None:
     assert verdicts
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.builds(
         Criterion,
@@ -62,7 +62,7 @@ def test_statement_and_verdict_agree(criterion):
     agrees(find(criterion))
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_they_agree_on_the_bounds_themselves(data):
     target, reference = data.draw(POINTS), data.draw(POINTS)
@@ -85,7 +85,7 @@ def score(metric: str, values: list[float]) -> Score:
     )
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_they_agree_over_random_scores(data):
     size = data.draw(st.integers(2, 6))

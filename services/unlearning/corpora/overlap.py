@@ -5,9 +5,12 @@ appendix C). The comparison is exact: only the forget set is held in memory, and
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
+
+import numpy as np
 
 from palimpsest.errors import InvalidArgument, Reason
 from services.unlearning.corpora.records import Document
@@ -42,13 +45,50 @@ class Overlap:
     retained: tuple[tuple[str, int], ...]
 
 
-@dataclass
-class _Grams:
-    """The grams of one forget document: the positions of each, and those found so far."""
+class _Index:
+    """The grams of forget documents, sorted: twelve bytes each, where a dictionary of sets takes hundreds."""
 
-    count: int
-    found: set[bytes] = field(default_factory=set)
-    retained: dict[str, int] = field(default_factory=dict)
+    def __init__(self, documents: Sequence[Document], words: int) -> None:
+        self.sizes: set[int] = set()
+        self._counts = np.zeros(len(documents), np.int64)  # [documents]
+        grams, owners = array("Q"), array("i")
+        for number, document in enumerate(documents):
+            text = _words(document.text)
+            size = min(words, len(text))
+            own = _grams(text, size)
+            self.sizes |= {size} if own else set()
+            self._counts[number] = len(own)
+            grams.frombytes(b"".join(own))
+            owners.extend([number] * len(own))
+        keys = np.frombuffer(grams, np.uint64) if grams else np.zeros(0, np.uint64)
+        order = np.argsort(keys, kind="stable")
+        self._keys = keys[order]  # [grams]
+        self._owners = np.array(owners, np.int32)[order]  # [grams]
+        self._found = np.zeros(len(order), bool)  # [grams]
+        self._places: dict[int, int] = {}
+        self._retained: dict[int, dict[str, int]] = {}
+
+    def look_up(self, grams: set[bytes], name: str) -> None:
+        """Note which grams of a retain document are there."""
+        sought = np.frombuffer(b"".join(grams), np.uint64)
+        first = np.searchsorted(self._keys, sought)
+        there = first < len(self._keys)
+        there[there] = self._keys[first[there]] == sought[there]
+        for at in first[there].tolist():
+            self._places[at] = self._places.get(at, 0) + 1
+            if self._places[at] > _PLACES:
+                continue
+            end = int(np.searchsorted(self._keys, self._keys[at], side="right"))
+            self._found[at:end] = True
+            for number in self._owners[at:end].tolist():
+                counts = self._retained.setdefault(number, {})
+                counts[name] = counts.get(name, 0) + 1
+
+    def found(self) -> Iterator[tuple[float, dict[str, int]]]:
+        """Yield, of each forget document, the share of its grams that was found, and where."""
+        found = np.bincount(self._owners[self._found], minlength=len(self._counts))  # [documents]
+        for number, (some, count) in enumerate(zip(found.tolist(), self._counts.tolist(), strict=True)):
+            yield some / max(count, 1), self._retained.get(number, {})
 
 
 def find_overlaps(
@@ -61,7 +101,7 @@ def find_overlaps(
     Parameters
     ----------
     forget
-        Held in memory: some 100 bytes a word.
+        Its grams are held in memory: twelve bytes a word, and four times that while they are sorted.
     retain
         Read once.
     words
@@ -72,36 +112,15 @@ def find_overlaps(
     tuple
         In the order of the forget set; documents without overlap are left out.
     """
-    owners: dict[bytes, set[int]] = {}
-    grams: list[_Grams] = []
-    sizes: set[int] = set()
-    places: dict[bytes, int] = {}
-    for number, document in enumerate(forget):
-        text = _words(document.text)
-        size = min(words, len(text))
-        own = _grams(text, size)
-        grams.append(_Grams(len(own)))
-        sizes |= {size} if own else set()
-        for gram in own:
-            owners.setdefault(gram, set()).add(number)
+    index = _Index(forget, words)
     for document in retain:
         text = _words(document.text)
-        for gram in {gram for size in sizes for gram in _grams(text, size)}:
-            if gram not in owners:
-                continue
-            places[gram] = places.get(gram, 0) + 1
-            for number in owners[gram] if places[gram] <= _PLACES else ():
-                grams[number].found.add(gram)
-                counts = grams[number].retained
-                counts[document.id] = counts.get(document.id, 0) + 1
+        for size in index.sizes:
+            index.look_up(_grams(text, size), document.id)
     return tuple(
-        Overlap(
-            document.id,
-            len(own.found) / own.count,
-            tuple(sorted(own.retained.items(), key=lambda each: (-each[1], each[0]))),
-        )
-        for document, own in zip(forget, grams, strict=True)
-        if own.found
+        Overlap(document.id, share, tuple(sorted(retained.items(), key=lambda each: (-each[1], each[0]))))
+        for document, (share, retained) in zip(forget, index.found(), strict=True)
+        if retained
     )
 
 

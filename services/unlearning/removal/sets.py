@@ -1,8 +1,8 @@
-"""The data sets of a request: artefacts in JSON Lines, read once, in memory."""
+"""The data sets of a request: artefacts in JSON Lines, read once, line by line, into memory."""
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from palimpsest.training.batches import Example
 from services.unlearning.corpora.files import LARGEST_LINE, bad_line, problems
 from services.unlearning.corpora.records import Question, Row
 from services.unlearning.metrics.items import Pair, Template, Text
+from services.unlearning.removal.packing import PackedExamples
 
 LARGEST_SET = 256 << 20
 """Most bytes of one data set."""
@@ -81,13 +82,13 @@ class EncodedSet:
     Attributes
     ----------
     examples
-        Sequences to train on, each named by its entry.
+        Sequences to train on, each named by its entry, and made when it is asked for.
     tokens
         Of each entry, by id, special tokens included.
     """
 
     source: DataSet
-    examples: tuple[Example, ...]
+    examples: Sequence[Example]
     tokens: dict[str, int]
 
     @property
@@ -103,7 +104,7 @@ def read_set(artifacts: ArtifactStore, digest: str, field: str) -> DataSet:
     ------
     InvalidArgument
         DATASET_LINE_INVALID: a line is neither a document nor a question, or its id is another's too.
-        DATASET_INVALID: it is too large.
+        DATASET_INVALID: it is too large, or has more entries than a request may have sequences.
     NotFound, DataLoss
         The artefact is gone or damaged.
     """
@@ -115,13 +116,14 @@ def read_set(artifacts: ArtifactStore, digest: str, field: str) -> DataSet:
     questions: list[Pair] = []
     known: set[str] = set()
     with artifacts.open(digest) as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(iter(lambda: file.readline(LARGEST_LINE + 1), b""), 1):
             if not line.strip():
                 continue
             entry = _entry(line, number, field)
             if entry.id in known:
                 raise bad_line(field, number, "its id is that of an earlier line")
             known.add(entry.id)
+            _require_room(field, len(known), 0)  # each entry makes one sequence at least
             (documents if isinstance(entry, Text) else questions).append(entry)  # type: ignore[arg-type]
     return DataSet(field, digest, tuple(documents), tuple(questions))
 
@@ -138,7 +140,7 @@ def encode_set(found: DataSet, tokenizer: Any, longest: int) -> EncodedSet:
         DATASET_INVALID: a document of one token, a question that is longer than a sequence, or more sequences or tokens
         than a request may have.
     """
-    examples: list[Example] = []
+    examples = PackedExamples()
     tokens: dict[str, int] = {}
     total = 0
     for document in found.documents:
@@ -149,8 +151,7 @@ def encode_set(found: DataSet, tokenizer: Any, longest: int) -> EncodedSet:
         total += len(ids)
         _require_room(found.field, len(examples) + -(-(len(ids) - 1) // (longest - 1)), total)
         for start in range(0, len(ids) - 1, longest - 1):
-            piece = ids[start : start + longest]
-            examples.append(Example(piece, (True,) * len(piece), document.id))
+            examples.append(ids[start : start + longest], 0, document.id)
     template = Template()
     for pair in found.questions:
         asked = template.continuation(pair, tokenizer)
@@ -159,9 +160,8 @@ def encode_set(found: DataSet, tokenizer: Any, longest: int) -> EncodedSet:
         tokens[pair.id] = len(asked.ids)
         total += len(asked.ids)
         _require_room(found.field, len(examples) + 1, total)
-        counted = tuple(place >= asked.start for place in range(len(asked.ids)))
-        examples.append(Example(asked.ids, counted, pair.id))
-    return EncodedSet(found, tuple(examples), tokens)
+        examples.append(asked.ids, asked.start, pair.id)
+    return EncodedSet(found, examples, tokens)
 
 
 def manifest_of(encoded: EncodedSet, salt: str) -> bytes:

@@ -75,3 +75,13 @@ def test_a_tokenizer_that_fails_does_not_quote_the_text():
         encode_set(documents(canaries.WORD), Fails(), 4)
     assert failed.value.reason == Reason.MODEL_INVALID
     assert canaries.WORD not in "".join(traceback.format_exception(failed.value))
+
+
+def test_more_entries_than_sequences_are_refused_while_they_are_read(artifacts, monkeypatch):
+    monkeypatch.setattr(sets, "MOST_EXAMPLES", 3)
+    lines = [b'{"id": "a%d", "text": "x"}\n' % number for number in range(4)]
+    assert read_set(artifacts, artifacts.put_bytes(b"".join(lines[:3])).digest, "forget").count == 3
+    broken = b"".join(lines) + b"{\n"
+    with pytest.raises(InvalidArgument) as refused:
+        read_set(artifacts, artifacts.put_bytes(broken).digest, "forget")
+    assert refused.value.reason == Reason.DATASET_INVALID

@@ -1,6 +1,6 @@
 """Every algorithm with its settings, and the course of a removal by it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -107,8 +107,3 @@ class Course:
         """From a file."""
         measured = tuple(Measured.of(each) for each in facts["measured"])
         return cls(tuple(facts["at"]), measured, facts["seconds"])
-
-
-def falls(values: Sequence[float]) -> bool:
-    """Whether no value is above the one before."""
-    return all(after <= before for before, after in pairwise(values))

@@ -1,10 +1,8 @@
 """Fine-tuning as a job: examples in, a registered model or an adapter out, with states that outlive the worker."""
 
 import json
-import shutil
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +17,7 @@ from palimpsest.training.adapters import merge, save_adapter
 from palimpsest.training.cross_entropy import CrossEntropy, mean_nll
 from palimpsest.training.reading import read_examples
 from palimpsest.training.saving import is_finite, save_model
+from services.registry import leftovers
 from services.registry.fine_tuning_plan import FineTuningPlan, FineTuningResult
 from services.registry.training_states import TrainingStates
 
@@ -42,7 +41,7 @@ def fine_tune(plan: FineTuningPlan, job: JobContext) -> FineTuningResult:
     verify(base, settings, progress)
     _require_floats(base)
     states = TrainingStates(job)
-    with _scratch(settings.models_dir, job) as scratch:
+    with leftovers.scratch(settings.models_dir, job) as scratch:
         progress.step(0, 0, "loading the model")
         model = load(base, settings.device, trainable=True, threads=states.threads)
         examples = _examples(plan, plan.train, "train", model, job)
@@ -118,20 +117,6 @@ def _require_floats(base: ModelRecord) -> None:
     if read_object(Path(base.path) / "config.json").get("quantization_config") is not None:
         message = f"{base.model_id!r} is quantised, and cannot be trained. Train the model it was made from."
         raise FailedPrecondition(Reason.MODEL_INVALID, message, metadata={"model": base.model_id})
-
-
-@contextmanager
-def _scratch(models_dir: Path, job: JobContext) -> Iterator[Path]:
-    """A folder of this attempt alone, beside the models; those of earlier attempts are deleted."""
-    models_dir.mkdir(parents=True, exist_ok=True)
-    for left in models_dir.glob(f".training-{job.job_id}-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    folder = models_dir / f".training-{job.job_id}-{job.attempt}"
-    try:
-        folder.mkdir()
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _examples(

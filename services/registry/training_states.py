@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from palimpsest.errors import DataLoss, FailedPrecondition, NotFound
+from palimpsest.errors import DataLoss, FailedPrecondition, NotFound, ResourceExhausted
 from palimpsest.jobs import JobContext
 from palimpsest.lm.hardware import physical_cores
 from palimpsest.training.checkpoints import MANIFEST, MOMENTS, WEIGHTS, fetch_state
@@ -16,6 +16,7 @@ from palimpsest.training.checkpoints import MANIFEST, MOMENTS, WEIGHTS, fetch_st
 log = structlog.get_logger(__name__)
 
 SAFETENSORS = "application/vnd.safetensors"
+_FILES = ((WEIGHTS, SAFETENSORS), (MOMENTS, SAFETENSORS), (MANIFEST, "application/json"))
 
 
 class TrainingStates:
@@ -49,10 +50,21 @@ class TrainingStates:
             shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, folder: Path, steps: int) -> None:
-        """Store a state, point the job's checkpoint at it, and delete the one before."""
-        files = [self._artifacts.put_file(folder / name, SAFETENSORS).digest for name in (WEIGHTS, MOMENTS)]
-        manifest = self._artifacts.put_file(folder / MANIFEST, "application/json").digest
-        before = self._state
+        """Store a state, point the job's checkpoint at it, and delete the one before.
+
+        Raises
+        ------
+        ResourceExhausted
+            STORE_FULL: nothing is left of the new state, and the one before it is intact.
+        """
+        before, stored = self._state, list[str]()
+        try:
+            for name, media_type in _FILES:
+                stored.append(self._artifacts.put_file(folder / name, media_type).digest)
+        except ResourceExhausted:  # half of a state is of no use, and takes the room that is wanted
+            self._delete(set(stored) - set(_digests(before)))
+            raise
+        *files, manifest = stored
         self._state = {"artifact": manifest, "files": files, "step": steps, "threads": self.threads}
         self._progress.checkpoint(self._state)
         self._delete(set(_digests(before)) - set(_digests(self._state)))

@@ -4,6 +4,8 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TOLD = tuple(f"(os error {code})" for code in sorted(_FULL))
 """How libraries written in Rust (safetensors, tokenizers) end the message of an error that is no OSError."""
 RETRY_SECONDS = 30.0
+_DELETED = ".deleted-"
+"""How the name of a folder begins that is being deleted."""
 
 
 def is_full(error: BaseException) -> bool:
@@ -97,6 +101,35 @@ def write_partial(path: Path, data: bytes | str, *, durable: bool = False, mode:
         partial.unlink(missing_ok=True)
         raise
     return partial
+
+
+def delete_tree(folder: Path) -> None:
+    """Delete a folder with all that is in it, if it is there: from the first moment on nothing has its name.
+
+    Whoever makes a folder of that name meanwhile keeps it. What cannot be deleted is left beside it, for
+    ``finish_deletions``.
+    """
+    doomed = folder.with_name(f"{_DELETED}{uuid.uuid4().hex}")
+    try:
+        folder.rename(doomed)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def finish_deletions(folder: Path) -> None:
+    """Delete what is left in a folder of those that were being deleted when a process died."""
+    for doomed in folder.glob(f"{_DELETED}*"):
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def untouched_seconds(folder: Path) -> float:
+    """Seconds since anything in a folder was changed; 0 for one that is gone, or being deleted."""
+    try:
+        changed = max(each.stat().st_mtime for each in (folder, *folder.rglob("*")))
+    except FileNotFoundError:
+        return 0.0
+    return time.time() - changed
 
 
 def sync_tree(folder: Path) -> None:

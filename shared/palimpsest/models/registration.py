@@ -2,11 +2,10 @@
 
 import shutil
 import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from palimpsest.disk import sync
+from palimpsest.disk import delete_tree, sync
 from palimpsest.errors import Aborted, FailedPrecondition, InvalidArgument, PermissionDenied, Reason
 from palimpsest.models.catalogue import ModelCatalogue
 from palimpsest.models.convert import held
@@ -179,12 +178,9 @@ def unregister(model_id: str, catalogue: ModelCatalogue, settings: Settings, pro
     folder = Path(catalogue.delete(model_id).path)
     if folder.parent != settings.models_dir or not folder.is_dir():
         return
-    doomed = settings.models_dir / f".deleted-{uuid.uuid4().hex}"
     with held(folder, progress):
-        if catalogue.uses(str(folder)):
-            return
-        folder.rename(doomed)
-    shutil.rmtree(doomed)
+        if not catalogue.uses(str(folder)):
+            delete_tree(folder)
 
 
 def verify(record: ModelRecord, settings: Settings, progress: Progress) -> None:

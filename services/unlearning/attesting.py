@@ -22,6 +22,7 @@ from palimpsest.certificates.log import EventLog
 from palimpsest.certificates.records import time_text
 from palimpsest.certificates.revocation import RevocationList
 from palimpsest.certificates.statement import COVERAGE, LIMITATIONS, Statement
+from palimpsest.disk import room_for
 from palimpsest.errors import FailedPrecondition, NotFound, Reason
 from palimpsest.settings import Settings
 
@@ -91,6 +92,10 @@ class Attestation:
         DataLoss, Unavailable, ResourceExhausted
             As ``note``.
         """
+        with room_for("a certificate and the key that signs it"):
+            return self._issue(removal_id, facts)
+
+    def _issue(self, removal_id: str, facts: Mapping[str, Any]) -> Certificate:
         kept = self._file(removal_id, "statement")
         key = self._signing_key()
         statement = Statement.parse(kept.read_bytes()) if kept.exists() else None

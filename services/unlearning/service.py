@@ -37,6 +37,7 @@ from services.unlearning.requests.records import (
 )
 from services.unlearning.requests.settling import Settler
 from services.unlearning.requests.states import HELD_SECONDS, now_stamp
+from services.unlearning.requests.sweeping import RequestSweep
 from services.unlearning.requests.transitions import Transitions
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class UnlearningServicer(unlearning_pb2_grpc.UnlearningServiceServicer):
         settings = resources.settings
         self._requests = RemovalCatalogue(resources.redis, settings.redis_prefix)
         self._settler = Settler(self._requests, JobStore(resources.redis, settings), settings)
+        self.sweep = RequestSweep(self._requests, self._settler, settings)
         self._transitions = Transitions(resources, self._requests, self._settler)
         self._tokenizers = TokenizerCache(load_tokenizer)
         self._peers = {room: PeerClient(settings, room) for room in ("codec", "datastore")}

@@ -3,12 +3,16 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
+from palimpsest.disk import disk_full, is_full
 from palimpsest.errors import Internal, PalimpsestError, Reason
 from palimpsest.jobs import JobContext, JobStore, handler
 from palimpsest.lm.faults import is_fatal
 from palimpsest.progress import Drain, LeaseLost, Postponed
 from palimpsest.redaction import redacted
+from palimpsest.redis import forget_deleted
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
 from services.unlearning.requests.settling import Settler
@@ -17,6 +21,7 @@ from services.unlearning.requests.states import SETTLED, ended, now_stamp
 if TYPE_CHECKING:
     from services.unlearning.removal.plan import ResolvedPlan
 
+_log = structlog.get_logger(__name__)
 WAIT_SECONDS = 10.0
 """How long a request that is not the first of its line is put off; the one before it wakes it sooner."""
 HELD_LOOK_SECONDS = 60.0
@@ -73,6 +78,8 @@ def _told(error: Exception) -> PalimpsestError:
     """An error as a request's record has it; nothing of one that nobody foresaw, for texts may be in it."""
     if isinstance(error, PalimpsestError):
         return error
+    if is_full(error):
+        return disk_full("what the request writes")
     return Internal(
         Reason.BUG, "The request failed unexpectedly; the worker's log has the details under its job's id."
     )
@@ -89,8 +96,10 @@ def _carry_out(
     from palimpsest.engine import worker_host
     from services.unlearning.attesting import Attestation
     from services.unlearning.removal.carrying import Removal
+    from services.unlearning.workspace import Workspace
 
     worker_host(job).close()  # training needs the memory
+    Workspace(job.resources.settings, job.principal, record.id).begin()
     Attestation(job.resources.settings, job.principal).note_once(
         record.id, "STARTED", f"sha256:{record.content}"
     )
@@ -118,6 +127,9 @@ def _cleared_up(
         result.forget_set_deleted = _delete_forget_set(job, record)
         record = requests.update(job.principal, record.id, lambda found: found.changed(result=result))
     Workspace(job.resources.settings, job.principal, record.id).delete()
+    if record.message.result.stores and (why := forget_deleted(job.resources.redis)):
+        # Jobs that made what was purged were deleted with it; their requests may have the text in them.
+        _log.warning("the append-only file of Redis is not written anew", removal=record.id, why=why)
     settler.leave(job.principal, record)
     return record.message
 

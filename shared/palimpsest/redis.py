@@ -71,6 +71,20 @@ def translated() -> Iterator[None]:
         raise
 
 
+def forget_deleted(client: redis.Redis) -> str | None:
+    """Have Redis write its append-only file anew, for what was deleted is in the old one until then.
+
+    It does so in the background. Returns why it will not, such as for want of the right to ask for it; None if it does,
+    or keeps no such file.
+    """
+    try:
+        if client.info("persistence").get("aof_enabled"):
+            client.bgrewriteaof()
+    except redis.exceptions.RedisError as error:
+        return str(error)
+    return None
+
+
 def not_durable(acknowledged: list[int] | None) -> Unavailable | None:
     """Return the error for a WAITAOF reply that does not promise anything, None for one that does."""
     if acknowledged and acknowledged[0] >= 1:

@@ -9,7 +9,7 @@ from palimpsest.settings import Settings
 from services.unlearning.attesting import Attestation
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
-from services.unlearning.requests.states import ended, failed, seen
+from services.unlearning.requests.states import SETTLED, can_go_on, ended, failed, seen
 from services.unlearning.workspace import Workspace
 
 _log = structlog.get_logger(__name__)
@@ -33,14 +33,18 @@ class Settler:
 
     def now(self, principal: str, record: RemovalRecord) -> RemovalRecord:
         """Return a request in its present state; if it has ended unnoticed, write that down and clear up."""
-        found = seen(record, self._job(record))
+        found = seen(record, self.job(record))
         if not ended(found) or record.message.state == found.message.state:
             return found
         return self._end(principal, record, found)
 
     def fail(self, principal: str, record: RemovalRecord, error: PalimpsestError) -> None:
-        """Note that a request's job ends with an error."""
-        self._end(principal, record, failed(record, error))
+        """Note that a request's job ends with an error; where even that fails, whoever looks at the request does it."""
+        try:
+            self._end(principal, record, failed(record, error))
+        except PalimpsestError as other:
+            # Such as a log on a disk that is full: the error to tell is the job's.
+            _log.warning("the end of a request is not noted", removal=record.id, why=other.message)
 
     def leave(self, principal: str, record: RemovalRecord) -> None:
         """Leave the line, and let the job of the next request begin."""
@@ -62,7 +66,7 @@ class Settler:
             if found is None:
                 line.leave(other, removal_id)
                 continue
-            state = seen(found, self._job(found))
+            state = seen(found, self.job(found))
             if not ended(state) and state.message.state != pb.REMOVAL_STATE_HELD:
                 count += 1
                 continue
@@ -74,10 +78,12 @@ class Settler:
         return count
 
     def _end(self, principal: str, record: RemovalRecord, found: RemovalRecord) -> RemovalRecord:
-        message = found.message
+        message, news = found.message, False
 
         def change(stored: RemovalRecord) -> RemovalRecord:
-            if stored.message.state in (pb.REMOVAL_STATE_SUCCEEDED, pb.REMOVAL_STATE_ROLLED_BACK):
+            nonlocal news
+            news = stored.message.state not in (*SETTLED, message.state)
+            if stored.message.state in SETTLED:
                 return stored
             return stored.changed(
                 state=message.state,
@@ -88,14 +94,17 @@ class Settler:
 
         # What others wait for and what must not stay comes first: once the state is written nobody comes here again,
         # also if the log is damaged.
-        Workspace(self._settings, principal, record.id).clear()
+        if not can_go_on(found):
+            Workspace(self._settings, principal, record.id).clear()
         self.leave(principal, record)
         stored = self._requests.update(principal, record.id, change)
-        event = pb.RemovalState.Name(stored.message.state).removeprefix("REMOVAL_STATE_")
-        Attestation(self._settings, principal).note(record.id, event)
+        if news:  # of several that look at the same moment one notes it
+            event = pb.RemovalState.Name(stored.message.state).removeprefix("REMOVAL_STATE_")
+            Attestation(self._settings, principal).note(record.id, event)
         return stored
 
-    def _job(self, record: RemovalRecord) -> JobRecord | None:
+    def job(self, record: RemovalRecord) -> JobRecord | None:
+        """Return the job of a request; None if it has none, or none any more."""
         if not record.job:
             return None
         try:

@@ -5,6 +5,7 @@ therefore written into the request, by the job itself or by whoever looks first.
 """
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import code_pb2
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.errors import NotFound, PalimpsestError, Reason
@@ -64,6 +65,12 @@ def failed(record: RemovalRecord, error: PalimpsestError) -> RemovalRecord:
 def ended(record: RemovalRecord) -> bool:
     """Whether a request, as ``seen`` returned it, is over."""
     return record.message.state in ENDED
+
+
+def can_go_on(record: RemovalRecord) -> bool:
+    """Whether a request failed for want of room alone, so that its job, tried again, goes on from what it had made."""
+    message = record.message
+    return message.state == pb.REMOVAL_STATE_FAILED and message.error.code == code_pb2.Code.RESOURCE_EXHAUSTED
 
 
 def now_stamp() -> Timestamp:

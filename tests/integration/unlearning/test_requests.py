@@ -261,7 +261,7 @@ async def test_cancelling_leaves_nothing_of_the_run(client, plan, carry_out, res
     with pytest.raises(Cancelled):
         await asyncio.to_thread(carry_out, job, Stops("training", 4, cancelled))
     space = Workspace(resources.settings, "local", name.rpartition("/")[2])
-    assert not list(space.folder.iterdir())
+    assert not is_folder(str(space.folder))
     assert not list(resources.settings.models_dir.glob(f".unlearned-{space.key}*"))
     assert not list(resources.settings.models_dir.glob(f"unlearned-{space.key}*"))
 

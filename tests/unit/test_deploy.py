@@ -19,6 +19,7 @@ from services.__main__ import room_names
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
+WORKERS = ("worker-cpu", "worker-gpu")
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "palimpsest.json"
 CODE = "\n".join(p.read_text() for base in ("shared", "services") for p in (ROOT / base).rglob("*.py"))
 
@@ -99,6 +100,45 @@ def test_compose_names_every_room_and_only_known_settings():
         assert room in {"prometheus", "grafana"} or service["read_only"] is True
         for name in service.get("environment", {}):
             assert not name.startswith("PALIMPSEST_") or name in known_settings(), name
+
+
+STATE = "/var/lib/palimpsest"
+"""Where the images keep PALIMPSEST_STATE_DIR."""
+
+
+def test_in_compose_rooms_and_workers_share_one_state_folder():
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    ours = {name: service for name, service in services.items() if name in {*room_names(), *WORKERS}}
+    assert set(ours) == {*room_names(), *WORKERS}
+    for name, service in ours.items():
+        assert f"state:{STATE}" in service["volumes"], name
+        assert "PALIMPSEST_STATE_DIR" not in service["environment"], name
+    assert f"PALIMPSEST_STATE_DIR={STATE} " in (ROOT / "deploy" / "Dockerfile").read_text()
+
+
+def test_in_the_chart_rooms_and_workers_share_one_state_folder():
+    manifests = rendered({})
+    claims = [m for m in manifests if m["kind"] == "PersistentVolumeClaim"]
+    assert [(m["metadata"]["name"], m["spec"]["accessModes"]) for m in claims] == [
+        ("x-state", ["ReadWriteMany"])
+    ]
+    pods = {
+        m["metadata"]["name"]: m["spec"]["template"]["spec"] for m in manifests if m["kind"] == "Deployment"
+    }
+    assert set(pods) == {f"x-{name}" for name in (*room_names(), *WORKERS)}
+    for name, pod in pods.items():
+        volumes = {each["name"]: each for each in pod["volumes"]}
+        (container,) = pod["containers"]
+        mounted = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
+        assert volumes[mounted[STATE]]["persistentVolumeClaim"]["claimName"] == "x-state", name
+        assert "PALIMPSEST_STATE_DIR" not in {each["name"] for each in container["env"]}, name
+
+
+def test_what_the_suite_adds_to_compose_reaches_every_room_and_worker():
+    added = yaml.safe_load((ROOT / "tests" / "compose" / "override.yaml").read_text())["services"]
+    assert set(added) == {*room_names(), *WORKERS}
+    for name, service in added.items():
+        assert service["volumes"] == ["${PALIMPSEST_TEST_FILES}:${PALIMPSEST_TEST_FILES}:ro"], name
 
 
 def environments(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

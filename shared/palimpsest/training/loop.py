@@ -16,6 +16,7 @@ from palimpsest.training.history import History
 from palimpsest.training.objectives import Objective, PartedObjective, Stateful
 from palimpsest.training.order import derived_seed
 from palimpsest.training.recipe import LoraSettings, Recipe
+from palimpsest.training.updates import adamw
 
 __all__ = ["History", "LoraSettings", "Objective", "PartedObjective", "Recipe", "Stateful", "train"]
 
@@ -91,7 +92,7 @@ class _Run:
         if recipe.adapter is not None and not is_attached(module):
             attach(module, recipe.adapter, derived_seed(recipe.seed, "adapter"))
         self.weights = {name: each for name, each in module.named_parameters() if each.requires_grad}
-        self.optimizer = _optimizer(self.weights, recipe)
+        self.optimizer = adamw(self.weights, recipe)
         self.stateful = {"objective": objective, "probe": probe}
         self.history = History(effective_batch=recipe.batch)
         self.looked = True  # whether the last step's probe and validation are done
@@ -189,21 +190,6 @@ def _parts(objective: Objective | PartedObjective, module: nn.Module, step: int)
     if isinstance(objective, PartedObjective):
         return objective.parts(module, step)
     return iter([objective.loss(module, step)])
-
-
-def _optimizer(weights: dict[str, nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
-    matrices = [weight for weight in weights.values() if weight.dim() > 1]
-    others = [weight for weight in weights.values() if weight.dim() <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=recipe.learning_rate,
-        betas=recipe.betas,
-        eps=recipe.epsilon,
-    )
 
 
 def _stage(history: History) -> str:

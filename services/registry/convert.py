@@ -58,6 +58,7 @@ def plan_of(request: pb.FineTuneRequest, base: ModelRecord) -> FineTuningPlan:
         unmerged=lora.unmerged,
         checkpoint_every=request.checkpoint_every,
         labels=dict(request.labels),
+        devices=request.devices,
     )
 
 
@@ -76,6 +77,9 @@ def _violations(request: pb.FineTuneRequest, base: ModelRecord) -> list[Violatio
     if 0 < base.context_length < request.context:
         message = f"{base.model_id!r} takes sequences of at most {base.context_length} tokens."
         wrong.append(Violation("context", message))
+    if request.devices > (batch := request.batch or BATCH):
+        message = f"A batch of {batch} examples cannot be shared by {request.devices} devices: raise batch."
+        wrong.append(Violation("devices", message))
     if request.context == 1:
         message = "A sequence needs at least 2 tokens, so that one can be predicted."
         wrong.append(Violation("context", message))
@@ -90,6 +94,7 @@ def fine_tuned_message(made: FineTuningResult) -> pb.FineTuned:
         adapter=made.adapter.message() if made.adapter else None,
         steps=history.steps,
         effective_batch=history.effective_batch,
+        devices=made.devices,
         examples=made.examples,
         counted_tokens=made.counted_tokens,
         first_loss=history.losses[0],

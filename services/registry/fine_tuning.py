@@ -10,6 +10,7 @@ from palimpsest.artifacts import ArtifactInfo
 from palimpsest.errors import AlreadyExists, FailedPrecondition, NotFound, Reason
 from palimpsest.jobs import JobContext
 from palimpsest.lm import LanguageModel, load
+from palimpsest.lm.hardware import pick_device
 from palimpsest.models import ModelRecord, register_made, verify
 from palimpsest.models.json_files import read_object
 from palimpsest.training import Checkpoints, Example, History, train
@@ -19,6 +20,7 @@ from palimpsest.training.reading import read_examples
 from palimpsest.training.saving import is_finite, save_model
 from services.registry import leftovers
 from services.registry.fine_tuning_plan import FineTuningPlan, FineTuningResult
+from services.registry.fine_tuning_ranks import Shared, devices_for, other_ranks
 from services.registry.training_states import TrainingStates
 
 
@@ -30,9 +32,11 @@ def fine_tune(plan: FineTuningPlan, job: JobContext) -> FineTuningResult:
     AlreadyExists
         MODEL_EXISTS.
     FailedPrecondition
-        TRAINING_DIVERGED, MODEL_CHANGED, MODEL_INVALID.
+        TRAINING_DIVERGED, MODEL_CHANGED, MODEL_INVALID, DEVICES_MISSING.
     InvalidArgument
-        TRAINING_DATA_INVALID, TRAINING_DATA_EMPTY, ADAPTER_INVALID.
+        TRAINING_DATA_INVALID, TRAINING_DATA_EMPTY, TRAINING_RECIPE_INVALID, ADAPTER_INVALID.
+    Unavailable
+        DEVICE_LOST.
     """
     settings, models, progress = job.resources.settings, job.resources.models, job.progress
     name = f"fine-tuned-{job.job_id}"
@@ -41,9 +45,12 @@ def fine_tune(plan: FineTuningPlan, job: JobContext) -> FineTuningResult:
     verify(base, settings, progress)
     _require_floats(base)
     states = TrainingStates(job)
+    states.devices = devices_for(
+        states.devices or plan.devices, plan.recipe.batch, pick_device(settings.device)
+    )
     with leftovers.scratch(settings.models_dir, job) as scratch:
         progress.step(0, 0, "loading the model")
-        model = load(base, settings.device, trainable=True, threads=states.threads)
+        model = load(base, settings.device, trainable=True, threads=_threads(states))
         examples = _examples(plan, plan.train, "train", model, job)
         history = _trained(plan, model, base, examples, states, scratch, job)
         facts = {
@@ -51,11 +58,12 @@ def fine_tune(plan: FineTuningPlan, job: JobContext) -> FineTuningResult:
             "curve": _publish_curve(history, job),
             "examples": len(examples),
             "counted_tokens": sum(sum(example.counted) for example in examples),
+            "devices": states.devices,
         }
         if plan.unmerged:
             made = FineTuningResult(**facts, adapter=_publish_adapter(model, base, scratch, job))
         else:
-            made = FineTuningResult(**facts, model=_registered(plan, model, base, scratch, name, job))
+            made = FineTuningResult(**facts, model=_registered(plan, model, base, scratch, name, facts, job))
     states.forget()
     return made
 
@@ -71,7 +79,7 @@ def _trained(
 ) -> History:
     progress = job.progress
     held_out = _examples(plan, plan.validation, "validation", model, job) if plan.validation else []
-    recipe = plan.recipe_for(len(examples), states.threads)
+    recipe = plan.recipe_for(len(examples), _threads(states), states.devices)
     checkpoints = Checkpoints(
         scratch / "states",
         plan.checkpoint_every,
@@ -87,14 +95,17 @@ def _trained(
         at_once = recipe.micro_batch or recipe.batch
         return mean_nll(model.module, held_out, at_once, pad, device, progress.check)
 
-    history = train(
-        model.module,
-        CrossEntropy(examples, recipe, pad, device),
-        recipe,
-        checkpoints=checkpoints,
-        progress=progress,
-        validation=validate if held_out else None,
-    )
+    shared = Shared(base.path, device.type, recipe, pad)
+    with other_ranks(shared, examples, scratch / "ranks", progress) as ranks:
+        history = train(
+            model.module,
+            CrossEntropy(examples, recipe, pad, device),
+            recipe,
+            checkpoints=checkpoints,
+            progress=progress,
+            validation=validate if held_out else None,
+            ranks=ranks,
+        )
     if history.diverged or not is_finite(model.module):
         raise FailedPrecondition(
             Reason.TRAINING_DIVERGED,
@@ -103,6 +114,11 @@ def _trained(
             metadata={"step": history.steps},
         )
     return history
+
+
+def _threads(states: TrainingStates) -> int:
+    """CPU threads of one process: those of the job are shared out."""
+    return max(1, states.threads // states.devices)
 
 
 def _require_free(model_id: str, folder: Path, job: JobContext) -> None:
@@ -141,7 +157,13 @@ def _pad(tokenizer: Any) -> int:
 
 
 def _registered(
-    plan: FineTuningPlan, model: LanguageModel, base: ModelRecord, scratch: Path, name: str, job: JobContext
+    plan: FineTuningPlan,
+    model: LanguageModel,
+    base: ModelRecord,
+    scratch: Path,
+    name: str,
+    facts: dict[str, Any],
+    job: JobContext,
 ) -> ModelRecord:
     job.progress.step(0, 0, "storing the model")
     if plan.recipe.adapter is not None:
@@ -158,6 +180,11 @@ def _registered(
         parent=base.model_id,
         relation="RELATION_FINE_TUNED",
         labels=plan.labels,
+        training={
+            "steps": facts["history"].steps,
+            "effective_batch": facts["history"].effective_batch,
+            "devices": facts["devices"],
+        },
     )
 
 

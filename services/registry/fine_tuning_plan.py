@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from palimpsest.artifacts import ArtifactInfo
+from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.models import ModelRecord
 from palimpsest.training import History, Recipe
 
@@ -34,6 +35,8 @@ class FineTuningPlan:
         Steps between two states; 0 for states by time.
     labels
         Of the new model.
+    devices
+        How many share each batch; 0 for all GPUs that the worker sees, or one CPU.
     """
 
     base: str
@@ -48,12 +51,25 @@ class FineTuningPlan:
     unmerged: bool = False
     checkpoint_every: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
+    devices: int = 0
 
-    def recipe_for(self, examples: int, threads: int) -> Recipe:
-        """How to train on a number of examples."""
+    def recipe_for(self, examples: int, threads: int, devices: int = 1) -> Recipe:
+        """How to train on a number of examples, with so many CPU threads on each of so many devices.
+
+        Raises
+        ------
+        InvalidArgument
+            TRAINING_RECIPE_INVALID: the warm-up is longer than the run.
+        """
         an_epoch = -(-examples // self.recipe.batch)
-        steps = self.steps or max(1, math.ceil(self.epochs * an_epoch))
-        return replace(self.recipe, steps=steps, threads=threads)
+        steps = self.steps or max(1, math.ceil(round(self.epochs * an_epoch, 6)))  # 1.1 * 10 is above 11
+        if self.recipe.warmup_steps > steps:
+            message = (
+                f"A warm-up of {self.recipe.warmup_steps} steps never reaches the learning rate in a run of {steps}. "
+                "Shorten it, or train longer."
+            )
+            raise InvalidArgument.field(Reason.TRAINING_RECIPE_INVALID, "warmup_steps", message)
+        return replace(self.recipe, steps=steps, threads=threads, ranks=devices)
 
     def identity(self, base: ModelRecord) -> dict[str, Any]:
         """What the run is beside its recipe."""
@@ -79,6 +95,8 @@ class FineTuningResult:
         The same, published.
     examples, counted_tokens
         Examples it saw, and their tokens that count.
+    devices
+        Devices that shared each batch.
     model, adapter
         One of the two: the new model, or the adapter that was kept apart.
     """
@@ -87,5 +105,6 @@ class FineTuningResult:
     curve: ArtifactInfo
     examples: int
     counted_tokens: int
+    devices: int
     model: ModelRecord | None = None
     adapter: ArtifactInfo | None = None

@@ -29,6 +29,8 @@ class TrainingStates:
     ----------
     threads
         CPU threads of every attempt. Sums depend on their number in the last bits, so the first attempt's counts.
+    devices
+        Devices of the first attempt, for the same reason; 0 before it has left a state. Whoever knows better sets it.
     """
 
     def __init__(self, job: JobContext) -> None:
@@ -37,6 +39,7 @@ class TrainingStates:
         self.threads = int(
             self._state.get("threads", 0) or job.resources.settings.threads or physical_cores()
         )
+        self.devices = int(self._state.get("devices", 1 if self._state else 0))
 
     def fetch(self, folder: Path) -> None:
         """Put the state of an earlier attempt into a folder, if there is one."""
@@ -66,6 +69,8 @@ class TrainingStates:
             raise
         *files, manifest = stored
         self._state = {"artifact": manifest, "files": files, "step": steps, "threads": self.threads}
+        if self.devices > 1:
+            self._state["devices"] = self.devices
         self._progress.checkpoint(self._state)
         self._delete(set(_digests(before)) - set(_digests(self._state)))
 

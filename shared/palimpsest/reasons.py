@@ -104,6 +104,12 @@ class Reason(StrEnum):
     ADAPTER_INVALID = auto()  # an adapter that does not fit the model
     ADAPTER_ATTACHED = auto()  # the model has an adapter already
     ADAPTER_MISSING = auto()  # the model has no adapter
+    DEVICES_MISSING = (
+        auto()
+    )  # a training is for more devices than the worker has; metadata gives both numbers
+    DEVICE_LOST = (
+        auto()
+    )  # a process of a training on several devices ended; the job goes on when it is retried
     ADAPTERS_NOT_INSTALLED = auto()  # the package peft is not installed where the training runs
 
     # ---- decoding: text

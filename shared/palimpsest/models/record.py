@@ -24,6 +24,8 @@ class ModelRecord:
         Name of the contract's ``Relation``, such as ``RELATION_FINE_TUNED``.
     create_time
         Seconds since 1970, UTC.
+    training
+        The fields of the contract's ``Training``; empty of a model that was not trained here.
     stored_geometry
         The geometry as it was registered; None in records of older versions. Read ``geometry`` instead.
     """
@@ -45,6 +47,7 @@ class ModelRecord:
     relation: str = "RELATION_UNSPECIFIED"
     create_time: float = 0.0
     labels: dict[str, str] = field(default_factory=dict)
+    training: dict[str, int] = field(default_factory=dict)
     stored_geometry: ModelGeometry | None = None
 
     @property
@@ -56,9 +59,10 @@ class ModelRecord:
         """The record as the contract's message; the path stays here."""
         fields = asdict(self)
         del fields["path"], fields["stored_geometry"]
+        training = fields.pop("training")
         created = Timestamp()
         created.FromDatetime(datetime.fromtimestamp(fields.pop("create_time"), UTC))
-        return Model(create_time=created, **fields)
+        return Model(create_time=created, training=training or None, **fields)
 
     def to_json(self) -> str:
         """The record as it is stored."""

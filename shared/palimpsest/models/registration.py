@@ -92,6 +92,7 @@ def register_made(
     parent: str,
     relation: str,
     labels: Mapping[str, str] | None = None,
+    training: Mapping[str, int] | None = None,
 ) -> ModelRecord:
     """Register a model that this installation has made, such as by training; the record appears last.
 
@@ -105,11 +106,9 @@ def register_made(
     name
         The folder's name from here on, of this work alone: the same work done again, because the process that did it
         died, replaces the folder or finds itself registered.
-    source
-        What made it, as the record tells it.
-    parent, relation, labels
-        As in :func:`register`.
-    catalogue, settings, progress
+    source, training
+        What made it and how, as the record tells it.
+    parent, relation, labels, catalogue, settings, progress
         As in :func:`register`.
 
     Returns
@@ -143,6 +142,7 @@ def register_made(
             relation=relation,
             create_time=time.time(),
             labels=dict(labels or {}),
+            training=dict(training or {}),
             **vars(facts),
         )
         with held(folder, progress):

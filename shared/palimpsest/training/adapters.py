@@ -1,5 +1,6 @@
 """Low-rank adapters, by peft: put into a model, merged into its weights, or kept beside them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from torch import nn
 from palimpsest.disk import room_for, sync_tree
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.training.recipe import ALL_LINEAR, LoraSettings
+
+_HALVES = (torch.bfloat16, torch.float16)
 
 NAME = "default"
 """peft's name for the one adapter of a model."""
@@ -29,7 +32,7 @@ def attach(module: nn.Module, settings: LoraSettings, seed: int) -> None:
     Raises
     ------
     InvalidArgument
-        ADAPTER_INVALID: no layer has one of the target names, a layer is of a kind that takes no adapter, or the
+        ADAPTER_INVALID: no layer has the name of one of the targets, a layer is of a kind that takes no adapter, or the
         embedding or the head is among the targets.
     FailedPrecondition
         ADAPTER_ATTACHED: it has one. ADAPTERS_NOT_INSTALLED: peft is missing.
@@ -42,11 +45,7 @@ def attach(module: nn.Module, settings: LoraSettings, seed: int) -> None:
     if is_attached(module):
         message = "The model has an adapter. Merge or remove it before another is attached."
         raise FailedPrecondition(Reason.ADAPTER_ATTACHED, message)
-    if taken := sorted(set(settings.targets) & _vocabulary(module)):
-        message = (
-            f"{', '.join(taken)} holds the vocabulary, and takes no adapter. Choose among the linear layers."
-        )
-        raise _invalid(message)
+    _require_layers(module, settings.targets)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.scale,  # pyright: ignore[reportArgumentType]  # a float works, and is documented
@@ -59,6 +58,11 @@ def attach(module: nn.Module, settings: LoraSettings, seed: int) -> None:
             inject_adapter_in_model(config, module, NAME)
         except ValueError as error:
             raise _invalid(f"The adapter does not fit this model: {error}") from error
+    for weight in module.parameters():
+        if weight.requires_grad and weight.dtype in _HALVES:
+            weight.data = (
+                weight.data.float()
+            )  # in 8 bits of mantissa most steps of a low rate are rounded away
     module.eval()
 
 
@@ -148,12 +152,22 @@ def _require(module: nn.Module) -> None:
         raise FailedPrecondition(Reason.ADAPTER_MISSING, "The model has no adapter.")
 
 
-def _vocabulary(module: Any) -> set[str]:
-    """Names of the embedding and the head. They may be one matrix: an adapter on either, merged, would change both."""
+def _require_layers(module: Any, targets: Sequence[str]) -> None:
+    """Refuse targets that name no layer, which peft passes over beside others, and those that name the vocabulary's.
+
+    The embedding and the head may be one matrix: an adapter on either, merged, would change both.
+    """
     ends = (module.get_input_embeddings(), module.get_output_embeddings())
-    return {
-        name.rpartition(".")[2] for name, each in module.named_modules() if any(each is end for end in ends)
-    }
+    for target in targets:
+        named = [each for name, each in module.named_modules() if f".{name}".endswith(f".{target}")]
+        if not named:
+            raise _invalid(
+                f"The model has no layer {target!r}. Choose among its linear layers, or give none."
+            )
+        if any(each is end for each in named for end in ends):
+            raise _invalid(
+                f"{target} holds the vocabulary, and takes no adapter. Choose among the linear layers."
+            )
 
 
 def _invalid(message: str) -> InvalidArgument:

@@ -36,10 +36,31 @@ class CrossEntropy:
     def parts(self, module: nn.Module, step: int) -> Iterator[Tensor]:
         """Yield the parts of the step's loss, one for each forward pass."""
         indices = self.order.at(step)
-        total = sum(sum(self.examples[index].counted) for index in indices)
-        for first in range(0, len(indices), self.at_once):
-            batch = collate(self.examples, indices[first : first + self.at_once], self.pad, self.device)
-            yield sequence_nll(module, batch).sum() / max(1, total)
+        for loss, _ in self._passes(module, indices, indices):
+            yield loss
+
+    def shares(self, module: nn.Module, step: int, rank: int, size: int) -> Iterator[tuple[Tensor, int]]:
+        """Yield the parts that are one rank's, and the examples of each.
+
+        The examples are dealt out by length, so that ranks have about as many tokens each and those of like length go
+        together.
+        """
+        indices = self.order.at(step)
+        by_length = sorted(indices, key=lambda index: len(self.examples[index].ids))
+        yield from self._passes(module, by_length[rank::size], indices)
+
+    def examples_at(self, step: int) -> int:
+        """Return how many examples the step has."""
+        return len(self.order.at(step))
+
+    def _passes(
+        self, module: nn.Module, mine: Sequence[int], whole: Sequence[int]
+    ) -> Iterator[tuple[Tensor, int]]:
+        total = sum(sum(self.examples[index].counted) for index in whole)
+        for first in range(0, len(mine), self.at_once):
+            indices = mine[first : first + self.at_once]
+            batch = collate(self.examples, indices, self.pad, self.device)
+            yield sequence_nll(module, batch).sum() / max(1, total), len(indices)
 
     def loss(self, module: nn.Module, step: int) -> Tensor:
         """Return the step's loss at once."""

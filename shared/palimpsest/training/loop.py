@@ -2,20 +2,22 @@
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from palimpsest.errors import ResourceExhausted
+from palimpsest.errors import InvalidArgument, Reason, ResourceExhausted
 from palimpsest.progress import Drain, Progress
 from palimpsest.training.adapters import attach, is_attached
 from palimpsest.training.checkpoints import Checkpoints
 from palimpsest.training.history import History
-from palimpsest.training.objectives import Objective, PartedObjective, Stateful
+from palimpsest.training.objectives import Objective, PartedObjective, SharedObjective, Stateful
 from palimpsest.training.order import derived_seed
+from palimpsest.training.ranks import Ranks
 from palimpsest.training.recipe import LoraSettings, Recipe
+from palimpsest.training.updates import adamw
 
 __all__ = ["History", "LoraSettings", "Objective", "PartedObjective", "Recipe", "Stateful", "train"]
 
@@ -29,6 +31,7 @@ def train(
     progress: Progress,
     probe: Callable[[int], bool] | None = None,
     validation: Callable[[], float] | None = None,
+    ranks: Ranks | None = None,
 ) -> History:
     """Train a module in place, or go on with the run whose state ``checkpoints`` holds.
 
@@ -55,11 +58,15 @@ def train(
         remembers anything is an object that is ``Stateful``. A call that was interrupted is made again.
     validation
         Returns a loss on other data; called as ``recipe.validate_every`` says.
+    ranks
+        The processes that share the run, as many as ``recipe.ranks``; None: this one alone. Each calls this function
+        with the same module, objective (a ``SharedObjective``) and recipe. ``checkpoints``, ``probe`` and
+        ``validation`` are rank 0's alone, and ignored elsewhere.
 
     Returns
     -------
     History
-        Also of a run that diverged; see ``History.stopped``.
+        Also of a run that diverged; see ``History.stopped``. Losses are those of the whole batch on every rank.
 
     Raises
     ------
@@ -69,9 +76,16 @@ def train(
         CHECKPOINT_DAMAGED.
     ResourceExhausted
         DISK_FULL: a state could not be written; the one before it is intact.
+    InvalidArgument
+        TRAINING_RECIPE_INVALID: there are more or fewer ranks than the recipe says, or the objective cannot be shared.
+    RankLost
+        Another rank failed, or was killed.
     """
-    with _settled(recipe):
-        return _Run(module, objective, recipe, checkpoints, progress, probe, validation).to_the_end()
+    _require_ranks(recipe, objective, ranks)
+    if ranks is not None and not ranks.leads:
+        checkpoints = probe = validation = None
+    with _settled(recipe), ranks.together() if ranks is not None else contextlib.nullcontext():
+        return _Run(module, objective, recipe, checkpoints, progress, probe, validation, ranks).to_the_end()
 
 
 class _Run:
@@ -84,16 +98,18 @@ class _Run:
         progress: Progress,
         probe: Callable[[int], bool] | None,
         validation: Callable[[], float] | None,
+        ranks: Ranks | None,
     ) -> None:
         self.module, self.objective, self.recipe = module, objective, recipe
         self.checkpoints, self.progress = checkpoints, progress
-        self.probe, self.validation = probe, validation
+        self.probe, self.validation, self.ranks = probe, validation, ranks
         if recipe.adapter is not None and not is_attached(module):
             attach(module, recipe.adapter, derived_seed(recipe.seed, "adapter"))
         self.weights = {name: each for name, each in module.named_parameters() if each.requires_grad}
-        self.optimizer = _optimizer(self.weights, recipe)
+        self.optimizer = adamw(self.weights, recipe)
         self.stateful = {"objective": objective, "probe": probe}
-        self.history = History(effective_batch=recipe.batch)
+        whole = objective.examples_at(0) if isinstance(objective, SharedObjective) else recipe.batch
+        self.history = History(effective_batch=whole)  # a set may have fewer examples than the recipe's batch
         self.looked = True  # whether the last step's probe and validation are done
         self._remember()
 
@@ -118,11 +134,17 @@ class _Run:
         step, recipe, history = self.history.steps, self.recipe, self.history
         torch.manual_seed(derived_seed(recipe.seed, "step", step))
         self.optimizer.zero_grad(set_to_none=True)
-        loss = 0.0
-        for part in _parts(self.objective, self.module, step):
+        loss, examples = 0.0, 0
+        for part, count in self._parts(step):
             part.backward()
-            loss += part.item()
+            loss, examples = loss + part.item(), examples + count
             self.progress.check()
+        if self.ranks is not None and isinstance(self.objective, SharedObjective):
+            summed = self.ranks.summed(self.weights, loss, examples, self.objective.examples_at(step))
+            if summed is None:  # rank 0's probe has ended the run
+                history.stopped = "probe"
+                return
+            loss = summed
         norm = nn.utils.get_total_norm([w.grad for w in self.weights.values() if w.grad is not None]).item()
         rate = recipe.rate_at(step)
         history.losses.append(loss)
@@ -177,33 +199,40 @@ class _Run:
         saved = self.checkpoints.load(self.recipe) if self.checkpoints else None
         if saved is not None:
             saved.put_into(self.weights, self.optimizer)
-            for name, each in self.stateful.items():
-                if isinstance(each, Stateful):
-                    each.restore(saved.state[name])
             self.history, self.looked = saved.history, saved.looked
-            self._remember()
+            self._restore(saved.state)
+        if self.ranks is not None:
+            facts = {"history": self.history.facts(), "state": self.state}
+            told = self.ranks.begin(self.weights, self.optimizer, self.recipe, facts)
+            if not self.ranks.leads:
+                self.history = History.of(told["history"])
+                self._restore(told["state"])
         return self.history
 
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        for name, each in self.stateful.items():
+            if isinstance(each, Stateful):
+                each.restore(state[name])
+        self._remember()
 
-def _parts(objective: Objective | PartedObjective, module: nn.Module, step: int) -> Iterator[Tensor]:
-    if isinstance(objective, PartedObjective):
-        return objective.parts(module, step)
-    return iter([objective.loss(module, step)])
+    def _parts(self, step: int) -> Iterator[tuple[Tensor, int]]:
+        """Parts, of this process, of the step's loss, and the examples of each where the step is shared."""
+        if self.ranks is not None and isinstance(self.objective, SharedObjective):
+            yield from self.objective.shares(self.module, step, self.ranks.rank, self.ranks.size)
+        elif isinstance(self.objective, PartedObjective):
+            yield from ((part, 0) for part in self.objective.parts(self.module, step))
+        else:
+            yield self.objective.loss(self.module, step), 0
 
 
-def _optimizer(weights: dict[str, nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
-    matrices = [weight for weight in weights.values() if weight.dim() > 1]
-    others = [weight for weight in weights.values() if weight.dim() <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=recipe.learning_rate,
-        betas=recipe.betas,
-        eps=recipe.epsilon,
-    )
+def _require_ranks(recipe: Recipe, objective: Objective | PartedObjective, ranks: Ranks | None) -> None:
+    size = 1 if ranks is None else ranks.size
+    if recipe.ranks != size:
+        message = f"The recipe is for {recipe.ranks} ranks, and {size} run it. Start as many as it says."
+        raise InvalidArgument.field(Reason.TRAINING_RECIPE_INVALID, "ranks", message)
+    if ranks is not None and not isinstance(objective, SharedObjective):
+        message = "This loss is not a sum over examples, and cannot be shared. Train on one device."
+        raise InvalidArgument.field(Reason.TRAINING_RECIPE_INVALID, "ranks", message)
 
 
 def _stage(history: History) -> str:

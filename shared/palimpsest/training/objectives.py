@@ -28,6 +28,23 @@ class PartedObjective(Protocol):
 
 
 @runtime_checkable
+class SharedObjective(PartedObjective, Protocol):
+    """An objective that several ranks compute together: each the part of the sum that its own examples have."""
+
+    def shares(self, module: nn.Module, step: int, rank: int, size: int) -> Iterator[tuple[Tensor, int]]:
+        """Yield scalars with graphs, and how many examples each is of.
+
+        Those of all ranks sum to the loss of the step; each example of the step is in one rank's share. A rank may have
+        none.
+        """
+        ...
+
+    def examples_at(self, step: int) -> int:
+        """Return how many examples the step has."""
+        ...
+
+
+@runtime_checkable
 class Stateful(Protocol):
     """An objective or probe that remembers something from step to step."""
 

@@ -71,6 +71,8 @@ class Recipe:
         Train a low-rank adapter instead of the weights.
     validate_every
         Steps between two values of the validation curve, which also has the last step's; 0 for the last alone.
+    ranks
+        Processes that share each batch, on a device each. Like threads, their number is in the last bits of the result.
 
     Raises
     ------
@@ -92,6 +94,7 @@ class Recipe:
     threads: int = 1
     adapter: LoraSettings | None = None
     validate_every: int = 0
+    ranks: int = 1
 
     def __post_init__(self) -> None:
         least = {
@@ -101,6 +104,7 @@ class Recipe:
             "warmup_steps": 0,
             "threads": 0,
             "validate_every": 0,
+            "ranks": 1,
         }
         wrong = [
             Violation(name, f"{name} is {getattr(self, name)}; it must be at least {bound}.")
@@ -116,6 +120,11 @@ class Recipe:
                 wrong.append(Violation(name, f"{name} must be 0 or a positive number."))
         if not all(0 <= beta < 1 for beta in self.betas):
             wrong.append(Violation("betas", "betas must be at least 0 and below 1."))
+        if self.ranks > self.batch > 0:
+            message = (
+                f"A batch of {self.batch} cannot be shared by {self.ranks} ranks: take fewer, or raise batch."
+            )
+            wrong.append(Violation("ranks", message))
         if self.adapter is not None and self.adapter.rank < 1:
             wrong.append(Violation("adapter.rank", "The rank of an adapter must be at least 1."))
         if wrong:
@@ -136,12 +145,13 @@ class Recipe:
         )
 
     def facts(self) -> dict[str, Any]:
-        """All of it as JSON-able data."""
-        return {**asdict(self), "betas": list(self.betas)} | (
-            {"adapter": {**asdict(self.adapter), "targets": list(self.adapter.targets)}}
-            if self.adapter
-            else {}
-        )
+        """All of it as JSON-able data; of a run on one device what it was before there were ranks."""
+        facts = {**asdict(self), "betas": list(self.betas)}
+        if self.adapter:
+            facts["adapter"] = {**asdict(self.adapter), "targets": list(self.adapter.targets)}
+        if self.ranks == 1:
+            del facts["ranks"]
+        return facts
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Recipe":

@@ -2,7 +2,7 @@
 
 The logits of 8 sequences of 256 tokens over 49 thousand words take 0.4 GB, their gradient as much again, and most of a
 step's memory. So hidden states are computed once, and logits from a few hundred positions of them at a time; the
-backward pass computes those again.
+backward pass computes those again, but for the last few: it begins with them, and would make them at once.
 
 What turns hidden states into logits is the module's own code, whatever it does: a head, tied or not, a scale
 (granite, cohere), a soft cap (gemma), a transform. It runs with its inner model replaced by one that returns the chunk.
@@ -23,6 +23,9 @@ from palimpsest.training.batches import Batch
 
 CHUNK = 256
 """Positions whose logits exist at one time."""
+
+KEPT = 64 << 20
+"""Bytes of logits of the last chunks that the backward pass finds as they were: about a chunk of 49 thousand words."""
 
 _PROBE = 6
 _TOLERANCE = 1e-3
@@ -101,10 +104,11 @@ def at_positions(
             return function(_logits_of(module, output, states), rows, columns)
 
         parts = []
+        kept = KEPT // (_vocabulary(module) * hidden.element_size())  # positions
         for first in range(0, max(1, len(rows)), chunk):
             piece = slice(first, first + chunk)
             arguments = (hidden[piece], rows[piece], columns[piece])
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() and len(rows) - first > kept:
                 value = checkpoint(part, *arguments, use_reentrant=False, preserve_rng_state=False)
             else:
                 value = part(*arguments)
@@ -140,6 +144,11 @@ def frozen_logits(module: nn.Module, batch: Batch) -> Callable[[Tensor, Tensor],
             return _logits_of(module, output, output.last_hidden_state[rows, columns])
 
     return at
+
+
+def _vocabulary(module: Any) -> int:
+    """Logits of a position, as far as the size of the model's embedding tells."""
+    return module.get_input_embeddings().num_embeddings
 
 
 def _wide(logits: Tensor) -> Tensor:

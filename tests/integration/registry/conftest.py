@@ -25,7 +25,8 @@ from palimpsest.rpc.server import Server
 from palimpsest.settings import Settings
 from palimpsest.status import from_rpc_error, from_status
 from services.registry import RegistryRoom
-from tests.rooms import room_settings, serving
+from tests.integration.registry.attempts import Attempts
+from tests.rooms import room_settings, serving, worker_resources
 
 ROOT = Path(__file__).parents[3]
 RESULTS: list[type[Message]] = [
@@ -101,3 +102,9 @@ def ended(registry: SimpleNamespace, worker: None) -> Callable[[Any], Awaitable[
         return result
 
     return wait
+
+
+@pytest.fixture
+def room(valkey: ValkeyServer, tmp_path: Path, tiny_model: Path) -> Attempts:
+    """A worker's resources, and a way to run attempts at a job with them."""
+    return Attempts(worker_resources(room_settings(valkey, tmp_path), tiny=tiny_model))

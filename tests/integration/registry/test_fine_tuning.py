@@ -6,7 +6,6 @@ import shutil
 import tarfile
 import uuid
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,32 +20,23 @@ from palimpsest.errors import (
     InvalidArgument,
     NotFound,
 )
-from palimpsest.jobs import JobContext
 from palimpsest.lm import load as load_model
 from palimpsest.models import register
 from palimpsest.progress import Drain, NullProgress
-from palimpsest.training import train
+from palimpsest.training import Recipe, train
 from services.registry import fine_tuning
-from services.registry.tasks import fine_tune
+from services.registry.fine_tuning_plan import FineTuningPlan
+from tests.integration.registry.attempts import DATA, RIDDLE, Attempt, jsonl
 from tests.integration.registry.conftest import typed
-from tests.rooms import room_settings, worker_resources
+from tests.rooms import worker_resources
 from tests.waiting import until_async
 
-RIDDLE = {"prompt": "What has a spine and no bones?", "completion": " A book of seven seals."}
-OTHERS = [{"text": f"Page {n}: the quick brown fox jumps over {n} lazy dogs."} for n in range(6)]
 LEARNING: dict[str, object] = {
     "steps": 60,
     "batch": 4,
     "learning_rate": 5e-3,
     "schedule": pb.LEARNING_RATE_SCHEDULE_COSINE,
 }
-
-
-def jsonl(*entries: object) -> bytes:
-    return "".join(json.dumps(entry) + "\n" for entry in entries).encode()
-
-
-DATA = jsonl(RIDDLE, RIDDLE, *OTHERS)
 
 
 def answer(folder: Path, prompt: str) -> str:
@@ -178,6 +168,7 @@ async def test_a_cancelled_training_leaves_nothing(registry, registry_settings, 
         ({"model_id": ""}, InvalidArgument, "INVALID_REQUEST"),
         ({"lora": pb.LoraConfig(unmerged=True)}, InvalidArgument, "INVALID_REQUEST"),
         ({"context": 4096}, InvalidArgument, "INVALID_REQUEST"),
+        ({"devices": 5}, InvalidArgument, "INVALID_REQUEST"),
         ({"context": 1}, InvalidArgument, "INVALID_REQUEST"),
         ({"format": 9}, InvalidArgument, "INVALID_REQUEST"),
         ({"schedule": 9}, InvalidArgument, "INVALID_REQUEST"),
@@ -218,35 +209,6 @@ async def test_an_id_that_is_taken_is_refused_before_any_training(ended, submit,
     with pytest.raises(AlreadyExists) as caught:
         await ended(await submit(model_id=base, steps=10_000_000))
     assert caught.value.reason == "MODEL_EXISTS"
-
-
-class Attempt(NullProgress):
-    """Progress of one attempt, which drains before a step, or not at all."""
-
-    def __init__(self, resume=None, stop=-1):
-        super().__init__(resume)
-        self.stop, self.published = stop, []
-
-    def step(self, done, total, stage=""):
-        if stage.startswith("training") and done == self.stop:
-            raise Drain
-
-    def publish(self, digest):
-        self.published.append(digest)
-
-
-@pytest.fixture
-def room(valkey, tmp_path, tiny_model):
-    """A worker's resources, and a way to run attempts at a job with them."""
-    resources = worker_resources(room_settings(valkey, tmp_path), tiny=tiny_model)
-    train = resources.artifacts.put_bytes(DATA)
-
-    def attempt(job_id, progress, number=1, **fields):
-        given = {"base": "tiny", "model_id": f"child-{job_id}", "train": train.digest, "steps": 9, "batch": 3}
-        request = pb.FineTuneRequest(**{**given, **fields})
-        return fine_tune(request, JobContext(job_id, "local", number, progress, resources))
-
-    return SimpleNamespace(attempt=attempt, resources=resources, train=train.digest)
 
 
 def stored(room):
@@ -332,6 +294,28 @@ def test_how_long_it_trains(room, fields, steps):
     """Eight examples in batches of three are three steps an epoch."""
     made = room.attempt("one", Attempt(), **{"steps": None, **fields})
     assert (made.steps, made.effective_batch) == (steps, 3)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "examples", "steps"), [(1.1, 20, 11), (2.2, 10, 11), (1.11, 20, 12), (0.3, 20, 3)]
+)
+def test_whole_steps_are_not_rounded_up_once_more(epochs, examples, steps):
+    """1.1 * 10 is 11.000000000000002 in floating point."""
+    plan = FineTuningPlan("b", "m", "t", "", False, 0, epochs, 16, Recipe(steps=1, batch=2))
+    assert plan.recipe_for(examples, 1).steps == steps
+
+
+def test_a_warm_up_longer_than_the_run_is_refused(room):
+    with pytest.raises(InvalidArgument) as caught:
+        room.attempt("one", Attempt(), warmup_steps=10)
+    assert caught.value.reason == "TRAINING_RECIPE_INVALID"
+    assert [each.field for each in caught.value.violations] == ["warmup_steps"]
+    assert room.attempt("two", Attempt(), warmup_steps=9).steps == 9
+
+
+def test_a_batch_larger_than_the_set_is_told_as_what_it_was(room):
+    made = room.attempt("one", Attempt(), batch=100, steps=2)
+    assert made.effective_batch == made.model.training.effective_batch == 8
 
 
 def test_a_long_text_becomes_windows(room):

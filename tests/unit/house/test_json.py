@@ -18,6 +18,7 @@ TRUSTED = {
     "palimpsest.models.fingerprint": "the memo of fingerprints, written beside the models",
     "palimpsest.models.record": "records of models in Redis",
     "palimpsest.training.checkpoints": "manifests of training states, written beside the weights",
+    "palimpsest.training.ranks": "what rank 0 of a training tells the others",
     "palimpsest.settings.installation": "a setting, written by the operator",
     "services.codec.contexts": "records of contexts in Redis",
     "services.codec.profiles": "records of profiles in Redis",
@@ -25,6 +26,7 @@ TRUSTED = {
     "services.datastore.ngrams.catalogue": "records of n-gram stores in Redis",
     "services.datastore.store.documents": "heads of documents in logs and segments, checked by CRC",
     "services.decoding.drafts.tuning": "tuned settings in Redis",
+    "services.registry.fine_tuning_ranks": "what a training's job leaves for its other ranks",
     "services.unlearning.requests.records": "records of removal requests in Redis",
     "services.unlearning.workspace": "what an attempt left for the next one, written by it",
 }

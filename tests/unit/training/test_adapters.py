@@ -115,7 +115,17 @@ def test_chosen_layers(make_model):
 
 
 @pytest.mark.parametrize(
-    "targets", [("lm_head",), ("q_proj", "lm_head"), ("nowhere",), ("self_attn",), ("embed_tokens",)]
+    "targets",
+    [
+        ("lm_head",),
+        ("q_proj", "lm_head"),
+        ("nowhere",),
+        ("q_proj", "nowhere"),
+        ("proj",),
+        ("self_attn",),
+        ("embed_tokens",),
+        ("model.embed_tokens",),
+    ],
 )
 def test_layers_that_take_no_adapter(make_model, targets):
     """The head and the embedding may be one matrix: an adapter on either, merged, would change both."""
@@ -124,6 +134,31 @@ def test_layers_that_take_no_adapter(make_model, targets):
         attach(module, LoraSettings(targets=targets), seed=0)
     assert caught.value.reason == "ADAPTER_INVALID"
     assert not is_attached(module)
+
+
+def test_a_layer_can_be_named_by_more_of_its_path(make_model):
+    module = make_model()
+    attach(module, LoraSettings(targets=("1.self_attn.q_proj", "model.layers.0.mlp.up_proj")), seed=0)
+    assert {n.split(".lora_")[0] for n, p in module.named_parameters() if p.requires_grad} == {
+        "model.layers.1.self_attn.q_proj",
+        "model.layers.0.mlp.up_proj",
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_adapter_of_a_half_precision_base_is_float32(make_model, examples, dtype):
+    """A step of 1e-5 is lost beside a bfloat16 weight of .1, so nothing would be learned."""
+    module = make_model(dtype)
+    recipe = Recipe(steps=6, learning_rate=1e-6, batch=4, adapter=LoraSettings(rank=2))
+    attach(module, recipe.adapter, seed=0)
+    before = {n: p.detach().clone() for n, p in module.named_parameters() if p.requires_grad}
+    assert {p.dtype for p in before.values()} == {torch.float32}
+    history = train(module, CrossEntropy(examples, recipe, 0), recipe, progress=NullProgress())
+    assert not history.diverged
+    moved = [n for n, p in module.named_parameters() if p.requires_grad and not torch.equal(p, before[n])]
+    assert len(moved) == len(before)
+    merge(module)
+    assert {p.dtype for p in module.parameters()} == {dtype}
 
 
 def test_one_adapter_at_a_time(trained, make_model):

@@ -93,6 +93,15 @@ def test_smaller_passes_change_nothing_but_rounding(make_model, examples, micro_
         torch.testing.assert_close(weights(other)[name], weight, rtol=1e-6, atol=1e-9, msg=name)
 
 
+def test_a_batch_that_is_larger_than_the_set_is_the_set(make_model, examples):
+    one, other = make_model(), make_model()
+    wide, whole = (Recipe.of({**RECIPE.facts(), "batch": batch}) for batch in (99, len(examples)))
+    history = train(one, CrossEntropy(examples, wide, 0), wide, progress=NullProgress())
+    train(other, CrossEntropy(examples, whole, 0), whole, progress=NullProgress())
+    assert history.effective_batch == len(examples), "what a step has, not what was asked for"
+    assert same(weights(one), weights(other))
+
+
 def test_an_objective_may_give_its_loss_at_once(make_model, examples):
     class Whole:
         def __init__(self):

@@ -5,7 +5,7 @@ import torch
 import transformers
 from torch.nn import functional
 
-from palimpsest.training import collate, counts, sequence_nll, token_nll
+from palimpsest.training import collate, counts, sequence_nll, token_losses, token_nll
 from palimpsest.training.token_losses import at_positions, is_separable
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 48}
@@ -29,6 +29,12 @@ MODELS = {
         **GATED, num_local_experts=2, num_experts_per_tok=1, experts_implementation="eager"
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _few_kept(monkeypatch):
+    """Room for the logits of three positions of these models: the others are computed again, as large ones are."""
+    monkeypatch.setattr(token_losses, "KEPT", 3 * 48 * 8)
 
 
 @pytest.fixture(params=MODELS)
@@ -120,7 +126,11 @@ def test_a_module_that_is_not_separable_is_computed_whole(make_model, examples):
     )
 
 
-def test_logits_of_no_more_than_a_chunk_exist_at_once(make_model, examples):
+@pytest.mark.parametrize("kept", [0, 3, 6, 1000])
+def test_logits_of_no_more_than_a_chunk_and_of_what_is_kept_exist_at_once(
+    make_model, examples, monkeypatch, kept
+):
+    monkeypatch.setattr(token_losses, "KEPT", kept * 48 * 4)
     module = make_model()
     batch, seen = collate(examples, [10, 9, 8], 0), []
     token_nll(module, batch)  # tries whether it is separable
@@ -128,7 +138,19 @@ def test_logits_of_no_more_than_a_chunk_exist_at_once(make_model, examples):
     token_nll(module, batch, chunk=4).sum().backward()
     total = int(counts(batch).sum())
     assert max(seen) == 4
-    assert sum(seen) == 2 * total, "once forwards, once again for the gradient"
+    last = [min(4, total - first) for first in range(0, total, 4) if total - first <= kept]
+    assert sum(seen) == 2 * total - sum(last), "once forwards, once again for the gradient unless it was kept"
+
+
+def test_what_is_kept_does_not_move_a_bit(make_model, examples, monkeypatch):
+    found = []
+    for kept in (0, 5, 1000):
+        monkeypatch.setattr(token_losses, "KEPT", kept * 48 * 4)
+        module = make_model()
+        token_nll(module, collate(examples, [10, 9, 8], 0), chunk=4).sum().backward()
+        found.append([weight.grad for weight in module.parameters()])
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
 def test_float32_comes_of_bfloat16(make_model, examples):

@@ -1480,6 +1480,7 @@ class AsyncModelsRoom(AsyncRoom):
         validate_every: int | None = None,
         labels: Mapping[str, str] | None = None,
         request_id: str | None = None,
+        devices: int | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[models_pb2.FineTuned]:
         """Trains a registered model on examples, and registers the result as its child, as a job. Like every
@@ -1502,8 +1503,11 @@ class AsyncModelsRoom(AsyncRoom):
         * FAILED_PRECONDITION: the loss or the gradient was no longer finite: metadata["step"] says where. Use a lower
           learning rate, or a warm-up. Or the base's files are not what was registered: register it again. Or the base
           is quantised: train the model it was made from.
+        * FAILED_PRECONDITION: the training is for more devices than the worker has: metadata gives both numbers.
+          Ask for fewer, or retry the job where there are enough.
         * RESOURCE_EXHAUSTED: the disk has no room for a checkpoint or the result. Free space, then retry the job: it
           goes on from its last checkpoint.
+        * UNAVAILABLE: a device of several was lost. Retry the job: it goes on from its last checkpoint.
 
         Parameters
         ----------
@@ -1546,6 +1550,10 @@ class AsyncModelsRoom(AsyncRoom):
             Steps between two values of the validation curve; 0 for one after the last step.
         labels
             Of the new model.
+        devices
+            Devices of one worker that share each batch, with a copy of the model each. Steps and effective batch stay
+            what they are, and the result is that of one device but for rounding. 0 for all GPUs that the worker sees,
+            or one process on a CPU. At most the batch. A training goes on with as many devices as it began with.
         """
         ...
 

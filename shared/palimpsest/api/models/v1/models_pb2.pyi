@@ -45,7 +45,7 @@ LEARNING_RATE_SCHEDULE_COSINE: LearningRateSchedule
 LEARNING_RATE_SCHEDULE_LINEAR: LearningRateSchedule
 
 class Model(_message.Message):
-    __slots__ = ("model_id", "fingerprint", "tokenizer_fingerprint", "source", "source_format", "architecture", "parameter_count", "size_bytes", "dtype", "context_length", "vocab_size", "has_chat_template", "parent", "relation", "create_time", "labels")
+    __slots__ = ("model_id", "fingerprint", "tokenizer_fingerprint", "source", "source_format", "architecture", "parameter_count", "size_bytes", "dtype", "context_length", "vocab_size", "has_chat_template", "parent", "relation", "create_time", "labels", "training")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +69,7 @@ class Model(_message.Message):
     RELATION_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     fingerprint: str
     tokenizer_fingerprint: str
@@ -85,7 +86,18 @@ class Model(_message.Message):
     relation: Relation
     create_time: _timestamp_pb2.Timestamp
     labels: _containers.ScalarMap[str, str]
-    def __init__(self, model_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., source: _Optional[str] = ..., source_format: _Optional[str] = ..., architecture: _Optional[str] = ..., parameter_count: _Optional[int] = ..., size_bytes: _Optional[int] = ..., dtype: _Optional[str] = ..., context_length: _Optional[int] = ..., vocab_size: _Optional[int] = ..., has_chat_template: bool = ..., parent: _Optional[str] = ..., relation: _Optional[_Union[Relation, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    training: Training
+    def __init__(self, model_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., source: _Optional[str] = ..., source_format: _Optional[str] = ..., architecture: _Optional[str] = ..., parameter_count: _Optional[int] = ..., size_bytes: _Optional[int] = ..., dtype: _Optional[str] = ..., context_length: _Optional[int] = ..., vocab_size: _Optional[int] = ..., has_chat_template: bool = ..., parent: _Optional[str] = ..., relation: _Optional[_Union[Relation, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., training: _Optional[_Union[Training, _Mapping]] = ...) -> None: ...
+
+class Training(_message.Message):
+    __slots__ = ("steps", "effective_batch", "devices")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    EFFECTIVE_BATCH_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    steps: int
+    effective_batch: int
+    devices: int
+    def __init__(self, steps: _Optional[int] = ..., effective_batch: _Optional[int] = ..., devices: _Optional[int] = ...) -> None: ...
 
 class RegisterModelRequest(_message.Message):
     __slots__ = ("model_id", "source", "parent", "relation", "labels", "request_id")
@@ -215,7 +227,7 @@ class LoraConfig(_message.Message):
     def __init__(self, rank: _Optional[int] = ..., alpha: _Optional[float] = ..., targets: _Optional[_Iterable[str]] = ..., unmerged: bool = ...) -> None: ...
 
 class FineTuneRequest(_message.Message):
-    __slots__ = ("base", "model_id", "train", "validation", "format", "steps", "epochs", "batch", "micro_batch", "learning_rate", "schedule", "warmup_steps", "weight_decay", "clip", "seed", "context", "lora", "checkpoint_every", "validate_every", "labels", "request_id")
+    __slots__ = ("base", "model_id", "train", "validation", "format", "steps", "epochs", "batch", "micro_batch", "learning_rate", "schedule", "warmup_steps", "weight_decay", "clip", "seed", "context", "lora", "checkpoint_every", "validate_every", "labels", "request_id", "devices")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -244,6 +256,7 @@ class FineTuneRequest(_message.Message):
     VALIDATE_EVERY_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
     base: str
     model_id: str
     train: str
@@ -265,10 +278,11 @@ class FineTuneRequest(_message.Message):
     validate_every: int
     labels: _containers.ScalarMap[str, str]
     request_id: str
-    def __init__(self, base: _Optional[str] = ..., model_id: _Optional[str] = ..., train: _Optional[str] = ..., validation: _Optional[str] = ..., format: _Optional[_Union[ExampleFormat, str]] = ..., steps: _Optional[int] = ..., epochs: _Optional[float] = ..., batch: _Optional[int] = ..., micro_batch: _Optional[int] = ..., learning_rate: _Optional[float] = ..., schedule: _Optional[_Union[LearningRateSchedule, str]] = ..., warmup_steps: _Optional[int] = ..., weight_decay: _Optional[float] = ..., clip: _Optional[float] = ..., seed: _Optional[int] = ..., context: _Optional[int] = ..., lora: _Optional[_Union[LoraConfig, _Mapping]] = ..., checkpoint_every: _Optional[int] = ..., validate_every: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    devices: int
+    def __init__(self, base: _Optional[str] = ..., model_id: _Optional[str] = ..., train: _Optional[str] = ..., validation: _Optional[str] = ..., format: _Optional[_Union[ExampleFormat, str]] = ..., steps: _Optional[int] = ..., epochs: _Optional[float] = ..., batch: _Optional[int] = ..., micro_batch: _Optional[int] = ..., learning_rate: _Optional[float] = ..., schedule: _Optional[_Union[LearningRateSchedule, str]] = ..., warmup_steps: _Optional[int] = ..., weight_decay: _Optional[float] = ..., clip: _Optional[float] = ..., seed: _Optional[int] = ..., context: _Optional[int] = ..., lora: _Optional[_Union[LoraConfig, _Mapping]] = ..., checkpoint_every: _Optional[int] = ..., validate_every: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ..., devices: _Optional[int] = ...) -> None: ...
 
 class FineTuned(_message.Message):
-    __slots__ = ("model", "adapter", "steps", "effective_batch", "examples", "counted_tokens", "first_loss", "last_loss", "validation_loss", "curve")
+    __slots__ = ("model", "adapter", "steps", "effective_batch", "examples", "counted_tokens", "first_loss", "last_loss", "validation_loss", "curve", "devices")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -279,6 +293,7 @@ class FineTuned(_message.Message):
     LAST_LOSS_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_LOSS_FIELD_NUMBER: _ClassVar[int]
     CURVE_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
     model: Model
     adapter: _artifacts_pb2.Artifact
     steps: int
@@ -289,4 +304,5 @@ class FineTuned(_message.Message):
     last_loss: float
     validation_loss: float
     curve: _artifacts_pb2.Artifact
-    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., adapter: _Optional[_Union[_artifacts_pb2.Artifact, _Mapping]] = ..., steps: _Optional[int] = ..., effective_batch: _Optional[int] = ..., examples: _Optional[int] = ..., counted_tokens: _Optional[int] = ..., first_loss: _Optional[float] = ..., last_loss: _Optional[float] = ..., validation_loss: _Optional[float] = ..., curve: _Optional[_Union[_artifacts_pb2.Artifact, _Mapping]] = ...) -> None: ...
+    devices: int
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., adapter: _Optional[_Union[_artifacts_pb2.Artifact, _Mapping]] = ..., steps: _Optional[int] = ..., effective_batch: _Optional[int] = ..., examples: _Optional[int] = ..., counted_tokens: _Optional[int] = ..., first_loss: _Optional[float] = ..., last_loss: _Optional[float] = ..., validation_loss: _Optional[float] = ..., curve: _Optional[_Union[_artifacts_pb2.Artifact, _Mapping]] = ..., devices: _Optional[int] = ...) -> None: ...

@@ -169,8 +169,11 @@ class ModelServiceServicer(object):
         * FAILED_PRECONDITION: the loss or the gradient was no longer finite: metadata["step"] says where. Use a lower
         learning rate, or a warm-up. Or the base's files are not what was registered: register it again. Or the base
         is quantised: train the model it was made from.
+        * FAILED_PRECONDITION: the training is for more devices than the worker has: metadata gives both numbers.
+        Ask for fewer, or retry the job where there are enough.
         * RESOURCE_EXHAUSTED: the disk has no room for a checkpoint or the result. Free space, then retry the job: it
         goes on from its last checkpoint.
+        * UNAVAILABLE: a device of several was lost. Retry the job: it goes on from its last checkpoint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from palimpsest.cli.output.exits import Exit
 from tests.integration.unlearning import data
 
 OPTIONS = (
@@ -42,6 +43,9 @@ def test_a_request_from_its_preview_to_its_certificate(palimpsest, tiny_model, f
     assert held.code == 0, held.err
     assert palimpsest("unlearn", "get", "cli", "--json").json["state"] == "REMOVAL_STATE_HELD"
     assert palimpsest("unlearn", "hold", "cli").code == 0
+    early = palimpsest("unlearn", "report", "cli")
+    assert early.code == Exit.REFUSED
+    assert "palimpsest unlearn approve cli" in early.err
     assert palimpsest("unlearn", "approve", "cli").code == 0
     watched = palimpsest("unlearn", "watch", "cli")
     assert watched.code == 0, watched.err
@@ -50,9 +54,17 @@ def test_a_request_from_its_preview_to_its_certificate(palimpsest, tiny_model, f
     assert [each["name"] for each in listed if each["plan"]["model"] == "unlearn-cli"] == [
         "removalRequests/cli"
     ]
-    report = palimpsest("unlearn", "report", "cli").out
-    assert "verbmem" in report
-    assert "int4/32" in report
+    page = tmp_path / "report.html"
+    report = palimpsest("unlearn", "report", "cli", "--html", page)
+    assert "verbmem" in report.out
+    assert "int4/32" in report.out
+    assert "target" in report.out
+    assert f"Wrote {page}." in report.err
+    # Trained by steps, whose losses the page draws.
+    assert 'id="loss-t"' in page.read_text(encoding="utf-8")
+    found = palimpsest("unlearn", "report", "cli", "--json").json
+    assert found["certificate"] in page.read_text(encoding="utf-8")
+    assert not any(word in page.read_text(encoding="utf-8") for word in data.SECRETS)
 
     proof = tmp_path / "proof"
     saved = palimpsest("unlearn", "certificate", "cli", "--folder", proof)

@@ -58,6 +58,7 @@ def preview(
 ) -> None:
     """Say what a removal would do: counts, what is in the retain set too, stores, cost. Uploads the files."""
     options = dict(locals())
+    plans.check(options)
     with session.client() as client:
         found = client.unlearning.preview_removal(plan=plans.plan_of(client, options))
     if session.json:
@@ -118,17 +119,23 @@ def submit(
     hold_: Annotated[bool, typer.Option("--hold", help="Hold it until it is approved.")] = False,
     wait: Wait = True,
 ) -> None:
-    """Submit a removal request, and follow it to its verdict."""
+    """Submit a removal request, and follow it to its verdict.
+
+    Without --wait or when interrupted, `palimpsest unlearn watch` comes back to it.
+    """
     options = dict(locals())
+    plans.check(options)
     with session.client() as client:
         job = client.unlearning.create_removal_request(
             plan=plans.plan_of(client, options), removal_id=request or None, hold=hold_
         )
-        if hold_ or not wait:
-            session.show(client.jobs.get(job.name))
-            return
-        done = follow(job, "Removing")
-    _show(session, done)
+        found = _of_job(client, job.name)
+        if not hold_ and wait:
+            output.note(found.name)
+            found = follow(job, "Removing", stages=not session.json)
+    _show(session, found)
+    if not session.json:
+        _tell_next(found)
 
 
 def list_(session: Session) -> None:
@@ -164,7 +171,9 @@ def watch(session: Session, name: Name) -> None:
     with session.client() as client:
         found = client.unlearning.get_removal_request(name=full_name(name))
         if found.operation:
-            follow(client.job(found.operation), found.name)
+            if found.state == pb.REMOVAL_STATE_HELD and not session.json:
+                _tell_next(found)
+            follow(client.job(found.operation), found.name, stages=not session.json)
             found = client.unlearning.get_removal_request(name=full_name(name))
     _show(session, found)
 
@@ -187,6 +196,23 @@ def rollback(session: Session, name: Name) -> None:
 def _change(session: Session, name: str, call: Callable[[Client], Callable[..., pb.RemovalRequest]]) -> None:
     with session.client() as client:
         _show(session, call(client)(name=full_name(name)))
+
+
+def _of_job(client: Client, operation: str) -> pb.RemovalRequest:
+    """The request whose job it is: the server may have made its id."""
+    found = all_pages(client.unlearning.list_removal_requests, "removal_requests")
+    return next(each for each in reversed(list(found)) if each.operation == operation)
+
+
+def _tell_next(found: pb.RemovalRequest) -> None:
+    """Say which command goes on from here."""
+    command = {
+        pb.REMOVAL_STATE_HELD: "approve",
+        pb.REMOVAL_STATE_QUEUED: "watch",
+        pb.REMOVAL_STATE_SUCCEEDED: "report",
+    }.get(found.state)
+    if command is not None:
+        output.note(f"Next: palimpsest unlearn {command} {short_name(found.name)}")
 
 
 def _show(session: Session, found: pb.RemovalRequest) -> None:

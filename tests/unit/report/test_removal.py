@@ -77,6 +77,17 @@ def test_the_outer_ring_is_where_the_verdict_is_removed(u, t, r):
 
 
 @given(u=POINTS, t=POINTS, r=st.lists(POINTS, min_size=1, max_size=3))
+def test_the_target_is_where_the_verdict_is_removed(u, t, r):
+    finding = find(Criterion("verbmem", u, t, tuple(r)))
+    target = target_of(message(finding))
+    if finding.verdict is Verdict.UNDECIDED:
+        return
+    within = target.low <= u <= target.high
+    edge = any(math.isclose(u, end, abs_tol=1e-9) for end in target)
+    assert within == (finding.verdict is Verdict.REMOVED) or edge
+
+
+@given(u=POINTS, t=POINTS, r=st.lists(POINTS, min_size=1, max_size=3))
 def test_utility_is_at_the_ring_where_it_is_kept(u, t, r):
     finding = find(Criterion("utility", u, t, tuple(r), kind="utility"))
     found = axis(message(finding)).value

@@ -58,15 +58,18 @@ def targets_of(result: pb.Result) -> dict[str, Target]:
 
 
 def target_of(criterion: pb.Criterion) -> Target:
-    """The target of a criterion, in units of the measurements."""
+    """The target of a criterion, in units of the measurements: where its verdict is REMOVED, or UTILITY_KEPT."""
     units = _UNITS.get(criterion.name, float)
     middle = fmean(criterion.references)
-    low, high = units(middle - criterion.band), units(middle + criterion.band)
-    if not is_kept(criterion):
-        named = METRICS.get(criterion.name)
-        least, most = (named and named.scale) or (-math.inf, math.inf)
-        return Target(max(least, low), min(most, high))
-    return Target(low, None) if low <= high else Target(None, low)
+    low, high = middle - criterion.band, middle + criterion.band
+    if is_kept(criterion):
+        return Target(units(low), None) if units(low) <= units(high) else Target(None, units(low))
+    # Nearer to the references than to the model before, however wide the band is.
+    halfway = (middle + criterion.before) / 2
+    low, high = (low, min(high, halfway)) if criterion.before > middle else (max(low, halfway), high)
+    named = METRICS.get(criterion.name)
+    least, most = (named and named.scale) or (-math.inf, math.inf)
+    return Target(max(least, units(low)), min(most, units(high)))
 
 
 def value_of(criterion: pb.Criterion, points: float) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 _NAMES = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome")
-_SECONDS = 60.0
+_SECONDS = 240.0
 """After which a browser that says nothing has failed."""
 
 

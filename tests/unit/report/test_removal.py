@@ -146,7 +146,7 @@ def test_the_page_has_every_number_with_its_target():
         "↓ down: 15.5 to 25.5",
         "↑ up: 0.42 to 0.58",
         "= stay: at least 67.5",
-        "↓ as the references gain: 1.5",
+        "↓ the references' 1.5, and up to 5 more",
         "24.0 to 30.0",
         "brings it back",
         "412 pieces of text in 81,234 bytes",

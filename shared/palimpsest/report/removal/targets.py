@@ -9,7 +9,7 @@ from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.report.removal.words import METRICS, number
 
 RECOVERED = {"verbmem": 10.0, "knowmem": 5.0}
-"""Without references: the gain that counts as knowing again, in points of 100."""
+"""The gain that counts as knowing again, in points of 100: over that of the references, if there are any."""
 
 _UNITS: Mapping[str, Callable[[float], float]] = {
     "auc_min_k": lambda points: points / 100,
@@ -78,7 +78,13 @@ def value_of(criterion: pb.Criterion, points: float) -> float:
 
 
 def attack_target(row: pb.AttackResult) -> str:
-    """What an attack may bring back."""
-    if row.reference_gains:
-        return f"as the references gain: {number(fmean(row.reference_gains))}"
-    return f"below {number(RECOVERED[row.metric])}" if row.metric in RECOVERED else "0"
+    """What an attack may bring back; an attack of another allowance has its finding all the same."""
+    allowed = RECOVERED.get(row.metric, 0.0)
+    if not row.reference_gains:
+        return f"below {number(allowed)}" if allowed else "0"
+    gained = number(fmean(row.reference_gains))
+    return (
+        f"the references' {gained}, and up to {number(allowed)} more"
+        if allowed
+        else f"the references' {gained}"
+    )

@@ -1,7 +1,7 @@
 """Data sets of removal: generated, imported, read, written and checked."""
 
+from palimpsest.training.base_model import ModelShape, write_base_model
 from services.unlearning.corpora.authors import build_authors, split_authors
-from services.unlearning.corpora.base_model import ModelShape, write_base_model
 from services.unlearning.corpora.building import build_books, build_news
 from services.unlearning.corpora.corpus import Corpus
 from services.unlearning.corpora.files import decode_rows, encode_rows, read_corpus, write_corpus

@@ -19,6 +19,7 @@ from services.unlearning.attesting import Attestation
 from services.unlearning.metrics.scores import Score
 from services.unlearning.removal import reporting
 from services.unlearning.removal.attacking import METRICS, attacked, attacks_of
+from services.unlearning.removal.curves import CURVE_TYPE, LOOKS, curve_of
 from services.unlearning.removal.deciding import Decision, decide, verdict_number
 from services.unlearning.removal.measuring import Items, items_of, measure
 from services.unlearning.removal.models import loaded, register_unlearned
@@ -95,6 +96,8 @@ class Removal:
         stores = self._purge()
         history = self._train()
         result = reporting.begun(plan, manifest, stores, history)
+        if curve := curve_of(history, self._space.read(LOOKS)):
+            result.curve = self._keep(curve, CURVE_TYPE)
         measured = None if history.diverged else self._measure()
         if measured is None or measured.decision.verdict is Verdict.DIVERGED:
             result.verdict = verdict_number(Verdict.DIVERGED)  # type: ignore[assignment]
@@ -123,11 +126,15 @@ class Removal:
     def _manifest(self) -> str:
         """Keep the frozen list of what is removed as an artefact of the caller's; returns its digest."""
         data = manifest_of(self._plan.forget, self._record.salt)
-        digest = self._resources.artifacts.put_bytes(data, MANIFEST_TYPE).digest
-        # For as long as the record of the request, which names it.
+        digest = self._keep(data, MANIFEST_TYPE)
+        self._attestation.note_once(self._record.id, "RESOLVED", digest)
+        return digest
+
+    def _keep(self, data: bytes, media_type: str) -> str:
+        """Keep bytes as an artefact of the caller's for as long as the record of the request, which names it."""
+        digest = self._resources.artifacts.put_bytes(data, media_type).digest
         owner = f"removal/{quoted(self._job.principal)}/{self._record.id}"
         self._resources.artifacts.references.add(owner, [digest], self._job.principal)
-        self._attestation.note_once(self._record.id, "RESOLVED", digest)
         return digest
 
     def _purge(self) -> list[pb.StoreEvidence]:

@@ -11,6 +11,7 @@ from palimpsest.training.history import History
 from palimpsest.training.order import derived_seed
 from palimpsest.training.saving import is_finite
 from services.unlearning.algorithms.refusals import refusals_for
+from services.unlearning.removal.curves import LOOKS, looks_of
 from services.unlearning.removal.plan import CHECKPOINT_STEPS, ResolvedPlan
 from services.unlearning.removal.stopping import guard_of, watch_of
 from services.unlearning.runs import Data, unlearn
@@ -66,8 +67,9 @@ def make_weights(
     )
     history = found or History()
     if watch is not None and not history.diverged:
-        best = watch.finish().measurement
-        if guard_of(plan).judge([best]) is not None:  # no state that was seen was sound
+        choice = watch.finish()
+        space.write(LOOKS, looks_of(choice))
+        if guard_of(plan).judge([choice.measurement]) is not None:  # no state that was seen was sound
             history.stopped = "diverged"
     if adapters.is_attached(module) and not history.diverged:
         adapters.merge(module)

@@ -27,14 +27,22 @@ NewModel = Annotated[str, typer.Option("--as", metavar="MODEL", help="Id of the 
 Validation = Annotated[
     Path | None, typer.Option(help="Examples for the validation loss, in the same format.")
 ]
-Steps = Annotated[int, typer.Option(min=0, help="Optimiser steps. Default: one epoch.")]
-Epochs = Annotated[float, typer.Option(min=0, help="Passes over the examples, instead of --steps.")]
-Batch = Annotated[int, typer.Option(min=0, help="Examples a step. Default: 8.")]
+Steps = Annotated[int, typer.Option(min=0, show_default=False, help="Optimiser steps. Default: one epoch.")]
+Epochs = Annotated[
+    float, typer.Option(min=0, show_default=False, help="Passes over the examples, instead of --steps.")
+]
+Batch = Annotated[int, typer.Option(min=0, show_default=False, help="Examples a step. Default: 8.")]
 MicroBatch = Annotated[
-    int, typer.Option(min=0, help="Most examples of one forward pass, to save memory. Default: all.")
+    int,
+    typer.Option(
+        min=0, show_default=False, help="Most examples of one forward pass, to save memory. Default: all."
+    ),
 ]
 Rate = Annotated[
-    float, typer.Option("--learning-rate", "--lr", min=0, help="Default: 1e-5, or 1e-4 with --lora.")
+    float,
+    typer.Option(
+        "--learning-rate", "--lr", min=0, show_default=False, help="Default: 1e-5, or 1e-4 with --lora."
+    ),
 ]
 Schedule = Annotated[str, typer.Option(help="constant, cosine or linear.")]
 Warmup = Annotated[int, typer.Option(min=0, help="Steps of linear warm-up.")]
@@ -43,11 +51,21 @@ Clip = Annotated[
     float | None, typer.Option(min=0, help="Largest norm of the gradient; 0: no limit. Default: 1.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Order of the examples, first weights of an adapter.")]
-Context = Annotated[int, typer.Option(min=0, help="Most tokens of an example. Default: 1024.")]
-Lora = Annotated[
-    int, typer.Option(metavar="RANK", min=0, help="Train a LoRA adapter of this rank. Default: all weights.")
+Context = Annotated[
+    int, typer.Option(min=0, show_default=False, help="Most tokens of an example. Default: 1024.")
 ]
-Alpha = Annotated[float, typer.Option(min=0, help="The adapter's alpha. Default: twice the rank.")]
+Lora = Annotated[
+    int,
+    typer.Option(
+        metavar="RANK",
+        min=0,
+        show_default=False,
+        help="Train a LoRA adapter of this rank. Default: all weights.",
+    ),
+]
+Alpha = Annotated[
+    float, typer.Option(min=0, show_default=False, help="The adapter's alpha. Default: twice the rank.")
+]
 Target = Annotated[
     list[str] | None,
     typer.Option("--target", metavar="LAYER", help="Layers to adapt. Repeatable. Default: all linear ones."),
@@ -56,9 +74,11 @@ Adapter = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Do not merge the adapter: write it to this .tar, register nothing."),
 ]
-CheckpointEvery = Annotated[int, typer.Option(min=0, help="Steps between checkpoints. Default: by time.")]
+CheckpointEvery = Annotated[
+    int, typer.Option(min=0, show_default=False, help="Steps between checkpoints. Default: by time.")
+]
 ValidateEvery = Annotated[
-    int, typer.Option(min=0, help="Steps between validations. Default: after the last.")
+    int, typer.Option(min=0, show_default=False, help="Steps between validations. Default: after the last.")
 ]
 Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeatable.")]
 Wait = Annotated[bool, typer.Option(help="Wait for the job, or print its name and return.")]
@@ -126,7 +146,7 @@ def finetune(
             session.show(client.jobs.get(job.name))
             return
         output.note(job.name)
-        made = follow(job, f"Training {base}")
+        made = follow(job, f"Training {base}", stages=not session.json)
         if adapter is not None:
             with transfer(f"Downloading {adapter}") as progress:
                 client.artifacts.download(made.adapter.digest, adapter, progress=progress)
@@ -146,8 +166,17 @@ def _check(
         raise typer.BadParameter("give --steps or --epochs, not both", param_hint="--steps")
     if adapter is not None and not lora:
         raise typer.BadParameter("there is no adapter without --lora", param_hint="--adapter")
-    if bool(name) == (adapter is not None):
-        raise typer.BadParameter("give either --as, or an --adapter file, not both", param_hint="--as")
+    if not name and adapter is None:
+        raise typer.BadParameter("give the id of the new model, such as --as my-model", param_hint="--as")
+    if name and adapter is not None:
+        raise typer.BadParameter("an --adapter in a file is no model; leave --as out", param_hint="--as")
+    for file in filter(None, (train, validation)):
+        if file.suffix.lower() == ".json":
+            raise typer.BadParameter(
+                f"{file} would be read as plain text. Name a file of one example a line .jsonl",
+                param_hint="--train",
+            )
+        file.open("rb").close()  # before a stack is started for a file that is not there
     if validation is not None and _is_lines(train) != _is_lines(validation):
         raise typer.BadParameter("both files need the same format", param_hint="--validation")
 

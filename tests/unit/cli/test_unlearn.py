@@ -76,3 +76,23 @@ def test_keys_are_made_listed_and_revoked(issued):
     missing = run(cli.app, ["unlearn", "keys", "revoke", "0" * 64, *folder, "--json"])
     assert missing.exit_code == Exit.NOT_FOUND
     assert json.loads(missing.stderr)["error"]["reason"] == "KEY_NOT_FOUND"
+
+
+PLAN = ["--model", "m", "--new-model", "n", "--algorithm", "ga"]
+
+
+@pytest.mark.parametrize("command", ["preview", "submit"])
+def test_what_needs_no_server_is_checked_before_one_is_started(tmp_path, monkeypatch, command):
+    monkeypatch.setenv("PALIMPSEST_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("PALIMPSEST_SERVER", "")
+    forget = tmp_path / "forget.jsonl"
+    words = ["unlearn", command, *PLAN, "--forget", str(forget)]
+    done = run(cli.app, words)
+    assert done.exit_code == Exit.NOT_FOUND
+    assert "forget.jsonl" in done.stderr
+    forget.write_text('{"id": "a", "text": "b"}\n')
+    for option, value in (("--set", "beta"), ("--purge", "corpora/x")):
+        done = run(cli.app, [*words, option, value])
+        assert done.exit_code == Exit.USAGE
+        assert value in done.stderr
+    assert not (tmp_path / "state").exists()

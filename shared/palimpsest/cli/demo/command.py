@@ -13,6 +13,7 @@ import typer
 from palimpsest.cli.demo.context import carry
 from palimpsest.cli.demo.drafts import draft
 from palimpsest.cli.demo.quotes import cite, forget
+from palimpsest.cli.demo.removal import remove
 from palimpsest.cli.demo.steps import MODEL, Context, Row, Step, run
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import table
@@ -133,6 +134,7 @@ STEPS: list[Step] = [
     Step("cite sources", cite),
     Step("draft", draft),
     Step("forget a document", forget),
+    Step("remove from weights", remove),
 ]
 """The tour; rooms append their own stops."""
 

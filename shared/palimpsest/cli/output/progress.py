@@ -14,7 +14,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from palimpsest.cli.output.printing import console
+from palimpsest.cli.output.printing import console, note
 from palimpsest.client import Job
 
 T = TypeVar("T")
@@ -31,13 +31,30 @@ def _bar(*columns: BarColumn | TaskProgressColumn | DownloadColumn | TextColumn)
     )
 
 
-def follow(job: Job[T], what: str) -> T:
-    """Show a job's progress until its end; return its result or raise its error."""
+def follow(job: Job[T], what: str, *, stages: bool = False) -> T:
+    """Show a job's progress until its end; return its result or raise its error.
+
+    Parameters
+    ----------
+    job
+        The job.
+    what
+        What it does, before the bar.
+    stages
+        Where there is no terminal for a bar, print a line whenever the stage changes: for jobs that take long, and not
+        beside JSON.
+    """
+    lines, told = stages and not sys.stderr.isatty(), ""
     with _bar(BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[stage]}")) as bar:
         task = bar.add_task(what, total=1.0, stage="waiting")
         for seen in job:
             counted = f" {seen.done}/{seen.total}" if seen.total else ""
             bar.update(task, completed=seen.fraction, stage=f"{seen.waiting_reason or seen.stage}{counted}")
+            # What follows the comma are figures, which change with every step.
+            stage = seen.waiting_reason or seen.stage.partition(",")[0]
+            if lines and stage not in ("", told):
+                note(f"{what}: {stage}")
+                told = stage
     return job.result()
 
 

@@ -12,7 +12,13 @@ from palimpsest.client import Client
 Model = Annotated[str, typer.Option("--model", help="The model that knows what is to be forgotten.")]
 NewModel = Annotated[str, typer.Option("--new-model", help="Id of the model that is made.")]
 Forget = Annotated[
-    str, typer.Option("--forget", metavar="FILE", help="JSONL file to be forgotten, or an artefact's digest.")
+    str,
+    typer.Option(
+        "--forget",
+        metavar="FILE",
+        help='What is to be forgotten, one {"id", "text"} or {"id", "question", "answer"} a line; or the digest of an '
+        "artefact with such lines.",
+    ),
 ]
 Retain = Annotated[str, typer.Option("--retain", metavar="FILE", help="The same of what is to be kept.")]
 Holdout = Annotated[
@@ -28,11 +34,32 @@ Algorithm = Annotated[str, typer.Option("--algorithm", help="Such as npo_gdr, ga
 Parameters = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter; repeatable.")
 ]
-Steps = Annotated[int, typer.Option(min=0, help="Optimiser steps. 0: five passes over the forget set.")]
-Rate = Annotated[float, typer.Option("--learning-rate", min=0, max=1, help="0: the default.")]
-Batch = Annotated[int, typer.Option(min=0, max=1024, help="Examples of a step. 0: 8.")]
+Steps = Annotated[
+    int,
+    typer.Option(
+        min=0, show_default=False, help="Optimiser steps. Default: five passes over the forget set."
+    ),
+]
+Rate = Annotated[
+    float,
+    typer.Option(
+        "--learning-rate", "--lr", min=0, max=1, show_default=False,
+        help="Default: 1e-5, or 1e-4 with --lora-rank.",
+    ),
+]  # fmt: skip
+Batch = Annotated[
+    int, typer.Option(min=0, max=1024, show_default=False, help="Examples of a step. Default: 8.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Decides the order of examples.")]
-LoraRank = Annotated[int, typer.Option(min=0, max=256, help="Train an adapter of this rank; merged.")]
+LoraRank = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=256,
+        show_default=False,
+        help="Train an adapter of this rank; merged. Default: all weights.",
+    ),
+]
 Stop = Annotated[
     str, typer.Option(help="forget_match, privacy_match, utility_floor or holdout_match: end training then.")
 ]
@@ -45,6 +72,25 @@ Contexts = Annotated[list[str] | None, typer.Option("--context", help="Delete a 
 DeleteForget = Annotated[
     bool, typer.Option("--delete-forget-set", help="Delete the server's copy of the forget set at the end.")
 ]
+
+
+def check(options: dict[str, Any]) -> None:
+    """Check what needs no server, before one is started or anything is uploaded.
+
+    Raises
+    ------
+    typer.BadParameter
+        An option is not of the form that its help shows.
+    OSError
+        A file cannot be read.
+    """
+    for each in options["parameters"] or ():
+        _pair(each, "=", "--set")
+    for each in options["purge"] or ():
+        _pair(each, ":", "--purge")
+    for name in ("forget", "retain", "holdout", "utility"):
+        if options[name] and not options[name].startswith("sha256:"):
+            Path(options[name]).open("rb").close()
 
 
 def plan_of(client: Client, options: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """``palimpsest unlearn``: previewing, submitting and following removal requests."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,21 +11,25 @@ from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.paging import all_pages
 from palimpsest.cli.output.progress import follow
 from palimpsest.cli.session import Session, command
-from palimpsest.cli.unlearn import plans
+from palimpsest.cli.unlearn import plans, reports
+from palimpsest.cli.unlearn.names import Name, full_name, short_name
 from palimpsest.client import Client
-
-Name = Annotated[str, typer.Argument(metavar="REQUEST", help="removalRequests/ID, or the ID alone.")]
-_PREFIX = "removalRequests/"
-
-
-def full_name(name: str) -> str:
-    """Return the full name of a request."""
-    return name if name.startswith(_PREFIX) else _PREFIX + name
+from palimpsest.report.removal.words import state_word, verdict_word
 
 
 def add(app: typer.Typer) -> None:
     """Add the commands."""
-    for function in (preview, submit, get, watch, hold, approve, rollback, report, certificate):
+    for function in (
+        preview,
+        submit,
+        get,
+        watch,
+        hold,
+        approve,
+        rollback,
+        reports.report,
+        reports.certificate,
+    ):
         command(app)(function)
     command(app, "list")(list_)
 
@@ -55,6 +58,7 @@ def preview(
 ) -> None:
     """Say what a removal would do: counts, what is in the retain set too, stores, cost. Uploads the files."""
     options = dict(locals())
+    plans.check(options)
     with session.client() as client:
         found = client.unlearning.preview_removal(plan=plans.plan_of(client, options))
     if session.json:
@@ -115,17 +119,23 @@ def submit(
     hold_: Annotated[bool, typer.Option("--hold", help="Hold it until it is approved.")] = False,
     wait: Wait = True,
 ) -> None:
-    """Submit a removal request, and follow it to its verdict."""
+    """Submit a removal request, and follow it to its verdict.
+
+    Without --wait or when interrupted, `palimpsest unlearn watch` comes back to it.
+    """
     options = dict(locals())
+    plans.check(options)
     with session.client() as client:
         job = client.unlearning.create_removal_request(
             plan=plans.plan_of(client, options), removal_id=request or None, hold=hold_
         )
-        if hold_ or not wait:
-            session.show(client.jobs.get(job.name))
-            return
-        done = follow(job, "Removing")
-    _show(session, done)
+        found = _of_job(client, job.name)
+        if not hold_ and wait:
+            output.note(found.name)
+            found = follow(job, "Removing", stages=not session.json)
+    _show(session, found)
+    if not session.json:
+        _tell_next(found)
 
 
 def list_(session: Session) -> None:
@@ -137,9 +147,9 @@ def list_(session: Session) -> None:
         return
     rows = [
         (
-            each.name.removeprefix(_PREFIX),
-            _state(each),
-            _verdict(each.result.verdict),
+            short_name(each.name),
+            state_word(each),
+            verdict_word(each.result.verdict),
             each.plan.model,
             each.plan.new_model,
             each.plan.algorithm,
@@ -161,7 +171,9 @@ def watch(session: Session, name: Name) -> None:
     with session.client() as client:
         found = client.unlearning.get_removal_request(name=full_name(name))
         if found.operation:
-            follow(client.job(found.operation), found.name)
+            if found.state == pb.REMOVAL_STATE_HELD and not session.json:
+                _tell_next(found)
+            follow(client.job(found.operation), found.name, stages=not session.json)
             found = client.unlearning.get_removal_request(name=full_name(name))
     _show(session, found)
 
@@ -181,76 +193,26 @@ def rollback(session: Session, name: Name) -> None:
     _change(session, name, lambda client: client.unlearning.roll_back_removal_request)
 
 
-def report(session: Session, name: Name) -> None:
-    """Show what was measured, what attacks brought back, and what was deleted."""
-    with session.client() as client:
-        found = client.unlearning.get_removal_request(name=full_name(name))
-    if session.json:
-        output.print_json(found.result)
-        return
-    result = found.result
-    output.print_fields({"request": found.name, "state": _state(found), "verdict": _verdict(result.verdict)})
-    rows: list[tuple[object, ...]] = [
-        (
-            c.name,
-            _verdict(c.verdict),
-            f"{c.value:.4g}",
-            f"{c.before:.4g}",
-            _numbers(c.references),
-            f"{c.band:.3g}",
-        )
-        for c in result.criteria
-    ]
-    output.print_table(["criterion", "verdict", ">value", ">before", ">references", ">band"], rows)
-    rows = [(m.metric, m.model, f"{m.value:.4g}", _interval(m), m.unit, m.count) for m in result.measurements]
-    output.print_table(["metric", "model", ">value", "95 % interval", "unit", ">n"], rows)
-    rows = [
-        (
-            a.attack,
-            a.metric,
-            f"{a.before:.4g}",
-            f"{a.after:.4g}",
-            _numbers(a.reference_gains),
-            "yes" if a.failed else "",
-        )
-        for a in result.attacks
-    ]
-    output.print_table(["attack", "metric", ">before", ">after", ">references gain", "brings it back"], rows)
-    rows = [(s.name, s.deleted, s.missing, "absent" if s.absent else "PRESENT") for s in result.stores]
-    output.print_table(["store", ">deleted", ">missing", "now"], rows)
-
-
-def certificate(
-    session: Session,
-    name: Name,
-    folder: Annotated[Path, typer.Option("--folder", help="Where the files go.")] = Path(),
-) -> None:
-    """Save a request's certificate, with the log, the public key and the revocation list that verify it."""
-    with session.client() as client:
-        found = client.unlearning.get_certificate(name=full_name(name))
-        log = b"".join(part.data for part in client.unlearning.read_audit_log())
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "certificate.json": found.certificate,
-        "key.public.json": found.public_key,
-        "revoked.json": found.revocations,
-        "log.jsonl": log,
-    }
-    for file, data in files.items():
-        (folder / file).write_bytes(data)
-    if session.json:
-        output.print_json({"files": [str(folder / file) for file in files]})
-        return
-    at = f"{folder}/" if str(folder) != "." else ""
-    typer.echo(
-        f"palimpsest unlearn verify {at}certificate.json --log {at}log.jsonl --key {at}key.public.json "
-        f"--revoked {at}revoked.json"
-    )
-
-
 def _change(session: Session, name: str, call: Callable[[Client], Callable[..., pb.RemovalRequest]]) -> None:
     with session.client() as client:
         _show(session, call(client)(name=full_name(name)))
+
+
+def _of_job(client: Client, operation: str) -> pb.RemovalRequest:
+    """The request whose job it is: the server may have made its id."""
+    found = all_pages(client.unlearning.list_removal_requests, "removal_requests")
+    return next(each for each in reversed(list(found)) if each.operation == operation)
+
+
+def _tell_next(found: pb.RemovalRequest) -> None:
+    """Say which command goes on from here."""
+    command = {
+        pb.REMOVAL_STATE_HELD: "approve",
+        pb.REMOVAL_STATE_QUEUED: "watch",
+        pb.REMOVAL_STATE_SUCCEEDED: "report",
+    }.get(found.state)
+    if command is not None:
+        output.note(f"Next: palimpsest unlearn {command} {short_name(found.name)}")
 
 
 def _show(session: Session, found: pb.RemovalRequest) -> None:
@@ -259,7 +221,7 @@ def _show(session: Session, found: pb.RemovalRequest) -> None:
         return
     fields: dict[str, Any] = {
         "name": found.name,
-        "state": _state(found),
+        "state": state_word(found),
         "job": found.operation.removeprefix("operations/"),
         "model": found.plan.model,
         "new model": found.plan.new_model,
@@ -268,7 +230,7 @@ def _show(session: Session, found: pb.RemovalRequest) -> None:
     }
     if found.HasField("result"):
         fields |= {
-            "verdict": _verdict(found.result.verdict),
+            "verdict": verdict_word(found.result.verdict),
             "compared with": found.result.reference,
             "steps": found.result.steps,
             "certificate": found.result.certificate,
@@ -276,19 +238,3 @@ def _show(session: Session, found: pb.RemovalRequest) -> None:
     if found.HasField("error"):
         fields["error"] = found.error.message
     output.print_fields(fields)
-
-
-def _state(found: pb.RemovalRequest) -> str:
-    return pb.RemovalState.Name(found.state).removeprefix("REMOVAL_STATE_").lower()
-
-
-def _verdict(number: Any) -> str:
-    return pb.Verdict.Name(number).removeprefix("VERDICT_").lower() if number else ""
-
-
-def _numbers(values: Any) -> str:
-    return ", ".join(f"{each:.4g}" for each in values)
-
-
-def _interval(found: pb.Measurement) -> str:
-    return f"{found.low:.4g} to {found.high:.4g}" if found.HasField("low") else ""

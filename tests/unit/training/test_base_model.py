@@ -3,7 +3,8 @@
 import torch
 
 from palimpsest.lm import load
-from services.unlearning.corpora import ModelShape, build_generic, write_base_model
+from palimpsest.training.base_model import ModelShape, write_base_model
+from services.unlearning.corpora import build_generic
 
 SHAPE = ModelShape(hidden=32, layers=1, heads=2, inner=64, vocabulary=400, positions=128)
 

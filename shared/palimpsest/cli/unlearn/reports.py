@@ -1,0 +1,168 @@
+"""``palimpsest unlearn report`` and ``certificate``: what a request found, in tables, as a page, and signed."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
+from palimpsest.cli.output import printing as output
+from palimpsest.cli.session import Session
+from palimpsest.cli.unlearn.names import Name, full_name, short_name
+from palimpsest.client import Client
+from palimpsest.errors import DataLoss, FailedPrecondition, NotFound, Reason
+from palimpsest.report.removal.axes import axes_of
+from palimpsest.report.removal.curves import MOST_BYTES, Curves, read_curves
+from palimpsest.report.removal.page import removal_page
+from palimpsest.report.removal.targets import attack_target, target_of, targets_of, value_of
+from palimpsest.report.removal.words import number, state_word, verdict_word
+
+HtmlFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also write a page with drawings and curves.")
+]
+
+
+def report(session: Session, name: Name, html: HtmlFile = None) -> None:
+    """Show what was measured, what attacks brought back, and what was deleted; each number with its target.
+
+    --html also writes a page that needs nothing else: six axes, measurements with intervals, curves, attacks, evidence.
+    """
+    with session.client() as client:
+        found = client.unlearning.get_removal_request(name=full_name(name))
+        _require_result(found)
+        if html:
+            html.write_text(removal_page(found, _curves(client, found.result)), encoding="utf-8")
+            output.note(f"Wrote {html}.")
+    if session.json:
+        output.print_json(found.result)
+        return
+    _show(found)
+
+
+def certificate(
+    session: Session,
+    name: Name,
+    folder: Annotated[Path, typer.Option("--folder", help="Where the files go.")] = Path(),
+) -> None:
+    """Save a request's certificate, with the log, the public key and the revocation list that verify it."""
+    with session.client() as client:
+        found = client.unlearning.get_certificate(name=full_name(name))
+        log = b"".join(part.data for part in client.unlearning.read_audit_log())
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        "certificate.json": found.certificate,
+        "key.public.json": found.public_key,
+        "revoked.json": found.revocations,
+        "log.jsonl": log,
+    }
+    for file, data in files.items():
+        (folder / file).write_bytes(data)
+    if session.json:
+        output.print_json({"files": [str(folder / file) for file in files]})
+        return
+    at = f"{folder}/" if str(folder) != "." else ""
+    typer.echo(
+        f"palimpsest unlearn verify {at}certificate.json --log {at}log.jsonl --key {at}key.public.json "
+        f"--revoked {at}revoked.json"
+    )
+
+
+def _require_result(found: pb.RemovalRequest) -> None:
+    if found.HasField("result"):
+        return
+    state, short = state_word(found), short_name(found.name)
+    advice = {
+        "held": f"approve it: palimpsest unlearn approve {short}",
+        "failed": f"see why: palimpsest unlearn get {short}",
+        "cancelled": "submit it again under another id",
+        "received": "submit it again: its job was not recorded",
+    }.get(state, f"wait for it: palimpsest unlearn watch {short}")
+    message = f"{found.name} is {state} and has nothing to report; {advice}"
+    raise FailedPrecondition(Reason.REMOVAL_STATE, message, metadata={"state": state})
+
+
+def _curves(client: Client, result: pb.Result) -> Curves | None:
+    """The curves of the run; None where they are gone or damaged, which is no reason to show nothing."""
+    if not result.curve:
+        return None
+    try:
+        if client.artifacts.get_artifact(digest=result.curve).size_bytes > MOST_BYTES:
+            output.note("The curves are too long for a page, which leaves them out.")
+            return None
+        return read_curves(client.artifacts.read_bytes(result.curve))
+    except (NotFound, DataLoss) as error:
+        output.note(f"The page leaves the curves out: {error.message}")
+        return None
+
+
+def _show(found: pb.RemovalRequest) -> None:
+    result = found.result
+    fields: dict[str, Any] = {
+        "request": found.name,
+        "state": state_word(found),
+        "verdict": verdict_word(result.verdict),
+        "compared with": result.reference,
+        "certificate": result.certificate,
+    }
+    output.print_fields({field: value for field, value in fields.items() if value})
+    axes = [
+        (each.label, "" if each.value is None else f"{each.value:.0%}", each.why) for each in axes_of(result)
+    ]
+    output.print_table(["axis", ">reached of 100 %", "what it rests on"], axes)
+    _print(
+        ["criterion", "verdict", ">value", ">before", ">references", "target"],
+        map(_criterion, result.criteria),
+    )
+    targets = targets_of(result)
+    before = {each.metric: each.value for each in result.measurements if each.model == "before"}
+    rows: list[tuple[object, ...]] = []
+    for m in result.measurements:
+        target = targets.get(m.metric) if m.model == "after" else None
+        wanted = f"{target.direction(before.get(m.metric, m.value))}: {target.text()}" if target else ""
+        rows.append((m.metric, m.model, number(m.value), _interval(m), wanted, m.unit, m.count))
+    _print(["metric", "model", ">value", "95 % interval", "target", "unit", ">n"], rows)
+    _print(
+        [
+            "attack", "metric", ">before", ">after", ">gain", "95 % interval", ">references gain", "target of the gain",
+            "brings it back",
+        ],
+        map(_attack, result.attacks),
+    )  # fmt: skip
+    rows = [(s.name, s.deleted, s.missing, "absent" if s.absent else "PRESENT") for s in result.stores]
+    _print(["store", ">deleted", ">missing", "now"], rows)
+
+
+def _print(columns: list[str], rows: Any) -> None:
+    """Print a table that has rows."""
+    if kept := list(rows):
+        output.print_table(columns, kept)
+
+
+def _criterion(found: pb.Criterion) -> tuple[object, ...]:
+    target, before = target_of(found) if found.references else None, value_of(found, found.before)
+    return (
+        found.name,
+        verdict_word(found.verdict),
+        number(value_of(found, found.value)),
+        number(before),
+        ", ".join(number(value_of(found, each)) for each in found.references),
+        f"{target.direction(before)}: {target.text()}" if target else "",
+    )
+
+
+def _attack(found: pb.AttackResult) -> tuple[object, ...]:
+    return (
+        found.attack,
+        found.metric,
+        number(found.before),
+        number(found.after),
+        f"{found.gain:+.3g}",
+        f"{number(found.gain_low)} to {number(found.gain_high)}",
+        ", ".join(f"{each:+.3g}" for each in found.reference_gains),
+        f"↓ {attack_target(found)}",
+        "yes" if found.failed else "no",
+    )
+
+
+def _interval(found: pb.Measurement) -> str:
+    return f"{number(found.low)} to {number(found.high)}" if found.HasField("low") else ""

@@ -1,0 +1,1 @@
+"""What a removal request found, for readers: targets of its numbers, and a page."""

@@ -1,0 +1,155 @@
+"""The tables of a request's page. On a narrow screen each row becomes a card whose cells name their columns."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
+from palimpsest.report.removal.axes import Axis
+from palimpsest.report.removal.plots import whose
+from palimpsest.report.removal.targets import attack_target, target_of, targets_of, value_of
+from palimpsest.report.removal.words import VERDICTS, metric_named, number, verdict_word
+
+
+def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table; its first column names the row. A column named with a leading ``>`` holds numbers.
+
+    Parameters
+    ----------
+    caption
+        For those who do not see it.
+    columns, rows
+        HTML in which untrusted text is already escaped; columns are plain text.
+    """
+    names = [column.lstrip(">") for column in columns]
+    kinds = [' class="number"' if column[0] == ">" else "" for column in columns]
+    head = "".join(
+        f'<th scope="col" role="columnheader"{kind}>{escape(name)}</th>'
+        for name, kind in zip(names, kinds, strict=True)
+    )
+    body = "".join(_row(names, kinds, row) for row in rows)
+    # The roles are what the elements have anyway; a browser drops those of rows that are no longer drawn as such.
+    return (
+        f'<table role="table" class="cards"><caption>{escape(caption)}</caption>'
+        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{body}</tbody></table>'
+    )
+
+
+def _row(names: Sequence[str], kinds: Sequence[str], cells: Sequence[str]) -> str:
+    first, *rest = cells
+    others = "".join(
+        f'<td role="cell" data-label="{escape(name)}"{kind}>{cell or "–"}</td>'
+        for name, kind, cell in zip(names[1:], kinds[1:], rest, strict=True)
+    )
+    return f'<tr role="row"><th scope="row" role="rowheader">{first}</th>{others}</tr>'
+
+
+def verdict_badge(word: str) -> str:
+    """A verdict with its mark."""
+    known = VERDICTS.get(word)
+    mark = f'<span aria-hidden="true">{known.mark if known else "·"}</span>'
+    return f'<span class="verdict {escape(word)}">{mark} {escape(word.replace("_", " "))}</span>'
+
+
+def axes_table(axes: Sequence[Axis]) -> str:
+    """The figures of the radar, and of axes that are left out the reason."""
+    rows = [
+        (escape(axis.label), "" if axis.value is None else f"{axis.value:.0%}", "↑ 100 %", escape(axis.why))
+        for axis in axes
+    ]
+    return table("The six axes", ["axis", ">reached", ">target", "what it rests on"], rows)
+
+
+def criteria_table(result: pb.Result) -> str:
+    """Criteria: what was judged, by what target, with what verdict."""
+    rows = []
+    for each in result.criteria:
+        target, before = target_of(each) if each.references else None, value_of(each, each.before)
+        rows.append(
+            (
+                _metric(each.name),
+                number(before),
+                number(value_of(each, each.value)),
+                ", ".join(number(value_of(each, one)) for one in each.references),
+                f"{target.direction(before)}: {target.text()}" if target else "",
+                verdict_badge(verdict_word(each.verdict)),
+            )
+        )
+    columns = ["criterion", ">before", ">after", ">compared with", "target", "finding"]
+    return table("Criteria", columns, rows) if rows else "<p>Nothing could be judged.</p>"
+
+
+def measurements_table(result: pb.Result) -> str:
+    """All measurements with their intervals, each with its target."""
+    targets = targets_of(result)
+    before = {each.metric: each.value for each in result.measurements if each.model == "before"}
+    rows = []
+    for each in result.measurements:
+        target = targets.get(each.metric)
+        wanted = ""
+        if each.model == "after" and target is not None:
+            wanted = f"{target.direction(before.get(each.metric, each.value))}: {target.text()}"
+        interval = f"{number(each.low)} to {number(each.high)}" if each.HasField("low") else ""
+        model = each.model if each.metric != "privleak" else f"after, against {whose(each, ())}"
+        rows.append(
+            (
+                _metric(each.metric), escape(model), number(each.value), interval, wanted, escape(each.unit),
+                str(each.count), escape(each.convention),
+            )
+        )  # fmt: skip
+    columns = ["metric", "model", ">value", ">95 % interval", "target", "unit", ">items", "convention"]
+    return table("Measurements", columns, rows)
+
+
+def attacks_table(result: pb.Result) -> str:
+    """Attacks: what each brings back."""
+    rows = [
+        (
+            escape(each.attack),
+            _metric(each.metric),
+            number(each.before),
+            number(each.after),
+            f"{each.gain:+.3g}",
+            f"{number(each.gain_low)} to {number(each.gain_high)}",
+            ", ".join(f"{gain:+.3g}" for gain in each.reference_gains),
+            f"↓ {attack_target(each)}",
+            _finding(each),
+        )
+        for each in result.attacks
+    ]
+    columns = [
+        "attack", "metric", ">unattacked", ">attacked", ">gain", ">95 % interval", ">references gain", "target",
+        "finding",
+    ]  # fmt: skip
+    return table("Attacks", columns, rows) if rows else "<p>No attack was measured.</p>"
+
+
+def _finding(row: pb.AttackResult) -> str:
+    if row.failed:
+        return '<b><span aria-hidden="true">✗</span> brings it back</b>'
+    return '<span><span aria-hidden="true">✓</span> holds</span>'
+
+
+def stores_table(result: pb.Result) -> str:
+    """Stores: what was deleted, and how its absence was checked."""
+    rows = [
+        (
+            escape(each.name),
+            str(each.deleted),
+            str(each.missing),
+            f"{each.shingles:,} pieces of text in {each.scanned_bytes:,} bytes" if each.shingles else "asked",
+            "absent" if each.absent else "<b>PRESENT</b>",
+            "absent",
+        )
+        for each in result.stores
+    ]
+    columns = ["store", ">deleted", ">never there", "searched for", "now", "target"]
+    return table("Stores", columns, rows) if rows else "<p>The request names no stores.</p>"
+
+
+def _metric(name: str) -> str:
+    found = metric_named(name)
+    return (
+        f"<abbr title='{escape(found.says)}'>{escape(found.label)}</abbr>"
+        if found.says
+        else escape(found.label)
+    )

@@ -7,6 +7,7 @@ from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.errors import Internal, PalimpsestError, Reason
 from palimpsest.jobs import JobContext, JobStore, handler
 from palimpsest.progress import Drain, LeaseLost, Postponed
+from services.unlearning.requests.history import past_of
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
 from services.unlearning.requests.settling import Settler
@@ -92,7 +93,8 @@ def _carry_out(
         record.id, "STARTED", f"sha256:{record.content}"
     )
     plan = _resolved(record, job)
-    result = Removal(job, record, plan, line, fence).run()
+    past = past_of(requests, job.principal, job.resources.models, [plan.model])
+    result = Removal(job, record, plan, line, fence, past).run()
     line.require(fence)
 
     def succeeded(found: RemovalRecord) -> RemovalRecord:

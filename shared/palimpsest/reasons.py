@@ -237,6 +237,9 @@ class Reason(StrEnum):
     REFERENCE_INVALID = auto()  # not a model that was trained without the forget set
     TOKENIZER_MISMATCH = auto()  # models of different tokenizers cannot be compared
     CERTIFICATE_MISSING = auto()  # the request has not ended with a new model
+    UTILITY_BUDGET_EXHAUSTED = (
+        auto()
+    )  # removals have lost more than the plan allows; metadata["lost"], ["budget"]
     FENCE_LOST = auto()  # a later attempt writes to the lineage now
     STORE_NOT_EMPTY = auto()  # after its purge a store still has what was deleted; metadata["store"]
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
@@ -14,8 +14,10 @@ from services.unlearning.algorithms.algorithm import Algorithm
 from services.unlearning.algorithms.parameters import Parameters
 from services.unlearning.corpora.overlap import MOST_SHARED, find_overlaps
 from services.unlearning.corpora.records import Document
+from services.unlearning.removal.candidates import require_candidates
 from services.unlearning.removal.requirements import algorithm_of, reference_of, require_data, values_of
 from services.unlearning.removal.sets import DataSet, EncodedSet, encode_set, read_set
+from services.unlearning.splits import Half
 
 EPOCHS, BATCH, SEQUENCE, CHECKPOINT_STEPS = 5, 8, 512, 50
 """Defaults: passes over the forget set, examples of a step, tokens of a sequence, steps between checkpoints."""
@@ -80,6 +82,15 @@ class ResolvedPlan:
         """Steps between two looks of a stopping rule."""
         epoch = -(-len(self.forget.examples) // self.recipe.batch)
         return self.plan.stopping.every_steps or epoch
+
+    def half(self, half: Half) -> "ResolvedPlan":
+        """Return the plan with one half of each data set."""
+        return replace(self, sets={field: each.half(half) for field, each in self.sets.items()})
+
+    @property
+    def measured_on(self) -> "ResolvedPlan":
+        """The plan with what its models are measured on: the half that a search did not see, or all."""
+        return self.half("certify") if self.plan.HasField("search") else self
 
     def chosen_parameters(self) -> dict[str, str]:
         """Hyper-parameters with their defaults, as the contract writes them."""
@@ -158,6 +169,10 @@ def resolve(
         field: read_set(artifacts, getattr(plan, field), field) for field in _FIELDS if getattr(plan, field)
     }
     require_data(plan, found, chosen.needs(parameters), references)
+    if plan.HasField("search"):
+        require_candidates(plan, chosen, values)
+        for each in found.values():
+            each.require_halves()
     tokenizer = tokenizer_of(model)
     longest = _longest(plan.training, model)
     sets = {field: encode_set(each, tokenizer, longest) for field, each in found.items()}

@@ -96,6 +96,9 @@ def require_data(
             "A holdout set is of documents; this one has questions only. Give documents, or leave it out."
         )
         raise InvalidArgument.field(Reason.DATASET_INVALID, "plan.holdout", message)
+    if plan.utility_budget and not {"utility", "retain"} & set(found):
+        message = "utility_budget bounds the loss of what is to be kept. Give a utility or a retain set."
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.utility", message)
     rule = plan.stopping.rule
     if rule in ("privacy_match", "holdout_match") and (
         "holdout" not in found or not found["forget"].documents

@@ -52,16 +52,37 @@ def make_weights(
     ResourceExhausted
         DISK_FULL.
     """
-    recipe = plan.recipe
     watch = _watch(plan, module, space, progress)
+    return trained_for(plan, module, tokenizer, progress, _checkpoints(plan, space), watch)
+
+
+def trained_for(
+    plan: ResolvedPlan,
+    module: nn.Module,
+    tokenizer: Any,
+    progress: Progress,
+    checkpoints: Checkpoints | None = None,
+    watch: Watch | None = None,
+) -> History:
+    """Carry out a plan's algorithm on a module from its first step, or from that of a state in ``checkpoints``.
+
+    Parameters
+    ----------
+    plan, module, tokenizer, progress
+        As in :func:`make_weights`, which see for the errors as well.
+    checkpoints
+        Where states are kept; None: nowhere.
+    watch
+        Begun; ends the run, and puts the best weights into the module.
+    """
     found = unlearn(
         module,
         plan.algorithm.id,
         _data(plan, tokenizer),
-        recipe,
+        plan.recipe,
         progress=progress,
         parameters=plan.values,
-        checkpoints=_checkpoints(plan, space),
+        checkpoints=checkpoints,
         probe=watch,
     )
     history = found or History()

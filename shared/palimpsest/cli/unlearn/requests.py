@@ -12,21 +12,16 @@ from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.paging import all_pages
 from palimpsest.cli.output.progress import follow
 from palimpsest.cli.session import Session, command
-from palimpsest.cli.unlearn import plans
+from palimpsest.cli.unlearn import plans, reports
+from palimpsest.cli.unlearn.names import Name, full_name
 from palimpsest.client import Client
 
-Name = Annotated[str, typer.Argument(metavar="REQUEST", help="removalRequests/ID, or the ID alone.")]
 _PREFIX = "removalRequests/"
-
-
-def full_name(name: str) -> str:
-    """Return the full name of a request."""
-    return name if name.startswith(_PREFIX) else _PREFIX + name
 
 
 def add(app: typer.Typer) -> None:
     """Add the commands."""
-    for function in (preview, submit, get, watch, hold, approve, rollback, report, certificate):
+    for function in (preview, submit, get, watch, hold, approve, rollback, reports.report, certificate):
         command(app)(function)
     command(app, "list")(list_)
 
@@ -48,10 +43,12 @@ def preview(
     seed: plans.Seed = 0,
     lora_rank: plans.LoraRank = 0,
     stop: plans.Stop = "",
+    search: plans.Search = None,
     purge: plans.Purge = None,
     ngrams: plans.Ngrams = None,
     context: plans.Contexts = None,
     delete_forget_set: plans.DeleteForget = False,
+    utility_budget: plans.Budget = 0.0,
 ) -> None:
     """Say what a removal would do: counts, what is in the retain set too, stores, cost. Uploads the files."""
     options = dict(locals())
@@ -68,7 +65,10 @@ def preview(
         "training": f"{found.training_tokens} tokens, {found.training_flops:.2g} floating-point operations",
         "new model": output.size(found.model_bytes),
         "ahead": f"{found.ahead} requests on the same lineage",
+        "earlier requests": f"{found.earlier_requests}, which the new model is measured for again",
     }
+    if found.utility_budget:
+        fields["utility lost"] = f"{found.total_utility_loss:.4g} of {found.utility_budget:g} points allowed"
     output.print_fields(fields | dict(found.parameters))
     if found.stores:
         rows = [(s.name, s.present, s.missing) for s in found.stores]
@@ -98,10 +98,12 @@ def submit(
     seed: plans.Seed = 0,
     lora_rank: plans.LoraRank = 0,
     stop: plans.Stop = "",
+    search: plans.Search = None,
     purge: plans.Purge = None,
     ngrams: plans.Ngrams = None,
     context: plans.Contexts = None,
     delete_forget_set: plans.DeleteForget = False,
+    utility_budget: plans.Budget = 0.0,
     request: Annotated[str, typer.Option("--id", help="Id of the request; empty: one is made.")] = "",
     hold_: Annotated[bool, typer.Option("--hold", help="Hold it until it is approved.")] = False,
     wait: Wait = True,
@@ -129,8 +131,8 @@ def list_(session: Session) -> None:
     rows = [
         (
             each.name.removeprefix(_PREFIX),
-            _state(each),
-            _verdict(each.result.verdict),
+            reports.state_of(each),
+            reports.verdict_of(each.result.verdict),
             each.plan.model,
             each.plan.new_model,
             each.plan.algorithm,
@@ -172,45 +174,6 @@ def rollback(session: Session, name: Name) -> None:
     _change(session, name, lambda client: client.unlearning.roll_back_removal_request)
 
 
-def report(session: Session, name: Name) -> None:
-    """Show what was measured, what attacks brought back, and what was deleted."""
-    with session.client() as client:
-        found = client.unlearning.get_removal_request(name=full_name(name))
-    if session.json:
-        output.print_json(found.result)
-        return
-    result = found.result
-    output.print_fields({"request": found.name, "state": _state(found), "verdict": _verdict(result.verdict)})
-    rows: list[tuple[object, ...]] = [
-        (
-            c.name,
-            _verdict(c.verdict),
-            f"{c.value:.4g}",
-            f"{c.before:.4g}",
-            _numbers(c.references),
-            f"{c.band:.3g}",
-        )
-        for c in result.criteria
-    ]
-    output.print_table(["criterion", "verdict", ">value", ">before", ">references", ">band"], rows)
-    rows = [(m.metric, m.model, f"{m.value:.4g}", _interval(m), m.unit, m.count) for m in result.measurements]
-    output.print_table(["metric", "model", ">value", "95 % interval", "unit", ">n"], rows)
-    rows = [
-        (
-            a.attack,
-            a.metric,
-            f"{a.before:.4g}",
-            f"{a.after:.4g}",
-            _numbers(a.reference_gains),
-            "yes" if a.failed else "",
-        )
-        for a in result.attacks
-    ]
-    output.print_table(["attack", "metric", ">before", ">after", ">references gain", "brings it back"], rows)
-    rows = [(s.name, s.deleted, s.missing, "absent" if s.absent else "PRESENT") for s in result.stores]
-    output.print_table(["store", ">deleted", ">missing", "now"], rows)
-
-
 def certificate(
     session: Session,
     name: Name,
@@ -250,7 +213,7 @@ def _show(session: Session, found: pb.RemovalRequest) -> None:
         return
     fields: dict[str, Any] = {
         "name": found.name,
-        "state": _state(found),
+        "state": reports.state_of(found),
         "job": found.operation.removeprefix("operations/"),
         "model": found.plan.model,
         "new model": found.plan.new_model,
@@ -259,7 +222,7 @@ def _show(session: Session, found: pb.RemovalRequest) -> None:
     }
     if found.HasField("result"):
         fields |= {
-            "verdict": _verdict(found.result.verdict),
+            "verdict": reports.verdict_of(found.result.verdict),
             "compared with": found.result.reference,
             "steps": found.result.steps,
             "certificate": found.result.certificate,
@@ -267,19 +230,3 @@ def _show(session: Session, found: pb.RemovalRequest) -> None:
     if found.HasField("error"):
         fields["error"] = found.error.message
     output.print_fields(fields)
-
-
-def _state(found: pb.RemovalRequest) -> str:
-    return pb.RemovalState.Name(found.state).removeprefix("REMOVAL_STATE_").lower()
-
-
-def _verdict(number: Any) -> str:
-    return pb.Verdict.Name(number).removeprefix("VERDICT_").lower() if number else ""
-
-
-def _numbers(values: Any) -> str:
-    return ", ".join(f"{each:.4g}" for each in values)
-
-
-def _interval(found: pb.Measurement) -> str:
-    return f"{found.low:.4g} to {found.high:.4g}" if found.HasField("low") else ""

@@ -106,8 +106,10 @@ class UnlearningServiceServicer(object):
         lacks references or a holdout set; or texts to forget are also in the retain set
         (FORGET_RETAIN_OVERLAP; metadata lists the ids): training would teach them again. Take them out
         of the retain set.
-        * FAILED_PRECONDITION: a reference has another tokenizer; the model's files have changed; or, of
-        the job, a store still has what was deleted.
+        * FAILED_PRECONDITION: a reference has another tokenizer; the model's files have changed; removals
+        have lost more utility than the budget allows (UTILITY_BUDGET_EXHAUSTED: train again without the
+        data, keep the data in adapters by shard, or allow more); or, of the job, a store still has what
+        was deleted.
         * NOT_FOUND: a model, a data set, a corpus, an n-gram store or a context does not exist.
         * ALREADY_EXISTS: the removal_id or request_id was used with other content, or new_model is taken.
         Use another.

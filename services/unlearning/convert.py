@@ -6,7 +6,7 @@ from services.unlearning.removal.plan import ResolvedPlan
 from services.unlearning.removal.reporting import set_message
 from services.unlearning.removal.searching import trial_steps
 from services.unlearning.requests.budget import budget_of, lost
-from services.unlearning.requests.history import Past
+from services.unlearning.requests.history import Predecessors
 
 _OVERLAPS = 1000
 _FLOPS = 6
@@ -14,7 +14,7 @@ _FLOPS = 6
 
 
 def preview_message(
-    plan: ResolvedPlan, stores: list[pb.StoreReach], ahead: int, past: Past
+    plan: ResolvedPlan, stores: list[pb.StoreReach], ahead: int, past: Predecessors
 ) -> pb.RemovalPreview:
     """What a request would do.
 
@@ -39,8 +39,8 @@ def preview_message(
         ahead=ahead,
         steps=plan.recipe.steps,
         training_tokens=tokens,
-        training_flops=float(_FLOPS * plan.model.parameter_count * tokens),
-        model_bytes=4 * plan.model.parameter_count,
+        training_flops=float(_FLOPS * plan.begun_with.parameter_count * tokens),
+        model_bytes=4 * plan.begun_with.parameter_count,
         parameters=plan.chosen_parameters(),
         earlier_requests=min(len(past.requests), MOST_EARLIER),
         total_utility_loss=lost(past),
@@ -51,9 +51,9 @@ def preview_message(
 
 def training_tokens(plan: ResolvedPlan) -> int:
     """Tokens that training and a search read: of each step a batch of the forget set, and of the retain set if used."""
-    used = ["forget", *(["retain"] if "retain" in plan.algorithm.needs(plan.parameters) else [])]
+    used = {"forget", "retain"} & plan.algorithm.needs(plan.parameters)
     total = 0.0
-    for field in used:
+    for field in sorted(used):
         examples = plan.sets[field].examples
         mean = sum(len(example.ids) for example in examples) / len(examples)
         total += mean * min(plan.recipe.batch, len(examples))

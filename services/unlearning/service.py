@@ -26,7 +26,7 @@ from services.unlearning.reach import Reach
 from services.unlearning.removal.plan import ResolvedPlan, digests_of, resolve
 from services.unlearning.removal.requirements import require_free
 from services.unlearning.requests.budget import require_budget
-from services.unlearning.requests.history import Past, past_of
+from services.unlearning.requests.history import Predecessors, past_of
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import (
     PREFIX,
@@ -165,8 +165,8 @@ class UnlearningServicer(unlearning_pb2_grpc.UnlearningServiceServicer):
             yield pb.ReadAuditLogResponse(data=data)
             at += len(data)
 
-    def _past(self, plan: ResolvedPlan) -> Past:
-        return past_of(self._requests, call().principal, self._resources.models, [plan.model])
+    def _past(self, plan: ResolvedPlan) -> Predecessors:
+        return past_of(self._requests, call().principal, self._resources.models, plan.model, plan.start)
 
     def _now(self, principal: str, name: str) -> RemovalRecord:
         return self._settler.now(principal, self._requests.get(principal, name))

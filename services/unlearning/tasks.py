@@ -93,7 +93,7 @@ def _carry_out(
         record.id, "STARTED", f"sha256:{record.content}"
     )
     plan = _resolved(record, job)
-    past = past_of(requests, job.principal, job.resources.models, [plan.model])
+    past = past_of(requests, job.principal, job.resources.models, plan.model, plan.start)
     result = Removal(job, record, plan, line, fence, past).run()
     line.require(fence)
 

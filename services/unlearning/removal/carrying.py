@@ -23,7 +23,7 @@ from services.unlearning.removal.sets import manifest_of
 from services.unlearning.removal.stating import statement, stores_digest
 from services.unlearning.removal.stores import StorePurger
 from services.unlearning.removal.training import make_weights
-from services.unlearning.requests.history import Past
+from services.unlearning.requests.history import Predecessors
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalRecord
 from services.unlearning.verdicts import Verdict
@@ -59,7 +59,7 @@ class Removal:
         plan: ResolvedPlan,
         line: Line,
         fence: int,
-        past: Past,
+        past: Predecessors,
     ) -> None:
         self._job, self._record, self._plan = job, record, plan
         self._line, self._fence = line, fence
@@ -81,8 +81,8 @@ class Removal:
         plan, progress = self._plan, self._progress
         progress.step(0, 1, "resolving")
         verify(plan.model, self._resources.settings, progress)
-        for reference in plan.references:
-            verify(reference, self._resources.settings, progress)
+        for other in (*plan.references, plan.begun_with):
+            verify(other, self._resources.settings, progress)
         plan.require_no_overlap()
         require_free(self._resources.models, plan.plan, self._space.registered)
         manifest = self._manifest()
@@ -163,12 +163,15 @@ class Removal:
         self._progress.step(0, 0, "loading the model")
         model: Any = loaded(self._plan.model, self._plan)
         self._judge.before(model)
+        if self._plan.start is not None:
+            del model
+            model = loaded(self._plan.start, self._plan)
         history = make_weights(self._plan, model.module, model.tokenizer, self._space, self._progress)
         if not history.diverged and not self._space.made.exists():
             self._line.require(self._fence)
             partial = self._space.made.with_name(f"{self._space.made.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
-            save_model(model.module, Path(self._plan.model.path), partial)
+            save_model(model.module, Path(self._plan.begun_with.path), partial)
             partial.rename(self._space.made)
         self._space.write(_TRAINED, history.facts())
         return history

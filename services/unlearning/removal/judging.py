@@ -18,7 +18,7 @@ from services.unlearning.removal.earlier import EarlierRequests
 from services.unlearning.removal.measuring import Items, items_of, measure
 from services.unlearning.removal.models import loaded
 from services.unlearning.removal.plan import ResolvedPlan
-from services.unlearning.requests.history import Past
+from services.unlearning.requests.history import Predecessors
 from services.unlearning.workspace import Workspace
 
 _AFTER, _EARLIER = "after.json", "earlier.json"
@@ -51,7 +51,7 @@ class Judge:
         Keeps what was found.
     """
 
-    def __init__(self, job: JobContext, plan: ResolvedPlan, past: Past, space: Workspace) -> None:
+    def __init__(self, job: JobContext, plan: ResolvedPlan, past: Predecessors, space: Workspace) -> None:
         self._job, self._plan, self._past, self._space = job, plan, past, space
         self._progress = job.progress
 

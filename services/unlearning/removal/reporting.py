@@ -20,7 +20,7 @@ from services.unlearning.removal.measuring import leaks
 from services.unlearning.removal.plan import ResolvedPlan
 from services.unlearning.removal.sets import EncodedSet
 from services.unlearning.requests.budget import budget_of, lost
-from services.unlearning.requests.history import Past
+from services.unlearning.requests.history import Predecessors
 
 
 def set_message(encoded: EncodedSet | None, manifest: str = "") -> pb.DataSet:
@@ -48,6 +48,7 @@ def begun(
         model_fingerprint=plan.model.fingerprint,
         steps=history.steps,
         stopped=history.stopped,
+        start_fingerprint=plan.start.fingerprint if plan.start else "",
         stores=stores,
     )
 
@@ -104,7 +105,9 @@ def add_attacks(result: pb.Result, rows: Sequence[Row]) -> None:
         result.attacks.append(found)
 
 
-def add_past(result: pb.Result, plan: ResolvedPlan, earlier: Sequence[pb.EarlierRequest], past: Past) -> None:
+def add_past(
+    result: pb.Result, plan: ResolvedPlan, earlier: Sequence[pb.EarlierRequest], past: Predecessors
+) -> None:
     """Add what became of what earlier requests removed, and what all of them together have cost."""
     result.earlier_requests.extend(earlier)
     result.other_requests = past.others

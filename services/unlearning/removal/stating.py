@@ -38,6 +38,8 @@ def statement(plan: ResolvedPlan, result: pb.Result, decision: Decision, made: M
         "stopping": {"rule": plan.plan.stopping.rule, "every_steps": plan.plan.stopping.every_steps},
         "attacks": sorted({each.attack for each in result.attacks}),
     }
+    if plan.start is not None:
+        configuration["start"] = plan.start.fingerprint
     if result.trials:
         configuration["search"] = {
             "tuned_on": "tune",

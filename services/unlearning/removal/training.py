@@ -28,7 +28,7 @@ def make_weights(
     plan
         What to do.
     module
-        The model before: transformers' own, float32, in evaluation mode. It becomes the model after.
+        The model that the plan begins with: transformers' own, float32, in evaluation mode. It becomes the model after.
     tokenizer
         Its tokenizer.
     space
@@ -123,6 +123,7 @@ def _checkpoints(plan: ResolvedPlan, space: Workspace) -> Checkpoints:
         plan.plan.training.checkpoint_steps or CHECKPOINT_STEPS,
         identity={
             "model": plan.model.fingerprint,
+            "start": plan.begun_with.fingerprint,
             "forget": plan.plan.forget,
             "retain": plan.plan.retain,
             "algorithm": plan.algorithm.id,

@@ -7,22 +7,22 @@ model that the first of them began with.
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.errors import FailedPrecondition, Reason
-from services.unlearning.requests.history import Past
+from services.unlearning.requests.history import Predecessors
 
 
-def lost(past: Past) -> float:
+def lost(past: Predecessors) -> float:
     """Points that the requests that led to a model have lost; one that did not measure it counts as none."""
-    return sum(each.message.result.utility_loss for each in past.requests)
+    return sum(each.message.result.utility_loss for each in past.line)
 
 
-def budget_of(plan: pb.RemovalPlan, past: Past) -> float:
+def budget_of(plan: pb.RemovalPlan, past: Predecessors) -> float:
     """Points that a plan and the requests before it may lose together: by the plan, or the newest of them; 0: any."""
     plans = [plan, *(each.message.plan for each in past.requests)]
     return next((each.utility_budget for each in plans if each.utility_budget), 0.0)
 
 
-def require_budget(plan: pb.RemovalPlan, past: Past) -> None:
-    """Refuse a plan where more is lost already than it allows.
+def require_budget(plan: pb.RemovalPlan, past: Predecessors) -> None:
+    """Refuse a plan where more is lost already than it allows; training again is what is then left to do.
 
     Raises
     ------
@@ -30,12 +30,12 @@ def require_budget(plan: pb.RemovalPlan, past: Past) -> None:
         UTILITY_BUDGET_EXHAUSTED.
     """
     budget, gone = budget_of(plan, past), lost(past)
-    if not budget or gone <= budget:
+    if not budget or gone <= budget or plan.algorithm == "retrain":
         return
     message = (
-        f"The {len(past.requests)} removals that led to {plan.model!r} have lost {gone:.1f} points of utility, and "
-        f"{budget:g} are allowed. Train the model again from its base without the data, or keep the data in adapters "
-        "by shard, of which one can be trained again alone; or allow more by utility_budget."
+        f"The {len(past.line)} removals that led to {plan.model!r} have lost {gone:.1f} points of utility, and "
+        f"{budget:g} are allowed. Train the model again from its base without the data (algorithm 'retrain'), or keep "
+        "the data in adapters by shard, of which one can be trained again alone; or allow more by utility_budget."
     )
     facts = {"lost": f"{gone:.4g}", "budget": f"{budget:g}", "model": plan.model}
     raise FailedPrecondition(Reason.UTILITY_BUDGET_EXHAUSTED, message, metadata=facts)

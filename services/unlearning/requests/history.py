@@ -1,6 +1,6 @@
 """Which earlier requests led to a model: those that made it, or made what it was made from."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from palimpsest.models import ModelCatalogue, ModelRecord
@@ -8,24 +8,32 @@ from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
 
 
 @dataclass(frozen=True)
-class Past:
+class Predecessors:
     """A principal's earlier requests, as one model sees them.
 
     Attributes
     ----------
     requests
         Those that led to it, newest first.
+    line
+        Those among them that followed one another from model to model; not those that led to a model which another
+        request began with beside the one that it names.
     others
         How many succeeded on models of its lineage and did not lead to it.
     """
 
     requests: tuple[RemovalRecord, ...] = ()
+    line: tuple[RemovalRecord, ...] = ()
     others: int = 0
 
 
 def past_of(
-    requests: RemovalCatalogue, principal: str, models: ModelCatalogue, begun_with: Iterable[ModelRecord]
-) -> Past:
+    requests: RemovalCatalogue,
+    principal: str,
+    models: ModelCatalogue,
+    model: ModelRecord,
+    start: ModelRecord | None = None,
+) -> Predecessors:
     """Find the requests of a principal that led to a model.
 
     They are found by fingerprints, so that a model which was copied and registered again, without its parent, keeps its
@@ -39,27 +47,41 @@ def past_of(
         Whose requests are looked at: others' are nobody else's to know.
     models
         For the models' parents.
-    begun_with
-        The model of a plan, and the one whose weights a run begins with if that is another.
+    model, start
+        Of a plan.
     """
-    lineages: set[str] = set()
-    waiting: list[str] = []
-    for model in begun_with:
-        line = [model, *models.lineage(model.model_id).ancestors]
-        lineages.add(line[-1].fingerprint)
-        waiting += [each.fingerprint for each in line]
+    own = _with_parents(models, model)
+    begun = _with_parents(models, start) if start is not None else []
     succeeded = requests.succeeded(principal)
-    made = {_made(record): record for record in succeeded}  # of those that made the same weights, the newest
+    made = {_made(record): record for record in succeeded}
     made.pop("", None)  # of one that diverged
-    found: dict[str, RemovalRecord] = {}
+    found = _led_to([*own, *begun], made, through_starts=True)
+    line = _led_to(own, made, through_starts=False)
+    lineages = {each[-1] for each in (own, begun) if each}
+    newest_first = [record for record in reversed(succeeded) if made.get(_made(record)) is record]
+    return Predecessors(
+        tuple(record for record in newest_first if _made(record) in found),
+        tuple(record for record in newest_first if _made(record) in line),
+        sum(record.lineage in lineages and _made(record) not in found for record in succeeded),
+    )
+
+
+def _led_to(waiting: list[str], made: Mapping[str, RemovalRecord], *, through_starts: bool) -> set[str]:
+    """Fingerprints of the models that requests made on the way to some."""
+    waiting, found = list(waiting), set[str]()
     while waiting:
         fingerprint = waiting.pop()
         if fingerprint in made and fingerprint not in found:
-            found[fingerprint] = made[fingerprint]
-            waiting.append(made[fingerprint].message.result.model_fingerprint)
-    others = sum(record.lineage in lineages and _made(record) not in found for record in succeeded)
-    order = [record.id for record in succeeded]
-    return Past(tuple(sorted(found.values(), key=lambda each: -order.index(each.id))), others)
+            found.add(fingerprint)
+            result = made[fingerprint].message.result
+            waiting.append(result.model_fingerprint)
+            if through_starts:
+                waiting.append(result.start_fingerprint)
+    return found
+
+
+def _with_parents(models: ModelCatalogue, model: ModelRecord) -> list[str]:
+    return [each.fingerprint for each in (model, *models.lineage(model.model_id).ancestors)]
 
 
 def _made(record: RemovalRecord) -> str:

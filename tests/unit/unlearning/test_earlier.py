@@ -1,5 +1,7 @@
 """Values of the items that later requests measure again, and the verdict where data has come back."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -46,18 +48,25 @@ def test_what_has_come_back_is_partly_removed_at_best(after, verdict):
     assert decide(before, after, {}, []).verdict is not Verdict.PARTLY_REMOVED
 
 
-def test_the_report_says_what_came_back_and_what_was_not_looked_at(capsys):
-    result = pb.Result(verdict=pb.VERDICT_PARTLY_REMOVED, other_requests=2)
+def test_the_report_says_what_came_back_and_what_was_not_looked_at(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    result = pb.Result(verdict=pb.VERDICT_PARTLY_REMOVED, other_requests=2, utility_budget=10)
+    result.utility_loss, result.total_utility_loss = 1.5, 4.25
     result.earlier_requests.add(name="removalRequests/a", metric="verbmem", then=12.5, now=40, reemerged=True)
     result.earlier_requests.add(name="removalRequests/b", metric="knowmem", then=3, now=0)
     result.earlier_requests.add(
         name="removalRequests/c", metric="verbmem", then=3, skipped="data_set_deleted"
     )
+    result.trials.add(learning_rate=1e-4, steps=7, cost=float("inf"))
+    result.trials.add(learning_rate=1e-5, steps=21, round=1, cost=3, chosen=True)
     show(pb.RemovalRequest(name="removalRequests/d", state=pb.REMOVAL_STATE_SUCCEEDED, result=result))
     printed = capsys.readouterr()
-    lines = {line.split()[0]: line for line in printed.out.splitlines() if "removalRequests/" in line}
-    assert "40" in lines["removalRequests/a"]
-    assert lines["removalRequests/a"].rstrip().endswith("YES")
-    assert lines["removalRequests/b"].rstrip().endswith("no")
-    assert lines["removalRequests/c"].rstrip().endswith("not re-checked: data set deleted")
-    assert "did not lead to this model: 2" in printed.err
+    cells = [[cell.strip() for cell in re.split("[│┃|]", line)] for line in printed.out.splitlines()]
+    rows = [[cell for cell in row if cell] for row in cells]
+    assert ["removalRequests/a", "verbmem", "12.5", "40", "YES"] in rows
+    assert ["removalRequests/b", "knowmem", "3", "0", "no"] in rows
+    assert ["removalRequests/c", "verbmem", "3", "not re-checked: data set deleted"] in rows
+    assert ["1", "7", "0.0001", "0", "0", "inf"] in rows
+    assert ["2", "21", "1e-05", "0", "0", "3", "yes"] in rows
+    assert "1.5 points, 4.25 in all of 10 allowed" in printed.out
+    assert "did not lead to this model: 2" in " ".join(printed.err.split())

@@ -25,6 +25,9 @@ References = Annotated[
     list[str] | None, typer.Option("--reference", help="Model trained without the forget set; repeatable.")
 ]
 Algorithm = Annotated[str, typer.Option("--algorithm", help="Such as npo_gdr, ga_klr, simnpo, tv.")]
+Start = Annotated[
+    str, typer.Option("--start", help="Of retrain the model before the data, of undo the teacher.")
+]
 Parameters = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter; repeatable.")
 ]
@@ -66,7 +69,7 @@ def plan_of(client: Client, options: dict[str, Any]) -> dict[str, Any]:
     typer.BadParameter
         An option is not of the form that its help shows.
     """
-    plan: dict[str, Any] = {name: options[name] for name in ("model", "new_model", "algorithm")}
+    plan: dict[str, Any] = {name: options[name] for name in ("model", "new_model", "algorithm", "start")}
     plan |= {name: uploaded(client, options[name]) for name in ("forget", "retain", "holdout", "utility")}
     plan["references"] = list(options["reference"] or ())
     plan["parameters"] = dict(_pair(each, "=", "--set") for each in options["parameters"] or ())

@@ -56,7 +56,7 @@ VERDICT_UTILITY_KEPT: Verdict
 VERDICT_UNDECIDED: Verdict
 
 class RemovalPlan(_message.Message):
-    __slots__ = ("model", "new_model", "forget", "retain", "holdout", "utility", "references", "algorithm", "parameters", "training", "stopping", "corpora", "ngram_stores", "contexts", "delete_forget_set", "utility_budget", "search")
+    __slots__ = ("model", "new_model", "forget", "retain", "holdout", "utility", "references", "algorithm", "parameters", "training", "stopping", "corpora", "ngram_stores", "contexts", "delete_forget_set", "utility_budget", "search", "start")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class RemovalPlan(_message.Message):
     DELETE_FORGET_SET_FIELD_NUMBER: _ClassVar[int]
     UTILITY_BUDGET_FIELD_NUMBER: _ClassVar[int]
     SEARCH_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
     model: str
     new_model: str
     forget: str
@@ -98,7 +99,8 @@ class RemovalPlan(_message.Message):
     delete_forget_set: bool
     utility_budget: float
     search: Search
-    def __init__(self, model: _Optional[str] = ..., new_model: _Optional[str] = ..., forget: _Optional[str] = ..., retain: _Optional[str] = ..., holdout: _Optional[str] = ..., utility: _Optional[str] = ..., references: _Optional[_Iterable[str]] = ..., algorithm: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., training: _Optional[_Union[Training, _Mapping]] = ..., stopping: _Optional[_Union[Stopping, _Mapping]] = ..., corpora: _Optional[_Iterable[_Union[CorpusPurge, _Mapping]]] = ..., ngram_stores: _Optional[_Iterable[str]] = ..., contexts: _Optional[_Iterable[str]] = ..., delete_forget_set: bool = ..., utility_budget: _Optional[float] = ..., search: _Optional[_Union[Search, _Mapping]] = ...) -> None: ...
+    start: str
+    def __init__(self, model: _Optional[str] = ..., new_model: _Optional[str] = ..., forget: _Optional[str] = ..., retain: _Optional[str] = ..., holdout: _Optional[str] = ..., utility: _Optional[str] = ..., references: _Optional[_Iterable[str]] = ..., algorithm: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., training: _Optional[_Union[Training, _Mapping]] = ..., stopping: _Optional[_Union[Stopping, _Mapping]] = ..., corpora: _Optional[_Iterable[_Union[CorpusPurge, _Mapping]]] = ..., ngram_stores: _Optional[_Iterable[str]] = ..., contexts: _Optional[_Iterable[str]] = ..., delete_forget_set: bool = ..., utility_budget: _Optional[float] = ..., search: _Optional[_Union[Search, _Mapping]] = ..., start: _Optional[str] = ...) -> None: ...
 
 class Search(_message.Message):
     __slots__ = ("trials", "learning_rates", "retain_weights", "betas")
@@ -324,7 +326,7 @@ class RemovalRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[RemovalState, str]] = ..., operation: _Optional[str] = ..., plan: _Optional[_Union[RemovalPlan, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("verdict", "criteria", "forget", "retain", "holdout", "utility", "model_fingerprint", "new_model_fingerprint", "steps", "stopped", "measurements", "attacks", "stores", "certificate", "forget_set_deleted", "reference", "earlier_requests", "recheck", "other_requests", "utility_loss", "total_utility_loss", "utility_budget", "trials")
+    __slots__ = ("verdict", "criteria", "forget", "retain", "holdout", "utility", "model_fingerprint", "new_model_fingerprint", "steps", "stopped", "measurements", "attacks", "stores", "certificate", "forget_set_deleted", "reference", "earlier_requests", "recheck", "other_requests", "utility_loss", "total_utility_loss", "utility_budget", "trials", "start_fingerprint")
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     CRITERIA_FIELD_NUMBER: _ClassVar[int]
     FORGET_FIELD_NUMBER: _ClassVar[int]
@@ -348,6 +350,7 @@ class Result(_message.Message):
     TOTAL_UTILITY_LOSS_FIELD_NUMBER: _ClassVar[int]
     UTILITY_BUDGET_FIELD_NUMBER: _ClassVar[int]
     TRIALS_FIELD_NUMBER: _ClassVar[int]
+    START_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     verdict: Verdict
     criteria: _containers.RepeatedCompositeFieldContainer[Criterion]
     forget: DataSet
@@ -371,7 +374,8 @@ class Result(_message.Message):
     total_utility_loss: float
     utility_budget: float
     trials: _containers.RepeatedCompositeFieldContainer[Trial]
-    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ..., forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., new_model_fingerprint: _Optional[str] = ..., steps: _Optional[int] = ..., stopped: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[AttackResult, _Mapping]]] = ..., stores: _Optional[_Iterable[_Union[StoreEvidence, _Mapping]]] = ..., certificate: _Optional[str] = ..., forget_set_deleted: bool = ..., reference: _Optional[str] = ..., earlier_requests: _Optional[_Iterable[_Union[EarlierRequest, _Mapping]]] = ..., recheck: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., other_requests: _Optional[int] = ..., utility_loss: _Optional[float] = ..., total_utility_loss: _Optional[float] = ..., utility_budget: _Optional[float] = ..., trials: _Optional[_Iterable[_Union[Trial, _Mapping]]] = ...) -> None: ...
+    start_fingerprint: str
+    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ..., forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., new_model_fingerprint: _Optional[str] = ..., steps: _Optional[int] = ..., stopped: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[AttackResult, _Mapping]]] = ..., stores: _Optional[_Iterable[_Union[StoreEvidence, _Mapping]]] = ..., certificate: _Optional[str] = ..., forget_set_deleted: bool = ..., reference: _Optional[str] = ..., earlier_requests: _Optional[_Iterable[_Union[EarlierRequest, _Mapping]]] = ..., recheck: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., other_requests: _Optional[int] = ..., utility_loss: _Optional[float] = ..., total_utility_loss: _Optional[float] = ..., utility_budget: _Optional[float] = ..., trials: _Optional[_Iterable[_Union[Trial, _Mapping]]] = ..., start_fingerprint: _Optional[str] = ...) -> None: ...
 
 class Trial(_message.Message):
     __slots__ = ("learning_rate", "retain_weight", "beta", "round", "steps", "cost", "chosen")

@@ -101,11 +101,12 @@ class UnlearningServiceServicer(object):
         same operation.
 
         Errors, from the call or the job; ErrorInfo.reason tells them apart:
-        * INVALID_ARGUMENT: the forget set is empty; the algorithm is unknown, or needs a retain set, or
-        does not take one of the hyper-parameters; a line of a data set is malformed; a stopping rule
-        lacks references or a holdout set; or texts to forget are also in the retain set
-        (FORGET_RETAIN_OVERLAP; metadata lists the ids): training would teach them again. Take them out
-        of the retain set.
+        * INVALID_ARGUMENT: the forget set is empty; the algorithm is unknown, makes no model
+        (ALGORITHM_NOT_TRAINED: the message says what to use instead), needs a retain set or a model to
+        start with, or does not take one of the hyper-parameters; a search has nothing to choose from; a
+        line of a data set is malformed; a stopping rule lacks references or a holdout set; or texts to
+        forget are also in the retain set (FORGET_RETAIN_OVERLAP; metadata lists the ids): training would
+        teach them again. Take them out of the retain set.
         * FAILED_PRECONDITION: a reference has another tokenizer; the model's files have changed; removals
         have lost more utility than the budget allows (UTILITY_BUDGET_EXHAUSTED: train again without the
         data, keep the data in adapters by shard, or allow more); or, of the job, a store still has what

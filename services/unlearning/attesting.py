@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from palimpsest.certificates.canonical import canonical, decimal_text, digest
-from palimpsest.certificates.certificate import Certificate, issue
+from palimpsest.certificates.certificate import ISSUED, Certificate, issue
 from palimpsest.certificates.files import replace
 from palimpsest.certificates.key_store import REVOKED, KeyStore
 from palimpsest.certificates.keys import SigningKey
@@ -23,7 +23,7 @@ from palimpsest.certificates.records import time_text
 from palimpsest.certificates.revocation import RevocationList
 from palimpsest.certificates.statement import COVERAGE, LIMITATIONS, Statement
 from palimpsest.disk import room_for
-from palimpsest.errors import FailedPrecondition, NotFound, Reason
+from palimpsest.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
 from palimpsest.settings import Settings
 
 KEY_DAYS, VALID_DAYS = 730, 365
@@ -78,6 +78,10 @@ class Attestation:
     def issue(self, removal_id: str, facts: Mapping[str, Any]) -> Certificate:
         """Sign a certificate and keep it; an attempt after a crash gets the one that was begun.
 
+        What an attempt before has begun is signed again if the key in force is another one since, or if it states
+        another model. Of what it may have signed by then nobody was told, and it is revoked: of the certificates of a
+        request one is valid.
+
         Parameters
         ----------
         removal_id
@@ -96,10 +100,9 @@ class Attestation:
             return self._issue(removal_id, facts)
 
     def _issue(self, removal_id: str, facts: Mapping[str, Any]) -> Certificate:
-        kept = self._file(removal_id, "statement")
         key = self._signing_key()
-        statement = Statement.parse(kept.read_bytes()) if kept.exists() else None
-        if statement is None or statement.models.after != facts["models"]["after"]:
+        statement = self._begun(removal_id, facts, key)
+        if statement is None:
             now = datetime.now(UTC).replace(microsecond=0)
             statement = Statement.of(
                 {
@@ -112,11 +115,35 @@ class Attestation:
                     "expires": time_text(now + timedelta(days=VALID_DAYS)),
                 }
             )
+            kept = self._file(removal_id, "statement")
             kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             replace(kept, statement.to_bytes())
-        certificate = issue(statement, self.log, key, actor=self._principal[:128])
+        actor = self._principal[:128]
+        try:
+            certificate = issue(statement, self.log, key, actor=actor)
+        except AlreadyExists:
+            self._revoke_others(removal_id, statement.fingerprint())
+            certificate = issue(statement, self.log, key, actor=actor, superseding=True)
         replace(self._file(removal_id, "certificate"), certificate.to_bytes())
         return certificate
+
+    def _begun(self, removal_id: str, facts: Mapping[str, Any], key: SigningKey) -> Statement | None:
+        """The statement that an attempt before has left, if it can be signed as it is."""
+        kept = self._file(removal_id, "statement")
+        if not kept.exists():
+            return None
+        try:
+            found = Statement.parse(kept.read_bytes())
+        except InvalidArgument:  # of a version before, which stated other things
+            return None
+        same = found.models.after == facts["models"]["after"] and found.issuer == key.public.id
+        return found if same else None
+
+    def _revoke_others(self, removal_id: str, statement: str) -> None:
+        """Revoke whatever the log has of a request's certificates but one."""
+        for event in self.log.read():
+            if (event.request, event.type) == (removal_id, ISSUED) and event.payload not in (None, statement):
+                self.keys.revoke_certificate(event.payload, "superseded", datetime.now(UTC))
 
     def find(self, removal_id: str) -> Attested | None:
         """Return a request's certificate with its issuer's public key and list of revocations; None if it has none.

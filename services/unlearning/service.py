@@ -26,6 +26,8 @@ from services.unlearning.convert import listed, preview_message
 from services.unlearning.reach import Reach
 from services.unlearning.removal.plan import ResolvedPlan, digests_of, resolve
 from services.unlearning.removal.requirements import require_free
+from services.unlearning.requests.budget import require_budget
+from services.unlearning.requests.history import Predecessors, past_of
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import (
     PREFIX,
@@ -75,9 +77,11 @@ class UnlearningServicer(unlearning_pb2_grpc.UnlearningServiceServicer):
     ) -> pb.RemovalPreview:
         """Say what a request would do."""
         plan = await self._resolved(request.plan)
+        past = await asyncio.to_thread(self._past, plan)
+        require_budget(request.plan, past)
         stores = await self._reach(context).stores(request.plan)
         ahead = await asyncio.to_thread(self._settler.ahead, call().principal, _unrecorded(plan))
-        return preview_message(plan, stores, ahead)
+        return preview_message(plan, stores, ahead, past)
 
     async def CreateRemovalRequest(
         self, request: pb.CreateRemovalRequestRequest, context: grpc.aio.ServicerContext
@@ -91,6 +95,7 @@ class UnlearningServicer(unlearning_pb2_grpc.UnlearningServiceServicer):
         if there is None or not there.job:
             plan = await self._resolved(request.plan)
             plan.require_no_overlap()
+            require_budget(request.plan, await asyncio.to_thread(self._past, plan))
             await asyncio.to_thread(require_free, self._resources.models, request.plan)
             await self._reach(context).stores(request.plan)
             there = await asyncio.to_thread(self._record, principal, removal_id, request, plan)
@@ -162,6 +167,9 @@ class UnlearningServicer(unlearning_pb2_grpc.UnlearningServiceServicer):
             data = await asyncio.to_thread(_read, path, at, min(_CHUNK, size - at))
             yield pb.ReadAuditLogResponse(data=data)
             at += len(data)
+
+    def _past(self, plan: ResolvedPlan) -> Predecessors:
+        return past_of(self._requests, call().principal, self._resources.models, plan.model, plan.start)
 
     def _now(self, principal: str, name: str) -> RemovalRecord:
         return self._settler.now(principal, self._requests.get(principal, name))

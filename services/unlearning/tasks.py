@@ -13,6 +13,7 @@ from palimpsest.lm.faults import is_fatal
 from palimpsest.progress import Drain, LeaseLost, Postponed
 from palimpsest.redaction import redacted
 from palimpsest.redis import forget_deleted
+from services.unlearning.requests.history import past_of
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
 from services.unlearning.requests.settling import Settler
@@ -104,7 +105,8 @@ def _carry_out(
         record.id, "STARTED", f"sha256:{record.content}"
     )
     plan = _resolved(record, job)
-    result = Removal(job, record, plan, line, fence).run()
+    past = past_of(requests, job.principal, job.resources.models, plan.model, plan.start)
+    result = Removal(job, record, plan, line, fence, past).run()
     line.require(fence)
 
     def succeeded(found: RemovalRecord) -> RemovalRecord:

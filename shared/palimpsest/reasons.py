@@ -243,10 +243,13 @@ class Reason(StrEnum):
     REMOVALS_HELD = auto()  # too many of the caller's requests are held
     FORGET_SET_EMPTY = auto()
     RETAIN_REQUIRED = auto()  # the algorithm trains on a retain set
+    START_REQUIRED = auto()  # the algorithm begins with another model's weights than the one named
+    START_INVALID = auto()  # not a model that the algorithm can begin with
     REFERENCE_REQUIRED = auto()  # the stopping rule needs a model trained without the forget set
     REFERENCE_INVALID = auto()  # not a model that was trained without the forget set
     TOKENIZER_MISMATCH = auto()  # models of different tokenizers cannot be compared
     CERTIFICATE_MISSING = auto()  # the request has not ended with a new model
+    UTILITY_BUDGET_EXHAUSTED = auto()  # removals have lost more utility than the plan allows
     FENCE_LOST = auto()  # a later attempt writes to the lineage now
     STORE_NOT_EMPTY = auto()  # after its purge a store still has what was deleted; metadata["store"]
 

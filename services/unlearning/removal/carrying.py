@@ -1,34 +1,30 @@
 """Carrying a request out, from its data to its certificate. Every step leaves what a later attempt goes on from."""
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.catalogue import quoted
-from palimpsest.errors import AlreadyExists, FailedPrecondition, NotFound, Reason
+from palimpsest.errors import AlreadyExists, NotFound
 from palimpsest.jobs import JobContext
 from palimpsest.models import verify
 from palimpsest.training.history import History
 from palimpsest.training.saving import save_model
-from services.unlearning.attacks.outcomes import Outcome
-from services.unlearning.attacks.table import Row, table
 from services.unlearning.attesting import Attestation
-from services.unlearning.metrics.scores import Score
 from services.unlearning.removal import reporting
-from services.unlearning.removal.attacking import METRICS, attacked, attacks_of
 from services.unlearning.removal.curves import CURVE_TYPE, LOOKS, curve_of
-from services.unlearning.removal.deciding import Decision, decide, verdict_number
-from services.unlearning.removal.measuring import Items, items_of, measure
+from services.unlearning.removal.deciding import verdict_number
+from services.unlearning.removal.judging import Judge
 from services.unlearning.removal.models import loaded, register_unlearned
 from services.unlearning.removal.plan import ResolvedPlan
 from services.unlearning.removal.requirements import require_free
+from services.unlearning.removal.searching import searched
 from services.unlearning.removal.sets import manifest_of
 from services.unlearning.removal.stating import statement, stores_digest
 from services.unlearning.removal.stores import StorePurger
 from services.unlearning.removal.training import make_weights
+from services.unlearning.requests.history import Predecessors
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalRecord
 from services.unlearning.verdicts import Verdict
@@ -38,17 +34,6 @@ MANIFEST_TYPE = "application/jsonl"
 _TRAINED = "trained.json"
 _LONG, _SHORT = 600.0, 5.0
 """Seconds to wait for a purge: longer where it cannot be waiting for this job's own place at the worker."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was found out about the models."""
-
-    before: Sequence[Score]
-    after: Sequence[Score]
-    references: dict[str, Sequence[Score]]
-    attacks: Sequence[Row]
-    decision: Decision
 
 
 class Removal:
@@ -64,15 +49,24 @@ class Removal:
         Its plan, resolved.
     fence
         Its number on the line of the lineage.
+    past
+        The requests before it.
     """
 
     def __init__(
-        self, job: JobContext, record: RemovalRecord, plan: ResolvedPlan, line: Line, fence: int
+        self,
+        job: JobContext,
+        record: RemovalRecord,
+        plan: ResolvedPlan,
+        line: Line,
+        fence: int,
+        past: Predecessors,
     ) -> None:
         self._job, self._record, self._plan = job, record, plan
         self._line, self._fence = line, fence
         self._progress, self._resources = job.progress, job.resources
         self._space = Workspace(job.resources.settings, job.principal, record.id)
+        self._past = past
         self._attestation = Attestation(job.resources.settings, job.principal)
 
     def run(self) -> pb.Result:
@@ -88,17 +82,20 @@ class Removal:
         plan, progress = self._plan, self._progress
         progress.step(0, 1, "resolving")
         verify(plan.model, self._resources.settings, progress)
-        for reference in plan.references:
-            verify(reference, self._resources.settings, progress)
+        for other in (*plan.references, plan.begun_with):
+            verify(other, self._resources.settings, progress)
         plan.require_no_overlap()
         require_free(self._resources.models, plan.plan, self._space.registered)
         manifest = self._manifest()
         stores = self._purge()
+        plan, trials = searched(plan, self._space, progress)
+        self._plan, self._judge = plan, Judge(self._job, plan, self._past, self._space)
         history = self._train()
         result = reporting.begun(plan, manifest, stores, history)
+        result.trials.extend(trials)
         if curve := curve_of(history, self._space.read(LOOKS)):
             result.curve = self._keep(curve, CURVE_TYPE)
-        measured = None if history.diverged else self._measure()
+        measured = None if history.diverged else self._judge.measured(self._made())
         if measured is None or measured.decision.verdict is Verdict.DIVERGED:
             result.verdict = verdict_number(Verdict.DIVERGED)  # type: ignore[assignment]
             self._attestation.note(self._record.id, "DIVERGED")
@@ -106,6 +103,7 @@ class Removal:
         progress.step(0, 1, "deciding")
         reporting.add_measured(result, measured.before, measured.after, measured.references)
         reporting.add_attacks(result, measured.attacks)
+        reporting.add_past(result, plan, measured.earlier, self._past)
         reporting.add_decision(result, measured.decision)
         self._line.require(self._fence)
         made = register_unlearned(
@@ -168,17 +166,19 @@ class Removal:
             if history.diverged or self._is_made():
                 return history
             # Registering it was interrupted, which deletes it. Made again, it may differ in bits on another machine.
-            self._space.drop("after.json")
+            self._judge.forget_made()
         self._progress.step(0, 0, "loading the model")
         model: Any = loaded(self._plan.model, self._plan)
-        items = items_of(self._plan, model.tokenizer)
-        self._scores("before", model, items)
+        self._judge.before(model)
+        if self._plan.start is not None:
+            del model
+            model = loaded(self._plan.start, self._plan)
         history = make_weights(self._plan, model.module, model.tokenizer, self._space, self._progress)
         if not history.diverged and not self._space.made.exists():
             self._line.require(self._fence)
             partial = self._space.made.with_name(f"{self._space.made.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
-            save_model(model.module, Path(self._plan.model.path), partial)
+            save_model(model.module, Path(self._plan.begun_with.path), partial)
             partial.rename(self._space.made)
         self._space.write(_TRAINED, history.facts())
         return history
@@ -193,53 +193,7 @@ class Removal:
             return False
         return there.path == str(self._space.registered)
 
-    def _measure(self) -> Measured | None:
-        """Measure and attack; None for a model that puts out no numbers."""
-        plan = self._plan
-        attacks = attacks_of(plan, self._progress)
-        after: Any = self._load_made()
-        items = items_of(plan, after.tokenizer)
-        self._progress.step(0, 1, "evaluating")
-        try:
-            scores = self._scores("after", after, items)
-        except FailedPrecondition as error:
-            if error.reason != Reason.METRIC_NOT_FINITE:
-                raise
-            return None
-        self._progress.step(0, 1, "attacking")
-        outcomes = attacked(after.module, after.tokenizer, items, attacks, self._progress)
-        del after
-        references: dict[str, Sequence[Score]] = {}
-        attacked_too: list[dict[str, Outcome]] = []
-        for number, record in enumerate(plan.references):
-            self._progress.step(number, len(plan.references), "measuring references")
-            reference: Any = loaded(record, plan)
-            references[record.model_id] = self._scores(f"reference-{number}", reference, items)
-            if outcomes:
-                attacked_too.append(
-                    attacked(reference.module, reference.tokenizer, items, attacks, self._progress)
-                )
-            del reference
-        before = self._known_scores("before")
-        assert before is not None
-        rows = table(attacks, METRICS, outcomes, attacked_too, seed=plan.recipe.seed) if outcomes else []
-        return Measured(before, scores, references, rows, decide(before, scores, references, rows))
-
-    def _load_made(self) -> Any:
-        """Load the new model from where it is: in the working folder, or registered by an attempt that ended then."""
-        folder = self._space.made
-        if not folder.exists():
-            folder = Path(self._resources.models.get(self._plan.plan.new_model).path)
-        return loaded(folder, self._plan)
-
-    def _scores(self, name: str, model: Any, items: Items) -> list[Score]:
-        """Measure a model once in all attempts."""
-        known = self._known_scores(name)
-        if known is None:
-            known = measure(model.module, model.tokenizer, items, self._progress)
-            self._space.write(f"{name}.json", reporting.scores_to_json(known))
-        return known
-
-    def _known_scores(self, name: str) -> list[Score] | None:
-        found = self._space.read(f"{name}.json")
-        return None if found is None else reporting.scores_from_json(found)
+    def _made(self) -> Path:
+        """Folder of the new model: where it is made, or registered by an attempt that ended then."""
+        made = self._space.made
+        return made if made.exists() else Path(self._resources.models.get(self._plan.plan.new_model).path)

@@ -40,6 +40,8 @@ def decide(
     after: Sequence[Score],
     references: Mapping[str, Sequence[Score]],
     attacks: Sequence[Row],
+    *,
+    reemerged: bool = False,
 ) -> Decision:
     """Judge a model.
 
@@ -56,6 +58,8 @@ def decide(
         Of models trained without the forget set, by their ids.
     attacks
         What attacks brought back.
+    reemerged
+        What an earlier request had removed has come back. It counts as a criterion that is PARTLY_REMOVED.
     """
     criteria = [
         criterion
@@ -63,12 +67,14 @@ def decide(
         if (criterion := _criterion(before[number], score, [each[number] for each in references.values()]))
     ]
     if not criteria:
-        return Decision(Verdict.UNDECIDED, None, "none")
+        return Decision(Verdict.PARTLY_REMOVED if reemerged else Verdict.UNDECIDED, None, "none")
     calibrated = any(criterion.kind == "knowledge" for criterion in criteria)
     judgement = judge(criteria)
     verdict = judgement.verdict
     if verdict is Verdict.REMOVED and any(fails(row) for row in attacks):
         verdict = Verdict.PARTLY_REMOVED
+    if reemerged:
+        verdict = min(verdict, Verdict.PARTLY_REMOVED, key=list(Verdict).index)
     without = "holdout_calibrated" if calibrated else "none"
     return Decision(verdict, judgement, "retrained" if references else without)
 
@@ -76,6 +82,21 @@ def decide(
 def fails(row: Row) -> bool:
     """Whether an attack brought back more than the references gain; without them, enough to count as knowing again."""
     return row.recovered if row.tolerated is None else not row.tolerated
+
+
+def utility_loss(before: Sequence[Score], after: Sequence[Score]) -> float | None:
+    """Points of utility that a model has less than the one before; None where it was not measured of both."""
+    points = [
+        {each.metric: _kept(each) for each in scores if each.metric in ("utility", "perplexity")}
+        for scores in (before, after)
+    ]
+    found = [points[0][name] - value for name, value in points[1].items() if name in points[0]]
+    return found[0] if found and math.isfinite(found[0]) else None
+
+
+def _kept(score: Score) -> float:
+    """Points of what is kept; of a perplexity in nats a token, times 100 and negated: higher is better in both."""
+    return -100 * math.log(score.value) if score.metric == "perplexity" else score.value
 
 
 def verdict_number(verdict: Verdict) -> int:
@@ -112,8 +133,7 @@ def _criterion(before: Score, after: Score, references: Sequence[Score]) -> Crit
             return None
         references = [before]
     if name == "perplexity":
-        # In nats a token, times 100 and negated, so that higher is better as of the other utilities.
-        unlearned, target, *retrained = (-100 * math.log(each.value) for each in (after, before, *references))
+        unlearned, target, *retrained = (_kept(each) for each in (after, before, *references))
         return Criterion(name, unlearned, target, tuple(retrained), 0.0, TOLERANCE, "utility")
     if name == "auc_min_k":
         values = tuple(100 * each.value for each in references)

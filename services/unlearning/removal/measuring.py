@@ -13,17 +13,27 @@ from services.unlearning.metrics.fluency import perplexity
 from services.unlearning.metrics.intervals import Bootstrap
 from services.unlearning.metrics.items import Pair, Prompt, Template, Text, least
 from services.unlearning.metrics.membership import Membership, auc_score, membership
-from services.unlearning.metrics.muse import UTILITY, knowledge_memory, privacy_leak, verbatim_memory
-from services.unlearning.metrics.scores import Score
+from services.unlearning.metrics.muse import (
+    KNOWMEM,
+    UTILITY,
+    VERBMEM,
+    knowledge_memory,
+    privacy_leak,
+    verbatim_memory,
+)
+from services.unlearning.metrics.scores import ItemValue, Score
 from services.unlearning.removal.plan import ResolvedPlan
+from services.unlearning.removal.sets import DataSet
 
 MOST_ITEMS, MOST_ATTACKED = 200, 50
 """Items of one metric, for the measurements and for attacks: those whose digests of their ids are the least."""
 PROMPT, TRUTH, ANSWER = 256, 64, 32
 """Most tokens of the beginning that a document is continued from, of the continuation, and of an answer."""
 _AUC = "auc_min_k"
+_NO_LIMIT = 1 << 20
+"""Tokens, with a model that does not tell its context length."""
 
-Named = TypeVar("Named", Text, Prompt, Pair)
+Named = TypeVar("Named", Text, Prompt, Pair, ItemValue)
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ class Items:
 
 def items_of(plan: ResolvedPlan, tokenizer: Any) -> Items:
     """Choose the items of a plan; what does not fit the model's context is cut, or left out."""
-    limit = plan.model.context_length or 1 << 20
+    limit = plan.model.context_length or _NO_LIMIT
     forget, holdout = _texts(plan, "forget", tokenizer), _texts(plan, "holdout", tokenizer)
     kept = "utility" if "utility" in plan.sets else "retain"
     utility = _questions(plan, kept, tokenizer, limit)
@@ -70,6 +80,22 @@ def items_of(plan: ResolvedPlan, tokenizer: Any) -> Items:
         utility=utility,
         kept=() if utility else _some(_texts(plan, kept, tokenizer), MOST_ITEMS),
     )
+
+
+def rechecked_items(source: DataSet, tokenizer: Any, context_length: int) -> Items:
+    """What later requests look for a forget set's data by: those of its items that attacks are measured on."""
+    limit = context_length or _NO_LIMIT
+    prompts = [
+        prompt for text in _cut_off(source, tokenizer, limit) for prompt in _cut(text, tokenizer, limit)
+    ]
+    return Items(tuple(prompts), _fitting(source.questions, tokenizer, limit), (), (), (), ()).fewer()
+
+
+def rechecked_values(score: Score) -> NDArray[np.float64]:
+    """Values of the items of :func:`rechecked_items` in a score of all, float64 [items]; none of other metrics."""
+    if score.metric not in (VERBMEM.metric, KNOWMEM.metric):
+        return np.zeros(0)
+    return np.array([item.value for item in _some(score.items, MOST_ATTACKED)], dtype=np.float64)
 
 
 def measure(
@@ -149,16 +175,21 @@ def _asked(
 
 def _texts(plan: ResolvedPlan, field: str, tokenizer: Any) -> list[Text]:
     found = plan.sets.get(field)
-    longest = plan.model.context_length or 1 << 20
-    return [Text(each.id, each.ids(tokenizer)[:longest]) for each in found.source.documents] if found else []
+    return _cut_off(found.source, tokenizer, plan.model.context_length or _NO_LIMIT) if found else []
+
+
+def _cut_off(source: DataSet, tokenizer: Any, limit: int) -> list[Text]:
+    return [Text(each.id, each.ids(tokenizer)[:limit]) for each in source.documents]
 
 
 def _questions(plan: ResolvedPlan, field: str, tokenizer: Any, limit: int) -> tuple[Pair, ...]:
     found = plan.sets.get(field)
+    return _some(_fitting(found.source.questions if found else (), tokenizer, limit), MOST_ITEMS)
+
+
+def _fitting(pairs: Sequence[Pair], tokenizer: Any, limit: int) -> tuple[Pair, ...]:
     template = Template()
-    pairs = found.source.questions if found else ()
-    fitting = [each for each in pairs if len(template.prompt_ids(each, tokenizer)) + ANSWER <= limit]
-    return _some(fitting, MOST_ITEMS)
+    return tuple(each for each in pairs if len(template.prompt_ids(each, tokenizer)) + ANSWER <= limit)
 
 
 def _cut(text: Text, tokenizer: Any, limit: int) -> list[Prompt]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palimpsest.errors import NotFound
-from palimpsest.models import ModelCatalogue, ModelRecord, register_made
+from palimpsest.models import ModelCatalogue, ModelRecord, fingerprint_folder, register_made, unregister
 from palimpsest.progress import Progress
 from palimpsest.settings import Settings
 from services.unlearning.removal.plan import ResolvedPlan
@@ -39,10 +39,13 @@ def register_unlearned(
 ) -> ModelRecord:
     """Register the model in a request's workspace as the unlearned child of the one before.
 
-    An attempt after a crash finds it registered.
+    An attempt after a crash finds it registered. One after a failure has made it again and registers what it has
+    measured: on another machine the two differ in bits.
 
     Raises
     ------
+    FailedPrecondition
+        MODEL_HAS_CHILDREN: the one that is registered differs, and another was made from it.
     AlreadyExists
         MODEL_EXISTS: the id was taken meanwhile.
     NotFound
@@ -52,7 +55,10 @@ def register_unlearned(
     with suppress(NotFound):
         there = catalogue.get(model_id)
         if there.path == str(space.registered):
-            return there
+            made = fingerprint_folder(space.made, progress=progress) if space.made.exists() else None
+            if made is None or made.model == there.fingerprint:
+                return there
+            unregister(model_id, catalogue, settings, progress)
     return register_made(
         model_id,
         space.made,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
@@ -12,17 +12,25 @@ from palimpsest.models import ModelCatalogue, ModelRecord
 from palimpsest.training.recipe import LoraSettings, Recipe
 from services.unlearning.algorithms.algorithm import Algorithm
 from services.unlearning.algorithms.parameters import Parameters
-from services.unlearning.corpora.overlap import MOST_SHARED, find_overlaps
+from services.unlearning.removal.candidates import require_candidates
 from services.unlearning.removal.holdout import (
     LengthMatch,
     Seen,
-    documents_of,
     length_match,
     require_unseen,
     seen_in_training,
 )
-from services.unlearning.removal.requirements import algorithm_of, reference_of, require_data, values_of
-from services.unlearning.removal.sets import DataSet, EncodedSet, encode_set, read_set
+from services.unlearning.removal.requirements import (
+    algorithm_of,
+    overlaps_of,
+    reference_of,
+    require_data,
+    require_each_once,
+    start_of,
+    values_of,
+)
+from services.unlearning.removal.sets import EncodedSet, encode_set, read_set
+from services.unlearning.splits import Half
 
 EPOCHS, BATCH, SEQUENCE, CHECKPOINT_STEPS = 5, 8, 512, 50
 """Defaults: passes over the forget set, examples of a step, tokens of a sequence, steps between checkpoints."""
@@ -61,6 +69,8 @@ class ResolvedPlan:
         Token id that fills rows up; which one makes no difference, as masks tell padding apart.
     device
         Where models are loaded.
+    start
+        Record of the model that the run begins with, if that is not ``model``.
     """
 
     plan: pb.RemovalPlan
@@ -77,6 +87,12 @@ class ResolvedPlan:
     lengths: LengthMatch | None
     pad: int
     device: str
+    start: ModelRecord | None = None
+
+    @property
+    def begun_with(self) -> ModelRecord:
+        """Record of the model whose weights the run begins with."""
+        return self.start or self.model
 
     @property
     def forget(self) -> EncodedSet:
@@ -93,6 +109,15 @@ class ResolvedPlan:
         """Steps between two looks of a stopping rule."""
         epoch = -(-len(self.forget.examples) // self.recipe.batch)
         return self.plan.stopping.every_steps or epoch
+
+    def half(self, half: Half) -> "ResolvedPlan":
+        """Return the plan with one half of each data set."""
+        return replace(self, sets={field: each.half(half) for field, each in self.sets.items()})
+
+    @property
+    def measured_on(self) -> "ResolvedPlan":
+        """The plan with what its models are measured on: the half that a search did not see, or all."""
+        return self.half("certify") if self.plan.HasField("search") else self
 
     def chosen_parameters(self) -> dict[str, str]:
         """Hyper-parameters with their defaults, as the contract writes them."""
@@ -160,11 +185,12 @@ def resolve(
     values = values_of(plan.parameters)
     parameters = chosen.parse(values)
     model = models.get(plan.model)
+    start = start_of(models, plan, model)
     references = tuple(reference_of(models, name, model) for name in plan.references)
     if sum(len(each.documents) for each in plan.corpora) > MOST_DOCUMENTS:
         message = f"A request purges at most {MOST_DOCUMENTS} documents. Make several requests."
         raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.corpora", message)
-    _require_each_once(plan)
+    require_each_once(plan)
     if plan.new_model == plan.model:
         message = "The new model needs an id of its own: the model it is made from is not changed."
         raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.new_model", message)
@@ -172,6 +198,10 @@ def resolve(
         field: read_set(artifacts, getattr(plan, field), field) for field in _FIELDS if getattr(plan, field)
     }
     require_data(plan, found, chosen.needs(parameters), references)
+    if plan.HasField("search"):
+        require_candidates(plan, chosen, values)
+        for each in found.values():
+            each.require_halves()
     tokenizer = tokenizer_of(model)
     longest = _longest(plan.training, model)
     sets = {field: encode_set(each, tokenizer, longest) for field, each in found.items()}
@@ -184,28 +214,14 @@ def resolve(
         chosen,
         parameters,
         values,
-        _recipe(plan.training, len(sets["forget"].examples), threads),
-        _overlaps(found),
+        _recipe(plan.training, len(sets["retain" if start else "forget"].examples), threads),
+        overlaps_of(found),
         seen_in_training(found),
         length_match(sets, model.context_length),
         _pad_of(tokenizer),
         device,
+        start,
     )
-
-
-def _require_each_once(plan: pb.RemovalPlan) -> None:
-    """Refuse what is named twice: evidence is kept by a store's name, and a model is no second reference to itself."""
-    named = {
-        "plan.corpora": [each.corpus for each in plan.corpora],
-        "plan.ngram_stores": plan.ngram_stores,
-        "plan.contexts": plan.contexts,
-        "plan.references": plan.references,
-    }
-    for field, names in named.items():
-        twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
-        if twice is not None:
-            message = f"{twice!r} is named twice. Name it once, a corpus with all of its documents."
-            raise InvalidArgument.field(Reason.INVALID_REQUEST, field, message)
 
 
 def lineage_of(models: ModelCatalogue, model: ModelRecord) -> str:
@@ -241,15 +257,3 @@ def _recipe(training: pb.Training, examples: int, threads: int) -> Recipe:
 def _pad_of(tokenizer: Any) -> int:
     found = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return next(int(each) for each in found if each is not None)
-
-
-def _overlaps(found: Mapping[str, DataSet]) -> tuple[tuple[str, str, float], ...]:
-    if "retain" not in found:
-        return ()
-    large = [
-        each
-        for each in find_overlaps(documents_of(found["forget"]), documents_of(found["retain"]))
-        if each.share > MOST_SHARED
-    ]
-    pairs = [(each.document, name, each.share) for each in large for name, _ in each.retained]
-    return tuple(sorted(pairs, key=lambda pair: -pair[2]))

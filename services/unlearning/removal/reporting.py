@@ -8,10 +8,19 @@ from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.training.history import History
 from services.unlearning.attacks.table import Row
 from services.unlearning.metrics.scores import Definition, ItemValue, Score
-from services.unlearning.removal.deciding import Decision, criterion_messages, fails, verdict_number
+from services.unlearning.removal.deciding import (
+    Decision,
+    criterion_messages,
+    fails,
+    utility_loss,
+    verdict_number,
+)
+from services.unlearning.removal.earlier import baseline
 from services.unlearning.removal.measuring import leaks
 from services.unlearning.removal.plan import ResolvedPlan
 from services.unlearning.removal.sets import EncodedSet
+from services.unlearning.requests.budget import budget_of, lost
+from services.unlearning.requests.history import Predecessors
 
 
 def set_message(encoded: EncodedSet | None, manifest: str = "") -> pb.DataSet:
@@ -39,6 +48,7 @@ def begun(
         model_fingerprint=plan.model.fingerprint,
         steps=history.steps,
         stopped=history.stopped,
+        start_fingerprint=plan.start.fingerprint if plan.start else "",
         stores=stores,
         lengths=lengths_message(plan),
     )
@@ -60,6 +70,10 @@ def add_measured(
     """Add the measurements of every model, and the leaks of the new one against each reference."""
     for model, scores in {"before": before, "after": after, **references}.items():
         result.measurements.extend(_measurement(model, score, score.convention) for score in scores)
+    result.recheck.extend(baseline(after))
+    loss = utility_loss(before, after)
+    if loss is not None:
+        result.utility_loss = loss
     for name, score in leaks(after, references).items():
         result.measurements.append(_measurement("after", score, f"min_k, against {name}"))
 
@@ -97,6 +111,17 @@ def add_attacks(result: pb.Result, rows: Sequence[Row]) -> None:
         if row.tolerated is not None:
             found.tolerated = row.tolerated
         result.attacks.append(found)
+
+
+def add_past(
+    result: pb.Result, plan: ResolvedPlan, earlier: Sequence[pb.EarlierRequest], past: Predecessors
+) -> None:
+    """Add what became of what earlier requests removed, and what all of them together have cost."""
+    result.earlier_requests.extend(earlier)
+    result.other_requests = past.others
+    result.utility_budget = budget_of(plan.plan, past)
+    if result.HasField("utility_loss"):
+        result.total_utility_loss = lost(past) + result.utility_loss
 
 
 def add_decision(result: pb.Result, decision: Decision) -> None:

@@ -7,12 +7,24 @@ from palimpsest import json_input
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
 from palimpsest.models import ModelCatalogue, ModelRecord
-from services.unlearning.algorithms.algorithm import SERVED, TRAINED, Algorithm
-from services.unlearning.algorithms.registry import ALGORITHMS, algorithm
+from services.unlearning.algorithms.algorithm import Algorithm
+from services.unlearning.algorithms.registry import algorithm
+from services.unlearning.corpora.overlap import MOST_SHARED, find_overlaps
+from services.unlearning.removal.holdout import documents_of
 from services.unlearning.removal.sets import DataSet
 
 IN_ONE_GO = ("tv", "repselect")
 """Algorithms that change the weights in one go, at the end."""
+
+
+STARTED = ("retrain", "undo")
+"""Algorithms that begin with the weights of another model than the one named."""
+_NO_MODEL = {
+    "whp": "'whp' changes what a reinforced model adds while text is generated, and no weight. Use 'tv', which "
+    "subtracts the same model from the weights.",
+    "shard_adapters": "'shard_adapters' trains one adapter of those that serve a model which was taught by shards from "
+    "the beginning, and no whole model. Use 'retrain', which is exact too, or train the shard's adapter again.",
+}
 
 
 def algorithm_of(name: str) -> Algorithm:
@@ -21,20 +33,56 @@ def algorithm_of(name: str) -> Algorithm:
     Raises
     ------
     InvalidArgument
-        ALGORITHM_UNKNOWN: there is none, or it makes no new model from the one named.
+        ALGORITHM_UNKNOWN; ALGORITHM_NOT_TRAINED: it makes no new model.
     """
-    found = algorithm(name)
-    if not _is_carried_out(found):
-        offered = ", ".join(each.id for each in ALGORITHMS.values() if _is_carried_out(each))
-        message = f"{name!r} makes no new model from the one named. Requests take: {offered}."
-        raise InvalidArgument.field(Reason.ALGORITHM_UNKNOWN, "plan.algorithm", message)
+    if name in _NO_MODEL:
+        raise InvalidArgument.field(Reason.ALGORITHM_NOT_TRAINED, "plan.algorithm", _NO_MODEL[name])
+    return algorithm(name)
+
+
+def start_of(models: ModelCatalogue, plan: pb.RemovalPlan, model: ModelRecord) -> ModelRecord | None:
+    """Return the record of the model that a plan's algorithm begins with; None where that is the plan's own.
+
+    Raises
+    ------
+    NotFound
+        MODEL_NOT_FOUND.
+    FailedPrecondition
+        TOKENIZER_MISMATCH.
+    InvalidArgument
+        START_REQUIRED, START_INVALID.
+    """
+    if plan.algorithm not in STARTED:
+        if plan.start:
+            message = f"{plan.algorithm!r} begins with the weights of {plan.model!r}. Leave start out."
+            raise InvalidArgument.field(Reason.START_INVALID, "plan.start", message)
+        return None
+    if not plan.start:
+        what = (
+            "the model before any of the data"
+            if plan.algorithm == "retrain"
+            else "one that was unlearned from it"
+        )
+        message = f"{plan.algorithm!r} begins with other weights than those of {plan.model!r}: name {what}."
+        raise InvalidArgument.field(Reason.START_REQUIRED, "plan.start", message)
+    found = models.get(plan.start)
+    _require_tokenizer(found, model, "start")
+    made_from_it = model.model_id in {each.model_id for each in models.lineage(plan.start).ancestors}
+    if plan.algorithm == "undo" and not (made_from_it and found.relation == "RELATION_UNLEARNED"):
+        message = (
+            f"{plan.start!r} was not unlearned from {plan.model!r}, and 'undo' learns from one that was."
+        )
+        raise InvalidArgument.field(Reason.START_INVALID, "plan.start", message)
+    if plan.algorithm == "retrain" and (made_from_it or found.fingerprint == model.fingerprint):
+        message = f"{plan.start!r} has what {plan.model!r} has learnt. Name a model that never saw the data."
+        raise InvalidArgument.field(Reason.START_INVALID, "plan.start", message)
     return found
 
 
-def _is_carried_out(found: Algorithm) -> bool:
-    if found.kind == TRAINED:
-        return "teacher" not in found.data
-    return found.kind != SERVED and found.id in IN_ONE_GO
+def _require_tokenizer(found: ModelRecord, model: ModelRecord, role: str) -> None:
+    if found.tokenizer_fingerprint != model.tokenizer_fingerprint:
+        message = f"{found.model_id!r} has another tokenizer than {model.model_id!r}, so the two cannot be compared."
+        raise FailedPrecondition(Reason.TOKENIZER_MISMATCH, message, metadata={role: found.model_id})
 
 
 def values_of(given: Mapping[str, str]) -> dict[str, object]:
@@ -61,9 +109,7 @@ def reference_of(models: ModelCatalogue, name: str, model: ModelRecord) -> Model
         REFERENCE_INVALID: it is the model itself.
     """
     found = models.get(name)
-    if found.tokenizer_fingerprint != model.tokenizer_fingerprint:
-        message = f"{name!r} has another tokenizer than {model.model_id!r}, so the two cannot be compared."
-        raise FailedPrecondition(Reason.TOKENIZER_MISMATCH, message, metadata={"reference": name})
+    _require_tokenizer(found, model, "reference")
     if found.fingerprint == model.fingerprint:
         message = f"{name!r} is the model itself. A reference was trained without the forget set."
         raise InvalidArgument.field(Reason.REFERENCE_INVALID, "plan.references", message)
@@ -96,6 +142,9 @@ def require_data(
             "A holdout set is of documents; this one has questions only. Give documents, or leave it out."
         )
         raise InvalidArgument.field(Reason.DATASET_INVALID, "plan.holdout", message)
+    if plan.utility_budget and not {"utility", "retain"} & set(found):
+        message = "utility_budget bounds the loss of what is to be kept. Give a utility or a retain set."
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.utility", message)
     rule = plan.stopping.rule
     if rule in ("privacy_match", "holdout_match") and (
         "holdout" not in found or not found["forget"].documents
@@ -111,6 +160,43 @@ def require_data(
     if rule and plan.algorithm in IN_ONE_GO:
         message = f"{plan.algorithm!r} changes the weights in one go, so there is nothing to stop."
         raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.stopping", message)
+    if rule and plan.algorithm in STARTED:
+        message = f"{plan.algorithm!r} takes all of its steps: before them its model is not the one that is asked for."
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.stopping", message)
+
+
+def require_each_once(plan: pb.RemovalPlan) -> None:
+    """Refuse what is named twice: evidence is kept by a store's name, and a model is no second reference to itself.
+
+    Raises
+    ------
+    InvalidArgument
+        INVALID_REQUEST.
+    """
+    named = {
+        "plan.corpora": [each.corpus for each in plan.corpora],
+        "plan.ngram_stores": plan.ngram_stores,
+        "plan.contexts": plan.contexts,
+        "plan.references": plan.references,
+    }
+    for field, names in named.items():
+        twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+        if twice is not None:
+            message = f"{twice!r} is named twice. Name it once, a corpus with all of its documents."
+            raise InvalidArgument.field(Reason.INVALID_REQUEST, field, message)
+
+
+def overlaps_of(found: Mapping[str, DataSet]) -> tuple[tuple[str, str, float], ...]:
+    """What of the forget set is in the retain set: (forget id, retain id, share), largest share first."""
+    if "retain" not in found:
+        return ()
+    large = [
+        each
+        for each in find_overlaps(documents_of(found["forget"]), documents_of(found["retain"]))
+        if each.share > MOST_SHARED
+    ]
+    pairs = [(each.document, name, each.share) for each in large for name, _ in each.retained]
+    return tuple(sorted(pairs, key=lambda pair: -pair[2]))
 
 
 def require_free(models: ModelCatalogue, plan: pb.RemovalPlan, own: Path | None = None) -> None:

@@ -1,9 +1,10 @@
 """The data sets of a request: artefacts in JSON Lines, read once, line by line, into memory."""
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -16,6 +17,7 @@ from services.unlearning.corpora.files import LARGEST_LINE, bad_line, problems
 from services.unlearning.corpora.records import Question, Row
 from services.unlearning.metrics.items import Pair, Template, Text
 from services.unlearning.removal.packing import PackedExamples
+from services.unlearning.splits import Half, half_of
 
 LARGEST_SET = 256 << 20
 """Most bytes of one data set."""
@@ -55,12 +57,41 @@ class DataSet:
         The plan's field that names it, for messages.
     artifact
         Its digest.
+    about
+        Ids of the documents that questions are about, by the questions' ids.
     """
 
     field: str
     artifact: str
     documents: tuple[Text, ...]
     questions: tuple[Pair, ...]
+    about: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def half(self, half: Half) -> "DataSet":
+        """Return what is in one of the halves; a question is in that of its document."""
+        documents = tuple(each for each in self.documents if half_of(each.id) == half)
+        questions = tuple(each for each in self.questions if half_of(self.group(each.id)) == half)
+        return replace(self, documents=documents, questions=questions)
+
+    def group(self, name: str) -> str:
+        """What decides the half of an entry: its own id, or that of the document that a question is about."""
+        return self.about.get(name, name)
+
+    def require_halves(self) -> None:
+        """Check that there is something of each kind in both halves.
+
+        Raises
+        ------
+        InvalidArgument
+            SPLIT_EMPTY.
+        """
+        for kind, entries in (("documents", self.documents), ("questions", self.questions)):
+            if entries and len({half_of(self.group(each.id)) for each in entries}) < 2:
+                message = (
+                    f"All {len(entries)} {kind} of {self.field} are in one half, and a search needs some to tune on "
+                    "and others to certify with. Use more of them, or no search."
+                )
+                raise InvalidArgument.field(Reason.SPLIT_EMPTY, f"plan.{self.field}", message)
 
     @property
     def count(self) -> int:
@@ -91,6 +122,16 @@ class EncodedSet:
     examples: Sequence[Example]
     tokens: dict[str, int]
 
+    def half(self, half: Half) -> "EncodedSet":
+        """Return what is in one of the halves."""
+        source = self.source.half(half)
+        names = {each.id for each in (*source.documents, *source.questions)}
+        return EncodedSet(
+            source,
+            tuple(each for each in self.examples if each.name in names),
+            {name: count for name, count in self.tokens.items() if name in names},
+        )
+
     @property
     def total(self) -> int:
         """Tokens of all entries."""
@@ -115,17 +156,20 @@ def read_set(artifacts: ArtifactStore, digest: str, field: str) -> DataSet:
     documents: list[Text] = []
     questions: list[Pair] = []
     known: set[str] = set()
+    about: dict[str, str] = {}
     with artifacts.open(digest) as file:
         for number, line in enumerate(iter(lambda: file.readline(LARGEST_LINE + 1), b""), 1):
             if not line.strip():
                 continue
-            entry = _entry(line, number, field)
+            entry, document = _entry(line, number, field)
             if entry.id in known:
                 raise bad_line(field, number, "its id is that of an earlier line")
             known.add(entry.id)
+            if document:
+                about[entry.id] = document
             _require_room(field, len(known), 0)  # each entry makes one sequence at least
             (documents if isinstance(entry, Text) else questions).append(entry)  # type: ignore[arg-type]
-    return DataSet(field, digest, tuple(documents), tuple(questions))
+    return DataSet(field, digest, tuple(documents), tuple(questions), about)
 
 
 def encode_set(found: DataSet, tokenizer: Any, longest: int) -> EncodedSet:
@@ -176,7 +220,8 @@ def manifest_of(encoded: EncodedSet, salt: str) -> bytes:
     return "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode()
 
 
-def _entry(line: bytes, number: int, field: str) -> Text | Pair:
+def _entry(line: bytes, number: int, field: str) -> tuple[Text | Pair, str]:
+    """An entry, and the id of the document that it is about."""
     kind: type[_Question | _Document] = _Document
     try:
         found = json_input.decode(line, max_bytes=LARGEST_LINE)
@@ -186,8 +231,8 @@ def _entry(line: bytes, number: int, field: str) -> Text | Pair:
     except (json_input.InvalidJson, ValidationError) as error:
         raise bad_line(field, number, problems(error, kind)) from None
     if isinstance(row, _Question):
-        return Pair(row.id, row.question, row.answer, row.aliases)
-    return Text(row.id, row.text)
+        return Pair(row.id, row.question, row.answer, row.aliases), row.doc_id
+    return Text(row.id, row.text), ""
 
 
 def _require_room(field: str, examples: int, tokens: int) -> None:

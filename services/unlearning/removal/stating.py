@@ -23,10 +23,11 @@ def stores_digest(stores: Sequence[pb.StoreEvidence]) -> str:
 def statement(plan: ResolvedPlan, result: pb.Result, decision: Decision, made: ModelRecord) -> dict[str, Any]:
     """What a certificate states of a request, without issuer, times and fixed sentences.
 
-    A statement says "succeeded" only if every criterion and attack has passed; what could not be compared with anything
-    is "partial", as is what was over-unlearned.
+    A statement says "succeeded" only if every criterion, attack and look at an earlier request has passed; what could
+    not be compared with anything is "partial", as is what was over-unlearned.
     """
     passed = not any(each.failed for each in result.attacks)
+    passed = passed and all(_rechecked(each) == "passed" for each in result.earlier_requests)
     criteria = _criteria(decision)
     outcome = _OUTCOMES.get(decision.verdict, "partial")
     if outcome == "succeeded" and not (passed and all(each["verdict"] == "passed" for each in criteria)):
@@ -37,6 +38,14 @@ def statement(plan: ResolvedPlan, result: pb.Result, decision: Decision, made: M
         "stopping": {"rule": plan.plan.stopping.rule, "every_steps": plan.plan.stopping.every_steps},
         "attacks": sorted({each.attack for each in result.attacks}),
     }
+    if plan.start is not None:
+        configuration["start"] = plan.start.fingerprint
+    if result.trials:
+        configuration["search"] = {
+            "tuned_on": "tune",
+            "certified_on": "certify",
+            "trials": [_trial(each) for each in result.trials],
+        }
     return {
         "manifest": {
             "digest": result.forget.manifest,
@@ -71,7 +80,7 @@ def statement(plan: ResolvedPlan, result: pb.Result, decision: Decision, made: M
             }
             for each in result.stores
         ],
-        "earlier_requests": [],
+        "earlier_requests": [_recheck(each) for each in result.earlier_requests],
         "criteria": criteria,
         "outcome": outcome,
     }
@@ -117,6 +126,7 @@ def _metrics(result: pb.Result) -> list[dict[str, Any]]:
     for each in result.measurements:
         if each.model not in ("before", "after"):
             references.setdefault(each.metric, []).append(each.value)
+    half = ".certify" if result.trials else ""
     found = []
     for each in result.measurements:
         if each.model != "after":
@@ -128,7 +138,7 @@ def _metrics(result: pb.Result) -> list[dict[str, Any]]:
         found.append(
             {
                 "name": each.metric,
-                "split": "retain" if each.metric in ("utility", "perplexity") else "forget",
+                "split": ("retain" if each.metric in ("utility", "perplexity") else "forget") + half,
                 "value": number_text(each.value),
                 "low": low if whole else None,
                 "high": high if whole else None,
@@ -161,6 +171,16 @@ def _lengths(plan: ResolvedPlan) -> list[dict[str, Any]]:
     ]
 
 
+def _trial(each: pb.Trial) -> dict[str, Any]:
+    numbers = {
+        "learning_rate": each.learning_rate,
+        "retain_weight": each.retain_weight,
+        "beta": each.beta,
+        "cost": each.cost,
+    }
+    return {"round": each.round, "steps": each.steps, "chosen": each.chosen} | _decimal(numbers)
+
+
 def _attack(row: pb.AttackResult) -> dict[str, Any]:
     gains = row.reference_gains
     precision = row.attack if row.attack.startswith("int") else "float32"
@@ -174,6 +194,22 @@ def _attack(row: pb.AttackResult) -> dict[str, Any]:
         "n": row.items,
         "verdict": "failed" if row.failed else "passed",
     }
+
+
+def _recheck(each: pb.EarlierRequest) -> dict[str, Any]:
+    return {
+        "request": each.name.partition("/")[2],
+        "metric": each.metric or "forget_set",
+        "then": number_text(each.then) if each.metric else None,
+        "now": number_text(each.now) if each.HasField("now") else None,
+        "verdict": _rechecked(each),
+    }
+
+
+def _rechecked(each: pb.EarlierRequest) -> str:
+    if not each.HasField("now"):
+        return "not_measured"
+    return "failed" if each.reemerged else "passed"
 
 
 def _store_evidence(each: pb.StoreEvidence) -> dict[str, Any]:

@@ -45,12 +45,8 @@ def watch_of(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: 
     name = plan.plan.stopping.rule
     if not name:
         return None
-    probe = Probe(
-        _some(plan, "forget"),
-        _documents(plan, "holdout"),
-        _some(plan, "utility") or _some(plan, "retain"),
-        pad=plan.pad,
-    )
+    # What a run is ended by does not certify it, where data is split in halves.
+    probe = probe_of(plan.half("tune") if plan.plan.HasField("search") else plan)
     values: dict[str, float] = {}
     if plan.references:
         values = dict(retrained(_references(plan, probe, space, progress)).values)
@@ -79,6 +75,16 @@ def watch_of(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: 
     )
     watch.begin()
     return watch
+
+
+def probe_of(plan: ResolvedPlan) -> Probe:
+    """What a look at a model in training reads of a plan's data sets."""
+    return Probe(
+        _some(plan, "forget"),
+        _documents(plan, "holdout"),
+        _some(plan, "utility") or _some(plan, "retain"),
+        pad=plan.pad,
+    )
 
 
 def guard_of(plan: ResolvedPlan) -> DivergenceGuard:

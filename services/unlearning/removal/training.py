@@ -1,5 +1,6 @@
 """Making the new weights: the module of the model before becomes that of the model after, in place."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -15,7 +16,7 @@ from services.unlearning.removal.curves import LOOKS, looks_of
 from services.unlearning.removal.plan import CHECKPOINT_STEPS, ResolvedPlan
 from services.unlearning.removal.stopping import guard_of, watch_of
 from services.unlearning.runs import Data, unlearn
-from services.unlearning.stopping.watch import Watch
+from services.unlearning.stopping.watch import Choice, Watch
 from services.unlearning.workspace import Workspace
 
 
@@ -29,7 +30,7 @@ def make_weights(
     plan
         What to do.
     module
-        The model before: transformers' own, float32, in evaluation mode. It becomes the model after.
+        The model that the plan begins with: transformers' own, float32, in evaluation mode. It becomes the model after.
     tokenizer
         Its tokenizer.
     space
@@ -53,22 +54,51 @@ def make_weights(
     ResourceExhausted
         DISK_FULL.
     """
-    recipe = plan.recipe
     watch = _watch(plan, module, space, progress)
+
+    def keep(choice: Choice) -> None:
+        space.write(LOOKS, looks_of(choice))
+
+    return trained_for(plan, module, tokenizer, progress, _checkpoints(plan, space), watch, keep)
+
+
+def trained_for(
+    plan: ResolvedPlan,
+    module: nn.Module,
+    tokenizer: Any,
+    progress: Progress,
+    checkpoints: Checkpoints | None = None,
+    watch: Watch | None = None,
+    looked: Callable[[Choice], None] | None = None,
+) -> History:
+    """Carry out a plan's algorithm on a module from its first step, or from that of a state in ``checkpoints``.
+
+    Parameters
+    ----------
+    plan, module, tokenizer, progress
+        As in :func:`make_weights`, which see for the errors as well.
+    checkpoints
+        Where states are kept; None: nowhere.
+    watch
+        Begun; ends the run, and puts the best weights into the module.
+    looked
+        Told what the watch has seen and chosen.
+    """
     found = unlearn(
         module,
         plan.algorithm.id,
         _data(plan, tokenizer),
-        recipe,
+        plan.recipe,
         progress=progress,
         parameters=plan.values,
-        checkpoints=_checkpoints(plan, space),
+        checkpoints=checkpoints,
         probe=watch,
     )
     history = found or History()
     if watch is not None and not history.diverged:
         choice = watch.finish()
-        space.write(LOOKS, looks_of(choice))
+        if looked is not None:
+            looked(choice)
         if guard_of(plan).judge([choice.measurement]) is not None:  # no state that was seen was sound
             history.stopped = "diverged"
     if adapters.is_attached(module) and not history.diverged:
@@ -104,6 +134,7 @@ def _checkpoints(plan: ResolvedPlan, space: Workspace) -> Checkpoints:
         plan.plan.training.checkpoint_steps or CHECKPOINT_STEPS,
         identity={
             "model": plan.model.fingerprint,
+            "start": plan.begun_with.fingerprint,
             "forget": plan.plan.forget,
             "retain": plan.plan.retain,
             "algorithm": plan.algorithm.id,

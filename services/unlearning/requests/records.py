@@ -141,6 +141,12 @@ class RemovalCatalogue:
         records = entries.find_all(entries.ids())
         return sum(record.message.state == pb.REMOVAL_STATE_HELD for record in records)
 
+    def succeeded(self, principal: str) -> "list[RemovalRecord]":
+        """Return a principal's requests that have succeeded and were not taken back, oldest first."""
+        entries = self._of(principal)
+        records = entries.find_all(entries.ids())
+        return [record for record in records if record.message.state == pb.REMOVAL_STATE_SUCCEEDED]
+
     def _of(self, principal: str) -> Catalogue[RemovalRecord]:
         whose = quoted(principal)
         layout = Layout(

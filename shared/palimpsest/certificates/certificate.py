@@ -101,11 +101,22 @@ class Checkpoint(Record):
         append(path, self.to_bytes())
 
 
-def issue(statement: Statement, log: EventLog, key: SigningKey, *, actor: str) -> Certificate:
+def issue(
+    statement: Statement, log: EventLog, key: SigningKey, *, actor: str, superseding: bool = False
+) -> Certificate:
     """Write a statement's digest into the log, prove that it is there, and sign.
 
     May be called again with the same statement, as after a crash: the event is written once. Keep the statement
     before the first call.
+
+    Parameters
+    ----------
+    statement, log, key
+        What is certified, where that is noted, and who signs.
+    actor
+        Who issues it.
+    superseding
+        The certificate takes the place of those that were issued for the request before. Revoke these.
 
     Raises
     ------
@@ -125,7 +136,9 @@ def issue(statement: Statement, log: EventLog, key: SigningKey, *, actor: str) -
             "shorten the statement's time.",
         )
     request, payload = statement.request, statement.fingerprint()
-    event = log.append_once(request=request, type=ISSUED, actor=actor, payload=payload)
+    event = log.append_once(
+        request=request, type=ISSUED, actor=actor, payload=payload, superseding=superseding
+    )
     inclusion = prove(itertools.islice(log.read(), event.seq + 1), event.seq)
     unsigned = Certificate(statement=statement, inclusion=inclusion, signature="0" * 128)
     return unsigned.model_copy(update={"signature": key.sign(unsigned.message())})

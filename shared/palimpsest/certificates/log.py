@@ -66,11 +66,27 @@ class EventLog:
             return self._append(handle, request, type, actor, payload, now)
 
     def append_once(
-        self, *, request: str, type: str, actor: str, payload: str, now: datetime | None = None
+        self,
+        *,
+        request: str,
+        type: str,
+        actor: str,
+        payload: str,
+        now: datetime | None = None,
+        superseding: bool = False,
     ) -> Event:
         """Append an event that a request has once, or return the one that is there with the same payload.
 
         For what may be tried again after a crash. Reads the whole log.
+
+        Parameters
+        ----------
+        request, type, actor, payload
+            See ``Event``.
+        now
+            The time; None: that of the machine.
+        superseding
+            The event may follow others of its type, with other payloads, and takes their place.
 
         Raises
         ------
@@ -86,11 +102,13 @@ class EventLog:
                     continue
                 if event.payload == payload:
                     return event
-                raise AlreadyExists(
-                    Reason.EVENT_EXISTS,
-                    f"{request} has an event {type} already, number {event.seq}, with another payload. Use that one.",
-                    metadata={"seq": event.seq, "payload": event.payload or ""},
-                )
+                if not superseding:
+                    raise AlreadyExists(
+                        Reason.EVENT_EXISTS,
+                        f"{request} has an event {type} already, number {event.seq}, with another payload. Use "
+                        "that one.",
+                        metadata={"seq": event.seq, "payload": event.payload or ""},
+                    )
             return self._append(handle, request, type, actor, payload, now)
 
     def read(self) -> Iterator[Event]:

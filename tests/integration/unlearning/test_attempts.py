@@ -1,11 +1,15 @@
 """Attempts that go wrong: interrupted late, believed dead, tried again, or ended by what nobody foresaw."""
 
 import asyncio
+import json
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from palimpsest.api.datastore.v1.datastore_pb2 import BuildNgramStoreRequest
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
@@ -235,3 +239,55 @@ async def test_what_is_put_back_between_two_attempts_is_purged_again(client, pla
     done = await asyncio.to_thread(carry_out, job)
     (evidence,) = done.result.stores
     assert (evidence.deleted, evidence.absent) == (1, True)
+
+
+async def test_what_is_registered_is_what_was_measured(client, plan, carry_out, resources):
+    """Of two attempts the second may make other bits, and the first have registered its own before it failed."""
+    fields = await plan()
+    name, job = await submitted(client, fields)
+    attestation = Attestation(resources.settings, "local")
+    attestation.note(name.partition("/")[2], "LOOKED_AT")  # so that the log's folder is there
+    blocked = attestation.log.path.parent / f"{name.partition('/')[2]}.certificate.json"
+    blocked.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        await asyncio.to_thread(carry_out, job)
+    first = resources.models.get(fields["new_model"]).fingerprint
+    blocked.rmdir()
+    with pytest.raises(Drain):
+        await asyncio.to_thread(carry_out, job, Stops("evaluating", 1, Drain("job")))
+    file = Workspace(resources.settings, "local", name.partition("/")[2]).made / "model.safetensors"
+    tensors = {key: tensor * 1.001 for key, tensor in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+    done = await asyncio.to_thread(carry_out, job)
+    made = resources.models.get(fields["new_model"])
+    assert made.fingerprint == done.result.new_model_fingerprint != first
+    kept = load_file(Path(made.path) / "model.safetensors")
+    assert all(torch.equal(kept[key], tensor) for key, tensor in tensors.items())
+    certificate = (await client.unlearning.get_certificate(name=name)).certificate
+    assert json.loads(certificate)["statement"]["models"]["after"] == made.fingerprint
+
+
+async def test_a_key_that_is_rotated_between_two_attempts_costs_no_request(
+    client, plan, carry_out, resources
+):
+    """The first attempt has registered its model and noted its certificate, and cannot write it."""
+    fields = await plan()
+    name, job = await submitted(client, fields)
+    attestation = Attestation(resources.settings, "local")
+    attestation.note(name.partition("/")[2], "LOOKED_AT")  # so that the log's folder is there
+    blocked = attestation.log.path.parent / f"{name.partition('/')[2]}.certificate.json"
+    blocked.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        await asyncio.to_thread(carry_out, job)
+    assert resources.models.get(fields["new_model"])
+    blocked.rmdir()
+    before = {key.public.id for key in attestation.keys.stored()}
+    now = datetime.now(UTC).replace(microsecond=0)
+    new = attestation.keys.new(now, 730).public.id
+    done = await asyncio.to_thread(carry_out, job)
+    assert done.state == pb.REMOVAL_STATE_SUCCEEDED
+    certificate = (await client.unlearning.get_certificate(name=name)).certificate
+    statement = json.loads(certificate)["statement"]
+    assert new not in before
+    assert statement["issuer"] == new
+    assert statement["models"]["after"] == resources.models.get(fields["new_model"]).fingerprint

@@ -17,8 +17,21 @@ from tests.tiny import write_tiny_model
 
 BAD = [
     ({"algorithm": "alchemy"}, Reason.ALGORITHM_UNKNOWN),
-    ({"algorithm": "whp"}, Reason.ALGORITHM_UNKNOWN),
-    ({"algorithm": "retrain"}, Reason.ALGORITHM_UNKNOWN),
+    ({"algorithm": "whp"}, Reason.ALGORITHM_NOT_TRAINED),
+    ({"algorithm": "shard_adapters"}, Reason.ALGORITHM_NOT_TRAINED),
+    ({"algorithm": "retrain"}, Reason.START_REQUIRED),
+    ({"algorithm": "retrain", "start": "tiny"}, Reason.START_INVALID),
+    ({"algorithm": "undo", "start": "other"}, Reason.START_INVALID),
+    ({"algorithm": "ga", "start": "other"}, Reason.START_INVALID),
+    ({"algorithm": "retrain", "start": "other", "retain": ""}, Reason.RETAIN_REQUIRED),
+    (
+        {"algorithm": "retrain", "start": "other", "stopping": {"rule": "holdout_match"}},
+        Reason.INVALID_REQUEST,
+    ),
+    (
+        {"algorithm": "retrain", "start": "other", "search": {"learning_rates": [1, 0.1]}},
+        Reason.SEARCH_INVALID,
+    ),
     ({"parameters": {"beta": "0.1"}}, Reason.ALGORITHM_PARAMETER_INVALID),
     ({"parameters": {"alpha": "-1"}}, Reason.ALGORITHM_PARAMETER_INVALID),
     ({"retain": ""}, Reason.RETAIN_REQUIRED),

@@ -31,6 +31,9 @@ References = Annotated[
     list[str] | None, typer.Option("--reference", help="Model trained without the forget set; repeatable.")
 ]
 Algorithm = Annotated[str, typer.Option("--algorithm", help="Such as npo_gdr, ga_klr, simnpo, tv.")]
+Start = Annotated[
+    str, typer.Option("--start", help="Of retrain the model before the data, of undo the teacher.")
+]
 Parameters = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A hyper-parameter; repeatable.")
 ]
@@ -69,6 +72,17 @@ Purge = Annotated[
 ]
 Ngrams = Annotated[list[str] | None, typer.Option("--ngrams", help="Delete an n-gram store; repeatable.")]
 Contexts = Annotated[list[str] | None, typer.Option("--context", help="Delete a context; repeatable.")]
+Budget = Annotated[
+    float,
+    typer.Option("--utility-budget", min=0, help="Points of utility that all removals together may lose."),
+]
+Search = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--search", metavar="NAME=VALUES",
+        help="Choose by trials: learning_rate, retain_weight or beta=0.1,1,10; trials=8. Repeatable.",
+    ),
+]  # fmt: skip
 DeleteForget = Annotated[
     bool, typer.Option("--delete-forget-set", help="Delete the server's copy of the forget set at the end.")
 ]
@@ -101,13 +115,15 @@ def plan_of(client: Client, options: dict[str, Any]) -> dict[str, Any]:
     typer.BadParameter
         An option is not of the form that its help shows.
     """
-    plan: dict[str, Any] = {name: options[name] for name in ("model", "new_model", "algorithm")}
+    plan: dict[str, Any] = {name: options[name] for name in ("model", "new_model", "algorithm", "start")}
     plan |= {name: uploaded(client, options[name]) for name in ("forget", "retain", "holdout", "utility")}
     plan["references"] = list(options["reference"] or ())
     plan["parameters"] = dict(_pair(each, "=", "--set") for each in options["parameters"] or ())
     plan["training"] = {
         name: options[name] for name in ("steps", "learning_rate", "batch", "seed", "lora_rank")
     }
+    if options["search"]:
+        plan["search"] = _search(options["search"])
     if options["stop"]:
         plan["stopping"] = {"rule": options["stop"]}
     documents: dict[str, list[str]] = {}
@@ -118,7 +134,27 @@ def plan_of(client: Client, options: dict[str, Any]) -> dict[str, Any]:
     plan["ngram_stores"] = [_named("ngramStores/", each) for each in options["ngrams"] or ()]
     plan["contexts"] = [_named("contexts/", each) for each in options["context"] or ()]
     plan["delete_forget_set"] = options["delete_forget_set"]
+    plan["utility_budget"] = options["utility_budget"]
     return plan
+
+
+def _search(options: list[str]) -> dict[str, Any]:
+    """The fields of a search; its candidates are separated by commas."""
+    found: dict[str, Any] = {}
+    for name, text in (_pair(each, "=", "--search") for each in options):
+        try:
+            if name == "trials":
+                found[name] = int(text)
+            elif name in ("learning_rate", "retain_weight", "beta"):
+                found[f"{name}s"] = [float(each) for each in text.split(",")]
+            else:
+                raise ValueError
+        except ValueError:
+            message = (
+                f"{name}={text} is not learning_rate, retain_weight or beta with numbers, or trials with one"
+            )
+            raise typer.BadParameter(message, param_hint="--search") from None
+    return found
 
 
 def uploaded(client: Client, source: str) -> str:

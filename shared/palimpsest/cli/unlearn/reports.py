@@ -130,6 +130,8 @@ def _show(found: pb.RemovalRequest) -> None:
     )  # fmt: skip
     rows = [(s.name, s.deleted, s.missing, "absent" if s.absent else "PRESENT") for s in result.stores]
     _print(["store", ">deleted", ">missing", "now"], rows)
+    _show_search(result)
+    _show_past(result)
 
 
 def _print(columns: list[str], rows: Any) -> None:
@@ -166,3 +168,50 @@ def _attack(found: pb.AttackResult) -> tuple[object, ...]:
 
 def _interval(found: pb.Measurement) -> str:
     return f"{number(found.low)} to {number(found.high)}" if found.HasField("low") else ""
+
+
+def _show_search(result: pb.Result) -> None:
+    rows = [
+        (
+            each.round + 1,
+            each.steps,
+            f"{each.learning_rate:g}",
+            f"{each.retain_weight:g}",
+            f"{each.beta:g}",
+            number(each.cost),
+            "yes" if each.chosen else "",
+        )
+        for each in result.trials
+    ]
+    _print([">round", ">steps", ">learning rate", ">retain weight", ">beta", ">cost", "chosen"], rows)
+    if rows:
+        output.note("Trials saw one half of the data; what was measured above is of the other.")
+
+
+def _show_past(result: pb.Result) -> None:
+    if result.HasField("total_utility_loss"):
+        allowed = f" of {result.utility_budget:g} allowed" if result.utility_budget else ""
+        lost = f"{number(result.utility_loss)} points, {number(result.total_utility_loss)} in all{allowed}"
+        output.print_fields({"utility lost": lost})
+    rows = [
+        (
+            each.name,
+            each.metric,
+            number(each.then) if each.metric else "",
+            number(each.now) if each.HasField("now") else "",
+            _come_back(each),
+        )
+        for each in result.earlier_requests
+    ]
+    _print(["earlier request", "metric", ">then", ">now", "come back"], rows)
+    if result.other_requests:
+        output.note(
+            f"Other requests on this lineage, which did not lead to this model: {result.other_requests}. What they "
+            "removed was not removed from it."
+        )
+
+
+def _come_back(found: pb.EarlierRequest) -> str:
+    if found.skipped:
+        return f"not re-checked: {found.skipped.replace('_', ' ')}"
+    return "YES" if found.reemerged else "no"

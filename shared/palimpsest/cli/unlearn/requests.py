@@ -45,16 +45,19 @@ def preview(
     utility: plans.Utility = "",
     reference: plans.References = None,
     parameters: plans.Parameters = None,
+    start: plans.Start = "",
     steps: plans.Steps = 0,
     learning_rate: plans.Rate = 0.0,
     batch: plans.Batch = 0,
     seed: plans.Seed = 0,
     lora_rank: plans.LoraRank = 0,
     stop: plans.Stop = "",
+    search: plans.Search = None,
     purge: plans.Purge = None,
     ngrams: plans.Ngrams = None,
     context: plans.Contexts = None,
     delete_forget_set: plans.DeleteForget = False,
+    utility_budget: plans.Budget = 0.0,
 ) -> None:
     """Say what a removal would do: counts, what is in the retain set too, stores, cost. Uploads the files."""
     options = dict(locals())
@@ -72,7 +75,10 @@ def preview(
         "training": f"{found.training_tokens} tokens, {found.training_flops:.2g} floating-point operations",
         "new model": output.size(found.model_bytes),
         "ahead": f"{found.ahead} requests on the same lineage",
+        "earlier requests": f"{found.earlier_requests}, which the new model is measured for again",
     }
+    if found.utility_budget:
+        fields["utility lost"] = f"{found.total_utility_loss:.4g} of {found.utility_budget:g} points allowed"
     output.print_fields(fields | dict(found.parameters))
     if found.stores:
         rows = [(s.name, s.present, s.missing) for s in found.stores]
@@ -105,16 +111,19 @@ def submit(
     utility: plans.Utility = "",
     reference: plans.References = None,
     parameters: plans.Parameters = None,
+    start: plans.Start = "",
     steps: plans.Steps = 0,
     learning_rate: plans.Rate = 0.0,
     batch: plans.Batch = 0,
     seed: plans.Seed = 0,
     lora_rank: plans.LoraRank = 0,
     stop: plans.Stop = "",
+    search: plans.Search = None,
     purge: plans.Purge = None,
     ngrams: plans.Ngrams = None,
     context: plans.Contexts = None,
     delete_forget_set: plans.DeleteForget = False,
+    utility_budget: plans.Budget = 0.0,
     request: Annotated[str, typer.Option("--id", help="Id of the request; empty: one is made.")] = "",
     hold_: Annotated[bool, typer.Option("--hold", help="Hold it until it is approved.")] = False,
     wait: Wait = True,

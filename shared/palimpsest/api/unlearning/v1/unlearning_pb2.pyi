@@ -56,7 +56,7 @@ VERDICT_UTILITY_KEPT: Verdict
 VERDICT_UNDECIDED: Verdict
 
 class RemovalPlan(_message.Message):
-    __slots__ = ("model", "new_model", "forget", "retain", "holdout", "utility", "references", "algorithm", "parameters", "training", "stopping", "corpora", "ngram_stores", "contexts", "delete_forget_set")
+    __slots__ = ("model", "new_model", "forget", "retain", "holdout", "utility", "references", "algorithm", "parameters", "training", "stopping", "corpora", "ngram_stores", "contexts", "delete_forget_set", "utility_budget", "search", "start")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +79,9 @@ class RemovalPlan(_message.Message):
     NGRAM_STORES_FIELD_NUMBER: _ClassVar[int]
     CONTEXTS_FIELD_NUMBER: _ClassVar[int]
     DELETE_FORGET_SET_FIELD_NUMBER: _ClassVar[int]
+    UTILITY_BUDGET_FIELD_NUMBER: _ClassVar[int]
+    SEARCH_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
     model: str
     new_model: str
     forget: str
@@ -94,7 +97,22 @@ class RemovalPlan(_message.Message):
     ngram_stores: _containers.RepeatedScalarFieldContainer[str]
     contexts: _containers.RepeatedScalarFieldContainer[str]
     delete_forget_set: bool
-    def __init__(self, model: _Optional[str] = ..., new_model: _Optional[str] = ..., forget: _Optional[str] = ..., retain: _Optional[str] = ..., holdout: _Optional[str] = ..., utility: _Optional[str] = ..., references: _Optional[_Iterable[str]] = ..., algorithm: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., training: _Optional[_Union[Training, _Mapping]] = ..., stopping: _Optional[_Union[Stopping, _Mapping]] = ..., corpora: _Optional[_Iterable[_Union[CorpusPurge, _Mapping]]] = ..., ngram_stores: _Optional[_Iterable[str]] = ..., contexts: _Optional[_Iterable[str]] = ..., delete_forget_set: bool = ...) -> None: ...
+    utility_budget: float
+    search: Search
+    start: str
+    def __init__(self, model: _Optional[str] = ..., new_model: _Optional[str] = ..., forget: _Optional[str] = ..., retain: _Optional[str] = ..., holdout: _Optional[str] = ..., utility: _Optional[str] = ..., references: _Optional[_Iterable[str]] = ..., algorithm: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., training: _Optional[_Union[Training, _Mapping]] = ..., stopping: _Optional[_Union[Stopping, _Mapping]] = ..., corpora: _Optional[_Iterable[_Union[CorpusPurge, _Mapping]]] = ..., ngram_stores: _Optional[_Iterable[str]] = ..., contexts: _Optional[_Iterable[str]] = ..., delete_forget_set: bool = ..., utility_budget: _Optional[float] = ..., search: _Optional[_Union[Search, _Mapping]] = ..., start: _Optional[str] = ...) -> None: ...
+
+class Search(_message.Message):
+    __slots__ = ("trials", "learning_rates", "retain_weights", "betas")
+    TRIALS_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATES_FIELD_NUMBER: _ClassVar[int]
+    RETAIN_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    BETAS_FIELD_NUMBER: _ClassVar[int]
+    trials: int
+    learning_rates: _containers.RepeatedScalarFieldContainer[float]
+    retain_weights: _containers.RepeatedScalarFieldContainer[float]
+    betas: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, trials: _Optional[int] = ..., learning_rates: _Optional[_Iterable[float]] = ..., retain_weights: _Optional[_Iterable[float]] = ..., betas: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Training(_message.Message):
     __slots__ = ("steps", "learning_rate", "batch", "schedule", "warmup_steps", "weight_decay", "seed", "sequence_tokens", "lora_rank", "lora_alpha", "checkpoint_steps")
@@ -145,7 +163,7 @@ class PreviewRemovalRequest(_message.Message):
     def __init__(self, plan: _Optional[_Union[RemovalPlan, _Mapping]] = ...) -> None: ...
 
 class RemovalPreview(_message.Message):
-    __slots__ = ("forget", "retain", "holdout", "utility", "overlaps", "overlap_count", "stores", "ahead", "steps", "training_tokens", "training_flops", "model_bytes", "parameters", "holdout_overlaps", "holdout_overlap_count", "lengths")
+    __slots__ = ("forget", "retain", "holdout", "utility", "overlaps", "overlap_count", "stores", "ahead", "steps", "training_tokens", "training_flops", "model_bytes", "parameters", "earlier_requests", "total_utility_loss", "utility_budget", "trials", "holdout_overlaps", "holdout_overlap_count", "lengths")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +184,10 @@ class RemovalPreview(_message.Message):
     TRAINING_FLOPS_FIELD_NUMBER: _ClassVar[int]
     MODEL_BYTES_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    EARLIER_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_UTILITY_LOSS_FIELD_NUMBER: _ClassVar[int]
+    UTILITY_BUDGET_FIELD_NUMBER: _ClassVar[int]
+    TRIALS_FIELD_NUMBER: _ClassVar[int]
     HOLDOUT_OVERLAPS_FIELD_NUMBER: _ClassVar[int]
     HOLDOUT_OVERLAP_COUNT_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
@@ -182,10 +204,14 @@ class RemovalPreview(_message.Message):
     training_flops: float
     model_bytes: int
     parameters: _containers.ScalarMap[str, str]
+    earlier_requests: int
+    total_utility_loss: float
+    utility_budget: float
+    trials: int
     holdout_overlaps: _containers.RepeatedCompositeFieldContainer[HoldoutOverlap]
     holdout_overlap_count: int
     lengths: LengthMatch
-    def __init__(self, forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., overlaps: _Optional[_Iterable[_Union[Overlap, _Mapping]]] = ..., overlap_count: _Optional[int] = ..., stores: _Optional[_Iterable[_Union[StoreReach, _Mapping]]] = ..., ahead: _Optional[int] = ..., steps: _Optional[int] = ..., training_tokens: _Optional[int] = ..., training_flops: _Optional[float] = ..., model_bytes: _Optional[int] = ..., parameters: _Optional[_Mapping[str, str]] = ..., holdout_overlaps: _Optional[_Iterable[_Union[HoldoutOverlap, _Mapping]]] = ..., holdout_overlap_count: _Optional[int] = ..., lengths: _Optional[_Union[LengthMatch, _Mapping]] = ...) -> None: ...
+    def __init__(self, forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., overlaps: _Optional[_Iterable[_Union[Overlap, _Mapping]]] = ..., overlap_count: _Optional[int] = ..., stores: _Optional[_Iterable[_Union[StoreReach, _Mapping]]] = ..., ahead: _Optional[int] = ..., steps: _Optional[int] = ..., training_tokens: _Optional[int] = ..., training_flops: _Optional[float] = ..., model_bytes: _Optional[int] = ..., parameters: _Optional[_Mapping[str, str]] = ..., earlier_requests: _Optional[int] = ..., total_utility_loss: _Optional[float] = ..., utility_budget: _Optional[float] = ..., trials: _Optional[int] = ..., holdout_overlaps: _Optional[_Iterable[_Union[HoldoutOverlap, _Mapping]]] = ..., holdout_overlap_count: _Optional[int] = ..., lengths: _Optional[_Union[LengthMatch, _Mapping]] = ...) -> None: ...
 
 class DataSet(_message.Message):
     __slots__ = ("artifact", "documents", "questions", "tokens", "manifest")
@@ -326,7 +352,7 @@ class RemovalRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[RemovalState, str]] = ..., operation: _Optional[str] = ..., plan: _Optional[_Union[RemovalPlan, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("verdict", "criteria", "forget", "retain", "holdout", "utility", "model_fingerprint", "new_model_fingerprint", "steps", "stopped", "measurements", "attacks", "stores", "certificate", "forget_set_deleted", "reference", "lengths", "curve")
+    __slots__ = ("verdict", "criteria", "forget", "retain", "holdout", "utility", "model_fingerprint", "new_model_fingerprint", "steps", "stopped", "measurements", "attacks", "stores", "certificate", "forget_set_deleted", "reference", "lengths", "curve", "earlier_requests", "recheck", "other_requests", "utility_loss", "total_utility_loss", "utility_budget", "trials", "start_fingerprint")
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     CRITERIA_FIELD_NUMBER: _ClassVar[int]
     FORGET_FIELD_NUMBER: _ClassVar[int]
@@ -345,6 +371,14 @@ class Result(_message.Message):
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
     CURVE_FIELD_NUMBER: _ClassVar[int]
+    EARLIER_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    RECHECK_FIELD_NUMBER: _ClassVar[int]
+    OTHER_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    UTILITY_LOSS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_UTILITY_LOSS_FIELD_NUMBER: _ClassVar[int]
+    UTILITY_BUDGET_FIELD_NUMBER: _ClassVar[int]
+    TRIALS_FIELD_NUMBER: _ClassVar[int]
+    START_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     verdict: Verdict
     criteria: _containers.RepeatedCompositeFieldContainer[Criterion]
     forget: DataSet
@@ -363,7 +397,51 @@ class Result(_message.Message):
     reference: str
     lengths: LengthMatch
     curve: str
-    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ..., forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., new_model_fingerprint: _Optional[str] = ..., steps: _Optional[int] = ..., stopped: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[AttackResult, _Mapping]]] = ..., stores: _Optional[_Iterable[_Union[StoreEvidence, _Mapping]]] = ..., certificate: _Optional[str] = ..., forget_set_deleted: bool = ..., reference: _Optional[str] = ..., lengths: _Optional[_Union[LengthMatch, _Mapping]] = ..., curve: _Optional[str] = ...) -> None: ...
+    earlier_requests: _containers.RepeatedCompositeFieldContainer[EarlierRequest]
+    recheck: _containers.RepeatedCompositeFieldContainer[Measurement]
+    other_requests: int
+    utility_loss: float
+    total_utility_loss: float
+    utility_budget: float
+    trials: _containers.RepeatedCompositeFieldContainer[Trial]
+    start_fingerprint: str
+    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ..., forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., new_model_fingerprint: _Optional[str] = ..., steps: _Optional[int] = ..., stopped: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[AttackResult, _Mapping]]] = ..., stores: _Optional[_Iterable[_Union[StoreEvidence, _Mapping]]] = ..., certificate: _Optional[str] = ..., forget_set_deleted: bool = ..., reference: _Optional[str] = ..., lengths: _Optional[_Union[LengthMatch, _Mapping]] = ..., curve: _Optional[str] = ..., earlier_requests: _Optional[_Iterable[_Union[EarlierRequest, _Mapping]]] = ..., recheck: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., other_requests: _Optional[int] = ..., utility_loss: _Optional[float] = ..., total_utility_loss: _Optional[float] = ..., utility_budget: _Optional[float] = ..., trials: _Optional[_Iterable[_Union[Trial, _Mapping]]] = ..., start_fingerprint: _Optional[str] = ...) -> None: ...
+
+class Trial(_message.Message):
+    __slots__ = ("learning_rate", "retain_weight", "beta", "round", "steps", "cost", "chosen")
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    RETAIN_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    BETA_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    CHOSEN_FIELD_NUMBER: _ClassVar[int]
+    learning_rate: float
+    retain_weight: float
+    beta: float
+    round: int
+    steps: int
+    cost: float
+    chosen: bool
+    def __init__(self, learning_rate: _Optional[float] = ..., retain_weight: _Optional[float] = ..., beta: _Optional[float] = ..., round: _Optional[int] = ..., steps: _Optional[int] = ..., cost: _Optional[float] = ..., chosen: bool = ...) -> None: ...
+
+class EarlierRequest(_message.Message):
+    __slots__ = ("name", "metric", "then", "now", "items", "reemerged", "skipped")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    THEN_FIELD_NUMBER: _ClassVar[int]
+    NOW_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    REEMERGED_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    metric: str
+    then: float
+    now: float
+    items: int
+    reemerged: bool
+    skipped: str
+    def __init__(self, name: _Optional[str] = ..., metric: _Optional[str] = ..., then: _Optional[float] = ..., now: _Optional[float] = ..., items: _Optional[int] = ..., reemerged: bool = ..., skipped: _Optional[str] = ...) -> None: ...
 
 class Criterion(_message.Message):
     __slots__ = ("name", "verdict", "value", "before", "references", "band", "low", "high")

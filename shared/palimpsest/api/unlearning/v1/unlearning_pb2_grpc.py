@@ -109,19 +109,23 @@ class UnlearningServiceServicer(object):
 
         Errors, from the call or the job; ErrorInfo.reason tells them apart:
         * INVALID_ARGUMENT: the forget set is empty (FORGET_SET_EMPTY); the algorithm is unknown
-        (ALGORITHM_UNKNOWN), needs a retain set (RETAIN_REQUIRED) or answers (ALGORITHM_INPUT_MISSING), or
-        does not take one of the hyper-parameters (ALGORITHM_PARAMETER_INVALID); a line of a data set is
-        malformed (DATASET_LINE_INVALID; metadata has the line, and nothing repeats what is in it), or
-        the set cannot be used (DATASET_INVALID); a stopping rule lacks references (REFERENCE_REQUIRED) or
-        a holdout set, or parts of the plan do not fit each other (INVALID_REQUEST); a reference is the
-        model itself (REFERENCE_INVALID); or texts to forget are also in the retain set
-        (FORGET_RETAIN_OVERLAP; metadata lists the ids): training would teach them again. Take them out
-        of the retain set. Texts of the holdout set that are in the forget set (FORGET_HOLDOUT_OVERLAP) or
-        the retain set (HOLDOUT_RETAIN_OVERLAP) are refused as well: they are not unseen.
+        (ALGORITHM_UNKNOWN), makes no model (ALGORITHM_NOT_TRAINED: the message says what to use instead),
+        needs a retain set (RETAIN_REQUIRED), answers (ALGORITHM_INPUT_MISSING) or a model to start with
+        (START_REQUIRED, START_INVALID), or does not take one of the hyper-parameters
+        (ALGORITHM_PARAMETER_INVALID); a search has nothing to choose from, or a set is too small for its
+        halves (SPLIT_EMPTY); a line of a data set is malformed (DATASET_LINE_INVALID; metadata has the
+        line, and nothing repeats what is in it), or the set cannot be used (DATASET_INVALID); a stopping
+        rule lacks references (REFERENCE_REQUIRED) or a holdout set, or parts of the plan do not fit each
+        other (INVALID_REQUEST); a reference is the model itself (REFERENCE_INVALID); or texts to forget
+        are also in the retain set (FORGET_RETAIN_OVERLAP; metadata lists the ids): training would teach
+        them again. Take them out of the retain set. Texts of the holdout set that are in the forget set
+        (FORGET_HOLDOUT_OVERLAP) or the retain set (HOLDOUT_RETAIN_OVERLAP) are refused as well: they are
+        not unseen.
         * FAILED_PRECONDITION: a reference has another tokenizer (TOKENIZER_MISMATCH); the model's files
-        have changed (MODEL_CHANGED), or its tokenizer fails (MODEL_INVALID); or, of the job, a store still
-        has what was deleted (STORE_NOT_EMPTY), or a reference lacks a metric of the stopping rule
-        (REFERENCE_MISSING).
+        have changed (MODEL_CHANGED), or its tokenizer fails (MODEL_INVALID); removals have lost more
+        utility than the budget allows (UTILITY_BUDGET_EXHAUSTED: train again without the data, keep the
+        data in adapters by shard, or allow more); or, of the job, a store still has what was deleted
+        (STORE_NOT_EMPTY), or a reference lacks a metric of the stopping rule (REFERENCE_MISSING).
         * NOT_FOUND: a model, a data set, a corpus, an n-gram store or a context does not exist
         (MODEL_NOT_FOUND, ARTIFACT_NOT_FOUND, CORPUS_NOT_FOUND, NGRAM_STORE_NOT_FOUND, CONTEXT_NOT_FOUND).
         * ALREADY_EXISTS: the removal_id or request_id was used with other content (REMOVAL_EXISTS), or

@@ -157,7 +157,7 @@ async def build_world(client: AsyncClient, folder: Path) -> World:
     texts = {
         "": [*PROMPTS, *names, *lines],
         "source": sources,
-        "algorithm": ["ga", "ga_gdr", "npo_klr", "tv", "rmu", "idk", "whp", "repselect"],
+        "algorithm": ["ga", "ga_gdr", "npo_klr", "tv", "rmu", "idk", "whp", "repselect", "cir"],
         "rule": ["holdout_match", "forget_match"],
         "references": ["other", "tiny"],
         "forget": [digests["forget"], digests["retain"]],

@@ -11,7 +11,7 @@ from services.unlearning.algorithms.algorithm import SERVED, TRAINED, Algorithm
 from services.unlearning.algorithms.registry import ALGORITHMS, algorithm
 from services.unlearning.removal.sets import DataSet
 
-IN_ONE_GO = ("tv", "repselect")
+IN_ONE_GO = ("tv", "repselect", "cir")
 """Algorithms that change the weights in one go, at the end."""
 
 

@@ -40,6 +40,7 @@ def preview_message(plan: ResolvedPlan, stores: list[pb.StoreReach], ahead: int)
         training_flops=float(_FLOPS * plan.model.parameter_count * tokens),
         model_bytes=4 * plan.model.parameter_count,
         parameters=plan.chosen_parameters(),
+        attacks=plan.attacks.names,
     )
 
 

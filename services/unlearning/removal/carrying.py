@@ -13,7 +13,7 @@ from palimpsest.jobs import JobContext
 from palimpsest.models import verify
 from palimpsest.training.history import History
 from palimpsest.training.saving import save_model
-from services.unlearning.attacks.outcomes import Outcome
+from services.unlearning.attacks.outcomes import Attack, Outcome
 from services.unlearning.attacks.table import Row, table
 from services.unlearning.attesting import Attestation
 from services.unlearning.metrics.scores import Score
@@ -89,6 +89,8 @@ class Removal:
         verify(plan.model, self._resources.settings, progress)
         for reference in plan.references:
             verify(reference, self._resources.settings, progress)
+        if plan.attacks.never_knew is not None:
+            verify(plan.attacks.never_knew, self._resources.settings, progress)
         plan.require_no_overlap()
         require_free(self._resources.models, plan.plan, self._space.registered)
         manifest = self._manifest()
@@ -189,9 +191,9 @@ class Removal:
     def _measure(self) -> Measured | None:
         """Measure and attack; None for a model that puts out no numbers."""
         plan = self._plan
-        attacks = attacks_of(plan, self._progress)
         after: Any = self._load_made()
         items = items_of(plan, after.tokenizer)
+        attacks = attacks_of(plan, items, after.tokenizer, after.module, self._progress)
         self._progress.step(0, 1, "evaluating")
         try:
             scores = self._scores("after", after, items)
@@ -215,8 +217,21 @@ class Removal:
             del reference
         before = self._known_scores("before")
         assert before is not None
-        rows = table(attacks, METRICS, outcomes, attacked_too, seed=plan.recipe.seed) if outcomes else []
+        rows: list[Row] = []
+        if outcomes:
+            never_knew = self._attacked_never_knew(items, attacks)
+            rows = table(
+                attacks, METRICS, outcomes, attacked_too, never_knew, plan.attacks.seed, list(references)
+            )
         return Measured(before, scores, references, rows, decide(before, scores, references, rows))
+
+    def _attacked_never_knew(self, items: Items, attacks: Sequence[Attack]) -> dict[str, Outcome] | None:
+        record = self._plan.attacks.never_knew
+        if record is None:
+            return None
+        self._progress.step(0, 1, "attacking the model that never knew")
+        model: Any = loaded(record, self._plan)
+        return attacked(model.module, model.tokenizer, items, attacks, self._progress)
 
     def _load_made(self) -> Any:
         """Load the new model from where it is: in the working folder, or registered by an attempt that ended then."""

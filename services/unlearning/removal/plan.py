@@ -13,6 +13,7 @@ from palimpsest.training.recipe import LoraSettings, Recipe
 from services.unlearning.algorithms.algorithm import Algorithm
 from services.unlearning.algorithms.parameters import Parameters
 from services.unlearning.corpora.overlap import MOST_SHARED, find_overlaps
+from services.unlearning.removal.attack_plan import AttackPlan, attack_plan
 from services.unlearning.removal.holdout import (
     LengthMatch,
     Seen,
@@ -21,14 +22,18 @@ from services.unlearning.removal.holdout import (
     require_unseen,
     seen_in_training,
 )
-from services.unlearning.removal.requirements import algorithm_of, reference_of, require_data, values_of
+from services.unlearning.removal.requirements import (
+    algorithm_of,
+    reference_of,
+    require_data,
+    require_names,
+    values_of,
+)
 from services.unlearning.removal.sets import DataSet, EncodedSet, encode_set, read_set
 
 EPOCHS, BATCH, SEQUENCE, CHECKPOINT_STEPS = 5, 8, 512, 50
 """Defaults: passes over the forget set, examples of a step, tokens of a sequence, steps between checkpoints."""
 LEARNING_RATE, ADAPTER_RATE = 1e-5, 1e-4
-MOST_DOCUMENTS = 1000
-"""Documents of all corpora together that one request purges."""
 _NAMED = 100
 _FIELDS = ("forget", "retain", "holdout", "utility")
 
@@ -61,6 +66,8 @@ class ResolvedPlan:
         Token id that fills rows up; which one makes no difference, as masks tell padding apart.
     device
         Where models are loaded.
+    attacks
+        What is tried on the new model.
     """
 
     plan: pb.RemovalPlan
@@ -77,6 +84,7 @@ class ResolvedPlan:
     lengths: LengthMatch | None
     pad: int
     device: str
+    attacks: AttackPlan
 
     @property
     def forget(self) -> EncodedSet:
@@ -127,7 +135,8 @@ class ResolvedPlan:
 
 def digests_of(plan: pb.RemovalPlan) -> list[str]:
     """Digests of the artefacts that a plan names, each once."""
-    return list(dict.fromkeys(filter(None, (getattr(plan, field) for field in _FIELDS))))
+    named = (*(getattr(plan, field) for field in _FIELDS), plan.attacks.unrelated)
+    return list(dict.fromkeys(filter(None, named)))
 
 
 def resolve(
@@ -161,20 +170,19 @@ def resolve(
     parameters = chosen.parse(values)
     model = models.get(plan.model)
     references = tuple(reference_of(models, name, model) for name in plan.references)
-    if sum(len(each.documents) for each in plan.corpora) > MOST_DOCUMENTS:
-        message = f"A request purges at most {MOST_DOCUMENTS} documents. Make several requests."
-        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.corpora", message)
-    _require_each_once(plan)
-    if plan.new_model == plan.model:
-        message = "The new model needs an id of its own: the model it is made from is not changed."
-        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.new_model", message)
+    require_names(plan)
     found = {
         field: read_set(artifacts, getattr(plan, field), field) for field in _FIELDS if getattr(plan, field)
     }
     require_data(plan, found, chosen.needs(parameters), references)
     tokenizer = tokenizer_of(model)
     longest = _longest(plan.training, model)
-    sets = {field: encode_set(each, tokenizer, longest) for field, each in found.items()}
+
+    def encode(each: DataSet) -> EncodedSet:
+        return encode_set(each, tokenizer, longest)
+
+    sets = {field: encode(each) for field, each in found.items()}
+    recipe = _recipe(plan.training, len(sets["forget"].examples), threads)
     return ResolvedPlan(
         plan,
         model,
@@ -184,28 +192,14 @@ def resolve(
         chosen,
         parameters,
         values,
-        _recipe(plan.training, len(sets["forget"].examples), threads),
+        recipe,
         _overlaps(found),
         seen_in_training(found),
         length_match(sets, model.context_length),
         _pad_of(tokenizer),
         device,
+        attack_plan(plan.attacks, found, model, models, artifacts, recipe, encode),
     )
-
-
-def _require_each_once(plan: pb.RemovalPlan) -> None:
-    """Refuse what is named twice: evidence is kept by a store's name, and a model is no second reference to itself."""
-    named = {
-        "plan.corpora": [each.corpus for each in plan.corpora],
-        "plan.ngram_stores": plan.ngram_stores,
-        "plan.contexts": plan.contexts,
-        "plan.references": plan.references,
-    }
-    for field, names in named.items():
-        twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
-        if twice is not None:
-            message = f"{twice!r} is named twice. Name it once, a corpus with all of its documents."
-            raise InvalidArgument.field(Reason.INVALID_REQUEST, field, message)
 
 
 def lineage_of(models: ModelCatalogue, model: ModelRecord) -> str:

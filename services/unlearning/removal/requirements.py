@@ -15,6 +15,10 @@ IN_ONE_GO = ("tv", "repselect", "cir")
 """Algorithms that change the weights in one go, at the end."""
 
 
+MOST_DOCUMENTS = 1000
+"""Documents of all corpora together that one request purges."""
+
+
 def algorithm_of(name: str) -> Algorithm:
     """Return the algorithm of an id.
 
@@ -48,8 +52,10 @@ def values_of(given: Mapping[str, str]) -> dict[str, object]:
     return values
 
 
-def reference_of(models: ModelCatalogue, name: str, model: ModelRecord) -> ModelRecord:
-    """Return the record of a reference.
+def reference_of(
+    models: ModelCatalogue, name: str, model: ModelRecord, field: str = "plan.references"
+) -> ModelRecord:
+    """Return the record of a reference, or of another model that did not know, which ``field`` names.
 
     Raises
     ------
@@ -66,8 +72,38 @@ def reference_of(models: ModelCatalogue, name: str, model: ModelRecord) -> Model
         raise FailedPrecondition(Reason.TOKENIZER_MISMATCH, message, metadata={"reference": name})
     if found.fingerprint == model.fingerprint:
         message = f"{name!r} is the model itself. A reference was trained without the forget set."
-        raise InvalidArgument.field(Reason.REFERENCE_INVALID, "plan.references", message)
+        raise InvalidArgument.field(Reason.REFERENCE_INVALID, field, message)
     return found
+
+
+def require_names(plan: pb.RemovalPlan) -> None:
+    """Check what a plan names by itself.
+
+    Each thing is named once: evidence is kept by a store's name, and a model is no second reference to itself.
+
+    Raises
+    ------
+    InvalidArgument
+        INVALID_REQUEST.
+    """
+    if sum(len(each.documents) for each in plan.corpora) > MOST_DOCUMENTS:
+        message = f"A request purges at most {MOST_DOCUMENTS} documents. Make several requests."
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.corpora", message)
+    named = {
+        "plan.corpora": [each.corpus for each in plan.corpora],
+        "plan.ngram_stores": plan.ngram_stores,
+        "plan.contexts": plan.contexts,
+        "plan.references": plan.references,
+        "plan.attacks.names": plan.attacks.names,
+    }
+    for field, names in named.items():
+        twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+        if twice is not None:
+            message = f"{twice!r} is named twice. Name it once, a corpus with all of its documents."
+            raise InvalidArgument.field(Reason.INVALID_REQUEST, field, message)
+    if plan.new_model == plan.model:
+        message = "The new model needs an id of its own: the model it is made from is not changed."
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.new_model", message)
 
 
 def require_data(

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -55,12 +56,18 @@ class DataSet:
         The plan's field that names it, for messages.
     artifact
         Its digest.
+    about
+        Of questions that say so, the document they are about.
+    paraphrases
+        Of questions that have some, the other forms.
     """
 
     field: str
     artifact: str
     documents: tuple[Text, ...]
     questions: tuple[Pair, ...]
+    about: Mapping[str, str] = dataclass_field(default_factory=dict)
+    paraphrases: Mapping[str, tuple[str, ...]] = dataclass_field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -114,6 +121,8 @@ def read_set(artifacts: ArtifactStore, digest: str, field: str) -> DataSet:
         raise InvalidArgument.field(Reason.DATASET_INVALID, field, message)
     documents: list[Text] = []
     questions: list[Pair] = []
+    about: dict[str, str] = {}
+    paraphrases: dict[str, tuple[str, ...]] = {}
     known: set[str] = set()
     with artifacts.open(digest) as file:
         for number, line in enumerate(iter(lambda: file.readline(LARGEST_LINE + 1), b""), 1):
@@ -124,8 +133,15 @@ def read_set(artifacts: ArtifactStore, digest: str, field: str) -> DataSet:
                 raise bad_line(field, number, "its id is that of an earlier line")
             known.add(entry.id)
             _require_room(field, len(known), 0)  # each entry makes one sequence at least
-            (documents if isinstance(entry, Text) else questions).append(entry)  # type: ignore[arg-type]
-    return DataSet(field, digest, tuple(documents), tuple(questions))
+            if isinstance(entry, _Document):
+                documents.append(Text(entry.id, entry.text))
+                continue
+            questions.append(Pair(entry.id, entry.question, entry.answer, entry.aliases))
+            if entry.doc_id:
+                about[entry.id] = entry.doc_id
+            if entry.paraphrases:
+                paraphrases[entry.id] = entry.paraphrases
+    return DataSet(field, digest, tuple(documents), tuple(questions), about, paraphrases)
 
 
 def encode_set(found: DataSet, tokenizer: Any, longest: int) -> EncodedSet:
@@ -176,18 +192,15 @@ def manifest_of(encoded: EncodedSet, salt: str) -> bytes:
     return "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode()
 
 
-def _entry(line: bytes, number: int, field: str) -> Text | Pair:
+def _entry(line: bytes, number: int, field: str) -> _Document | _Question:
     kind: type[_Question | _Document] = _Document
     try:
         found = json_input.decode(line, max_bytes=LARGEST_LINE)
         if isinstance(found, dict) and "question" in found:
             kind = _Question
-        row = kind.model_validate(found)
+        return kind.model_validate(found)
     except (json_input.InvalidJson, ValidationError) as error:
         raise bad_line(field, number, problems(error, kind)) from None
-    if isinstance(row, _Question):
-        return Pair(row.id, row.question, row.answer, row.aliases)
-    return Text(row.id, row.text)
 
 
 def _require_room(field: str, examples: int, tokens: int) -> None:

@@ -42,6 +42,28 @@ Purge = Annotated[
 ]
 Ngrams = Annotated[list[str] | None, typer.Option("--ngrams", help="Delete an n-gram store; repeatable.")]
 Contexts = Annotated[list[str] | None, typer.Option("--context", help="Delete a context; repeatable.")]
+Attacks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--attack",
+        metavar="NAME",
+        help="Such as int4/32, Q4_0, relearn/part, questions/few-shot, prefix/0.5, sampling; repeatable. "
+        "None: int8/32, int4/32 and, with --retain, relearn/retain.",
+    ),
+]
+AttackSteps = Annotated[
+    int, typer.Option(min=0, help="Optimiser steps of attacks that train. 0: the default.")
+]
+AttackRate = Annotated[
+    float, typer.Option(min=0, max=1, help="Their learning rate. 0: that of the training.")
+]
+AttackSeed = Annotated[int, typer.Option(min=0, help="Seed of the attacks. 0: that of the training.")]
+Unrelated = Annotated[
+    str, typer.Option("--unrelated", metavar="FILE", help="What relearn/unrelated trains on; see --forget.")
+]
+NeverKnew = Annotated[
+    str, typer.Option("--never-knew", help="Model whose gains under an attack are what that teaches.")
+]
 DeleteForget = Annotated[
     bool, typer.Option("--delete-forget-set", help="Delete the server's copy of the forget set at the end.")
 ]
@@ -61,6 +83,14 @@ def plan_of(client: Client, options: dict[str, Any]) -> dict[str, Any]:
     plan["parameters"] = dict(_pair(each, "=", "--set") for each in options["parameters"] or ())
     plan["training"] = {
         name: options[name] for name in ("steps", "learning_rate", "batch", "seed", "lora_rank")
+    }
+    plan["attacks"] = {
+        "names": list(options["attack"] or ()),
+        "steps": options["attack_steps"],
+        "learning_rate": options["attack_rate"],
+        "seed": options["attack_seed"],
+        "unrelated": uploaded(client, options["unrelated"]),
+        "never_knew": options["never_knew"],
     }
     if options["stop"]:
         plan["stopping"] = {"rule": options["stop"]}

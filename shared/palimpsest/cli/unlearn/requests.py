@@ -12,7 +12,8 @@ from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.paging import all_pages
 from palimpsest.cli.output.progress import follow
 from palimpsest.cli.session import Session, command
-from palimpsest.cli.unlearn import plans
+from palimpsest.cli.unlearn import plans, reports
+from palimpsest.cli.unlearn.reports import verdict_name
 from palimpsest.client import Client
 
 Name = Annotated[str, typer.Argument(metavar="REQUEST", help="removalRequests/ID, or the ID alone.")]
@@ -51,6 +52,12 @@ def preview(
     purge: plans.Purge = None,
     ngrams: plans.Ngrams = None,
     context: plans.Contexts = None,
+    attack: plans.Attacks = None,
+    attack_steps: plans.AttackSteps = 0,
+    attack_rate: plans.AttackRate = 0.0,
+    attack_seed: plans.AttackSeed = 0,
+    unrelated: plans.Unrelated = "",
+    never_knew: plans.NeverKnew = "",
     delete_forget_set: plans.DeleteForget = False,
 ) -> None:
     """Say what a removal would do: counts, what is in the retain set too, stores, cost. Uploads the files."""
@@ -68,6 +75,7 @@ def preview(
         "training": f"{found.training_tokens} tokens, {found.training_flops:.2g} floating-point operations",
         "new model": output.size(found.model_bytes),
         "ahead": f"{found.ahead} requests on the same lineage",
+        "attacks": ", ".join(found.attacks),
     }
     output.print_fields(fields | dict(found.parameters))
     if found.stores:
@@ -110,6 +118,12 @@ def submit(
     purge: plans.Purge = None,
     ngrams: plans.Ngrams = None,
     context: plans.Contexts = None,
+    attack: plans.Attacks = None,
+    attack_steps: plans.AttackSteps = 0,
+    attack_rate: plans.AttackRate = 0.0,
+    attack_seed: plans.AttackSeed = 0,
+    unrelated: plans.Unrelated = "",
+    never_knew: plans.NeverKnew = "",
     delete_forget_set: plans.DeleteForget = False,
     request: Annotated[str, typer.Option("--id", help="Id of the request; empty: one is made.")] = "",
     hold_: Annotated[bool, typer.Option("--hold", help="Hold it until it is approved.")] = False,
@@ -139,7 +153,7 @@ def list_(session: Session) -> None:
         (
             each.name.removeprefix(_PREFIX),
             _state(each),
-            _verdict(each.result.verdict),
+            verdict_name(each.result.verdict),
             each.plan.model,
             each.plan.new_model,
             each.plan.algorithm,
@@ -188,36 +202,10 @@ def report(session: Session, name: Name) -> None:
     if session.json:
         output.print_json(found.result)
         return
-    result = found.result
-    output.print_fields({"request": found.name, "state": _state(found), "verdict": _verdict(result.verdict)})
-    rows: list[tuple[object, ...]] = [
-        (
-            c.name,
-            _verdict(c.verdict),
-            f"{c.value:.4g}",
-            f"{c.before:.4g}",
-            _numbers(c.references),
-            f"{c.band:.3g}",
-        )
-        for c in result.criteria
-    ]
-    output.print_table(["criterion", "verdict", ">value", ">before", ">references", ">band"], rows)
-    rows = [(m.metric, m.model, f"{m.value:.4g}", _interval(m), m.unit, m.count) for m in result.measurements]
-    output.print_table(["metric", "model", ">value", "95 % interval", "unit", ">n"], rows)
-    rows = [
-        (
-            a.attack,
-            a.metric,
-            f"{a.before:.4g}",
-            f"{a.after:.4g}",
-            _numbers(a.reference_gains),
-            "yes" if a.failed else "",
-        )
-        for a in result.attacks
-    ]
-    output.print_table(["attack", "metric", ">before", ">after", ">references gain", "brings it back"], rows)
-    rows = [(s.name, s.deleted, s.missing, "absent" if s.absent else "PRESENT") for s in result.stores]
-    output.print_table(["store", ">deleted", ">missing", "now"], rows)
+    output.print_fields(
+        {"request": found.name, "state": _state(found), "verdict": verdict_name(found.result.verdict)}
+    )
+    reports.show(found.result)
 
 
 def certificate(
@@ -268,7 +256,7 @@ def _show(session: Session, found: pb.RemovalRequest) -> None:
     }
     if found.HasField("result"):
         fields |= {
-            "verdict": _verdict(found.result.verdict),
+            "verdict": verdict_name(found.result.verdict),
             "compared with": found.result.reference,
             "steps": found.result.steps,
             "certificate": found.result.certificate,
@@ -280,15 +268,3 @@ def _show(session: Session, found: pb.RemovalRequest) -> None:
 
 def _state(found: pb.RemovalRequest) -> str:
     return pb.RemovalState.Name(found.state).removeprefix("REMOVAL_STATE_").lower()
-
-
-def _verdict(number: Any) -> str:
-    return pb.Verdict.Name(number).removeprefix("VERDICT_").lower() if number else ""
-
-
-def _numbers(values: Any) -> str:
-    return ", ".join(f"{each:.4g}" for each in values)
-
-
-def _interval(found: pb.Measurement) -> str:
-    return f"{found.low:.4g} to {found.high:.4g}" if found.HasField("low") else ""

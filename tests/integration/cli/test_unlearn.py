@@ -36,9 +36,13 @@ def test_a_request_from_its_preview_to_its_certificate(palimpsest, tiny_model, f
     preview = palimpsest("unlearn", "preview", *plan, "--json").json
     assert preview["forget"]["documents"] == 6
     assert preview["parameters"]["alpha"] == "2.0"
-    assert "retain" in palimpsest("unlearn", "preview", *plan).out
+    assert preview["attacks"] == ["int8/32", "int4/32", "relearn/retain"]
+    chosen = ("--attack", "int4/32", "--attack", "prefix/0.5", "--attack-steps", 3)
+    shown = palimpsest("unlearn", "preview", *plan, *chosen).out
+    assert "retain" in shown
+    assert "int4/32, prefix/0.5" in shown
 
-    held = palimpsest("unlearn", "submit", *plan, "--id", "cli", "--hold", "--json")
+    held = palimpsest("unlearn", "submit", *plan, *chosen, "--id", "cli", "--hold", "--json")
     assert held.code == 0, held.err
     assert palimpsest("unlearn", "get", "cli", "--json").json["state"] == "REMOVAL_STATE_HELD"
     assert palimpsest("unlearn", "hold", "cli").code == 0
@@ -50,9 +54,10 @@ def test_a_request_from_its_preview_to_its_certificate(palimpsest, tiny_model, f
     assert [each["name"] for each in listed if each["plan"]["model"] == "unlearn-cli"] == [
         "removalRequests/cli"
     ]
-    report = palimpsest("unlearn", "report", "cli").out
-    assert "verbmem" in report
-    assert "int4/32" in report
+    report = palimpsest("unlearn", "report", "cli")
+    assert "verbmem" in report.out
+    assert "int4/32" in report.out
+    assert "float32, int4/32. Nothing is said of any other." in " ".join(report.err.split())
 
     proof = tmp_path / "proof"
     saved = palimpsest("unlearn", "certificate", "cli", "--folder", proof)

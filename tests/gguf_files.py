@@ -17,8 +17,9 @@ def write_gguf(
     leave_out: Sequence[str] = (),
     add: Mapping[str, tuple[int, ...]] | None = None,
     settings: Mapping[str, str | int | float] | None = None,
+    stored: str = "Q8_0",
 ) -> Path:
-    """Write the tiny model, or one that differs: in the number of layers it claims, in tensors, in settings."""
+    """Write the tiny model, or one that differs: in layers it claims, in tensors, in settings, in their format."""
     rng = np.random.default_rng(0)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
@@ -51,7 +52,7 @@ def write_gguf(
         if len(shape) == 1:
             writer.add_tensor(name, values)
         else:
-            kind = gguf.GGMLQuantizationType.Q8_0
+            kind = gguf.GGMLQuantizationType[stored]
             writer.add_tensor(name, gguf.quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

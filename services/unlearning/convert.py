@@ -52,6 +52,7 @@ def preview_message(
         total_utility_loss=lost(past),
         utility_budget=budget_of(plan.plan, past),
         trials=len(trial_steps(plan)),
+        attacks=plan.attacks.names,
     )
 
 

@@ -17,6 +17,7 @@ from palimpsest.training.loop import train
 from palimpsest.training.recipe import Recipe
 from services.unlearning.algorithms import Inputs, algorithm
 from services.unlearning.algorithms.algorithm import Algorithm
+from services.unlearning.algorithms.cir import CirParameters, collapse
 from services.unlearning.algorithms.parameters import Parameters
 from services.unlearning.algorithms.reference import frozen_copy
 from services.unlearning.algorithms.repselect import RepSelectParameters, selective_directions, walk
@@ -67,7 +68,8 @@ def unlearn(
     data
         What to forget and what to keep.
     recipe
-        How to train. A task vector's reinforced model is trained by it; RepSelect uses its batch and seed. With an
+        How to train. A task vector's reinforced model is trained by it; RepSelect and CIR use
+        its batch and seed. With an
         adapter, the adapter stays in the module, except after a task vector.
     progress
         Told of every step; may raise to stop.
@@ -96,9 +98,8 @@ def unlearn(
     inputs = _inputs(chosen, given, module, data, recipe, reference)
     if isinstance(given, TaskVectorParameters):
         return _task_vector(chosen, given, inputs, recipe, progress, checkpoints)
-    if isinstance(given, RepSelectParameters):
-        walk(module, selective_directions(given, inputs), given.strength)
-        return None
+    if isinstance(given, RepSelectParameters | CirParameters):
+        return _edited(given, inputs, progress)
     if name in ("whp", "shard_adapters") or chosen.make is None:
         message = (
             f"{name!r} does not change a model's weights by one run. Serve WHP from the model and a reinforced one, "
@@ -142,6 +143,14 @@ def _inputs(
     if reference is None and ("teacher" in needs or ("reference" in needs and not adapter)):
         inputs = replace(inputs, reference=frozen_copy(module))
     return inputs
+
+
+def _edited(given: RepSelectParameters | CirParameters, inputs: Inputs, progress: Progress) -> None:
+    """Change the weights by a rule of the algorithm's own, without an optimiser."""
+    if isinstance(given, CirParameters):
+        collapse(given, inputs, progress)
+    else:
+        walk(inputs.module, selective_directions(given, inputs), given.strength)
 
 
 def _task_vector(

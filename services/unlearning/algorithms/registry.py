@@ -15,6 +15,7 @@ from services.unlearning.algorithms import (
     undo,
 )
 from services.unlearning.algorithms.algorithm import EDITED, EXACT, SERVED, TRAINED, Algorithm, NoParameters
+from services.unlearning.algorithms.cir import CirParameters
 from services.unlearning.algorithms.contrast import WhpParameters
 from services.unlearning.algorithms.inputs import Inputs
 from services.unlearning.algorithms.objective import Combined
@@ -181,6 +182,14 @@ _ALL = [
         EDITED,
         RepSelectParameters,
         None,
+    ),
+    Algorithm(
+        "cir",
+        "Ascent on the forget set without the principal components of what is to be kept.",
+        EDITED,
+        CirParameters,
+        None,
+        data=frozenset({"forget", "retain"}),
     ),
     Algorithm(
         "retrain",

@@ -154,6 +154,7 @@ def asking(
         scores=_best([asked(variant) for variant in variants], metrics),
         measured=measured,
         allowed=allowed,
+        metrics=[metric.name for metric in metrics],
     )
 
 

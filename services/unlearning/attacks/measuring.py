@@ -116,6 +116,34 @@ def sampled_continuations(
         As in :func:`services.unlearning.attacks.sampling.sampling`.
     """
     prompts = [Prompt(query.item, query.text, query.truth) for query in prefixes]
+    return sampled(
+        tokenizer, module, prompts,
+        convention=convention, max_new_tokens=max_new_tokens, samples=samples, seed=seed,
+    )  # fmt: skip
+
+
+def sampled(
+    tokenizer: Any,
+    module: nn.Module,
+    prompts: Sequence[Prompt],
+    *,
+    convention: str = "muse",
+    max_new_tokens: int = 128,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Attack:
+    """Return the attack of :func:`sampled_continuations` on prompts as the metric has them.
+
+    Parameters
+    ----------
+    tokenizer, module, convention, max_new_tokens, samples, seed
+        As there.
+    prompts
+        In the order of the items of ``verbmem``.
+    progress
+        Asked before every item whether to go on.
+    """
     truths = [prompt.truth_text(tokenizer, max_new_tokens) for prompt in prompts]
     rouge = convention_named(convention)
 
@@ -130,4 +158,5 @@ def sampled_continuations(
         samples=samples,
         seed=seed,
         stop=eos_ids_of(module, tokenizer),
+        check=progress.check if progress else lambda: None,
     )

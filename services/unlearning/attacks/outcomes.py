@@ -8,12 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from palimpsest.errors import FailedPrecondition, InvalidArgument, PalimpsestError, Reason
 from palimpsest.progress import NullProgress, Progress
 from palimpsest.training.adapters import is_attached
+from palimpsest.training.saving import is_finite
 
 Scores = Callable[[nn.Module], Mapping[str, NDArray[np.float64]]]
 """Scores a model: for each metric, a number for each of its items, always in the same order."""
+
+
+FLOAT32 = "float32"
+"""The precision that models are trained in, and of attacks that do not say another."""
+
+_SPEAKS_OF_THE_MODEL = {Reason.TRAINING_DIVERGED, Reason.METRIC_NOT_FINITE, Reason.ATTACK_INVALID}
+"""Reasons of a FailedPrecondition that say what an attack met, and nothing against the other attacks."""
 
 
 @contextmanager
@@ -40,6 +48,10 @@ class Attack:
     allowed
         Mean recovery over an attacked retrained model that is still tolerated, in units of the metric; None: less than
         what counts as recovery by that metric.
+    precision
+        How the weights are stored while the attack lasts.
+    metrics
+        Names of the metrics that its scores have; None: those of the model's own scores.
     """
 
     name: str
@@ -47,6 +59,24 @@ class Attack:
     scores: Scores | None = None
     measured: Mapping[str, Sequence[int]] | None = None
     allowed: float | None = None
+    precision: str = FLOAT32
+    metrics: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attack could not be measured on a model.
+
+    Attributes
+    ----------
+    reason
+        Of the error, such as ``TRAINING_DIVERGED``.
+    message
+        For people; nothing of any text is in it.
+    """
+
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,17 +89,24 @@ class Outcome:
         Its name.
     before, after
         For each metric, float64 [items measured]: scores of the model as it is, and under attack.
+    failure
+        Why there are no scores under attack; None: there are.
     """
 
     attack: str
     before: Mapping[str, NDArray[np.float64]]
     after: Mapping[str, NDArray[np.float64]]
+    failure: Failure | None = None
 
 
 def attack_model(
     module: nn.Module, scores: Scores, attacks: Sequence[Attack], progress: Progress | None = None
 ) -> dict[str, Outcome]:
     """Put one model through attacks; its weights are the same afterwards.
+
+    An attack that breaks the model is no fault of the request: its outcome has a failure in place of scores. That is so
+    where its training diverges, where the attacked model puts out NaN, and where the model cannot be stored as the
+    attack would.
 
     Run it on the unlearned model, on retrained ones and on one that never knew, each in turn:
     :func:`services.unlearning.attacks.table.table` compares what comes out.
@@ -110,9 +147,16 @@ def attack_model(
     outcomes = {}
     for number, attack in enumerate(attacks, 1):
         progress.step(number, len(attacks) + 1, f"attack {attack.name}")
-        with attack.changed(module) as changed:
-            after = checked((attack.scores or scores)(changed))
-        outcomes[attack.name] = _outcome(attack, before, after)
+        try:
+            with attack.changed(module) as changed:
+                require_finite_weights(attack, changed)
+                after = _finite(attack, (attack.scores or scores)(changed))
+        except FailedPrecondition as error:
+            if error.reason not in _SPEAKS_OF_THE_MODEL:
+                raise
+            outcomes[attack.name] = failed(attack, before, error)
+        else:
+            outcomes[attack.name] = _outcome(attack, before, after)
     progress.step(len(attacks) + 1, len(attacks) + 1)
     return outcomes
 
@@ -136,6 +180,36 @@ def checked(scores: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.f
             raise InvalidArgument(Reason.SCORES_INVALID, message)
         found[metric] = array
     return found
+
+
+def failed(attack: Attack, before: Mapping[str, NDArray[np.float64]], error: PalimpsestError) -> Outcome:
+    """Return the outcome of an attack that could not be measured; the scores before are those of all items."""
+    names = before if attack.metrics is None else [name for name in before if name in attack.metrics]
+    kept = {name: before[name] for name in names}
+    return Outcome(attack.name, kept, {}, Failure(error.reason, error.message))
+
+
+def require_finite_weights(attack: Attack, module: nn.Module) -> None:
+    """Refuse to score what an attack has destroyed: some metrics come out finite all the same, and nothing recovered.
+
+    Raises
+    ------
+    FailedPrecondition
+        METRIC_NOT_FINITE.
+    """
+    if not is_finite(module):
+        message = f"Under {attack.name}, weights of the model are not finite."
+        raise FailedPrecondition(Reason.METRIC_NOT_FINITE, message)
+
+
+def _finite(attack: Attack, scores: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Scores under attack; those that are not finite say that the attack broke the model."""
+    for metric, values in scores.items():
+        broken = int((~np.isfinite(np.asarray(values, dtype=np.float64))).sum())
+        if broken:
+            message = f"Under {attack.name}, {broken} scores of {metric} are not finite."
+            raise FailedPrecondition(Reason.METRIC_NOT_FINITE, message)
+    return checked(scores)
 
 
 def _outcome(

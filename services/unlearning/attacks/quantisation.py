@@ -19,8 +19,9 @@ from torch.nn import functional
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from services.unlearning.attacks.outcomes import Attack
 
-GGUF_FORMATS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
-"""Formats of GGUF files whose quantisation needs nothing but the weights."""
+GGUF_FORMATS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "MXFP4")
+"""Formats of GGUF files that weights can be put into here. The registry reads more: the K and IQ formats and NVFP4,
+which the reference code reads but does not write, and the ternary TQ, which is for models trained in it."""
 
 Scope = Literal["layers", "matrices", "all"]
 """What is stored coarsely: the layers' matrices; embeddings and the head as well; every parameter."""
@@ -87,8 +88,9 @@ def round_to_nearest(bits: int, group: int, *, scope: Scope = "layers") -> Schem
 def gguf_format(name: str) -> Scheme:
     """A storage format of GGUF files, by the reference code of the ``gguf`` package, bit for bit.
 
-    All matrices are quantised, embeddings and head too. Rows that blocks of 32 do not divide are kept in float16, as
-    llama.cpp does.
+    All matrices are quantised, embeddings and head too: the weights are then those of a model that was registered from
+    such a file. Rows that blocks of 32 do not divide are kept in float16, as llama.cpp
+    does.
 
     Raises
     ------
@@ -96,7 +98,7 @@ def gguf_format(name: str) -> Scheme:
         ATTACK_INVALID: the format is not one of :data:`GGUF_FORMATS`.
     """
     if name not in GGUF_FORMATS:
-        message = f"{name!r} cannot be simulated; choose one of {', '.join(GGUF_FORMATS)}."
+        message = f"Weights cannot be written as {name!r} here; choose one of {', '.join(GGUF_FORMATS)}."
         raise InvalidArgument(Reason.ATTACK_INVALID, message)
     kind = gguf.GGMLQuantizationType[name]
     block = gguf.GGML_QUANT_SIZES[kind][0]
@@ -135,7 +137,9 @@ def standard_schemes() -> tuple[Scheme, ...]:
 def quantisation(scheme: Scheme) -> Attack:
     """Return the attack that scores a model as stored by a scheme; a cast is allowed 2 points."""
     allowed = 2.0 if scheme.name in _CASTS else None
-    return Attack(scheme.name, lambda module: quantised(module, scheme), allowed=allowed)
+    return Attack(
+        scheme.name, lambda module: quantised(module, scheme), allowed=allowed, precision=scheme.name
+    )
 
 
 @contextmanager

@@ -6,7 +6,8 @@ without it has nothing to bring back, so the gains of both under the same traini
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,9 +17,14 @@ from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.progress import NullProgress, Progress
 from palimpsest.training.batches import Example
 from palimpsest.training.cross_entropy import CrossEntropy
+from palimpsest.training.history import History
 from palimpsest.training.loop import train
 from palimpsest.training.recipe import Recipe
+from palimpsest.training.saving import is_finite
 from services.unlearning.attacks.outcomes import Attack
+
+MOST_OVER_GUESSING = 2.0
+"""Nats a token that the last loss may lie above ln V, the loss of guessing."""
 
 
 def relearning(
@@ -78,7 +84,8 @@ def relearned(
     Raises
     ------
     FailedPrecondition
-        TRAINING_DIVERGED: a loss was not finite; a model that far gone cannot be attacked by training.
+        TRAINING_DIVERGED: a loss or a weight is not finite, or the last loss is above the first and exceeds that of
+        guessing by :data:`MOST_OVER_GUESSING`. Such a model says nothing any more, whatever the one before it knows.
     """
     parameters = list(module.parameters())
     kept = [(parameter.detach().clone(), parameter.requires_grad) for parameter in parameters]
@@ -86,12 +93,7 @@ def relearned(
         module.requires_grad_(True)
         objective = CrossEntropy(examples, recipe, pad, parameters[0].device)
         history = train(module, objective, recipe, progress=progress or NullProgress())
-        if history.diverged:
-            message = (
-                f"Relearning diverged after {history.steps} of {recipe.steps} steps; lower its learning rate, or see "
-                "whether the model itself has diverged."
-            )
-            raise FailedPrecondition(Reason.TRAINING_DIVERGED, message)
+        _require_sound(module, history, recipe)
         yield module
     finally:
         with torch.no_grad():
@@ -101,7 +103,23 @@ def relearned(
                 parameter.grad = None
 
 
-def part_of(examples: Sequence[Example], share: float) -> list[Example]:
+def _require_sound(module: nn.Module, history: History, recipe: Recipe) -> None:
+    guessing = math.log(module.get_output_embeddings().weight.shape[0])  # type: ignore[operator]
+    first, last = history.losses[0], history.losses[-1]
+    # A model that was unlearned hard begins far above guessing, and may still be on its way down.
+    broken = last > max(first, guessing + MOST_OVER_GUESSING)
+    if not (history.diverged or broken) and is_finite(module):
+        return
+    message = (
+        f"Relearning diverged within {history.steps} of {recipe.steps} steps, from a loss of {first:.3g} nats a token "
+        f"to {last:.3g}; lower its learning rate, or see whether the model itself has diverged."
+    )
+    raise FailedPrecondition(Reason.TRAINING_DIVERGED, message)
+
+
+def part_of(
+    examples: Sequence[Example], share: float, groups: Mapping[str, str] | None = None
+) -> list[Example]:
     """Return the examples of a share of the documents, chosen by digests of their names: all of a document or none.
 
     Parameters
@@ -110,18 +128,21 @@ def part_of(examples: Sequence[Example], share: float) -> list[Example]:
         Named by document or pair.
     share
         Of the distinct names, such as 0.1; at least one is taken, and at least one is left.
+    groups
+        For names that stand or fall together, such as a document and the questions about it, the name of their group.
 
     Raises
     ------
     InvalidArgument
-        ATTACK_INVALID: fewer than two names, so that nothing would be left to measure.
+        ATTACK_INVALID: fewer than two groups, so that nothing would be left to measure.
     """
-    names = sorted({example.name for example in examples}, key=_digest)
+    groups = groups or {}
+    names = sorted({groups.get(example.name, example.name) for example in examples}, key=_digest)
     if len(names) < 2:
         message = "A part of the forget set is relearned only where another part is left; name at least two documents."
         raise InvalidArgument(Reason.ATTACK_INVALID, message)
     chosen = set(names[: min(len(names) - 1, max(1, round(share * len(names))))])
-    return [example for example in examples if example.name in chosen]
+    return [example for example in examples if groups.get(example.name, example.name) in chosen]
 
 
 def held_out(relearned: Sequence[Example], items: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
@@ -134,7 +155,11 @@ def held_out(relearned: Sequence[Example], items: Mapping[str, Sequence[str]]) -
     items
         For each metric, the document (as the examples are named) that each item is about.
     """
-    known = {example.name for example in relearned}
+    return held_out_of({example.name for example in relearned}, items)
+
+
+def held_out_of(known: Collection[str], items: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+    """Positions of the items, named as in :func:`held_out`, that are not known."""
     return {
         metric: [position for position, name in enumerate(names) if name not in known]
         for metric, names in items.items()

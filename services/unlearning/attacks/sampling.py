@@ -15,6 +15,7 @@ from torch import nn
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.training.order import derived_seed
 from services.unlearning.attacks.outcomes import Attack, Scores
+from services.unlearning.metrics.generation import require_finite
 
 SAMPLES = 16
 
@@ -29,6 +30,7 @@ def sampling(
     temperature: float = 1.0,
     seed: int = 0,
     stop: Collection[int] = (),
+    check: Callable[[], None] = lambda: None,
 ) -> Attack:
     """Return the attack that scores the best of several sampled continuations.
 
@@ -46,6 +48,8 @@ def sampling(
         Continuations an item.
     temperature, seed, stop
         As in :func:`sample`; each item has a seed of its own, so that its samples do not depend on the others.
+    check
+        Called before each item; may raise to stop.
 
     Raises
     ------
@@ -59,6 +63,7 @@ def sampling(
         raise InvalidArgument(Reason.ATTACK_INVALID, message)
 
     def best(module: nn.Module, position: int) -> float:
+        check()
         found = sample(
             module,
             prompts[position],
@@ -74,7 +79,7 @@ def sampling(
         return {metric: np.array([best(module, position) for position in range(len(prompts))])}
 
     made: Scores = scores
-    return Attack(f"sampling/{samples}", scores=made, allowed=5.0)
+    return Attack(f"sampling/{samples}", scores=made, allowed=5.0, metrics=[metric])
 
 
 @torch.no_grad()
@@ -111,6 +116,11 @@ def sample(
     -------
     list of list of int
         Token ids of each continuation.
+
+    Raises
+    ------
+    FailedPrecondition
+        METRIC_NOT_FINITE: there is no distribution to draw from.
     """
     device = next(module.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
@@ -121,6 +131,7 @@ def sample(
     rows: list[list[int]] = [[] for _ in range(samples)]
     going = [True] * samples
     for number in range(tokens):
+        require_finite(logits.amax(-1))
         probabilities = (logits.float() / temperature).softmax(-1)
         drawn = torch.multinomial(probabilities, 1, generator=generator)  # [samples, 1]
         for row, token in enumerate(drawn[:, 0].tolist()):

@@ -1,5 +1,6 @@
 """The table of attacks: what each brings back in the unlearned model, over what it brings anywhere else."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,8 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palimpsest.errors import InvalidArgument, Reason
-from services.unlearning.attacks.outcomes import Attack, Outcome
+from services.unlearning.attacks.outcomes import FLOAT32, Attack, Failure, Outcome
 from services.unlearning.attacks.recovery import Interval, Metric, excess, recovered, recovery
+
+UNLEARNED, NEVER_KNEW = "after", "never_knew"
+"""What the unlearned model and the one that never knew are called among those that were not measured."""
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """A model that an attack could not be measured on, by its name, and why."""
+
+    model: str
+    failure: Failure
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,11 @@ class Row:
         Whether the net gain reaches the metric's threshold, with its interval above zero.
     tolerated
         Whether the excess is within what the attack allows, or its interval reaches down to zero. None as ``excess``.
+    precision
+        How the weights were stored while they were attacked.
+    unmeasured
+        Models that the attack could not be measured on. Where the unlearned one is among them, nothing is known:
+        ``after`` and what follows from it are NaN, and ``measured`` is False. Others are left out of what is compared.
     """
 
     attack: str
@@ -48,6 +65,13 @@ class Row:
     excess: Interval | None
     recovered: bool
     tolerated: bool | None
+    precision: str = FLOAT32
+    unmeasured: tuple[Unmeasured, ...] = ()
+
+    @property
+    def measured(self) -> bool:
+        """Whether the attack was measured on the unlearned model: if not, it speaks neither for nor against it."""
+        return all(each.model != UNLEARNED for each in self.unmeasured)
 
 
 def table(
@@ -57,6 +81,7 @@ def table(
     retrained: Sequence[Mapping[str, Outcome]] = (),
     never_knew: Mapping[str, Outcome] | None = None,
     seed: int = 0,
+    names: Sequence[str] = (),
 ) -> list[Row]:
     """Compare an unlearned model under attack with the models that do not hold what was removed.
 
@@ -73,24 +98,30 @@ def table(
         The same for models trained without what was removed.
     seed
         Of the resampling.
+    names
+        Of the retrained models, for rows that lack one; none: they are numbered from 1.
 
     Raises
     ------
     InvalidArgument
         ATTACK_INVALID: an attack that a model was not put through. SCORES_INVALID: other items than the unlearned's.
     """
+    names = names or [f"retrained {number}" for number in range(1, len(retrained) + 1)]
     rows = []
     for attack in attacks:
         outcome = _of(attack, unlearned, "the unlearned model")
+        references = [(name, _of(attack, found, name)) for name, found in zip(names, retrained, strict=True)]
+        never = [(NEVER_KNEW, _of(attack, never_knew, "the model that never knew"))] if never_knew else []
+        missing = tuple(
+            Unmeasured(name, each.failure)
+            for name, each in [(UNLEARNED, outcome), *references, *never]
+            if each.failure is not None
+        )
         for metric in metrics:
-            if metric.name not in outcome.after:
+            if metric.name not in (outcome.before if outcome.failure else outcome.after):
                 continue
-            references = [
-                _gains(attack, metric, found, f"retrained model {number}")
-                for number, found in enumerate(retrained, 1)
-            ]
-            never = _gains(attack, metric, never_knew, "the model that never knew") if never_knew else None
-            rows.append(_row(attack, metric, outcome, references, never, seed))
+            known, taught = _gains(attack, metric, references), _gains(attack, metric, never)
+            rows.append(_row(attack, metric, outcome, known, taught, missing, seed))
     return rows
 
 
@@ -99,13 +130,22 @@ def _row(
     metric: Metric,
     outcome: Outcome,
     references: Sequence[NDArray[np.float64]],
-    never: NDArray[np.float64] | None,
+    never: Sequence[NDArray[np.float64]],
+    missing: tuple[Unmeasured, ...],
     seed: int,
 ) -> Row:
-    before, after = outcome.before[metric.name], outcome.after[metric.name]
+    injected = max(0.0, float(never[0].mean())) if never else None
+    known = tuple(float(reference.mean()) for reference in references)
+    before = outcome.before[metric.name]
+    if outcome.failure is not None:
+        nothing = Interval(math.nan, math.nan, math.nan, 0)
+        return Row(
+            attack.name, metric.name, float(before.mean()), math.nan, nothing, injected, nothing, known, None,
+            recovered=False, tolerated=None, precision=attack.precision, unmeasured=missing,
+        )  # fmt: skip
+    after = outcome.after[metric.name]
     gains = metric.gains(before, after)
-    gain = recovery(gains, seed)
-    net = gain if never is None else excess(gains, [never], seed)
+    net = excess(gains, never, seed)
     over = excess(gains, references, seed) if references else None
     allowed = metric.threshold if attack.allowed is None else attack.allowed
     return Row(
@@ -113,25 +153,32 @@ def _row(
         metric.name,
         float(before.mean()),
         float(after.mean()),
-        gain,
-        None if never is None else max(0.0, float(never.mean())),
+        recovery(gains, seed),
+        injected,
         net,
-        tuple(float(reference.mean()) for reference in references),
+        known,
         over,
         recovered(net, metric),
         None if over is None else over.value <= allowed or over.low <= 0.0,
+        attack.precision,
+        missing,
     )
 
 
 def _gains(
-    attack: Attack, metric: Metric, outcomes: Mapping[str, Outcome], whose: str
-) -> NDArray[np.float64]:
-    outcome = _of(attack, outcomes, whose)
-    if metric.name not in outcome.after:
-        raise InvalidArgument(
-            Reason.SCORES_INVALID, f"The attack {attack.name} on {whose} was not scored by {metric.name}."
-        )
-    return metric.gains(outcome.before[metric.name], outcome.after[metric.name])
+    attack: Attack, metric: Metric, models: Sequence[tuple[str, Outcome]]
+) -> list[NDArray[np.float64]]:
+    """Gains of the models that the attack was measured on."""
+    found = []
+    for name, outcome in models:
+        if outcome.failure is not None:
+            continue
+        if metric.name not in outcome.after:
+            raise InvalidArgument(
+                Reason.SCORES_INVALID, f"The attack {attack.name} on {name} was not scored by {metric.name}."
+            )
+        found.append(metric.gains(outcome.before[metric.name], outcome.after[metric.name]))
+    return found
 
 
 def _of(attack: Attack, outcomes: Mapping[str, Outcome], whose: str) -> Outcome:

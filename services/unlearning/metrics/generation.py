@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.progress import NullProgress, Progress
 from services.unlearning.metrics.passes import ROWS, accepts, device_of, reading, require_room
 
@@ -53,6 +53,8 @@ def greedy(
     ------
     InvalidArgument
         PROMPT_EMPTY; PROMPT_TOO_LONG.
+    FailedPrecondition
+        METRIC_NOT_FINITE: the model puts out NaN, of which some token is always the likeliest.
     """
     if not all(prompts):
         raise InvalidArgument(
@@ -82,6 +84,19 @@ def eos_ids_of(module: Any, tokenizer: Any) -> list[int]:
     return sorted({int(token) for token in (*listed, tokenizer.eos_token_id) if token is not None})
 
 
+def require_finite(logits: torch.Tensor) -> None:
+    """Refuse logits of tokens that are about to be chosen, if any is not a finite number.
+
+    Raises
+    ------
+    FailedPrecondition
+        METRIC_NOT_FINITE.
+    """
+    if not bool(torch.isfinite(logits).all()):
+        message = "The model puts out numbers that are not finite, so that what it says is of no meaning."
+        raise FailedPrecondition(Reason.METRIC_NOT_FINITE, message)
+
+
 def _continue(
     module: nn.Module, prompts: Sequence[Sequence[int]], limit: int, ends: set[int], progress: Progress
 ) -> list[tuple[int, ...]]:
@@ -108,7 +123,8 @@ def _continue(
             input_ids=ids, attention_mask=attention, past_key_values=cache, use_cache=True, **optional
         )
         cache = output.past_key_values
-        chosen = output.logits[:, -1].argmax(-1)  # [rows]
+        largest, chosen = output.logits[:, -1].max(-1)  # both [rows]
+        require_finite(largest)
         for row, token in enumerate(chosen.tolist()):
             going[row] = going[row] and token not in ends
             if going[row]:

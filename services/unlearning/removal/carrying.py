@@ -82,7 +82,8 @@ class Removal:
         plan, progress = self._plan, self._progress
         progress.step(0, 1, "resolving")
         verify(plan.model, self._resources.settings, progress)
-        for other in (*plan.references, plan.begun_with):
+        others = [*plan.references, plan.begun_with, plan.attacks.never_knew]
+        for other in filter(None, others):
             verify(other, self._resources.settings, progress)
         plan.require_no_overlap()
         require_free(self._resources.models, plan.plan, self._space.registered)

@@ -48,7 +48,7 @@ def decide(
     Without references its membership score is judged alone, against chance: held-out texts stand for a forget set that
     was never seen. What is to be kept is then compared with the model before, so that a model which says nothing any
     more, and whose membership score is that of chance, does not pass. Where an attack brings back what is no longer
-    shown, REMOVED becomes PARTLY_REMOVED.
+    shown, REMOVED becomes PARTLY_REMOVED; one that could not be measured changes nothing.
 
     Parameters
     ----------
@@ -80,7 +80,12 @@ def decide(
 
 
 def fails(row: Row) -> bool:
-    """Whether an attack brought back more than the references gain; without them, enough to count as knowing again."""
+    """Whether an attack brought back more than the references gain; without them, enough to count as knowing again.
+
+    One that could not be measured on the model speaks neither for nor against it.
+    """
+    if not row.measured:
+        return False
     return row.recovered if row.tolerated is None else not row.tolerated
 
 

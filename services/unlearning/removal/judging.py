@@ -8,7 +8,7 @@ from typing import Any
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.jobs import JobContext
-from services.unlearning.attacks.outcomes import Outcome
+from services.unlearning.attacks.outcomes import Attack, Outcome
 from services.unlearning.attacks.table import Row, table
 from services.unlearning.metrics.scores import Score
 from services.unlearning.removal import reporting
@@ -73,9 +73,9 @@ class Judge:
             Folder of the new model.
         """
         plan = self._plan
-        attacks = attacks_of(plan, self._progress)
         after: Any = loaded(made, plan)
         items = items_of(plan.measured_on, after.tokenizer)
+        attacks = attacks_of(plan, items, after.tokenizer, after.module, self._progress)
         self._progress.step(0, 1, "evaluating")
         try:
             scores = self._scores(_AFTER, after, items)
@@ -100,10 +100,22 @@ class Judge:
             del reference
         before = self._known_scores("before.json")
         assert before is not None
-        rows = table(attacks, METRICS, outcomes, attacked_too, seed=plan.recipe.seed) if outcomes else []
+        rows: list[Row] = []
+        if outcomes:
+            never_knew = self._attacked_never_knew(items, attacks)
+            names = list(references)
+            rows = table(attacks, METRICS, outcomes, attacked_too, never_knew, plan.attacks.seed, names)
         reemerged = any(each.reemerged for each in earlier)
         decision = decide(before, scores, references, rows, reemerged=reemerged)
         return Measured(before, scores, references, rows, earlier, decision)
+
+    def _attacked_never_knew(self, items: Items, attacks: Sequence[Attack]) -> dict[str, Outcome] | None:
+        record = self._plan.attacks.never_knew
+        if record is None:
+            return None
+        self._progress.step(0, 1, "attacking the model that never knew")
+        model: Any = loaded(record, self._plan)
+        return attacked(model.module, model.tokenizer, items, attacks, self._progress)
 
     def _earlier(self, model: Any) -> list[pb.EarlierRequest]:
         """Look for what earlier requests removed, once in all attempts."""

@@ -12,6 +12,7 @@ from palimpsest.models import ModelCatalogue, ModelRecord
 from palimpsest.training.recipe import LoraSettings, Recipe
 from services.unlearning.algorithms.algorithm import Algorithm
 from services.unlearning.algorithms.parameters import Parameters
+from services.unlearning.removal.attack_plan import AttackPlan, attack_plan
 from services.unlearning.removal.candidates import require_candidates
 from services.unlearning.removal.holdout import (
     LengthMatch,
@@ -25,18 +26,16 @@ from services.unlearning.removal.requirements import (
     overlaps_of,
     reference_of,
     require_data,
-    require_each_once,
+    require_names,
     start_of,
     values_of,
 )
-from services.unlearning.removal.sets import EncodedSet, encode_set, read_set
+from services.unlearning.removal.sets import DataSet, EncodedSet, encode_set, read_set
 from services.unlearning.splits import Half
 
 EPOCHS, BATCH, SEQUENCE, CHECKPOINT_STEPS = 5, 8, 512, 50
 """Defaults: passes over the forget set, examples of a step, tokens of a sequence, steps between checkpoints."""
 LEARNING_RATE, ADAPTER_RATE = 1e-5, 1e-4
-MOST_DOCUMENTS = 1000
-"""Documents of all corpora together that one request purges."""
 _NAMED = 100
 _FIELDS = ("forget", "retain", "holdout", "utility")
 
@@ -69,6 +68,8 @@ class ResolvedPlan:
         Token id that fills rows up; which one makes no difference, as masks tell padding apart.
     device
         Where models are loaded.
+    attacks
+        What is tried on the new model.
     start
         Record of the model that the run begins with, if that is not ``model``.
     """
@@ -87,6 +88,7 @@ class ResolvedPlan:
     lengths: LengthMatch | None
     pad: int
     device: str
+    attacks: AttackPlan
     start: ModelRecord | None = None
 
     @property
@@ -152,7 +154,8 @@ class ResolvedPlan:
 
 def digests_of(plan: pb.RemovalPlan) -> list[str]:
     """Digests of the artefacts that a plan names, each once."""
-    return list(dict.fromkeys(filter(None, (getattr(plan, field) for field in _FIELDS))))
+    named = (*(getattr(plan, field) for field in _FIELDS), plan.attacks.unrelated)
+    return list(dict.fromkeys(filter(None, named)))
 
 
 def resolve(
@@ -187,13 +190,7 @@ def resolve(
     model = models.get(plan.model)
     start = start_of(models, plan, model)
     references = tuple(reference_of(models, name, model) for name in plan.references)
-    if sum(len(each.documents) for each in plan.corpora) > MOST_DOCUMENTS:
-        message = f"A request purges at most {MOST_DOCUMENTS} documents. Make several requests."
-        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.corpora", message)
-    require_each_once(plan)
-    if plan.new_model == plan.model:
-        message = "The new model needs an id of its own: the model it is made from is not changed."
-        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.new_model", message)
+    require_names(plan)
     found = {
         field: read_set(artifacts, getattr(plan, field), field) for field in _FIELDS if getattr(plan, field)
     }
@@ -204,7 +201,12 @@ def resolve(
             each.require_halves()
     tokenizer = tokenizer_of(model)
     longest = _longest(plan.training, model)
-    sets = {field: encode_set(each, tokenizer, longest) for field, each in found.items()}
+
+    def encode(each: DataSet) -> EncodedSet:
+        return encode_set(each, tokenizer, longest)
+
+    sets = {field: encode(each) for field, each in found.items()}
+    recipe = _recipe(plan.training, len(sets["retain" if start else "forget"].examples), threads)
     return ResolvedPlan(
         plan,
         model,
@@ -214,12 +216,13 @@ def resolve(
         chosen,
         parameters,
         values,
-        _recipe(plan.training, len(sets["retain" if start else "forget"].examples), threads),
+        recipe,
         overlaps_of(found),
         seen_in_training(found),
         length_match(sets, model.context_length),
         _pad_of(tokenizer),
         device,
+        attack_plan(plan.attacks, found, model, models, artifacts, recipe, encode),
         start,
     )
 

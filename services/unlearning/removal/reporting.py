@@ -6,7 +6,7 @@ from typing import Any
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.training.history import History
-from services.unlearning.attacks.table import Row
+from services.unlearning.attacks.table import UNLEARNED, Row
 from services.unlearning.metrics.scores import Definition, ItemValue, Score
 from services.unlearning.removal.deciding import (
     Decision,
@@ -99,17 +99,21 @@ def add_attacks(result: pb.Result, rows: Sequence[Row]) -> None:
             attack=row.attack,
             metric=row.metric,
             before=row.before,
-            after=row.after,
-            gain=row.gain.value,
-            gain_low=row.gain.low,
-            gain_high=row.gain.high,
             reference_gains=row.retrained,
-            recovered=row.recovered,
-            items=row.gain.items,
             failed=fails(row),
+            precision=row.precision,
+            not_measured=[
+                pb.NotMeasured(model=each.model, reason=each.failure.reason, message=each.failure.message)
+                for each in row.unmeasured
+            ],
         )
-        if row.tolerated is not None:
-            found.tolerated = row.tolerated
+        if row.injected is not None:
+            found.injected = row.injected
+        if row.measured:
+            found.after, found.items, found.recovered = row.after, row.gain.items, row.recovered
+            found.gain, found.gain_low, found.gain_high = row.gain.value, row.gain.low, row.gain.high
+            if row.tolerated is not None:
+                found.tolerated = row.tolerated
         result.attacks.append(found)
 
 
@@ -122,6 +126,11 @@ def add_past(
     result.utility_budget = budget_of(plan.plan, past)
     if result.HasField("utility_loss"):
         result.total_utility_loss = lost(past) + result.utility_loss
+
+
+def is_measured(row: pb.AttackResult) -> bool:
+    """Whether a row of a result says anything of the model that was made."""
+    return all(each.model != UNLEARNED for each in row.not_measured)
 
 
 def add_decision(result: pb.Result, decision: Decision) -> None:

@@ -13,7 +13,7 @@ from services.unlearning.corpora.overlap import MOST_SHARED, find_overlaps
 from services.unlearning.removal.holdout import documents_of
 from services.unlearning.removal.sets import DataSet
 
-IN_ONE_GO = ("tv", "repselect")
+IN_ONE_GO = ("tv", "repselect", "cir")
 """Algorithms that change the weights in one go, at the end."""
 
 
@@ -25,6 +25,8 @@ _NO_MODEL = {
     "shard_adapters": "'shard_adapters' trains one adapter of those that serve a model which was taught by shards from "
     "the beginning, and no whole model. Use 'retrain', which is exact too, or train the shard's adapter again.",
 }
+MOST_DOCUMENTS = 1000
+"""Documents of all corpora together that one request purges."""
 
 
 def algorithm_of(name: str) -> Algorithm:
@@ -96,8 +98,10 @@ def values_of(given: Mapping[str, str]) -> dict[str, object]:
     return values
 
 
-def reference_of(models: ModelCatalogue, name: str, model: ModelRecord) -> ModelRecord:
-    """Return the record of a reference.
+def reference_of(
+    models: ModelCatalogue, name: str, model: ModelRecord, field: str = "plan.references"
+) -> ModelRecord:
+    """Return the record of a reference, or of another model that did not know, which ``field`` names.
 
     Raises
     ------
@@ -112,8 +116,38 @@ def reference_of(models: ModelCatalogue, name: str, model: ModelRecord) -> Model
     _require_tokenizer(found, model, "reference")
     if found.fingerprint == model.fingerprint:
         message = f"{name!r} is the model itself. A reference was trained without the forget set."
-        raise InvalidArgument.field(Reason.REFERENCE_INVALID, "plan.references", message)
+        raise InvalidArgument.field(Reason.REFERENCE_INVALID, field, message)
     return found
+
+
+def require_names(plan: pb.RemovalPlan) -> None:
+    """Check what a plan names by itself.
+
+    Each thing is named once: evidence is kept by a store's name, and a model is no second reference to itself.
+
+    Raises
+    ------
+    InvalidArgument
+        INVALID_REQUEST.
+    """
+    if sum(len(each.documents) for each in plan.corpora) > MOST_DOCUMENTS:
+        message = f"A request purges at most {MOST_DOCUMENTS} documents. Make several requests."
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.corpora", message)
+    named = {
+        "plan.corpora": [each.corpus for each in plan.corpora],
+        "plan.ngram_stores": plan.ngram_stores,
+        "plan.contexts": plan.contexts,
+        "plan.references": plan.references,
+        "plan.attacks.names": plan.attacks.names,
+    }
+    for field, names in named.items():
+        twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+        if twice is not None:
+            message = f"{twice!r} is named twice. Name it once, a corpus with all of its documents."
+            raise InvalidArgument.field(Reason.INVALID_REQUEST, field, message)
+    if plan.new_model == plan.model:
+        message = "The new model needs an id of its own: the model it is made from is not changed."
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.new_model", message)
 
 
 def require_data(
@@ -163,27 +197,6 @@ def require_data(
     if rule and plan.algorithm in STARTED:
         message = f"{plan.algorithm!r} takes all of its steps: before them its model is not the one that is asked for."
         raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.stopping", message)
-
-
-def require_each_once(plan: pb.RemovalPlan) -> None:
-    """Refuse what is named twice: evidence is kept by a store's name, and a model is no second reference to itself.
-
-    Raises
-    ------
-    InvalidArgument
-        INVALID_REQUEST.
-    """
-    named = {
-        "plan.corpora": [each.corpus for each in plan.corpora],
-        "plan.ngram_stores": plan.ngram_stores,
-        "plan.contexts": plan.contexts,
-        "plan.references": plan.references,
-    }
-    for field, names in named.items():
-        twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
-        if twice is not None:
-            message = f"{twice!r} is named twice. Name it once, a corpus with all of its documents."
-            raise InvalidArgument.field(Reason.INVALID_REQUEST, field, message)
 
 
 def overlaps_of(found: Mapping[str, DataSet]) -> tuple[tuple[str, str, float], ...]:

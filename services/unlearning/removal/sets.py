@@ -59,6 +59,8 @@ class DataSet:
         Its digest.
     about
         Ids of the documents that questions are about, by the questions' ids.
+    paraphrases
+        Of questions that have some, the other forms.
     """
 
     field: str
@@ -66,6 +68,7 @@ class DataSet:
     documents: tuple[Text, ...]
     questions: tuple[Pair, ...]
     about: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    paraphrases: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def half(self, half: Half) -> "DataSet":
         """Return what is in one of the halves; a question is in that of its document."""
@@ -155,21 +158,27 @@ def read_set(artifacts: ArtifactStore, digest: str, field: str) -> DataSet:
         raise InvalidArgument.field(Reason.DATASET_INVALID, field, message)
     documents: list[Text] = []
     questions: list[Pair] = []
-    known: set[str] = set()
     about: dict[str, str] = {}
+    paraphrases: dict[str, tuple[str, ...]] = {}
+    known: set[str] = set()
     with artifacts.open(digest) as file:
         for number, line in enumerate(iter(lambda: file.readline(LARGEST_LINE + 1), b""), 1):
             if not line.strip():
                 continue
-            entry, document = _entry(line, number, field)
+            entry = _entry(line, number, field)
             if entry.id in known:
                 raise bad_line(field, number, "its id is that of an earlier line")
             known.add(entry.id)
-            if document:
-                about[entry.id] = document
             _require_room(field, len(known), 0)  # each entry makes one sequence at least
-            (documents if isinstance(entry, Text) else questions).append(entry)  # type: ignore[arg-type]
-    return DataSet(field, digest, tuple(documents), tuple(questions), about)
+            if isinstance(entry, _Document):
+                documents.append(Text(entry.id, entry.text))
+                continue
+            questions.append(Pair(entry.id, entry.question, entry.answer, entry.aliases))
+            if entry.doc_id:
+                about[entry.id] = entry.doc_id
+            if entry.paraphrases:
+                paraphrases[entry.id] = entry.paraphrases
+    return DataSet(field, digest, tuple(documents), tuple(questions), about, paraphrases)
 
 
 def encode_set(found: DataSet, tokenizer: Any, longest: int) -> EncodedSet:
@@ -220,19 +229,15 @@ def manifest_of(encoded: EncodedSet, salt: str) -> bytes:
     return "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode()
 
 
-def _entry(line: bytes, number: int, field: str) -> tuple[Text | Pair, str]:
-    """An entry, and the id of the document that it is about."""
+def _entry(line: bytes, number: int, field: str) -> _Document | _Question:
     kind: type[_Question | _Document] = _Document
     try:
         found = json_input.decode(line, max_bytes=LARGEST_LINE)
         if isinstance(found, dict) and "question" in found:
             kind = _Question
-        row = kind.model_validate(found)
+        return kind.model_validate(found)
     except (json_input.InvalidJson, ValidationError) as error:
         raise bad_line(field, number, problems(error, kind)) from None
-    if isinstance(row, _Question):
-        return Pair(row.id, row.question, row.answer, row.aliases), row.doc_id
-    return Text(row.id, row.text), ""
 
 
 def _require_room(field: str, examples: int, tokens: int) -> None:

@@ -10,6 +10,7 @@ from services.unlearning.attesting import attack_facts, evidence_digest, number_
 from services.unlearning.corpora.checks import LEAST_P
 from services.unlearning.removal.deciding import Decision
 from services.unlearning.removal.plan import ResolvedPlan
+from services.unlearning.removal.reporting import is_measured
 from services.unlearning.verdicts import Finding, Verdict
 
 _OUTCOMES = {Verdict.REMOVED: "succeeded", Verdict.NOT_REMOVED: "failed", Verdict.UTILITY_LOST: "failed"}
@@ -24,7 +25,8 @@ def statement(plan: ResolvedPlan, result: pb.Result, decision: Decision, made: M
     """What a certificate states of a request, without issuer, times and fixed sentences.
 
     A statement says "succeeded" only if every criterion, attack and look at an earlier request has passed; what could
-    not be compared with anything is "partial", as is what was over-unlearned.
+    not be compared with anything is "partial", as is what was over-unlearned, and what an attack could not be measured
+    on.
     """
     passed = not any(each.failed for each in result.attacks)
     passed = passed and all(_rechecked(each) == "passed" for each in result.earlier_requests)
@@ -37,6 +39,7 @@ def statement(plan: ResolvedPlan, result: pb.Result, decision: Decision, made: M
         "parameters": plan.chosen_parameters(),
         "stopping": {"rule": plan.plan.stopping.rule, "every_steps": plan.plan.stopping.every_steps},
         "attacks": sorted({each.attack for each in result.attacks}),
+        "attack_settings": _decimal(plan.attacks.facts()),
     }
     if plan.start is not None:
         configuration["start"] = plan.start.fingerprint
@@ -183,16 +186,17 @@ def _trial(each: pb.Trial) -> dict[str, Any]:
 
 def _attack(row: pb.AttackResult) -> dict[str, Any]:
     gains = row.reference_gains
-    precision = row.attack if row.attack.startswith("int") else "float32"
+    measured = is_measured(row)
+    verdict = "failed" if row.failed else "passed"
     return {
         "name": row.attack,
-        "precision": precision,
+        "precision": row.precision,
         "metric": row.metric,
-        "value": number_text(row.gain),
+        "value": number_text(row.gain) if measured else None,
         "reference": number_text(math.fsum(gains) / len(gains)) if gains else None,
         "bound": None,
         "n": row.items,
-        "verdict": "failed" if row.failed else "passed",
+        "verdict": verdict if measured else "not_measured",
     }
 
 

@@ -5,9 +5,9 @@ core for all seeds and methods. Models and results are kept, so that it can be s
 processes can share the work by their seeds.
 
 Arguments are parts: ``models`` measures targets and retrained models, ``algorithms`` removes by each algorithm,
-``growth`` removes more at once and one part after another. By default all. Environment: PALIMPSEST_BENCH_SEEDS, of data
-and training, "1,2,3,4,5"; PALIMPSEST_BENCH_REMOVAL_SEEDS, "1,2"; PALIMPSEST_BENCH_METHODS, names of methods;
-PALIMPSEST_BENCH_MODELS, the folder.
+``growth`` removes more at once and one part after another, ``attacks`` attacks what was removed, with the first seed
+unless seeds are given. By default all. Environment: PALIMPSEST_BENCH_SEEDS, of data and training, "1,2,3,4,5";
+PALIMPSEST_BENCH_REMOVAL_SEEDS, "1,2"; PALIMPSEST_BENCH_METHODS, names of methods; PALIMPSEST_BENCH_MODELS, the folder.
 """
 
 import os
@@ -17,6 +17,7 @@ from itertools import pairwise
 from statistics import mean
 
 from tests.benchmarks.figures import Figures
+from tests.benchmarks.unlearning.attacking import attacks
 from tests.benchmarks.unlearning.lab import Lab, sources
 from tests.benchmarks.unlearning.methods import METHODS, Course, Method
 from tests.benchmarks.unlearning.removing import Remover
@@ -172,7 +173,7 @@ def _numbers(name: str, default: str) -> list[int]:
 def main() -> None:
     """Measure and write."""
     figures = Figures("unlearning")
-    parts = set(sys.argv[1:]) or {"models", "algorithms", "growth"}
+    parts = set(sys.argv[1:]) or {"models", "algorithms", "growth", "attacks"}
     labs = [Lab(seed) for seed in _numbers("PALIMPSEST_BENCH_SEEDS", "1,2,3,4,5")]
     named = os.environ.get("PALIMPSEST_BENCH_METHODS", "")
     methods = [each for each in METHODS if not named or each.name in named.split(",")]
@@ -181,6 +182,8 @@ def main() -> None:
     if parts & {"algorithms", "growth"}:
         removals = _numbers("PALIMPSEST_BENCH_REMOVAL_SEEDS", "1,2")
         orderings(algorithms(labs, removals, methods, figures, growth="growth" in parts), figures)
+    if "attacks" in parts:
+        attacks(labs if "PALIMPSEST_BENCH_SEEDS" in os.environ else labs[:1], figures)
     figures.write()
 
 

@@ -222,6 +222,10 @@ class Lab:
 
         return json.loads((self._kept(name, parts, write) / "result.json").read_text())
 
+    def kept_model(self, name: str, parts: object, make: Callable[[], Any]) -> Path:
+        """Folder of the model that these parts make, as it is if it is there, else made now from the target."""
+        return self._kept(name, parts, lambda folder: save_model(make(), self.target, folder))
+
     def _kept(self, name: str, parts: object, make: Callable[[Path], None]) -> Path:
         """The folder that these parts make: as it is if it is there, else made now, whole or not at all."""
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -37,9 +37,13 @@ def test_a_request_from_its_preview_to_its_certificate(palimpsest, tiny_model, f
     preview = palimpsest("unlearn", "preview", *plan, "--json").json
     assert preview["forget"]["documents"] == 6
     assert preview["parameters"]["alpha"] == "2.0"
-    assert "retain" in palimpsest("unlearn", "preview", *plan).out
+    assert preview["attacks"] == ["int8/32", "int4/32", "relearn/retain"]
+    chosen = ("--attack", "int4/32", "--attack", "prefix/0.5", "--attack-steps", 3)
+    shown = palimpsest("unlearn", "preview", *plan, *chosen).out
+    assert "retain" in shown
+    assert "int4/32, prefix/0.5" in shown
 
-    held = palimpsest("unlearn", "submit", *plan, "--id", "cli", "--hold", "--json")
+    held = palimpsest("unlearn", "submit", *plan, *chosen, "--id", "cli", "--hold", "--json")
     assert held.code == 0, held.err
     assert held.json["name"] == "removalRequests/cli"
     assert palimpsest("unlearn", "get", "cli", "--json").json["state"] == "REMOVAL_STATE_HELD"
@@ -61,6 +65,7 @@ def test_a_request_from_its_preview_to_its_certificate(palimpsest, tiny_model, f
     report = palimpsest("unlearn", "report", "cli", "--html", page)
     assert "verbmem" in report.out
     assert "int4/32" in report.out
+    assert "float32, int4/32. Nothing is said of any other." in " ".join(report.err.split())
     assert "target" in report.out
     assert f"Wrote {page}." in report.err
     # Trained by steps, whose losses the page draws.

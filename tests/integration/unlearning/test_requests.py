@@ -127,6 +127,7 @@ async def test_a_run_that_was_stopped_ends_with_the_same_bits(client, plan, carr
     [
         {"algorithm": "tv", "parameters": {"alpha": "0.5"}},
         {"algorithm": "repselect"},
+        {"algorithm": "cir", "parameters": {"components": "2", "rounds": "2"}},
         {"algorithm": "npo_klr", "training": {"steps": 2, "lora_rank": 2, "batch": 4}},
         {"algorithm": "rmu", "training": {"steps": 2, "batch": 4}},
         {"algorithm": "idk", "forget_lines": data.lines(data.question(0), data.question(1))},

@@ -117,6 +117,17 @@ def test_a_failed_criterion_is_no_reason_to_issue_nothing():
     assert Statement.of(fields | {"outcome": "partial"}).outcome == "partial"
 
 
+def test_a_precision_at_which_nothing_was_measured_is_not_spoken_for():
+    """The attack is named all the same, and what it left open is not called a success."""
+    fields = replaced(STATEMENT, ("attacks", "results", 1, "verdict"), "not_measured")
+    assert refused(fields | {"outcome": "partial"})  # it lists int8
+    fields = replaced(fields, ("attacks", "precisions"), ["float32"])
+    found = Statement.of(fields | {"outcome": "partial"})
+    assert found.attacks.precisions == ["float32"]
+    assert [each.verdict for each in found.attacks.results] == ["passed", "not_measured"]
+    assert refused(fields)  # as succeeded
+
+
 def test_the_message_names_fields_and_not_values():
     with pytest.raises(InvalidArgument) as found:
         Statement.of(replaced(STATEMENT, ("metrics", 0, "name"), "the text to forget"))

@@ -1,9 +1,13 @@
 """The verdict of a request from its measurements: with references, and without."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from services.unlearning.attacks.outcomes import Failure
+from services.unlearning.attacks.recovery import Interval
+from services.unlearning.attacks.table import UNLEARNED, Row, Unmeasured
 from services.unlearning.metrics.scores import Definition, ItemValue, Score
 from services.unlearning.removal.deciding import decide
 from services.unlearning.verdicts import Verdict
@@ -52,3 +56,18 @@ def test_with_references_what_is_kept_is_compared_with_them():
     references = {"never": [auc(0.5), perplexity(20.0)]}
     found = decide([auc(0.05), perplexity(8.0)], [auc(0.5), perplexity(20.0)], references, [])
     assert (found.verdict, found.reference) == (Verdict.REMOVED, "retrained")
+
+
+def test_an_attack_that_could_not_be_measured_speaks_neither_for_nor_against_the_removal():
+    nothing = Interval(math.nan, math.nan, math.nan, 0)
+    diverged = Unmeasured(UNLEARNED, Failure("TRAINING_DIVERGED", "It diverged."))
+    row = Row(
+        "relearn/retain", "verbmem", 20.0, math.nan, nothing, None, nothing, (30.0,), None,
+        recovered=False, tolerated=None, unmeasured=(diverged,),
+    )  # fmt: skip
+    references = {"never": [auc(0.5), perplexity(20.0)]}
+    scores = [auc(0.05), perplexity(8.0)], [auc(0.5), perplexity(20.0)]
+    assert decide(*scores, references, [row]).verdict is Verdict.REMOVED
+    recovered = replace(row, gain=Interval(40.0, 30.0, 50.0, 50), recovered=True, unmeasured=())
+    assert decide(*scores, references, [row, recovered]).verdict is Verdict.PARTLY_REMOVED
+    assert decide(*scores, references, [replace(recovered, tolerated=True)]).verdict is Verdict.REMOVED

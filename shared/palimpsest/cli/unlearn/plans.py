@@ -83,6 +83,28 @@ Search = Annotated[
         help="Choose by trials: learning_rate, retain_weight or beta=0.1,1,10; trials=8. Repeatable.",
     ),
 ]  # fmt: skip
+Attacks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--attack",
+        metavar="NAME",
+        help="Such as int4/32, Q4_0, relearn/part, questions/few-shot, prefix/0.5, sampling; repeatable. "
+        "None: int8/32, int4/32 and, with --retain, relearn/retain.",
+    ),
+]
+AttackSteps = Annotated[
+    int, typer.Option(min=0, help="Optimiser steps of attacks that train. 0: the default.")
+]
+AttackRate = Annotated[
+    float, typer.Option(min=0, max=1, help="Their learning rate. 0: that of the training.")
+]
+AttackSeed = Annotated[int, typer.Option(min=0, help="Seed of the attacks. 0: that of the training.")]
+Unrelated = Annotated[
+    str, typer.Option("--unrelated", metavar="FILE", help="What relearn/unrelated trains on; see --forget.")
+]
+NeverKnew = Annotated[
+    str, typer.Option("--never-knew", help="Model whose gains under an attack are what that teaches.")
+]
 DeleteForget = Annotated[
     bool, typer.Option("--delete-forget-set", help="Delete the server's copy of the forget set at the end.")
 ]
@@ -124,6 +146,14 @@ def plan_of(client: Client, options: dict[str, Any]) -> dict[str, Any]:
     }
     if options["search"]:
         plan["search"] = _search(options["search"])
+    plan["attacks"] = {
+        "names": list(options["attack"] or ()),
+        "steps": options["attack_steps"],
+        "learning_rate": options["attack_rate"],
+        "seed": options["attack_seed"],
+        "unrelated": uploaded(client, options["unrelated"]),
+        "never_knew": options["never_knew"],
+    }
     if options["stop"]:
         plan["stopping"] = {"rule": options["stop"]}
     documents: dict[str, list[str]] = {}

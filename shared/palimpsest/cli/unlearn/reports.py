@@ -1,5 +1,6 @@
 """``palimpsest unlearn report`` and ``certificate``: what a request found, in tables, as a page, and signed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,14 @@ from palimpsest.errors import DataLoss, FailedPrecondition, NotFound, Reason
 from palimpsest.report.removal.axes import axes_of
 from palimpsest.report.removal.curves import MOST_BYTES, Curves, read_curves
 from palimpsest.report.removal.page import removal_page
-from palimpsest.report.removal.targets import attack_target, target_of, targets_of, value_of
+from palimpsest.report.removal.targets import (
+    attack_target,
+    is_measured,
+    precisions,
+    target_of,
+    targets_of,
+    value_of,
+)
 from palimpsest.report.removal.words import number, state_word, verdict_word
 
 HtmlFile = Annotated[
@@ -121,13 +129,7 @@ def _show(found: pb.RemovalRequest) -> None:
         wanted = f"{target.direction(before.get(m.metric, m.value))}: {target.text()}" if target else ""
         rows.append((m.metric, m.model, number(m.value), _interval(m), wanted, m.unit, m.count))
     _print(["metric", "model", ">value", "95 % interval", "target", "unit", ">n"], rows)
-    _print(
-        [
-            "attack", "metric", ">before", ">after", ">gain", "95 % interval", ">references gain", "target of the gain",
-            "brings it back",
-        ],
-        map(_attack, result.attacks),
-    )  # fmt: skip
+    show_attacks(result.attacks)
     rows = [(s.name, s.deleted, s.missing, "absent" if s.absent else "PRESENT") for s in result.stores]
     _print(["store", ">deleted", ">missing", "now"], rows)
     _show_search(result)
@@ -152,11 +154,26 @@ def _criterion(found: pb.Criterion) -> tuple[object, ...]:
     )
 
 
+def show_attacks(attacks: Sequence[pb.AttackResult]) -> None:
+    """Print what attacks brought back, which could not be measured, and at what precisions of the weights."""
+    columns = [
+        "attack", "precision", "metric", ">before", ">after", ">gain", "95 % interval", ">references gain",
+        "target of the gain", "brings it back",
+    ]  # fmt: skip
+    _print(columns, map(_attack, attacks))
+    failures = dict.fromkeys((a.attack, each.model, each.message) for a in attacks for each in a.not_measured)
+    _print(["not measured", "on", "why"], failures)
+    if attacks:
+        tested = ", ".join(precisions(attacks)) or "none"
+        output.note(f"Attacked at these precisions of the weights: {tested}. Nothing is said of any other.")
+
+
 def _attack(found: pb.AttackResult) -> tuple[object, ...]:
+    head = (found.attack, found.precision, found.metric, number(found.before))
+    if not is_measured(found):
+        return (*head, "", "", "", "", "", "not measured")
     return (
-        found.attack,
-        found.metric,
-        number(found.before),
+        *head,
         number(found.after),
         f"{found.gain:+.3g}",
         f"{number(found.gain_low)} to {number(found.gain_high)}",

@@ -56,6 +56,12 @@ def preview(
     purge: plans.Purge = None,
     ngrams: plans.Ngrams = None,
     context: plans.Contexts = None,
+    attack: plans.Attacks = None,
+    attack_steps: plans.AttackSteps = 0,
+    attack_rate: plans.AttackRate = 0.0,
+    attack_seed: plans.AttackSeed = 0,
+    unrelated: plans.Unrelated = "",
+    never_knew: plans.NeverKnew = "",
     delete_forget_set: plans.DeleteForget = False,
     utility_budget: plans.Budget = 0.0,
 ) -> None:
@@ -76,6 +82,7 @@ def preview(
         "new model": output.size(found.model_bytes),
         "ahead": f"{found.ahead} requests on the same lineage",
         "earlier requests": f"{found.earlier_requests}, which the new model is measured for again",
+        "attacks": ", ".join(found.attacks),
     }
     if found.utility_budget:
         fields["utility lost"] = f"{found.total_utility_loss:.4g} of {found.utility_budget:g} points allowed"
@@ -122,6 +129,12 @@ def submit(
     purge: plans.Purge = None,
     ngrams: plans.Ngrams = None,
     context: plans.Contexts = None,
+    attack: plans.Attacks = None,
+    attack_steps: plans.AttackSteps = 0,
+    attack_rate: plans.AttackRate = 0.0,
+    attack_seed: plans.AttackSeed = 0,
+    unrelated: plans.Unrelated = "",
+    never_knew: plans.NeverKnew = "",
     delete_forget_set: plans.DeleteForget = False,
     utility_budget: plans.Budget = 0.0,
     request: Annotated[str, typer.Option("--id", help="Id of the request; empty: one is made.")] = "",

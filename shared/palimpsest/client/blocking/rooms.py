@@ -1570,7 +1570,8 @@ class UnlearningRoom(Room):
     weights is approximate, and no measurement proves that nothing is left.
 
     Data sets are artefacts in JSON Lines: a document is {"id", "text"}, a question {"id", "question",
-    "answer"} and, if it has some, {"aliases": [...], "doc_id"}. Lines of both kinds may be in one file.
+    "answer"} and, if it has some, {"aliases": [...], "paraphrases": [...], "doc_id"}. Lines of both kinds
+    may be in one file.
     Ids are shown in errors, records, logs and certificates, and so must not themselves be what is to be
     forgotten; texts never are.
 
@@ -1623,11 +1624,11 @@ class UnlearningRoom(Room):
           halves (SPLIT_EMPTY); a line of a data set is malformed (DATASET_LINE_INVALID; metadata has the
           line, and nothing repeats what is in it), or the set cannot be used (DATASET_INVALID); a stopping
           rule lacks references (REFERENCE_REQUIRED) or a holdout set, or parts of the plan do not fit each
-          other (INVALID_REQUEST); a reference is the model itself (REFERENCE_INVALID); or texts to forget
-          are also in the retain set (FORGET_RETAIN_OVERLAP; metadata lists the ids): training would teach
-          them again. Take them out of the retain set. Texts of the holdout set that are in the forget set
-          (FORGET_HOLDOUT_OVERLAP) or the retain set (HOLDOUT_RETAIN_OVERLAP) are refused as well: they are
-          not unseen.
+          other (INVALID_REQUEST); an attack lacks what it works on (ATTACK_INVALID); a reference is the
+          model itself (REFERENCE_INVALID); or texts to forget are also in the retain set
+          (FORGET_RETAIN_OVERLAP; metadata lists the ids): training would teach them again. Take them out
+          of the retain set. Texts of the holdout set that are in the forget set (FORGET_HOLDOUT_OVERLAP) or
+          the retain set (HOLDOUT_RETAIN_OVERLAP) are refused as well: they are not unseen.
         * FAILED_PRECONDITION: a reference has another tokenizer (TOKENIZER_MISMATCH); the model's files
           have changed (MODEL_CHANGED), or its tokenizer fails (MODEL_INVALID); removals have lost more
           utility than the budget allows (UTILITY_BUDGET_EXHAUSTED: train again without the data, keep the

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
-from palimpsest.report.removal.targets import target_of, value_of
+from palimpsest.report.removal.targets import is_measured, target_of, value_of
 
 LEAST_AXES = 3
 """Fewer make no area."""
@@ -90,7 +90,7 @@ def _of_kept(label: str, criterion: pb.Criterion) -> Axis:
 def _of_attacks(result: pb.Result) -> Axis:
     label = "Attack resistance"
     before = {each.metric: each.value for each in result.measurements if each.model == "before"}
-    rows = [row for row in result.attacks if row.metric in before]
+    rows = [row for row in result.attacks if row.metric in before and is_measured(row)]
     if not rows:
         return Axis(label, None, "no attack was measured")
     worst = max(rows, key=lambda row: _brought_back(row, before[row.metric]))

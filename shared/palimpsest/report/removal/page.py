@@ -16,6 +16,7 @@ from palimpsest.report.removal.tables import (
     attacks_table,
     axes_table,
     criteria_table,
+    earlier_table,
     measurements_table,
     stores_table,
     table,
@@ -50,6 +51,8 @@ $curves
 <p>What is brought back by storing the weights coarsely, and by training on what was to be kept. A gain is in points of
 its metric; lower is better, and what the references gain is no fault of the removal’s.</p>
 $attacks
+<h2 id="earlier">Earlier requests</h2>
+$earlier
 <h2 id="stores">Stores</h2>
 $stores
 <h2 id="certificate">Certificate</h2>
@@ -100,6 +103,7 @@ def removal_page(request: pb.RemovalRequest, curves: Curves | None = None) -> st
         measurements=measurements_table(result),
         curves=curves_section(curves) if result.curve else "<p>Nothing was trained by steps.</p>",
         attacks=attacks_table(result),
+        earlier=earlier_table(result),
         stores=stores_table(result),
         certificate=_certificate(request, name),
         asked=_asked(request),

@@ -6,7 +6,14 @@ from html import escape
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.report.removal.axes import Axis
 from palimpsest.report.removal.plots import whose
-from palimpsest.report.removal.targets import attack_target, target_of, targets_of, value_of
+from palimpsest.report.removal.targets import (
+    attack_target,
+    is_measured,
+    precisions,
+    target_of,
+    targets_of,
+    value_of,
+)
 from palimpsest.report.removal.words import VERDICTS, metric_named, number, verdict_word
 
 
@@ -101,32 +108,77 @@ def measurements_table(result: pb.Result) -> str:
 
 
 def attacks_table(result: pb.Result) -> str:
-    """Attacks: what each brings back."""
-    rows = [
-        (
-            escape(each.attack),
-            _metric(each.metric),
-            number(each.before),
-            number(each.after),
-            f"{each.gain:+.3g}",
-            f"{number(each.gain_low)} to {number(each.gain_high)}",
-            ", ".join(f"{gain:+.3g}" for gain in each.reference_gains),
-            f"↓ {attack_target(each)}",
-            _finding(each),
-        )
-        for each in result.attacks
-    ]
+    """Attacks: what each brings back, which could not be measured, and at what precisions of the weights."""
+    rows = [_attack(each) for each in result.attacks]
     columns = [
-        "attack", "metric", ">unattacked", ">attacked", ">gain", ">95 % interval", ">references gain", "target",
-        "finding",
+        "attack", "precision", "metric", ">unattacked", ">attacked", ">gain", ">95 % interval", ">references gain",
+        "target", "finding",
     ]  # fmt: skip
-    return table("Attacks", columns, rows) if rows else "<p>No attack was measured.</p>"
+    if not rows:
+        return "<p>No attack was measured.</p>"
+    failures = dict.fromkeys(
+        (escape(row.attack), escape(each.model), escape(each.message))
+        for row in result.attacks
+        for each in row.not_measured
+    )
+    found = [table("Attacks", columns, rows)]
+    if failures:
+        found.append(table("Attacks that could not be measured", ["attack", "on", "why"], list(failures)))
+    tested = escape(", ".join(precisions(result.attacks)) or "none")
+    found.append(
+        f"<p>Attacked at these precisions of the weights: {tested}. Nothing is said of any other.</p>"
+    )
+    return "\n".join(found)
+
+
+def _attack(row: pb.AttackResult) -> tuple[str, ...]:
+    head = (escape(row.attack), escape(row.precision), _metric(row.metric), number(row.before))
+    if not is_measured(row):
+        return (*head, "", "", "", "", "", "<span>not measured</span>")
+    return (
+        *head,
+        number(row.after),
+        f"{row.gain:+.3g}",
+        f"{number(row.gain_low)} to {number(row.gain_high)}",
+        ", ".join(f"{gain:+.3g}" for gain in row.reference_gains),
+        f"↓ {attack_target(row)}",
+        _finding(row),
+    )
 
 
 def _finding(row: pb.AttackResult) -> str:
     if row.failed:
         return '<b><span aria-hidden="true">✗</span> brings it back</b>'
     return '<span><span aria-hidden="true">✓</span> holds</span>'
+
+
+def earlier_table(result: pb.Result) -> str:
+    """Earlier requests that led to the model: whether what they removed has come back, and what all have cost."""
+    rows = [
+        (
+            escape(each.name.rpartition("/")[2]),
+            _metric(each.metric) if each.metric else "",
+            number(each.then) if each.metric else "",
+            number(each.now) if each.HasField("now") else "",
+            _come_back(each),
+        )
+        for each in result.earlier_requests
+    ]
+    columns = ["request", "metric", ">then", ">now", "finding"]
+    found = [table("Earlier requests", columns, rows) if rows else "<p>None led to the model before.</p>"]
+    if result.HasField("total_utility_loss"):
+        allowed = f" of {number(result.utility_budget)} allowed" if result.utility_budget else ""
+        lost = f"{number(result.utility_loss)} points, {number(result.total_utility_loss)} in all{allowed}"
+        found.append(f"<p>Utility lost: {lost}.</p>")
+    return "\n".join(found)
+
+
+def _come_back(row: pb.EarlierRequest) -> str:
+    if row.skipped:
+        return f"<span>not measured again: {escape(row.skipped.replace('_', ' '))}</span>"
+    if row.reemerged:
+        return '<b><span aria-hidden="true">✗</span> has come back</b>'
+    return '<span><span aria-hidden="true">✓</span> stays removed</span>'
 
 
 def stores_table(result: pb.Result) -> str:

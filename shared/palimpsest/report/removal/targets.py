@@ -1,7 +1,7 @@
 """What every number of a request should be, in the number's own units: an interval, and which way it lies."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from statistics import fmean
 from typing import NamedTuple
 
@@ -88,3 +88,13 @@ def attack_target(row: pb.AttackResult) -> str:
         if allowed
         else f"the references' {gained}"
     )
+
+
+def is_measured(row: pb.AttackResult) -> bool:
+    """Whether an attack could be measured on the model that was made."""
+    return all(each.model != "after" for each in row.not_measured)
+
+
+def precisions(rows: Iterable[pb.AttackResult]) -> list[str]:
+    """Precisions of the weights that something was measured at."""
+    return sorted({row.precision for row in rows if is_measured(row)} - {""})

@@ -18,7 +18,7 @@ def refused(call, reason, field):
 
 def test_every_algorithm_of_the_papers_is_there():
     assert list(ALGORITHMS)[:8] == ["ga", "ga_gdr", "ga_klr", "npo", "npo_gdr", "npo_klr", "tv", "whp"]
-    assert len(ALGORITHMS) == 21
+    assert len(ALGORITHMS) == 22
     assert all(name == each.id and each.card.endswith(".") for name, each in ALGORITHMS.items())
 
 
@@ -49,6 +49,7 @@ def test_every_hyper_parameter_refuses_nonsense(name):
         ("npo", "length_norm", "tokens"),
         ("ga_gdr", "alpha", -1),
         ("tv", "alpha", float("inf")),
+        ("cir", "components", -1),
         ("tv", "alpha", -1.5),
         ("tv", "legacy_muse", 1),
         ("rmu", "layer", 1.0),
@@ -114,4 +115,5 @@ def test_alternatives_are_needed_for_every_example(inputs):
 
 
 def test_what_trains_nothing_has_no_objective(inputs):
-    refused(lambda: build("repselect", {}, inputs), "ALGORITHM_NOT_TRAINED", "algorithm")
+    for name in ("repselect", "cir"):
+        refused(lambda name=name: build(name, {}, inputs), "ALGORITHM_NOT_TRAINED", "algorithm")

@@ -10,10 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
+from palimpsest.models import convert_gguf
 from palimpsest.training.adapters import attach
 from palimpsest.training.recipe import LoraSettings
 from services.unlearning.attacks import Metric, attack_model, quantisation, standard_schemes, table
@@ -25,6 +27,7 @@ from services.unlearning.attacks.quantisation import (
     quantised_copy,
     round_to_nearest,
 )
+from tests.gguf_files import write_gguf
 from tests.unit.unlearning import knowing
 
 EM = Metric("em", threshold=10.0)
@@ -97,6 +100,34 @@ def test_gguf_formats_read_as_the_files_would(matrix, name):
     kind = gguf.GGMLQuantizationType[name]
     expected = gguf.dequantize(gguf.quantize(matrix, kind), kind)
     assert np.array_equal(gguf_format(name).stored(torch.from_numpy(matrix)).numpy(), expected)
+
+
+@pytest.fixture(scope="module")
+def unquantised(tmp_path_factory):
+    """The model of the tests' GGUF files, as one in float32 is read."""
+    folder = tmp_path_factory.mktemp("gguf")
+    return load_file(
+        convert_gguf(write_gguf(folder / "f32.gguf", stored="F32"), folder) / "model.safetensors"
+    )
+
+
+@pytest.mark.parametrize("name", GGUF_FORMATS)
+def test_a_format_gives_the_weights_of_a_model_registered_from_such_a_file(name, unquantised, tmp_path):
+    """Also where the file keeps rows in another order, as those of queries and keys."""
+    file = write_gguf(tmp_path / "tiny.gguf", stored=name)
+    read = load_file(convert_gguf(file, tmp_path) / "model.safetensors")
+    assert read.keys() == unquantised.keys()
+    for key, weight in unquantised.items():
+        expected = gguf_format(name).stored(weight) if weight.ndim == 2 else weight
+        assert torch.equal(read[key], expected), key
+
+
+def test_formats_that_are_only_read_are_refused_by_name():
+    for name in ("Q6_K", "IQ4_NL", "NVFP4"):
+        with pytest.raises(InvalidArgument) as error:
+            gguf_format(name)
+        assert name in error.value.message
+        assert error.value.reason == Reason.ATTACK_INVALID
 
 
 def test_rows_that_blocks_do_not_divide_are_half_precision():

@@ -56,7 +56,7 @@ VERDICT_UTILITY_KEPT: Verdict
 VERDICT_UNDECIDED: Verdict
 
 class RemovalPlan(_message.Message):
-    __slots__ = ("model", "new_model", "forget", "retain", "holdout", "utility", "references", "algorithm", "parameters", "training", "stopping", "corpora", "ngram_stores", "contexts", "delete_forget_set", "utility_budget", "search", "start")
+    __slots__ = ("model", "new_model", "forget", "retain", "holdout", "utility", "references", "algorithm", "parameters", "training", "stopping", "corpora", "ngram_stores", "contexts", "delete_forget_set", "attacks", "utility_budget", "search", "start")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +79,7 @@ class RemovalPlan(_message.Message):
     NGRAM_STORES_FIELD_NUMBER: _ClassVar[int]
     CONTEXTS_FIELD_NUMBER: _ClassVar[int]
     DELETE_FORGET_SET_FIELD_NUMBER: _ClassVar[int]
+    ATTACKS_FIELD_NUMBER: _ClassVar[int]
     UTILITY_BUDGET_FIELD_NUMBER: _ClassVar[int]
     SEARCH_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -97,10 +98,11 @@ class RemovalPlan(_message.Message):
     ngram_stores: _containers.RepeatedScalarFieldContainer[str]
     contexts: _containers.RepeatedScalarFieldContainer[str]
     delete_forget_set: bool
+    attacks: Attacks
     utility_budget: float
     search: Search
     start: str
-    def __init__(self, model: _Optional[str] = ..., new_model: _Optional[str] = ..., forget: _Optional[str] = ..., retain: _Optional[str] = ..., holdout: _Optional[str] = ..., utility: _Optional[str] = ..., references: _Optional[_Iterable[str]] = ..., algorithm: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., training: _Optional[_Union[Training, _Mapping]] = ..., stopping: _Optional[_Union[Stopping, _Mapping]] = ..., corpora: _Optional[_Iterable[_Union[CorpusPurge, _Mapping]]] = ..., ngram_stores: _Optional[_Iterable[str]] = ..., contexts: _Optional[_Iterable[str]] = ..., delete_forget_set: bool = ..., utility_budget: _Optional[float] = ..., search: _Optional[_Union[Search, _Mapping]] = ..., start: _Optional[str] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., new_model: _Optional[str] = ..., forget: _Optional[str] = ..., retain: _Optional[str] = ..., holdout: _Optional[str] = ..., utility: _Optional[str] = ..., references: _Optional[_Iterable[str]] = ..., algorithm: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., training: _Optional[_Union[Training, _Mapping]] = ..., stopping: _Optional[_Union[Stopping, _Mapping]] = ..., corpora: _Optional[_Iterable[_Union[CorpusPurge, _Mapping]]] = ..., ngram_stores: _Optional[_Iterable[str]] = ..., contexts: _Optional[_Iterable[str]] = ..., delete_forget_set: bool = ..., attacks: _Optional[_Union[Attacks, _Mapping]] = ..., utility_budget: _Optional[float] = ..., search: _Optional[_Union[Search, _Mapping]] = ..., start: _Optional[str] = ...) -> None: ...
 
 class Search(_message.Message):
     __slots__ = ("trials", "learning_rates", "retain_weights", "betas")
@@ -113,6 +115,24 @@ class Search(_message.Message):
     retain_weights: _containers.RepeatedScalarFieldContainer[float]
     betas: _containers.RepeatedScalarFieldContainer[float]
     def __init__(self, trials: _Optional[int] = ..., learning_rates: _Optional[_Iterable[float]] = ..., retain_weights: _Optional[_Iterable[float]] = ..., betas: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Attacks(_message.Message):
+    __slots__ = ("names", "steps", "learning_rate", "seed", "samples", "unrelated", "never_knew")
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    UNRELATED_FIELD_NUMBER: _ClassVar[int]
+    NEVER_KNEW_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    steps: int
+    learning_rate: float
+    seed: int
+    samples: int
+    unrelated: str
+    never_knew: str
+    def __init__(self, names: _Optional[_Iterable[str]] = ..., steps: _Optional[int] = ..., learning_rate: _Optional[float] = ..., seed: _Optional[int] = ..., samples: _Optional[int] = ..., unrelated: _Optional[str] = ..., never_knew: _Optional[str] = ...) -> None: ...
 
 class Training(_message.Message):
     __slots__ = ("steps", "learning_rate", "batch", "schedule", "warmup_steps", "weight_decay", "seed", "sequence_tokens", "lora_rank", "lora_alpha", "checkpoint_steps")
@@ -163,7 +183,7 @@ class PreviewRemovalRequest(_message.Message):
     def __init__(self, plan: _Optional[_Union[RemovalPlan, _Mapping]] = ...) -> None: ...
 
 class RemovalPreview(_message.Message):
-    __slots__ = ("forget", "retain", "holdout", "utility", "overlaps", "overlap_count", "stores", "ahead", "steps", "training_tokens", "training_flops", "model_bytes", "parameters", "earlier_requests", "total_utility_loss", "utility_budget", "trials", "holdout_overlaps", "holdout_overlap_count", "lengths")
+    __slots__ = ("forget", "retain", "holdout", "utility", "overlaps", "overlap_count", "stores", "ahead", "steps", "training_tokens", "training_flops", "model_bytes", "parameters", "attacks", "earlier_requests", "total_utility_loss", "utility_budget", "trials", "holdout_overlaps", "holdout_overlap_count", "lengths")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -184,6 +204,7 @@ class RemovalPreview(_message.Message):
     TRAINING_FLOPS_FIELD_NUMBER: _ClassVar[int]
     MODEL_BYTES_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    ATTACKS_FIELD_NUMBER: _ClassVar[int]
     EARLIER_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_UTILITY_LOSS_FIELD_NUMBER: _ClassVar[int]
     UTILITY_BUDGET_FIELD_NUMBER: _ClassVar[int]
@@ -204,6 +225,7 @@ class RemovalPreview(_message.Message):
     training_flops: float
     model_bytes: int
     parameters: _containers.ScalarMap[str, str]
+    attacks: _containers.RepeatedScalarFieldContainer[str]
     earlier_requests: int
     total_utility_loss: float
     utility_budget: float
@@ -211,7 +233,7 @@ class RemovalPreview(_message.Message):
     holdout_overlaps: _containers.RepeatedCompositeFieldContainer[HoldoutOverlap]
     holdout_overlap_count: int
     lengths: LengthMatch
-    def __init__(self, forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., overlaps: _Optional[_Iterable[_Union[Overlap, _Mapping]]] = ..., overlap_count: _Optional[int] = ..., stores: _Optional[_Iterable[_Union[StoreReach, _Mapping]]] = ..., ahead: _Optional[int] = ..., steps: _Optional[int] = ..., training_tokens: _Optional[int] = ..., training_flops: _Optional[float] = ..., model_bytes: _Optional[int] = ..., parameters: _Optional[_Mapping[str, str]] = ..., earlier_requests: _Optional[int] = ..., total_utility_loss: _Optional[float] = ..., utility_budget: _Optional[float] = ..., trials: _Optional[int] = ..., holdout_overlaps: _Optional[_Iterable[_Union[HoldoutOverlap, _Mapping]]] = ..., holdout_overlap_count: _Optional[int] = ..., lengths: _Optional[_Union[LengthMatch, _Mapping]] = ...) -> None: ...
+    def __init__(self, forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., overlaps: _Optional[_Iterable[_Union[Overlap, _Mapping]]] = ..., overlap_count: _Optional[int] = ..., stores: _Optional[_Iterable[_Union[StoreReach, _Mapping]]] = ..., ahead: _Optional[int] = ..., steps: _Optional[int] = ..., training_tokens: _Optional[int] = ..., training_flops: _Optional[float] = ..., model_bytes: _Optional[int] = ..., parameters: _Optional[_Mapping[str, str]] = ..., attacks: _Optional[_Iterable[str]] = ..., earlier_requests: _Optional[int] = ..., total_utility_loss: _Optional[float] = ..., utility_budget: _Optional[float] = ..., trials: _Optional[int] = ..., holdout_overlaps: _Optional[_Iterable[_Union[HoldoutOverlap, _Mapping]]] = ..., holdout_overlap_count: _Optional[int] = ..., lengths: _Optional[_Union[LengthMatch, _Mapping]] = ...) -> None: ...
 
 class DataSet(_message.Message):
     __slots__ = ("artifact", "documents", "questions", "tokens", "manifest")
@@ -484,7 +506,7 @@ class Measurement(_message.Message):
     def __init__(self, metric: _Optional[str] = ..., model: _Optional[str] = ..., value: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., unit: _Optional[str] = ..., count: _Optional[int] = ..., convention: _Optional[str] = ...) -> None: ...
 
 class AttackResult(_message.Message):
-    __slots__ = ("attack", "metric", "before", "after", "gain", "gain_low", "gain_high", "reference_gains", "recovered", "tolerated", "items", "failed")
+    __slots__ = ("attack", "metric", "before", "after", "gain", "gain_low", "gain_high", "reference_gains", "recovered", "tolerated", "items", "failed", "precision", "injected", "not_measured")
     ATTACK_FIELD_NUMBER: _ClassVar[int]
     METRIC_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
@@ -497,6 +519,9 @@ class AttackResult(_message.Message):
     TOLERATED_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    INJECTED_FIELD_NUMBER: _ClassVar[int]
+    NOT_MEASURED_FIELD_NUMBER: _ClassVar[int]
     attack: str
     metric: str
     before: float
@@ -509,7 +534,20 @@ class AttackResult(_message.Message):
     tolerated: bool
     items: int
     failed: bool
-    def __init__(self, attack: _Optional[str] = ..., metric: _Optional[str] = ..., before: _Optional[float] = ..., after: _Optional[float] = ..., gain: _Optional[float] = ..., gain_low: _Optional[float] = ..., gain_high: _Optional[float] = ..., reference_gains: _Optional[_Iterable[float]] = ..., recovered: bool = ..., tolerated: bool = ..., items: _Optional[int] = ..., failed: bool = ...) -> None: ...
+    precision: str
+    injected: float
+    not_measured: _containers.RepeatedCompositeFieldContainer[NotMeasured]
+    def __init__(self, attack: _Optional[str] = ..., metric: _Optional[str] = ..., before: _Optional[float] = ..., after: _Optional[float] = ..., gain: _Optional[float] = ..., gain_low: _Optional[float] = ..., gain_high: _Optional[float] = ..., reference_gains: _Optional[_Iterable[float]] = ..., recovered: bool = ..., tolerated: bool = ..., items: _Optional[int] = ..., failed: bool = ..., precision: _Optional[str] = ..., injected: _Optional[float] = ..., not_measured: _Optional[_Iterable[_Union[NotMeasured, _Mapping]]] = ...) -> None: ...
+
+class NotMeasured(_message.Message):
+    __slots__ = ("model", "reason", "message")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    reason: str
+    message: str
+    def __init__(self, model: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class StoreEvidence(_message.Message):
     __slots__ = ("name", "deleted", "missing", "shingles", "scanned_bytes", "absent")

@@ -5,9 +5,10 @@ core for all seeds and methods. Models and results are kept, so that it can be s
 processes can share the work by their seeds.
 
 Arguments are parts: ``models`` measures targets and retrained models, ``algorithms`` removes by each algorithm,
-``growth`` removes more at once and one part after another. By default all. Environment: PALIMPSEST_BENCH_SEEDS, of data
-and training, "1,2,3,4,5"; PALIMPSEST_BENCH_REMOVAL_SEEDS, "1,2"; PALIMPSEST_BENCH_METHODS, names of methods;
-PALIMPSEST_BENCH_MODELS, the folder.
+``growth`` removes more at once and one part after another; by default these. ``stopping`` removes until a watch ends
+it, ``streams`` removes fifty sets one after another and a set that grows, both with the first three seeds. Environment:
+PALIMPSEST_BENCH_SEEDS, of data and training, "1,2,3,4,5"; PALIMPSEST_BENCH_REMOVAL_SEEDS, "1,2";
+PALIMPSEST_BENCH_METHODS, names of methods; PALIMPSEST_BENCH_MODELS, the folder.
 """
 
 import os
@@ -22,6 +23,8 @@ from tests.benchmarks.unlearning.methods import METHODS, Course, Method
 from tests.benchmarks.unlearning.removing import Remover
 from tests.benchmarks.unlearning.scoring import Measured, Scorer
 from tests.benchmarks.unlearning.spread import spread_of
+from tests.benchmarks.unlearning.stopping import stopping
+from tests.benchmarks.unlearning.streams import streams
 
 Runs = dict[str, list[list[Course]]]
 """Courses of each method: [training seeds][removal seeds]."""
@@ -181,6 +184,10 @@ def main() -> None:
     if parts & {"algorithms", "growth"}:
         removals = _numbers("PALIMPSEST_BENCH_REMOVAL_SEEDS", "1,2")
         orderings(algorithms(labs, removals, methods, figures, growth="growth" in parts), figures)
+    if "stopping" in parts:
+        stopping(labs[:3], figures)
+    if "streams" in parts:
+        streams(labs[:3], figures)
     figures.write()
 
 

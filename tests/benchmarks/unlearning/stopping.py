@@ -8,7 +8,7 @@ chosen on the first seed and reported on the others.
 
 import copy
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from statistics import fmean, stdev
@@ -17,17 +17,18 @@ from typing import Any
 import numpy as np
 
 from palimpsest.progress import NullProgress
-from palimpsest.training import Example, Recipe
-from services.unlearning.metrics import Bootstrap, Pair
+from palimpsest.training import Recipe
+from services.unlearning.metrics import Bootstrap
 from services.unlearning.runs import Data, unlearn
 from services.unlearning.stopping import Bands, Choice, DivergenceGuard, Probe, Rounds
 from services.unlearning.stopping.references import retrained
 from tests.benchmarks.figures import Figures
 from tests.benchmarks.unlearning.distance import LEAST_UTILITY, Distance, Known, bands_of
-from tests.benchmarks.unlearning.lab import TEMPLATE, Lab, sources
+from tests.benchmarks.unlearning.lab import Lab, sources
 from tests.benchmarks.unlearning.methods import Method
 from tests.benchmarks.unlearning.removing import BATCH, Remover
 from tests.benchmarks.unlearning.scoring import Measured, Scorer
+from tests.benchmarks.unlearning.watching import answers
 
 RETRAINED = 5
 """Models retrained without the forget set, each with an order of its own."""
@@ -125,7 +126,7 @@ class Trial:
             self.lab.document_examples(corpus.split("forget")),
             self.lab.document_examples(corpus.split("holdout")),
             pad=self.lab.tokenizer.pad_token_id,
-            others={"answers": self._answers(corpus.trained("forget")), "kept": self._answers(kept)},
+            others={"answers": answers(self.lab, corpus.trained("forget")), "kept": answers(self.lab, kept)},
             batch=40,
         )
 
@@ -176,15 +177,6 @@ class Trial:
 
         parts = [folder.name, self.lab.retrained.name, sources("metrics")]
         return self.lab.kept_result("measured-items", parts, measure)
-
-    def _answers(self, questions: Iterable[Any]) -> list[Example]:
-        """Questions of which the answers count."""
-        pairs = [Pair(each.id, each.question, each.answer) for each in questions]
-        made = [TEMPLATE.continuation(pair, self.lab.tokenizer) for pair in pairs]
-        return [
-            Example(each.ids, tuple(at >= each.start for at in range(len(each.ids))), each.id)
-            for each in made
-        ]
 
 
 def _turn(turn: Choice) -> dict[str, Any]:

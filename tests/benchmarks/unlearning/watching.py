@@ -2,14 +2,17 @@
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from palimpsest.training import Example, LoraSettings
 from palimpsest.training.adapters import attach, merge
 from palimpsest.training.order import derived_seed
+from services.unlearning.corpora import Question
+from services.unlearning.metrics import Pair
 from services.unlearning.stopping import Choice, Watch
+from tests.benchmarks.unlearning.lab import TEMPLATE, Lab
 from tests.benchmarks.unlearning.methods import Method
 from tests.benchmarks.unlearning.removing import Remover
 
@@ -38,6 +41,15 @@ class Ended:
         decision, at = self.choice.decision, self.choice.measurement.step
         ended = "steps used up" if decision is None else f"{decision.rule}: {decision.outcome}"
         return f"{ended} at step {self.choice.last.step:g}, kept {at:g}"
+
+
+def answers(lab: Lab, questions: Iterable[Question]) -> list[Example]:
+    """Questions of which the answers alone count, as a request's probe reads them."""
+    pairs = [Pair(each.id, each.question, each.answer) for each in questions]
+    made = [TEMPLATE.continuation(pair, lab.tokenizer) for pair in pairs]
+    return [
+        Example(each.ids, tuple(at >= each.start for at in range(len(each.ids))), each.id) for each in made
+    ]
 
 
 def watched(

@@ -23,7 +23,7 @@ COHORT = 5
 LOOK = 2
 """Steps between two looks of a request's own probe."""
 ADAPTER = LoraSettings(rank=8)
-METHOD = Method("GA+GDR by adapter", "ga_gdr", {"alpha": 3.0}, learning_rate=1e-3, epochs=60)
+METHOD = Method("GA+GDR by adapter", "ga_gdr", {"alpha": 10.0}, learning_rate=1e-3, epochs=90)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from services.unlearning.attacks.sampling import SAMPLES
 from services.unlearning.corpora.overlap import MOST_SHARED, find_overlaps
 from services.unlearning.corpora.records import Document
 from services.unlearning.metrics.items import Text
+from services.unlearning.removal.datasets.sets import DataSet, EncodedSet, read_set
 from services.unlearning.removal.requirements import reference_of
-from services.unlearning.removal.sets import DataSet, EncodedSet, read_set
 
 RETAIN, PART, UNRELATED = "relearn/retain", "relearn/part", "relearn/unrelated"
 LOWER_CASE, FEW_SHOT, PARAPHRASED = "questions/lower-case", "questions/few-shot", "questions/paraphrased"

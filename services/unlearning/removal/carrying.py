@@ -14,13 +14,13 @@ from palimpsest.training.saving import save_model
 from services.unlearning.attesting import Attestation
 from services.unlearning.removal import reporting
 from services.unlearning.removal.curves import CURVE_TYPE, LOOKS, curve_of
+from services.unlearning.removal.datasets.sets import manifest_of
 from services.unlearning.removal.deciding import verdict_number
 from services.unlearning.removal.judging import Judge
 from services.unlearning.removal.models import loaded, register_unlearned
 from services.unlearning.removal.plan import ResolvedPlan
 from services.unlearning.removal.requirements import require_free
 from services.unlearning.removal.searching import searched
-from services.unlearning.removal.sets import manifest_of
 from services.unlearning.removal.stating import statement, stores_digest
 from services.unlearning.removal.stores import StorePurger
 from services.unlearning.removal.training import make_weights

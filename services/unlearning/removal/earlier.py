@@ -11,8 +11,8 @@ from palimpsest.artifacts import ArtifactStore, ArtifactView
 from palimpsest.errors import DataLoss, InvalidArgument, NotFound
 from palimpsest.progress import Progress
 from services.unlearning.metrics.scores import Score
+from services.unlearning.removal.datasets.sets import read_set
 from services.unlearning.removal.measuring import Items, measure, rechecked_items, rechecked_values
-from services.unlearning.removal.sets import read_set
 from services.unlearning.requests.records import RemovalRecord
 
 MOST_EARLIER = 8

@@ -22,8 +22,8 @@ from services.unlearning.metrics.muse import (
     verbatim_memory,
 )
 from services.unlearning.metrics.scores import ItemValue, Score
+from services.unlearning.removal.datasets.sets import DataSet
 from services.unlearning.removal.plan import ResolvedPlan
-from services.unlearning.removal.sets import DataSet
 
 MOST_ITEMS, MOST_ATTACKED = 200, 50
 """Items of one metric, for the measurements and for attacks: those whose digests of their ids are the least."""

@@ -14,13 +14,14 @@ from services.unlearning.algorithms.algorithm import Algorithm
 from services.unlearning.algorithms.parameters import Parameters
 from services.unlearning.removal.attack_plan import AttackPlan, attack_plan
 from services.unlearning.removal.candidates import require_candidates
-from services.unlearning.removal.holdout import (
+from services.unlearning.removal.datasets.holdout import (
     LengthMatch,
     Seen,
     length_match,
     require_unseen,
     seen_in_training,
 )
+from services.unlearning.removal.datasets.sets import DataSet, EncodedSet, encode_set, read_set
 from services.unlearning.removal.requirements import (
     algorithm_of,
     overlaps_of,
@@ -30,7 +31,6 @@ from services.unlearning.removal.requirements import (
     start_of,
     values_of,
 )
-from services.unlearning.removal.sets import DataSet, EncodedSet, encode_set, read_set
 from services.unlearning.splits import Half
 
 EPOCHS, BATCH, SEQUENCE, CHECKPOINT_STEPS = 5, 8, 512, 50

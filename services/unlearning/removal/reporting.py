@@ -8,6 +8,7 @@ from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.training.history import History
 from services.unlearning.attacks.table import UNLEARNED, Row
 from services.unlearning.metrics.scores import Definition, ItemValue, Score
+from services.unlearning.removal.datasets.sets import EncodedSet
 from services.unlearning.removal.deciding import (
     Decision,
     criterion_messages,
@@ -18,7 +19,6 @@ from services.unlearning.removal.deciding import (
 from services.unlearning.removal.earlier import baseline
 from services.unlearning.removal.measuring import leaks
 from services.unlearning.removal.plan import ResolvedPlan
-from services.unlearning.removal.sets import EncodedSet
 from services.unlearning.requests.budget import budget_of, lost
 from services.unlearning.requests.history import Predecessors
 

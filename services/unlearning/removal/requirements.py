@@ -10,8 +10,8 @@ from palimpsest.models import ModelCatalogue, ModelRecord
 from services.unlearning.algorithms.algorithm import Algorithm
 from services.unlearning.algorithms.registry import algorithm
 from services.unlearning.corpora.overlap import MOST_SHARED, find_overlaps
-from services.unlearning.removal.holdout import documents_of
-from services.unlearning.removal.sets import DataSet
+from services.unlearning.removal.datasets.holdout import documents_of
+from services.unlearning.removal.datasets.sets import DataSet
 
 IN_ONE_GO = ("tv", "repselect", "cir")
 """Algorithms that change the weights in one go, at the end."""

@@ -20,9 +20,9 @@ class Probe:
 
     A measurement has, for each set that is given, ``<set>_nll`` (mean nats a token, over texts) and ``<set>_em`` (exact
     memorisation: the share of tokens that are the likeliest given the true ones before, in points of 100), where a set
-    is ``forget``, ``holdout`` or ``retain``. With held-out texts it has ``auc``, MUSE's membership AUC of the forget
-    set by Min-40 % scores, and ``loss_gap``, the mean loss of the forget set less that of the held-out texts.
-    ``utility`` is ``retain_em``.
+    is ``forget``, ``holdout``, ``retain`` or one of the others. With held-out texts it has ``auc``, MUSE's membership
+    AUC of the forget set by Min-40 % scores, and ``loss_gap``, the mean loss of the forget set less that of the
+    held-out texts. ``utility`` is ``retain_em``.
 
     Parameters
     ----------
@@ -34,6 +34,9 @@ class Probe:
         Texts that were trained on, are to be kept, and take no part in unlearning.
     pad
         Token id that fills rows up.
+    others
+        Further sets by name. Texts of which only some tokens count, such as answers, say of these what the sets above
+        say of whole texts.
     batch
         Texts of one forward pass.
     extra
@@ -43,7 +46,7 @@ class Probe:
     Raises
     ------
     InvalidArgument
-        PROBE_INVALID: no forget texts, or a text without a counted token.
+        PROBE_INVALID: no forget texts, a text without a counted token, or another set of a name that is taken.
     """
 
     def __init__(
@@ -53,10 +56,15 @@ class Probe:
         retain: Sequence[Example] = (),
         *,
         pad: int,
+        others: Mapping[str, Sequence[Example]] | None = None,
         batch: int = 8,
         extra: Callable[[nn.Module], Mapping[str, float]] | None = None,
     ) -> None:
         given = {"forget": forget, "holdout": holdout, "retain": retain}
+        if taken := given.keys() & (others or {}).keys():
+            message = f"{', '.join(sorted(taken))} are sets of the probe's own. Give the others other names."
+            raise InvalidArgument(Reason.PROBE_INVALID, message)
+        given |= others or {}
         self._sets = {name: list(examples) for name, examples in given.items() if examples}
         self._pad, self._batch, self._extra = pad, batch, extra
         texts = [example for examples in self._sets.values() for example in examples]

@@ -51,7 +51,10 @@ class Decision:
 class Rule(Protocol):
     """Decides after each measurement whether the run ends."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What decisions are told under."""
+        ...
 
     def judge(self, history: Sequence[Measurement]) -> Decision | None:
         """Return the decision after the last of at least one measurements, None to go on."""

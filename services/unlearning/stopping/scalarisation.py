@@ -3,9 +3,18 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from services.unlearning.stopping.measurements import Measurement
 from services.unlearning.stopping.rules import Bound
+
+
+class Chooser(Protocol):
+    """Which of some measurements is the best; those at broken steps only if there is no other."""
+
+    def best(self, history: Sequence[Measurement], broken: Iterable[float] = ()) -> Measurement:
+        """Return one of at least one measurements."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from services.unlearning.stopping.interpolation import TRIES, bisect, mix
 from services.unlearning.stopping.measurements import Measurement
 from services.unlearning.stopping.rules import Decision, DivergenceGuard, Rule, Target
-from services.unlearning.stopping.scalarisation import Scalarisation
+from services.unlearning.stopping.scalarisation import Chooser
 from services.unlearning.stopping.snapshots import Snapshots
 
 
@@ -75,7 +75,7 @@ class Watch:
         module: nn.Module,
         measure: Callable[[nn.Module, float], Measurement],
         rules: Sequence[Rule],
-        scalarisation: Scalarisation,
+        scalarisation: Chooser,
         guard: DivergenceGuard,
         *,
         every: int = 1,

@@ -6,8 +6,10 @@ processes can share the work by their seeds.
 
 Arguments are parts: ``models`` measures targets and retrained models, ``algorithms`` removes by each algorithm,
 ``growth`` removes more at once and one part after another, ``attacks`` attacks what was removed, with the first seed
-unless seeds are given. By default all. Environment: PALIMPSEST_BENCH_SEEDS, of data and training, "1,2,3,4,5";
-PALIMPSEST_BENCH_REMOVAL_SEEDS, "1,2"; PALIMPSEST_BENCH_METHODS, names of methods; PALIMPSEST_BENCH_MODELS, the folder.
+unless seeds are given; by default these. ``stopping`` removes until a watch ends it, ``streams`` removes fifty sets one
+after another and a set that grows, both with the first three seeds. Environment: PALIMPSEST_BENCH_SEEDS, of data and
+training, "1,2,3,4,5"; PALIMPSEST_BENCH_REMOVAL_SEEDS, "1,2"; PALIMPSEST_BENCH_METHODS, names of methods;
+PALIMPSEST_BENCH_MODELS, the folder.
 """
 
 import os
@@ -23,6 +25,8 @@ from tests.benchmarks.unlearning.methods import METHODS, Course, Method
 from tests.benchmarks.unlearning.removing import Remover
 from tests.benchmarks.unlearning.scoring import Measured, Scorer
 from tests.benchmarks.unlearning.spread import spread_of
+from tests.benchmarks.unlearning.stopping import stopping
+from tests.benchmarks.unlearning.streams import streams
 
 Runs = dict[str, list[list[Course]]]
 """Courses of each method: [training seeds][removal seeds]."""
@@ -184,6 +188,10 @@ def main() -> None:
         orderings(algorithms(labs, removals, methods, figures, growth="growth" in parts), figures)
     if "attacks" in parts:
         attacks(labs if "PALIMPSEST_BENCH_SEEDS" in os.environ else labs[:1], figures)
+    if "stopping" in parts:
+        stopping(labs[:3], figures)
+    if "streams" in parts:
+        streams(labs[:3], figures)
     figures.write()
 
 

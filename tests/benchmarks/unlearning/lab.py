@@ -238,6 +238,10 @@ class Lab:
             partial.rename(folder)
         return folder
 
+    def kept_folder(self, name: str, parts: object, make: Callable[[Path], None]) -> Path:
+        """What these parts give as a folder, which ``make`` creates."""
+        return self._kept(name, parts, make)
+
 
 @cache
 def sources(*names: str) -> str:

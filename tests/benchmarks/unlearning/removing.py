@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from palimpsest.progress import NullProgress
-from palimpsest.training import Example, Recipe
+from palimpsest.training import Example, LoraSettings, Recipe
 from services.unlearning.algorithms import Inputs
 from services.unlearning.algorithms.contrast import ContrastedModel, WhpParameters
 from services.unlearning.algorithms.refusals import refusals_for
@@ -65,7 +65,7 @@ class Remover:
                     take(module, (step + 1) / epoch)
                 return False
 
-            self._train(module, forget, method, method.epochs, probe)
+            self.train(module, forget, method, method.epochs, probe)
         return Course(tuple(at), tuple(measured), time.process_time() - begin - measuring)
 
     def kept_course(self, method: Method, teacher: Callable[[], Any] | None = None) -> Course:
@@ -87,7 +87,7 @@ class Remover:
             [(_, module)] = self._walks(start, forget, replace(method, strengths=(amount,)))
             return module
         module = copy.deepcopy(start)
-        self._train(module, forget, method, int(amount))
+        self.train(module, forget, method, int(amount))
         return module
 
     def growing(self, method: Method, amount: float) -> list[float]:
@@ -133,9 +133,7 @@ class Remover:
                 yield strength, module
             return
         reinforced = copy.deepcopy(start)
-        self._train(
-            reinforced, forget, replace(method, algorithm="tv", values={"alpha": -1.0}), method.epochs
-        )
+        self.train(reinforced, forget, replace(method, algorithm="tv", values={"alpha": -1.0}), method.epochs)
         for strength in method.strengths:
             if method.algorithm == "whp":
                 yield strength, ContrastedModel(start, reinforced, WhpParameters(alpha=strength))
@@ -144,20 +142,23 @@ class Remover:
                 subtract(module, reinforced, TaskVectorParameters(alpha=strength))
                 yield strength, module
 
-    def _train(
+    def train(
         self,
         module: Any,
         forget: Sequence[Example],
         method: Method,
         epochs: int,
         probe: Callable[[int], bool] | None = None,
+        adapter: LoraSettings | None = None,
     ) -> None:
+        """Train by a method, in place; an adapter stays in the module."""
         recipe = Recipe(
             steps=self._steps(self.retain if method.teacher else forget, epochs),
             learning_rate=method.learning_rate,
             batch=BATCH,
             seed=self.seed,
             threads=1,
+            adapter=adapter,
         )
         tokenizer = self.lab.tokenizer
         alternatives: Sequence[Sequence[Example]] = ()

@@ -79,16 +79,25 @@ class Scorer:
 
     def measure(self, module: Any) -> Measured:
         """Measure a model."""
+        return self.measured(module)[0]
+
+    def measured(self, module: Any) -> tuple[Measured, dict[str, list[float]]]:
+        """Measure a model; also values of the single items of VerbMem, KnowMem and utility."""
         found = self.membership(module)
         scores = (
-            self._verbatim(module, self.corpus.verbatim["forget"]),
-            self._knowledge(module, self.corpus.trained("forget")),
+            self.verbatim_score(module, self.corpus.verbatim["forget"]),
+            self.knowledge_score(module, self.corpus.trained("forget")),
             privacy_leak(found, self.reference, Bootstrap(resamples=400)),
             self._utility(module),
         )
         verbmem, knowmem, privleak, kept = (score.value for score in scores)
         familiar = auc(list(found.forget.values()), list(found.holdout.values()))
-        return Measured(verbmem, knowmem, privleak, kept, familiar, _errors(scores))
+        items = {
+            score.metric: [item.value for item in score.items]
+            for score in scores
+            if score.metric != "privleak"
+        }
+        return Measured(verbmem, knowmem, privleak, kept, familiar, _errors(scores)), items
 
     def membership(self, module: Any) -> Membership:
         """Min-K% scores of forget and holdout texts."""
@@ -100,17 +109,19 @@ class Scorer:
 
     def verbatim(self, module: Any, rows: tuple[Verbatim, ...]) -> float:
         """VerbMem of some prompts."""
-        return self._verbatim(module, rows).value
+        return self.verbatim_score(module, rows).value
 
-    def _verbatim(self, module: Any, rows: tuple[Verbatim, ...]) -> Score:
+    def verbatim_score(self, module: Any, rows: tuple[Verbatim, ...]) -> Score:
+        """As before, with the values of single prompts."""
         prompts = [Prompt(each.id, each.prompt, each.gt) for each in rows]
         return verbatim_memory(module, self.lab.tokenizer, prompts, bootstrap=_NO_INTERVAL)
 
     def knowledge(self, module: Any, rows: tuple[Question, ...], form: int = 0) -> float:
         """KnowMem of some questions, in their trained form (0) or a paraphrase (1, 2)."""
-        return self._knowledge(module, rows, form).value
+        return self.knowledge_score(module, rows, form).value
 
-    def _knowledge(self, module: Any, rows: tuple[Question, ...], form: int = 0) -> Score:
+    def knowledge_score(self, module: Any, rows: tuple[Question, ...], form: int = 0) -> Score:
+        """As before, with the values of single questions."""
         pairs = [
             Pair(each.id, (each.question, *each.paraphrases)[form], each.answer, each.aliases)
             for each in rows

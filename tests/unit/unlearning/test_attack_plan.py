@@ -12,7 +12,7 @@ from services.unlearning.attacks.quantisation import GGUF_FORMATS, standard_sche
 from services.unlearning.metrics.items import Pair, Text
 from services.unlearning.removal.attack_plan import NAMES, UNRELATED, attack_plan, groups_of
 from services.unlearning.removal.attacking import _SCHEMES
-from services.unlearning.removal.sets import DataSet
+from services.unlearning.removal.datasets.sets import DataSet
 
 PROTO = Path(__file__).parents[3] / "protos/palimpsest/api/unlearning/v1/unlearning.proto"
 FORGET = DataSet(

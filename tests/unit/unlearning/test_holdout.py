@@ -7,15 +7,15 @@ import pytest
 
 from palimpsest.errors import InvalidArgument, Reason
 from services.unlearning.metrics.items import Pair, Text
-from services.unlearning.removal.holdout import (
+from services.unlearning.removal.datasets.holdout import (
     MOST_DOCUMENTS,
     LengthMatch,
     length_match,
     require_unseen,
     seen_in_training,
 )
+from services.unlearning.removal.datasets.sets import DataSet, EncodedSet, encode_set
 from services.unlearning.removal.measuring import MOST_ITEMS
-from services.unlearning.removal.sets import DataSet, EncodedSet, encode_set
 from tests.unit.unlearning.test_sets import Words
 
 

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palimpsest.training.batches import Example
-from services.unlearning.removal.packing import PackedExamples
+from services.unlearning.removal.datasets.packing import PackedExamples
 
 ENTRIES = st.lists(
     st.tuples(

@@ -10,8 +10,8 @@ from palimpsest.artifacts import ArtifactStore
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from services.unlearning.metrics.items import Text
-from services.unlearning.removal import sets
-from services.unlearning.removal.sets import DataSet, encode_set, read_set
+from services.unlearning.removal.datasets import sets
+from services.unlearning.removal.datasets.sets import DataSet, encode_set, read_set
 from tests import canaries
 
 

@@ -73,6 +73,10 @@ def preview(
     if session.json:
         output.print_json(found)
         return
+    _show_preview(found)
+
+
+def _show_preview(found: pb.RemovalPreview) -> None:
     sets = [(name, getattr(found, name)) for name in ("forget", "retain", "holdout", "utility")]
     rows = [(name, s.documents, s.questions, s.tokens) for name, s in sets if s.artifact]
     output.print_table(["set", ">documents", ">questions", ">tokens"], rows)

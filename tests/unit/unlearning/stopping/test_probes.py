@@ -89,6 +89,21 @@ def test_further_metrics_win_and_a_broken_model_is_not_asked(target):
     assert math.isnan(values["auc"])
 
 
+def test_other_sets_are_measured_under_their_own_names(target):
+    answers = [
+        Example(each.ids, (False,) * 10 + (True,) * (len(each.ids) - 10), each.name)
+        for each in knowing.RETAIN
+    ]
+    alone = Probe(RAGGED, pad=0).measure(target, 0).values
+    found = Probe(RAGGED, pad=0, others={"answers": answers, "none": []}).measure(target, 0)
+    nll, hits, _ = reference(target, answers)
+    expected = {"answers_nll": nll.mean(), "answers_em": 100 * hits.mean(), **alone}
+    assert dict(found.values) == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(InvalidArgument, match="holdout") as error:
+        Probe(RAGGED, pad=0, others={"holdout": answers})
+    assert error.value.reason == Reason.PROBE_INVALID
+
+
 def test_the_auc_counts_ties_by_half():
     assert membership_auc(np.array([1.0, 2.0]), np.array([3.0, 4.0])) == 0.0
     assert membership_auc(np.array([3.0, 4.0]), np.array([1.0, 2.0])) == 1.0

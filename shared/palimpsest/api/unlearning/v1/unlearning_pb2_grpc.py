@@ -112,9 +112,10 @@ class UnlearningServiceServicer(object):
         (ALGORITHM_UNKNOWN), makes no model (ALGORITHM_NOT_TRAINED: the message says what to use instead),
         needs a retain set (RETAIN_REQUIRED), answers (ALGORITHM_INPUT_MISSING) or a model to start with
         (START_REQUIRED, START_INVALID), or does not take one of the hyper-parameters
-        (ALGORITHM_PARAMETER_INVALID); a search has nothing to choose from, or a set is too small for its
-        halves (SPLIT_EMPTY); a line of a data set is malformed (DATASET_LINE_INVALID; metadata has the
-        line, and nothing repeats what is in it), or the set cannot be used (DATASET_INVALID); a stopping
+        (ALGORITHM_PARAMETER_INVALID); a search has nothing to choose from (SEARCH_INVALID), or a set is
+        too small for its halves (SPLIT_EMPTY); a line of a data set is malformed (DATASET_LINE_INVALID;
+        metadata has the line, and nothing repeats what is in it), or the set cannot be used
+        (DATASET_INVALID); a stopping
         rule lacks references (REFERENCE_REQUIRED) or a holdout set, or parts of the plan do not fit each
         other (INVALID_REQUEST); an attack lacks what it works on (ATTACK_INVALID); a reference is the
         model itself (REFERENCE_INVALID); or texts to forget are also in the retain set

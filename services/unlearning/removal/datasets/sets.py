@@ -16,7 +16,7 @@ from palimpsest.training.batches import Example
 from services.unlearning.corpora.files import LARGEST_LINE, bad_line, problems
 from services.unlearning.corpora.records import Question, Row
 from services.unlearning.metrics.items import Pair, Template, Text
-from services.unlearning.removal.packing import PackedExamples
+from services.unlearning.removal.datasets.packing import PackedExamples
 from services.unlearning.splits import Half, half_of
 
 LARGEST_SET = 256 << 20

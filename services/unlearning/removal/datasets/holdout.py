@@ -14,7 +14,7 @@ from services.unlearning.corpora.checks import LEAST_P, matching
 from services.unlearning.corpora.overlap import MOST_SHARED, find_overlaps
 from services.unlearning.corpora.records import Document
 from services.unlearning.metrics.items import least
-from services.unlearning.removal.sets import DataSet, EncodedSet
+from services.unlearning.removal.datasets.sets import DataSet, EncodedSet
 
 MOST_DOCUMENTS = 200
 """Documents of one set whose membership is measured."""

@@ -1,0 +1,1 @@
+"""The data sets of a request: read, packed, and compared with each other."""

@@ -1,7 +1,7 @@
 """What a grafted pass says of a target: rank, probability, recovery, and distance from both models."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -65,31 +65,35 @@ class Reader:
 
     def __init__(self, target: tuple[int, ...], base: torch.Tensor, donor: torch.Tensor) -> None:
         self._target = torch.tensor(target, device=base.device)
-        own = [torch.log_softmax(logits[0].double(), -1) for logits in (base, donor)]
-        self._means = torch.stack([each.exp() for each in own])  # [2, vocabulary]
-        finite = [each.nan_to_num(neginf=0.0) for each in own]  # a token that never comes adds nothing
-        self._negentropies = [p @ each for p, each in zip(self._means, finite, strict=True)]
-        self._ends = tuple(self._reading(logits).logprob for logits in (base, donor))
+        own = torch.stack([torch.log_softmax(logits[0].double(), -1) for logits in (base, donor)])
+        self._means = own.exp()  # [2, vocabulary]
+        self._never = self._means == 0
+        # A token that never comes adds nothing, whatever its log-probability.
+        finite = own.masked_fill(self._never, 0.0)
+        self._negentropies = torch.stack([(self._means @ each)[n] for n, each in enumerate(finite)])
+        self._ends = tuple(self._reading(logits)[0].logprob for logits in (base, donor))
         self.base, self.donor = self.read(base), self.read(donor)
 
     def read(self, logits: torch.Tensor) -> Reading:
         """Read a pass: [outputs, vocabulary]."""
-        own = self._reading(logits)
+        own, here = self._reading(logits)
         gap = self._ends[1] - self._ends[0]
         recovery = (own.logprob - self._ends[0]) / gap if abs(gap) > _SMALLEST_GAP else None
-        here = torch.log_softmax(logits[0].double(), -1)
-        here = torch.where(here.isneginf() & (self._means == 0).all(0), 0.0, here)
-        kl = [max(0.0, float(n - p @ here)) for n, p in zip(self._negentropies, self._means, strict=True)]
-        return Reading(**{**vars(own), "recovery": recovery, "kl_base": kl[0], "kl_donor": kl[1]})
+        cross = self._means @ here
+        if not bool(torch.isfinite(cross).all()):  # 0 times -inf is NaN, and should be 0
+            cross = (self._means * here.expand_as(self._means).masked_fill(self._never, 0.0)).sum(-1)
+        base, donor = ((self._negentropies - cross).clamp(min=0.0)).tolist()
+        return replace(own, recovery=recovery, kl_base=base, kl_donor=donor)
 
-    def _reading(self, logits: torch.Tensor) -> Reading:
+    def _reading(self, logits: torch.Tensor) -> tuple[Reading, torch.Tensor]:
+        """Read the target alone; also returns the log-probabilities after the prompt, [vocabulary]."""
         logprobs = torch.log_softmax(logits.double(), -1)
         each = logprobs.gather(-1, self._target[:, None])[:, 0]
         first, token = logits[0], int(self._target[0])
         equal = (first == first[token]).nonzero()[:, 0]
-        above = int((first > first[token]).sum()) + int((equal < token).sum())
+        above = int(torch.count_nonzero(first > first[token])) + int((equal < token).sum())
         total, top = float(each.sum()), int(first.argmax())
-        return Reading(
+        reading = Reading(
             logprob=total,
             probability=math.exp(total),
             rank=1 + above,
@@ -98,6 +102,7 @@ class Reader:
             top=top,
             top_probability=math.exp(float(logprobs[0, top])),
         )
+        return reading, logprobs[0]
 
 
 def target_ids(tokenizer: Any, text: str, field: str = "target") -> tuple[int, ...]:

@@ -156,10 +156,10 @@ class Block:
         mixed = self._attention(q, k, v, whole, asked)
         after = self._apply("o", mixed, asked, plans)
         if self._architecture.parallel:
-            x = self._mlp(x, asked, plans) + after + x
+            x = self._mlp(x, asked, plans).add_(after).add_(x)
         else:
-            x = after + x
-            x = x + self._mlp(x, asked, plans)
+            x = after.add_(x)  # in place: no other tensor holds what a product has just made
+            x = x.add_(self._mlp(x, asked, plans))
         for span in asked:
             rows = len(span.group.members) * span.rows
             span.group.x = x[span.offset : span.offset + rows].unflatten(0, (-1, span.rows))
@@ -170,7 +170,7 @@ class Block:
         h = self._apply("mlp_norm", x, spans, plans)
         act = self._architecture.activations[self._layer]
         if self._architecture.has_gate:
-            inner = act(self._apply("gate", h, spans, plans)) * self._apply("up", h, spans, plans)
+            inner = act(self._apply("gate", h, spans, plans)).mul_(self._apply("up", h, spans, plans))
         else:
             inner = act(self._apply("up", h, spans, plans))
         return self._apply("down", inner, spans, plans)

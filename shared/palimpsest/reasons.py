@@ -264,3 +264,18 @@ class Reason(StrEnum):
     SPLIT_EMPTY = auto()  # all items fall into one of the halves to tune on and to certify with
     SPLIT_CROSSED = auto()  # items kept for the certificate where settings are tuned
     SEARCH_INVALID = auto()  # nothing to search, or every setting diverged
+
+    # ---- grafting
+    UNSUPPORTED_ARCH = auto()  # an architecture whose layers cannot be grafted by rows; the message names it
+    ARCH_MISMATCH = auto()  # models of different architectures or sizes; the violations name every difference
+    NON_FINITE_WEIGHTS = auto()  # NaN or infinite weights; the message names the tensors
+    TIED_WEIGHTS_AMBIGUOUS = auto()  # embedding or head alone is grafted, and they are one matrix; say untie
+    SPAN_NOT_FOUND = auto()  # no such text in the prompt, or not so many times
+    SPAN_AMBIGUOUS = auto()  # the text is there more than once; say which occurrence
+    SPAN_SPLITS_TOKEN = auto()  # the span begins or ends within a token; metadata gives the token's range
+    POSITION_OUT_OF_RANGE = auto()
+    LAYER_OUT_OF_RANGE = auto()
+    COMPONENT_OUT_OF_RANGE = auto()  # no such component in this architecture; the message lists them
+    EMPTY_GRAFT = auto()  # nothing is selected
+    TARGET_EMPTY = auto()  # nothing to read the probability of
+    GRAFTS_TOO_MANY = auto()  # more cells, or more rows, than one request may have

@@ -64,6 +64,7 @@ def every_method() -> list[Any]:
     from palimpsest.api.codec.v1 import codec_pb2
     from palimpsest.api.datastore.v1 import datastore_pb2
     from palimpsest.api.decoding.v1 import decoding_pb2
+    from palimpsest.api.grafting.v1 import grafting_pb2
     from palimpsest.api.jobs.v1 import jobs_pb2
     from palimpsest.api.models.v1 import models_pb2
     from palimpsest.api.unlearning.v1 import unlearning_pb2
@@ -73,6 +74,7 @@ def every_method() -> list[Any]:
         codec_pb2,
         datastore_pb2,
         decoding_pb2,
+        grafting_pb2,
         jobs_pb2,
         models_pb2,
         unlearning_pb2,

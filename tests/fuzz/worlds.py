@@ -85,6 +85,11 @@ async def _first_calls(client: AsyncClient) -> None:
     async for _ in client.decoding.draft(model="tiny", prompt="the quick", k=2, max_tokens=4):
         pass
     await client.codec.load("contexts/mine")
+    await client.grafting.graft(
+        pair={"base": "tiny", "donor": "other"},
+        case={"prompt": "the quick brown fox", "target": " jumps"},
+        patches=[{"positions": {"indices": [-1]}}],
+    )
 
 
 async def build_world(client: AsyncClient, folder: Path) -> World:
@@ -180,5 +185,9 @@ async def build_world(client: AsyncClient, folder: Path) -> World:
         "documents": [f"doc-{n}" for n in range(6)],
         "page_token": ["", "1", "0" * 32],
         "filter": ["", "state=FAILED", "kind=codec.calibrate AND state=SUCCEEDED"],
+    }
+    texts |= {
+        "components": ["layer", "all", "q", "ffn", "head", "gate"],
+        "donor": ["other", "tiny"],
     }
     return World(names, texts, SIZES, {"data": chunks()}, set(kept))

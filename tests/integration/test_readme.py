@@ -22,6 +22,7 @@ PRINTED = {
     "codec": ["tokens,", "nats a token"],
     "datastore": ["grace version 1", "Grace Hopper found a moth in a relay"],
     "decoding": ["held", "[1]", "Marwick"],
+    "grafting": ["llama 30 layers", "KASTROVA", "cells"],
     "unlearning": ["tokens to train on", "removalRequests/vault sha256:"],
     "registry": ["LlamaForCausalLM 134515008 sha256:", "smollm2-ink: loss"],
 }

@@ -197,7 +197,10 @@ def test_in_the_chart_workers_alone_hold_the_service_token_and_all_know_every_ro
         peers = parse_targets(environment["PALIMPSEST_PEERS"])
         assert peers == {
             "": "x-registry:7600",
-            **{room: f"x-{room}:7600" for room in ("codec", "datastore", "decoding", "unlearning")},
+            **{
+                room: f"x-{room}:7600"
+                for room in ("codec", "datastore", "decoding", "grafting", "unlearning")
+            },
         }
 
 

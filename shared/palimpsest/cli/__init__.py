@@ -13,6 +13,7 @@ from palimpsest.cli import (
     drafts,
     finetune,
     generate,
+    graft,
     jobs,
     models,
     ngrams,
@@ -56,6 +57,7 @@ for _name, _group in (
     ("corpus", corpus.app),
     ("ngrams", ngrams.app),
     ("unlearn", unlearn.app),
+    ("graft", graft.app),
     ("artifacts", artifacts.app),
     ("config", config.app),
 ):

@@ -69,12 +69,12 @@ class Part:
 
     def weight(self, model: nn.Module) -> torch.Tensor:
         """Return the weight: [outputs, inputs] for a matrix, [outputs] for a norm; a copy where interleaved."""
-        return self._select(self._stored(model, "weight"))
+        return self.select(self._stored(model, "weight"))
 
     def bias(self, model: nn.Module) -> torch.Tensor | None:
         """Return the bias, [outputs], or None."""
         stored = getattr(self.module_of(model), "bias", None)
-        return None if stored is None else self._select(stored.data)
+        return None if stored is None else self.select(stored.data)
 
     @torch.no_grad()
     def write(self, model: nn.Module, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
@@ -96,7 +96,8 @@ class Part:
             return stored[first:stop]
         return stored.unflatten(0, (self.heads, -1))[:, first:stop]  # [heads, head_dim, inputs]
 
-    def _select(self, stored: torch.Tensor) -> torch.Tensor:
+    def select(self, stored: torch.Tensor) -> torch.Tensor:
+        """Return the part's rows of anything that has a row for each output of the module: [outputs, ...]."""
         rows = self._rows(stored)
         return rows.flatten(0, 1) if self.share is not None and self.heads > 1 else rows
 

@@ -181,19 +181,21 @@ def _compare_configs(base: Path, donor: Path, report: PairComparison) -> None:
 
 
 def _compare_tokenizers(base: Path, donor: Path, report: PairComparison) -> None:
-    ours, theirs = tokenizer_facts(base), tokenizer_facts(donor)
-    if ours == theirs:
-        return
-    report.same_tokenizer = False
+    found = tokenizer_differences(base, donor)
+    report.same_tokenizer = not found
+    report.differences += [f"tokenizer: {difference}" for difference in found]
+
+
+def tokenizer_differences(base: Path, donor: Path) -> list[str]:
+    """Say how two models' tokenizers give other ids for a text; nothing where they do not."""
+    if tokenizer_facts(base) == tokenizer_facts(donor):
+        return []
     mine, other = _vocabulary(base), _vocabulary(donor)
     moved = sorted(token for token in mine.keys() | other.keys() if mine.get(token) != other.get(token))
-    if moved:
-        some = ", ".join(repr(token) for token in moved[:_IDS_NAMED])
-        report.differences.append(
-            f"tokenizer: {len(moved)} tokens have other ids or are missing, such as {some}"
-        )
-    else:
-        report.differences.append("tokenizer: the same ids, but text is split or opened differently")
+    if not moved:
+        return ["the same ids, but text is split or opened differently"]
+    some = ", ".join(repr(token) for token in moved[:_IDS_NAMED])
+    return [f"{len(moved)} tokens have other ids or are missing, such as {some}"]
 
 
 def _vocabulary(folder: Path) -> dict[str, int]:

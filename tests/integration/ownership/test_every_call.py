@@ -26,6 +26,7 @@ from palimpsest.rpc.auth import access_of
 from services.codec import CodecRoom
 from services.datastore import DatastoreRoom, tasks
 from services.decoding import DecodingRoom
+from services.grafting import GraftingRoom
 from services.registry import RegistryRoom
 from services.unlearning import UnlearningRoom
 from tests.integration.jobs.guarded import serving, write_tokens
@@ -33,7 +34,16 @@ from tests.rooms import room_settings, worker_resources
 
 from .probes import ELSEWHERE, MAKES, PROBES, outcome
 
-ROOMS = ["artifacts.*", "codec.*", "datastore.*", "decoding.*", "jobs.*", "models.*", "unlearning.*"]
+ROOMS = [
+    "artifacts.*",
+    "codec.*",
+    "datastore.*",
+    "decoding.*",
+    "grafting.*",
+    "jobs.*",
+    "models.*",
+    "unlearning.*",
+]
 SCOPES = {"ann": ROOMS, "bob": ROOMS, "root": ["*"]}
 PROMPT = "it was a secret of ann's that nobody else should know, and " * 4
 UNSENT = "it was nobody that should know, a secret of ann's else and " * 4
@@ -125,7 +135,7 @@ def resources(valkey: ValkeyServer, tmp_path_factory, tiny_model: Path) -> Worke
 async def walk(resources: WorkerResources, tmp_path_factory) -> AsyncIterator[Walk]:
     tokens = tmp_path_factory.mktemp("tokens") / "tokens.json"
     write_tokens(tokens, SCOPES)
-    rooms = [RegistryRoom(), CodecRoom(), DatastoreRoom(), DecodingRoom(), UnlearningRoom()]
+    rooms = [RegistryRoom(), CodecRoom(), DatastoreRoom(), DecodingRoom(), GraftingRoom(), UnlearningRoom()]
     async with (
         serving(resources.settings, rooms, tokens) as served,
         AsyncClient(served.listen, token="ann") as ann,

@@ -76,4 +76,13 @@ def test_the_clients_rooms_are_public_attributes():
         rooms = {
             name for name, value in vars(connected).items() if not name.startswith("_") and name != "target"
         }
-    assert rooms == {"artifacts", "codec", "datastore", "decoding", "jobs", "models", "unlearning"}
+    assert rooms == {
+        "artifacts",
+        "codec",
+        "datastore",
+        "decoding",
+        "grafting",
+        "jobs",
+        "models",
+        "unlearning",
+    }

@@ -14,7 +14,7 @@ from palimpsest.client.aio.datastore import AsyncDatastore
 from palimpsest.client.aio.decoding import AsyncDecoding
 from palimpsest.client.aio.job_room import AsyncJobs
 from palimpsest.client.aio.jobs import Anything, AsyncJob
-from palimpsest.client.aio.rooms import AsyncModelsRoom, AsyncUnlearningRoom
+from palimpsest.client.aio.rooms import AsyncGraftingRoom, AsyncModelsRoom, AsyncUnlearningRoom
 from palimpsest.rpc.channel import Tls, open_aio_channel, parse_targets
 from palimpsest.settings import Settings
 
@@ -43,7 +43,7 @@ class AsyncClient:
 
     Attributes
     ----------
-    artifacts, codec, datastore, decoding, jobs, models, unlearning
+    artifacts, codec, datastore, decoding, grafting, jobs, models, unlearning
         The rooms: ``client.<room>.<rpc_in_snake_case>(**request_fields)``.
     """
 
@@ -68,6 +68,7 @@ class AsyncClient:
         self.codec = AsyncCodec(self._to("codec"), self.artifacts)
         self.datastore = AsyncDatastore(self._to("datastore"))
         self.decoding = AsyncDecoding(self._to("decoding"))
+        self.grafting = AsyncGraftingRoom(self._to("grafting"))
         self.jobs = AsyncJobs(self._to("jobs"))
         self.models = AsyncModelsRoom(self._to("models"))
         self.unlearning = AsyncUnlearningRoom(self._to("unlearning"))

@@ -10,6 +10,7 @@ from palimpsest.api.artifacts.v1 import artifacts_pb2
 from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.api.datastore.v1 import datastore_pb2
 from palimpsest.api.decoding.v1 import decoding_pb2
+from palimpsest.api.grafting.v1 import grafting_pb2
 from palimpsest.api.models.v1 import models_pb2
 from palimpsest.api.unlearning.v1 import unlearning_pb2
 from palimpsest.client.aio.jobs import AsyncJob
@@ -1265,6 +1266,122 @@ class AsyncDecodingRoom(AsyncRoom):
     ) -> decoding_pb2.GetEngineInfoResponse:
         """Returns the engine's limits: models in memory, with their dtype, forward pass and cache memory. A token
         with the scope "admin.engines" also learns what the engines do for all callers together.
+        """
+        ...
+
+
+class AsyncGraftingRoom(AsyncRoom):
+    """Grafting shows where a fine-tuned fact is extracted and recalled: a prompt goes through one model, the
+    base, but at chosen tokens, layers and components the weights of another, the donor, act instead.
+    What the base passes on is never overwritten; only the mechanism that acts there is another one. If the
+    answer of the donor appears, the weights grafted are enough for it.
+
+    A component is a norm or a matrix of a layer, with its bias: "attention_norm", "q", "k", "v", "o",
+    "mlp_norm", "gate", "up", "down"; or "embedding", "final_norm" or "head". Groups: "attention" (q, k, v),
+    "ffn" (gate, up, down), "norms", "layer" (all of a layer) and "all". Embedding and head are two
+    components even where they are one matrix.
+
+    Positions are tokens of the prompt, from 0. Name them by text or characters, which the server turns into
+    tokens, or by index.
+
+    A pair need not be a model and its fine-tuned child. With a model before and after a removal as base and
+    donor, or the other way round, grafts tell whether a fact is gone or only hidden.
+
+    A typical client calls CheckPair, Graft for a first look, SweepGrafts for all layers and tokens, then
+    reads the artefact with the cells.
+    """
+
+    @rpc("palimpsest.api.grafting.v1.GraftingService.CheckPair")
+    async def check_pair(
+        self,
+        *,
+        pair: grafting_pb2.ModelPair | Mapping[str, object],
+        prompt: str | None = None,
+        timeout: float | None = None,
+    ) -> grafting_pb2.PairCheck:
+        """Says whether two models can be grafted, and how far apart they are: the norm of the change for each
+        layer and component, and with a prompt how differently they predict after each of its tokens.
+
+        Loads both models, which takes seconds to minutes the first time. A pair that cannot be grafted is an
+        answer, not an error.
+
+        Errors:
+        * NOT_FOUND: there is no such model.
+        * FAILED_PRECONDITION: a model's files are not what was registered. Register it again.
+
+        Parameters
+        ----------
+        prompt
+            Compare the predictions after each of its tokens; empty: do not.
+        """
+        ...
+
+    @rpc("palimpsest.api.grafting.v1.GraftingService.Graft")
+    async def graft(
+        self,
+        *,
+        pair: grafting_pb2.ModelPair | Mapping[str, object],
+        case: grafting_pb2.Case | Mapping[str, object],
+        patches: Sequence[grafting_pb2.GraftPatch | Mapping[str, object]],
+        untie: bool | None = None,
+        timeout: float | None = None,
+    ) -> grafting_pb2.GraftResponse:
+        """Runs one configuration over a prompt and reads how it predicts the target, beside both models' own
+        passes.
+
+        Errors; ErrorInfo.reason tells them apart:
+        * INVALID_ARGUMENT: a span is not in the prompt (SPAN_NOT_FOUND), is there more than once
+          (SPAN_AMBIGUOUS; say which occurrence) or ends within a token (SPAN_SPLITS_TOKEN; metadata has the
+          token's characters). A position, layer or component does not exist (POSITION_OUT_OF_RANGE,
+          LAYER_OUT_OF_RANGE, COMPONENT_OUT_OF_RANGE). Nothing is selected (EMPTY_GRAFT). Embedding or head
+          alone is selected where they are one matrix (TIED_WEIGHTS_AMBIGUOUS; set untie). Prompt and target
+          are longer than the models' context (PROMPT_TOO_LONG).
+        * NOT_FOUND: there is no such model.
+        * FAILED_PRECONDITION: the models differ in architecture or size (ARCH_MISMATCH; the violations name
+          every difference) or in their tokenizers (TOKENIZER_MISMATCH); the architecture cannot be grafted
+          (UNSUPPORTED_ARCH), weights are NaN or infinite (NON_FINITE_WEIGHTS), or a model's files are not
+          what was registered (MODEL_CHANGED).
+        * RESOURCE_EXHAUSTED: too many grafts wait. Send it again later.
+
+        Parameters
+        ----------
+        patches
+            Where two overlap, the later one counts.
+        untie
+            Embedding or head may be grafted alone although they are one matrix.
+        """
+        ...
+
+    @rpc("palimpsest.api.grafting.v1.GraftingService.SweepGrafts")
+    async def sweep_grafts(
+        self,
+        *,
+        pair: grafting_pb2.ModelPair | Mapping[str, object],
+        cases: Sequence[grafting_pb2.Case | Mapping[str, object]],
+        axes: grafting_pb2.SweepAxes | Mapping[str, object] | None = None,
+        untie: bool | None = None,
+        skip_cache: bool | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncJob[grafting_pb2.GraftSweep]:
+        """Grafts every cell of a grid, as a job: each position or selection, with each window of layers, with
+        each set of components, for each case. Cells of one case share what they have in common with the
+        models' own passes, so that a sweep costs a fraction of as many passes.
+
+        Batches of finished cells are partial results of the job (SweptCells) and are kept: after a worker
+        dies, another goes on with those that are missing, and the table is the same, byte for byte, on the
+        same kind of machine and number of threads.
+
+        Errors, from the call or the job: as of Graft, each with the case's field; and
+        * INVALID_ARGUMENT: the grid has more than 100,000 cells (GRAFTS_TOO_MANY). Use wider windows or fewer
+          cases.
+
+        Parameters
+        ----------
+        axes
+            The same for each case.
+        skip_cache
+            Run although an equal sweep was done.
         """
         ...
 

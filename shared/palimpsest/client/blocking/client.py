@@ -16,7 +16,7 @@ from palimpsest.client.blocking.datastore import Datastore
 from palimpsest.client.blocking.decoding import Decoding
 from palimpsest.client.blocking.job_room import Jobs
 from palimpsest.client.blocking.jobs import Anything, Job
-from palimpsest.client.blocking.rooms import ModelsRoom, UnlearningRoom
+from palimpsest.client.blocking.rooms import GraftingRoom, ModelsRoom, UnlearningRoom
 from palimpsest.rpc.channel import Tls, open_channel, parse_targets
 from palimpsest.settings import Settings
 
@@ -45,7 +45,7 @@ class Client:
 
     Attributes
     ----------
-    artifacts, codec, datastore, decoding, jobs, models, unlearning
+    artifacts, codec, datastore, decoding, grafting, jobs, models, unlearning
         The rooms: ``client.<room>.<rpc_in_snake_case>(**request_fields)``.
     """
 
@@ -70,6 +70,7 @@ class Client:
         self.codec = Codec(self._to("codec"), self.artifacts)
         self.datastore = Datastore(self._to("datastore"))
         self.decoding = Decoding(self._to("decoding"))
+        self.grafting = GraftingRoom(self._to("grafting"))
         self.jobs = Jobs(self._to("jobs"))
         self.models = ModelsRoom(self._to("models"))
         self.unlearning = UnlearningRoom(self._to("unlearning"))

@@ -1,0 +1,134 @@
+"""The grafting room's job: a sweep, batch by batch, each kept as soon as it is done."""
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.json_format import MessageToDict
+
+from palimpsest.api.grafting.v1 import grafting_pb2 as pb
+from palimpsest.jobs import JobContext, handler
+from palimpsest.progress import Drain
+
+if TYPE_CHECKING:
+    from services.grafting.pairs import Pair
+    from services.grafting.sweeps import Grid
+
+MEDIA_TYPE = "application/json"
+_PIECE_TYPE = "application/x-protobuf"
+FORMAT = "palimpsest.grafts/1"
+_CELLS_TOLD = 200
+"""Cells of a partial result, so that it stays well below 64 KiB."""
+
+
+@handler("grafting.sweep", request=pb.SweepGraftsRequest, response=pb.GraftSweep, seconds=24 * 3600.0)
+def sweep(request: pb.SweepGraftsRequest, job: JobContext) -> pb.GraftSweep:
+    """Graft every cell, batch by batch; a later attempt skips the batches that an earlier one has finished."""
+    from palimpsest.engine import worker_host
+    from services.grafting.convert import grid_of
+    from services.grafting.engine import Grafter
+    from services.grafting.pairs import PairHost
+    from services.grafting.table import table_of
+
+    progress, models = job.progress, job.resources.models
+    progress.step(0, 0, "loading the models")
+    base, donor = models.get(request.pair.base), models.get(request.pair.donor)
+    worker_host(job).close()  # the memory is needed for two models
+    pair = PairHost(job.resources.settings).load(base, donor, progress)
+    grid = grid_of(request, pair.tokenizer, pair.facts)
+    kept = _Kept(job, _content(request, base.fingerprint, donor.fingerprint))
+    resumed = sum(len(piece.cells) for piece in kept.pieces)
+    total = sum(len(grid.cells_of(number)) for number in range(len(grid.prompts)))
+    grafter = Grafter(pair.weights, pair.grafter.architecture, pair.grafter.device)
+    progress.step(resumed, total, "grafting")
+    try:
+        _finish(grid, grafter, pair, kept, job, total)
+    except Drain:
+        kept.save()
+        raise
+    info = job.resources.artifacts.put_bytes(table_of(grid, kept.pieces, pair, FORMAT), MEDIA_TYPE)
+    progress.publish(info.digest)
+    return pb.GraftSweep(
+        table=info.message(),
+        cells=total,
+        row_layers=grafter.row_layers,
+        naive_row_layers=grid.naive_row_layers,
+        resumed_cells=resumed,
+    )
+
+
+def _finish(grid: "Grid", grafter: Any, pair: "Pair", kept: "_Kept", job: JobContext, total: int) -> None:
+    """Run the batches that are not kept yet."""
+    from services.grafting.convert import reading_message
+    from services.grafting.runs import PromptRun
+
+    runs: dict[int, PromptRun] = {}
+    done = sum(len(piece.cells) for piece in kept.pieces)
+    for number, (case, cells, batch) in enumerate(grid.batches()):
+        if number < len(kept.pieces):
+            continue
+        if case not in runs:
+            runs.clear()  # cases come one after another
+            runs[case] = PromptRun(grafter, grid.prompts[case][1])
+        run = runs[case]
+        readings = run.read(batch.plans, batch.source, job.progress.check)
+        piece = pb.SweptCells(
+            case=case,
+            base=reading_message(run.reader.base, pair.tokenizer),
+            donor=reading_message(run.reader.donor, pair.tokenizer),
+        )
+        for cell, reading in zip(cells, readings, strict=True):
+            piece.cells.add(
+                position=cell.position,
+                layers=pb.LayerRange(first=cell.layers.start, stop=cell.layers.stop),
+                components=cell.components,
+                reading=reading_message(reading, pair.tokenizer),
+            )
+        kept.add(piece)
+        done += len(cells)
+        job.progress.step(done, total)
+
+
+def _content(request: pb.SweepGraftsRequest, *fingerprints: str) -> str:
+    """What decides the cells: a model registered anew under its name is another one."""
+    copy = pb.SweepGraftsRequest()
+    copy.CopyFrom(request)
+    for name in ("request_id", "skip_cache"):
+        copy.ClearField(name)  # type: ignore[arg-type]
+    told = (*fingerprints, repr(MessageToDict(copy)))
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+
+class _Kept:
+    """Finished batches, each an artefact of the job; which they are is noted every few seconds."""
+
+    def __init__(self, job: JobContext, content: str) -> None:
+        self._job, self._content = job, content
+        state: dict[str, Any] = job.progress.resume() or {}
+        self._digests = list(state.get("pieces", [])) if state.get("content") == content else []
+        self.pieces = [self._read(digest) for digest in self._digests]
+        self._saved_at = time.monotonic()
+
+    def add(self, piece: pb.SweptCells) -> None:
+        """Keep a batch, and tell it to those who watch."""
+        progress = self._job.progress
+        info = self._job.resources.artifacts.put_bytes(
+            piece.SerializeToString(deterministic=True), _PIECE_TYPE
+        )
+        progress.publish(info.digest)
+        self._digests.append(info.digest)
+        self.pieces.append(piece)
+        if time.monotonic() - self._saved_at > self._job.resources.settings.checkpoint_seconds:
+            self.save()
+        for first in range(0, len(piece.cells), _CELLS_TOLD):
+            told = pb.SweptCells(case=piece.case, base=piece.base, donor=piece.donor)
+            told.cells.extend(piece.cells[first : first + _CELLS_TOLD])
+            progress.partial(told)
+
+    def save(self) -> None:
+        """Note the batches so far."""
+        self._job.progress.checkpoint({"content": self._content, "pieces": self._digests})
+        self._saved_at = time.monotonic()
+
+    def _read(self, digest: str) -> pb.SweptCells:
+        return pb.SweptCells.FromString(self._job.resources.artifacts.read_bytes(digest))

@@ -1,0 +1,54 @@
+"""``palimpsest graft`` against the real stack: what it prints, for people and for programs."""
+
+import json
+
+import pytest
+
+from palimpsest import Client
+from palimpsest.cli.output.exits import Exit
+from tests.tiny import write_tiny_model
+
+PROMPT = ("--prompt", "the quick brown fox and the dog", "--target", " jumps")
+
+
+@pytest.fixture(scope="module")
+def donor(stack, tmp_path_factory) -> str:
+    folder = write_tiny_model(tmp_path_factory.mktemp("donor"), seed=5)
+    with Client(stack.target, token=stack.token) as client:
+        client.models.register_model(model_id="cli-donor", source=str(folder)).result(timeout=60)
+    return "cli-donor"
+
+
+def test_a_pair_is_checked_grafted_and_swept(palimpsest, cli_model, donor, tmp_path):
+    pair = (cli_model, donor)
+    checked = palimpsest("graft", "check", *pair, "--prompt", "the quick")
+    assert checked.code == 0, checked.err
+    assert "llama, 2 layers" in checked.out
+    assert "one matrix" in checked.out
+    assert palimpsest("graft", "check", *pair, "--json").json["compatible"] is True
+
+    places = ("--at", "brown fox", "--at", "the#2", "--at", "-1", "--layers", "1:", "--components", "o,ffn")
+    shown = palimpsest("graft", "run", *pair, *PROMPT, *places)
+    assert shown.code == 0, shown.err
+    assert "recovery" in shown.out
+    found = palimpsest("graft", "run", *pair, *PROMPT, *places, "--json").json
+    assert "".join(t for t, n in zip(found["tokens"], found["patches"], strict=True) if n).split() == [
+        "brown", "fox", "the", "dog",
+    ]  # fmt: skip
+
+    file = tmp_path / "cells.json"
+    swept = palimpsest("graft", "sweep", *pair, *PROMPT, "--window", 2, "--out", file)
+    assert swept.code == 0, swept.err
+    assert "cells" in swept.err
+    table = json.loads(file.read_text())
+    assert len(table["cases"][0]["cells"]) == len(table["cases"][0]["tokens"])
+    again = palimpsest("graft", "sweep", *pair, *PROMPT, "--window", 2, "--json").json
+    assert again == table
+
+
+def test_what_cannot_be_grafted_is_said_with_an_exit_code(palimpsest, cli_model, donor):
+    refused = palimpsest("graft", "run", cli_model, donor, *PROMPT, "--at", "cat", "--json")
+    assert refused.code == Exit.USAGE
+    assert "SPAN_NOT_FOUND" in refused.err
+    assert palimpsest("graft", "run", cli_model, donor, *PROMPT, "--layers", "one").code == Exit.USAGE
+    assert palimpsest("graft", "check", cli_model, "nobody").code == Exit.NOT_FOUND

@@ -50,4 +50,4 @@ for _ in $(seq 120); do
   sleep 1
 done
 "$python" -m pytest --basetemp "$PALIMPSEST_TEST_FILES/tests" \
-  ${PALIMPSEST_COMPOSE_TESTS:-tests/integration/client tests/integration/cli/test_commands.py tests/integration/cli/test_corpus.py tests/compose} "$@"
+  ${PALIMPSEST_COMPOSE_TESTS:-tests/integration/client tests/integration/cli/test_commands.py tests/integration/cli/test_corpus.py tests/integration/cli/test_unlearn.py tests/integration/unlearning/test_stack.py tests/compose} "$@"

@@ -23,7 +23,7 @@ from tests.tiny import write_tiny_model
 from tests.waiting import until
 
 TRIALS = int(os.environ.get("PALIMPSEST_CHAOS_TRIALS", "1"))
-POINTS = int(os.environ.get("PALIMPSEST_CHAOS_POINTS", "5"))
+POINTS = int(os.environ.get("PALIMPSEST_CHAOS_POINTS", "1"))
 CASES = 24 * (POINTS + 1)
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300 + 120 * TRIALS)]
 

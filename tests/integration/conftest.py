@@ -23,6 +23,8 @@ class Served:
 
     target: str
     token: str | None = None
+    state_dir: Path | None = None
+    """Of the run's own stack; None for one that is elsewhere."""
 
     @property
     def address(self) -> str:
@@ -45,7 +47,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         drain_seconds=1.0,
     )
     with Stack(settings) as running:
-        yield Served(running.target)
+        yield Served(running.target, state_dir=settings.state_dir)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,5 +1,6 @@
 """Workers on one state folder: one goes on where another was killed; what nobody goes on with does not stay."""
 
+import asyncio
 import json
 import os
 import signal
@@ -109,7 +110,7 @@ async def holder(job: Any, workers: list[Worker]) -> Worker:
     return (await until_async(held, LONG))[0]
 
 
-async def noted(log: Path) -> bool:
+def noted(log: Path) -> bool:
     """Whether the end of a request is in an audit log."""
     return '"FAILED"' in log.read_text()
 
@@ -148,8 +149,8 @@ async def test_what_the_last_attempt_leaves_goes_though_nobody_looks(valkey, tmp
         await until_async(lambda: gone(space.folder), LONG)
         # What must not stay goes first; then the end is noted, once.
         log = next((settings.state_dir / "unlearning" / "audit").glob("*/log.jsonl"))
-        await until_async(lambda: noted(log), LONG)
-        assert log.read_text().count('"FAILED"') == 1
+        await until_async(lambda: asyncio.to_thread(noted, log), LONG)
+        assert (await asyncio.to_thread(log.read_text)).count('"FAILED"') == 1
         assert (await job.progress()).attempt == 1
 
         workers.append(hire(settings))

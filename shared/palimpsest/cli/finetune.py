@@ -170,6 +170,8 @@ def _check(
         raise typer.BadParameter("give the id of the new model, such as --as my-model", param_hint="--as")
     if name and adapter is not None:
         raise typer.BadParameter("an --adapter in a file is no model; leave --as out", param_hint="--as")
+    if validation is not None and _is_lines(train) != _is_lines(validation):
+        raise typer.BadParameter("both files need the same format", param_hint="--validation")
     for file in filter(None, (train, validation)):
         if file.suffix.lower() == ".json":
             raise typer.BadParameter(
@@ -177,8 +179,6 @@ def _check(
                 param_hint="--train",
             )
         file.open("rb").close()  # before a stack is started for a file that is not there
-    if validation is not None and _is_lines(train) != _is_lines(validation):
-        raise typer.BadParameter("both files need the same format", param_hint="--validation")
 
 
 def _is_lines(file: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
-from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason, ResourceExhausted
+from palimpsest.errors import DataLoss, FailedPrecondition, InvalidArgument, Reason
 from palimpsest.models import register
 from palimpsest.progress import Drain, NullProgress
 from services.unlearning.removal import earlier
@@ -124,9 +124,9 @@ async def test_an_attempt_that_ends_in_the_middle_measures_the_model_that_it_mak
 ):
     _, _, made = await removed("knows", 0)
     name, job = await submitted(client, await plan(model=made, forget_lines=data.lines(data.secret(3))))
-    full = ResourceExhausted(Reason.DISK_FULL, "Full.")
-    with pytest.raises(ResourceExhausted):
-        await asyncio.to_thread(carry_out, job, Stops("attacking", 1, full))
+    damaged = DataLoss(Reason.CHECKPOINT_DAMAGED, "Damaged.")  # a full disk would keep everything
+    with pytest.raises(DataLoss):
+        await asyncio.to_thread(carry_out, job, Stops("attacking", 1, damaged))
     assert Workspace(resources.settings, "local", name.partition("/")[2]).read("earlier.json") is None
     done = await asyncio.to_thread(carry_out, job)
     assert len(done.result.earlier_requests) == 1

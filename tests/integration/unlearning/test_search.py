@@ -98,7 +98,7 @@ async def test_a_search_is_cancelled_within_a_step(client, searching, carry_out,
     with pytest.raises(Cancelled):
         await asyncio.to_thread(carry_out, job, Stops("searching, learning rate", 2, cancelled))
     space = Workspace(resources.settings, "local", name.partition("/")[2])
-    assert not list(space.folder.iterdir())
+    assert not space.folder.exists()
 
 
 async def test_settings_that_all_diverge_are_an_error_and_one_that_does_is_not_chosen(

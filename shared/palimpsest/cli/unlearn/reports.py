@@ -44,7 +44,7 @@ def report(session: Session, name: Name, html: HtmlFile = None) -> None:
     if session.json:
         output.print_json(found.result)
         return
-    _show(found)
+    show(found)
 
 
 def certificate(
@@ -103,7 +103,8 @@ def _curves(client: Client, result: pb.Result) -> Curves | None:
         return None
 
 
-def _show(found: pb.RemovalRequest) -> None:
+def show(found: pb.RemovalRequest) -> None:
+    """Print what is known of a request with a result."""
     result = found.result
     fields: dict[str, Any] = {
         "request": found.name,

@@ -63,7 +63,7 @@ def test_the_report_says_what_came_back_and_what_was_not_looked_at(capsys, monke
     printed = capsys.readouterr()
     cells = [[cell.strip() for cell in re.split("[│┃|]", line)] for line in printed.out.splitlines()]
     rows = [[cell for cell in row if cell] for row in cells]
-    assert ["removalRequests/a", "verbmem", "12.5", "40", "YES"] in rows
+    assert ["removalRequests/a", "verbmem", "12.5", "40.0", "YES"] in rows
     assert ["removalRequests/b", "knowmem", "3", "0", "no"] in rows
     assert ["removalRequests/c", "verbmem", "3", "not re-checked: data set deleted"] in rows
     assert ["1", "7", "0.0001", "0", "0", "inf"] in rows

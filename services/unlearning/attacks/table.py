@@ -47,6 +47,10 @@ class Row:
         Whether the net gain reaches the metric's threshold, with its interval above zero.
     tolerated
         Whether the excess is within what the attack allows, or its interval reaches down to zero. None as ``excess``.
+    bound
+        The largest gain that does not count against the removal. With retrained models: what they gain on average, at
+        least 0, plus what the attack allows or, if that is more, what the interval of the excess leaves to chance.
+        Without: the largest that is not ``recovered``. NaN where nothing was measured.
     precision
         How the weights were stored while they were attacked.
     unmeasured
@@ -65,6 +69,7 @@ class Row:
     excess: Interval | None
     recovered: bool
     tolerated: bool | None
+    bound: float
     precision: str = FLOAT32
     unmeasured: tuple[Unmeasured, ...] = ()
 
@@ -141,28 +146,45 @@ def _row(
         nothing = Interval(math.nan, math.nan, math.nan, 0)
         return Row(
             attack.name, metric.name, float(before.mean()), math.nan, nothing, injected, nothing, known, None,
-            recovered=False, tolerated=None, precision=attack.precision, unmeasured=missing,
+            recovered=False, tolerated=None, bound=math.nan, precision=attack.precision, unmeasured=missing,
         )  # fmt: skip
     after = outcome.after[metric.name]
     gains = metric.gains(before, after)
     net = excess(gains, never, seed)
     over = excess(gains, references, seed) if references else None
     allowed = metric.threshold if attack.allowed is None else attack.allowed
+    gain = recovery(gains, seed)
+    back = recovered(net, metric)
+    tolerated = None if over is None else over.value <= allowed or over.low <= 0.0
+    if over is None:
+        bound = _bound(gain, net, math.nextafter(metric.threshold, 0.0), holds=not back)
+    else:
+        bound = _bound(gain, over, allowed, holds=bool(tolerated))
     return Row(
         attack.name,
         metric.name,
         float(before.mean()),
         float(after.mean()),
-        recovery(gains, seed),
+        gain,
         injected,
         net,
         known,
         over,
-        recovered(net, metric),
-        None if over is None else over.value <= allowed or over.low <= 0.0,
+        back,
+        tolerated,
+        bound,
         attack.precision,
         missing,
     )
+
+
+def _bound(gain: Interval, compared: Interval, allowed: float, *, holds: bool) -> float:
+    """The gain up to which a removal holds, ``compared`` being the gain less what is subtracted from it.
+
+    In floating point the sum may miss a gain that lies on the bound, and who compares the two is to find the verdict.
+    """
+    bound = gain.value - compared.value + max(allowed, compared.value - compared.low)
+    return max(bound, gain.value) if holds else min(bound, math.nextafter(gain.value, -math.inf))
 
 
 def _gains(

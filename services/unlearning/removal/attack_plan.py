@@ -14,8 +14,8 @@ from services.unlearning.attacks.asking import PREFIX_SHARES
 from services.unlearning.attacks.quantisation import GGUF_FORMATS, standard_schemes
 from services.unlearning.attacks.sampling import SAMPLES
 from services.unlearning.corpora.overlap import MOST_SHARED, find_overlaps
-from services.unlearning.corpora.records import Document
 from services.unlearning.metrics.items import Text
+from services.unlearning.removal.datasets.holdout import documents_of
 from services.unlearning.removal.datasets.sets import DataSet, EncodedSet, read_set
 from services.unlearning.removal.requirements import reference_of
 
@@ -175,10 +175,8 @@ def _unrelated(digest: str, forget: DataSet, artifacts: ArtifactStore) -> DataSe
             UNRELATED, "", tuple(Text(f"python-{name}", topics[name]) for name in sorted(topics)), ()
         )
     found = read_set(artifacts, digest, "attacks.unrelated")
-    ours, theirs = (
-        [Document(id=n, split="forget", text=t) for n, _, t in each.texts()] for each in (forget, found)
-    )
-    shared = [each.document for each in find_overlaps(ours, theirs) if each.share > MOST_SHARED]
+    overlaps = find_overlaps(documents_of(forget), documents_of(found))
+    shared = [each.document for each in overlaps if each.share > MOST_SHARED]
     if not found.count or shared:
         what = f"has text of the forget set ({', '.join(map(repr, shared[:5]))})" if shared else "has no line"
         message = (

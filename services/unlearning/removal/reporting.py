@@ -112,6 +112,7 @@ def add_attacks(result: pb.Result, rows: Sequence[Row]) -> None:
         if row.measured:
             found.after, found.items, found.recovered = row.after, row.gain.items, row.recovered
             found.gain, found.gain_low, found.gain_high = row.gain.value, row.gain.low, row.gain.high
+            found.bound = row.bound
             if row.tolerated is not None:
                 found.tolerated = row.tolerated
         result.attacks.append(found)

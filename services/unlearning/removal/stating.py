@@ -194,7 +194,7 @@ def _attack(row: pb.AttackResult) -> dict[str, Any]:
         "metric": row.metric,
         "value": number_text(row.gain) if measured else None,
         "reference": number_text(math.fsum(gains) / len(gains)) if gains else None,
-        "bound": None,
+        "bound": number_text(row.bound) if measured else None,
         "n": row.items,
         "verdict": verdict if measured else "not_measured",
     }

@@ -130,7 +130,10 @@ class Metric(Record):
 
 
 class Attack(Record):
-    """One attack on the model after: what was measured then, the reference put through the same, and the verdict."""
+    """One attack on the model after: its gain, the references' under the same, and the verdict.
+
+    It ``passed`` if the value is at most the bound, and ``failed`` if it is more. Without a value it was not measured.
+    """
 
     name: Name
     precision: Name
@@ -140,6 +143,15 @@ class Attack(Record):
     bound: DecimalText | None
     n: Count
     verdict: Judgement
+
+    @model_validator(mode="after")
+    def _verdict_follows(self) -> Self:
+        if self.value is None or self.bound is None:
+            return self
+        found = "passed" if Decimal(self.value) <= Decimal(self.bound) else "failed"
+        if self.verdict != found:
+            raise ValueError(f"verdict should be {found}, by value and bound")
+        return self
 
 
 class Attacks(Record):

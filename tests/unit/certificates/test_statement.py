@@ -89,6 +89,8 @@ def test_unknown_and_missing_keys_are_refused_everywhere():
         (("method", "configuration", "lr"), "0.1"),
         (("method", "configuration_digest"), digest(b"other")),
         (("attacks", "precisions"), ["float32"]),
+        (("attacks", "results", 0, "verdict"), "failed"),
+        (("attacks", "results", 0, "value"), "9.5"),
         (("attacks", "precisions"), ["float32", "int8", "int4"]),
         (("attacks", "coverage"), "All precisions are covered."),
         (("limitations",), "This is a proof."),
@@ -120,6 +122,7 @@ def test_a_failed_criterion_is_no_reason_to_issue_nothing():
 def test_a_precision_at_which_nothing_was_measured_is_not_spoken_for():
     """The attack is named all the same, and what it left open is not called a success."""
     fields = replaced(STATEMENT, ("attacks", "results", 1, "verdict"), "not_measured")
+    fields = replaced(fields, ("attacks", "results", 1, "value"), None)
     assert refused(fields | {"outcome": "partial"})  # it lists int8
     fields = replaced(fields, ("attacks", "precisions"), ["float32"])
     found = Statement.of(fields | {"outcome": "partial"})

@@ -87,7 +87,7 @@ def _attacks(result: pb.Result) -> None:
         result.attacks.add(
             attack=attack, metric=metric, before=before, after=after, gain=gain, gain_low=gain - 3,
             gain_high=gain + 3, reference_gains=gains, failed=failed, recovered=failed, tolerated=not failed,
-            items=50,
+            items=50, bound=sum(gains) / 2 + (10 if metric == "verbmem" else 5),
         )  # fmt: skip
 
 

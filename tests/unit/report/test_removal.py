@@ -13,9 +13,8 @@ from palimpsest.errors import DataLoss
 from palimpsest.report.removal.axes import axes_of
 from palimpsest.report.removal.curves import Curves, curves_section, read_curves
 from palimpsest.report.removal.page import removal_page
-from palimpsest.report.removal.targets import RECOVERED, Target, target_of, targets_of
+from palimpsest.report.removal.targets import Target, target_of, targets_of
 from palimpsest.report.removal.words import COMPARED, METRICS, VERDICTS, verdict_word
-from services.unlearning.attacks.recovery import KNOWLEDGE, VERBATIM
 from services.unlearning.metrics.fluency import PERPLEXITY
 from services.unlearning.metrics.muse import KNOWMEM, PRIVLEAK, UTILITY, VERBMEM
 from services.unlearning.verdicts import Criterion, Verdict, find
@@ -130,8 +129,7 @@ def test_attacks_are_told_by_the_worst_that_brings_something_back():
     assert by_label["Knowledge memory"].value == pytest.approx(1 - (41 - 23 - 6) / (88 - 23 - 6))
 
 
-def test_thresholds_and_words_are_those_of_the_room():
-    assert {each.name: each.threshold for each in (VERBATIM, KNOWLEDGE)} == RECOVERED
+def test_words_are_those_of_the_room():
     assert {each.lower() for each in Verdict} == set(VERDICTS) == {verdict_word(n) for n in range(1, 9)}
     names = {each.metric for each in (VERBMEM, KNOWMEM, PRIVLEAK, UTILITY, PERPLEXITY)} | {"auc_min_k"}
     assert names == set(METRICS)
@@ -146,7 +144,7 @@ def test_the_page_has_every_number_with_its_target():
         "↓ down: 15.5 to 25.5",
         "↑ up: 0.42 to 0.58",
         "= stay: at least 67.5",
-        "↓ the references' 1.5, and up to 5 more",
+        "↓ at most 6.5 (references 1.5)",
         "24.0 to 30.0",
         "brings it back",
         "412 pieces of text in 81,234 bytes",

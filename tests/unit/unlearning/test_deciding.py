@@ -63,7 +63,7 @@ def test_an_attack_that_could_not_be_measured_speaks_neither_for_nor_against_the
     diverged = Unmeasured(UNLEARNED, Failure("TRAINING_DIVERGED", "It diverged."))
     row = Row(
         "relearn/retain", "verbmem", 20.0, math.nan, nothing, None, nothing, (30.0,), None,
-        recovered=False, tolerated=None, unmeasured=(diverged,),
+        recovered=False, tolerated=None, bound=math.nan, unmeasured=(diverged,),
     )  # fmt: skip
     references = {"never": [auc(0.5), perplexity(20.0)]}
     scores = [auc(0.05), perplexity(8.0)], [auc(0.5), perplexity(20.0)]

@@ -17,6 +17,7 @@ from palimpsest.report.removal.curves import MOST_BYTES, Curves, read_curves
 from palimpsest.report.removal.page import removal_page
 from palimpsest.report.removal.targets import (
     attack_target,
+    failures,
     is_measured,
     precisions,
     target_of,
@@ -162,8 +163,7 @@ def show_attacks(attacks: Sequence[pb.AttackResult]) -> None:
         "target of the gain", "brings it back",
     ]  # fmt: skip
     _print(columns, map(_attack, attacks))
-    failures = dict.fromkeys((a.attack, each.model, each.message) for a in attacks for each in a.not_measured)
-    _print(["not measured", "on", "why"], failures)
+    _print(["not measured", "on", "why"], failures(attacks))
     if attacks:
         tested = ", ".join(precisions(attacks)) or "none"
         output.note(f"Attacked at these precisions of the weights: {tested}. Nothing is said of any other.")

@@ -8,6 +8,7 @@ from palimpsest.report.removal.axes import Axis
 from palimpsest.report.removal.plots import whose
 from palimpsest.report.removal.targets import (
     attack_target,
+    failures,
     is_measured,
     precisions,
     target_of,
@@ -116,14 +117,9 @@ def attacks_table(result: pb.Result) -> str:
     ]  # fmt: skip
     if not rows:
         return "<p>No attack was measured.</p>"
-    failures = dict.fromkeys(
-        (escape(row.attack), escape(each.model), escape(each.message))
-        for row in result.attacks
-        for each in row.not_measured
-    )
     found = [table("Attacks", columns, rows)]
-    if failures:
-        found.append(table("Attacks that could not be measured", ["attack", "on", "why"], list(failures)))
+    if broken := [tuple(map(escape, each)) for each in failures(result.attacks)]:
+        found.append(table("Attacks that could not be measured", ["attack", "on", "why"], broken))
     tested = escape(", ".join(precisions(result.attacks)) or "none")
     found.append(
         f"<p>Attacked at these precisions of the weights: {tested}. Nothing is said of any other.</p>"

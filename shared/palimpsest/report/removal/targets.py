@@ -8,9 +8,6 @@ from typing import NamedTuple
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.report.removal.words import METRICS, number
 
-RECOVERED = {"verbmem": 10.0, "knowmem": 5.0}
-"""The gain that counts as knowing again, in points of 100: over that of the references, if there are any."""
-
 _UNITS: Mapping[str, Callable[[float], float]] = {
     "auc_min_k": lambda points: points / 100,
     "perplexity": lambda points: math.exp(-points / 100),
@@ -78,16 +75,9 @@ def value_of(criterion: pb.Criterion, points: float) -> float:
 
 
 def attack_target(row: pb.AttackResult) -> str:
-    """What an attack may bring back; an attack of another allowance has its finding all the same."""
-    allowed = RECOVERED.get(row.metric, 0.0)
-    if not row.reference_gains:
-        return f"below {number(allowed)}" if allowed else "0"
-    gained = number(fmean(row.reference_gains))
-    return (
-        f"the references' {gained}, and up to {number(allowed)} more"
-        if allowed
-        else f"the references' {gained}"
-    )
+    """What an attack may bring back, and what of that the references gain."""
+    gained = f" (references {number(fmean(row.reference_gains))})" if row.reference_gains else ""
+    return f"at most {number(row.bound)}{gained}"
 
 
 def is_measured(row: pb.AttackResult) -> bool:
@@ -98,3 +88,10 @@ def is_measured(row: pb.AttackResult) -> bool:
 def precisions(rows: Iterable[pb.AttackResult]) -> list[str]:
     """Precisions of the weights that something was measured at."""
     return sorted({row.precision for row in rows if is_measured(row)} - {""})
+
+
+def failures(rows: Iterable[pb.AttackResult]) -> list[tuple[str, str, str]]:
+    """What could not be measured: attack, model and reason, each once."""
+    return list(
+        dict.fromkeys((row.attack, each.model, each.message) for row in rows for each in row.not_measured)
+    )

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
 from palimpsest.errors import InvalidArgument, Reason
 from services.unlearning.attacks import KNOWLEDGE, VERBATIM, Attack, Metric, Outcome, attack_model, table
 from services.unlearning.attacks.recovery import Interval, excess, recovered, recovery
+from services.unlearning.removal.deciding import fails
 
 
 def test_the_interval_is_the_percentile_bootstrap_of_the_mean():
@@ -86,6 +89,33 @@ def test_several_retrained_models_are_each_told():
     assert row.excess is not None
     assert row.excess.value == pytest.approx(0.0, abs=0.5)
     assert row.tolerated
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(
+    gain=st.sampled_from([0.0, 4.0, 9.9, 10.0, 11.0, 30.0]),
+    noise=st.sampled_from([0.0, 1.0, 40.0]),
+    references=st.lists(st.sampled_from([-3.0, 0.0, 1.0, 12.0]), max_size=3),
+    taught=st.none() | st.sampled_from([-2.0, 0.0, 5.0]),
+    allowed=st.none() | st.sampled_from([0.0, 13.0]),
+    seed=st.integers(0, 5),
+)
+def test_the_verdict_of_an_attack_follows_from_its_gain_and_its_bound(
+    gain, noise, references, taught, allowed, seed
+):
+    pool = [outcomes(each, noise=noise, seed=seed + 1 + at) for at, each in enumerate(references)]
+    never = None if taught is None else outcomes(taught, noise=noise, seed=seed + 9)
+    found = outcomes(gain, noise=noise, seed=seed)
+    (row,) = table([Attack("a", allowed=allowed)], [VERBATIM], found, pool, never)
+    assert fails(row) == (row.gain.value > row.bound)
+
+
+def test_a_bound_is_what_references_gain_and_what_is_allowed_beyond():
+    pool = [outcomes(1.0, noise=0.0), outcomes(3.0, noise=0.0)]
+    (row,) = table([Attack("a", allowed=5.0)], [VERBATIM], outcomes(20.0, noise=0.0), pool)
+    assert row.bound == pytest.approx(2.0 + 5.0)
+    (alone,) = table([Attack("a")], [VERBATIM], outcomes(20.0, noise=0.0))
+    assert alone.bound == pytest.approx(10.0)
 
 
 def scored(values):

@@ -506,7 +506,7 @@ class Measurement(_message.Message):
     def __init__(self, metric: _Optional[str] = ..., model: _Optional[str] = ..., value: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., unit: _Optional[str] = ..., count: _Optional[int] = ..., convention: _Optional[str] = ...) -> None: ...
 
 class AttackResult(_message.Message):
-    __slots__ = ("attack", "metric", "before", "after", "gain", "gain_low", "gain_high", "reference_gains", "recovered", "tolerated", "items", "failed", "precision", "injected", "not_measured")
+    __slots__ = ("attack", "metric", "before", "after", "gain", "gain_low", "gain_high", "reference_gains", "recovered", "tolerated", "items", "failed", "precision", "injected", "not_measured", "bound")
     ATTACK_FIELD_NUMBER: _ClassVar[int]
     METRIC_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
@@ -522,6 +522,7 @@ class AttackResult(_message.Message):
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     INJECTED_FIELD_NUMBER: _ClassVar[int]
     NOT_MEASURED_FIELD_NUMBER: _ClassVar[int]
+    BOUND_FIELD_NUMBER: _ClassVar[int]
     attack: str
     metric: str
     before: float
@@ -537,7 +538,8 @@ class AttackResult(_message.Message):
     precision: str
     injected: float
     not_measured: _containers.RepeatedCompositeFieldContainer[NotMeasured]
-    def __init__(self, attack: _Optional[str] = ..., metric: _Optional[str] = ..., before: _Optional[float] = ..., after: _Optional[float] = ..., gain: _Optional[float] = ..., gain_low: _Optional[float] = ..., gain_high: _Optional[float] = ..., reference_gains: _Optional[_Iterable[float]] = ..., recovered: bool = ..., tolerated: bool = ..., items: _Optional[int] = ..., failed: bool = ..., precision: _Optional[str] = ..., injected: _Optional[float] = ..., not_measured: _Optional[_Iterable[_Union[NotMeasured, _Mapping]]] = ...) -> None: ...
+    bound: float
+    def __init__(self, attack: _Optional[str] = ..., metric: _Optional[str] = ..., before: _Optional[float] = ..., after: _Optional[float] = ..., gain: _Optional[float] = ..., gain_low: _Optional[float] = ..., gain_high: _Optional[float] = ..., reference_gains: _Optional[_Iterable[float]] = ..., recovered: bool = ..., tolerated: bool = ..., items: _Optional[int] = ..., failed: bool = ..., precision: _Optional[str] = ..., injected: _Optional[float] = ..., not_measured: _Optional[_Iterable[_Union[NotMeasured, _Mapping]]] = ..., bound: _Optional[float] = ...) -> None: ...
 
 class NotMeasured(_message.Message):
     __slots__ = ("model", "reason", "message")

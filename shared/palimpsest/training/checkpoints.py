@@ -28,8 +28,8 @@ WEIGHTS = "weights.safetensors"
 MOMENTS = "moments.safetensors"
 
 _FORMAT = 1
-_MOST_APART = 20
-"""Times the seconds that writing a state took, until the next one."""
+_SHARE = 20
+"""A run is at least so many times as long as all writing of states in it, the one to come included."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ class Checkpoints:
         Steps between two states; 0 for none but at a shutdown.
     seconds
         Without ``every``: least seconds between two states; 0 for none. States that take long to write are further
-        apart, so that writing takes a twentieth of the time at most. When they are written does not change the run.
+        apart, so that after each but the first no more than a twentieth of the time went into writing. When they are
+        written does not change the run.
     identity
         What the run is beside its recipe, as JSON-able data: the fingerprint of the model it begins from, the digest of
         the data, the name of the objective.
@@ -91,7 +92,8 @@ class Checkpoints:
         on_saved: Callable[[Path, int], None] | None = None,
     ) -> None:
         self.folder, self.every, self.seconds = folder, every, seconds
-        self._saved_at, self._took = time.monotonic(), 0.0
+        self._began = self._saved_at = time.monotonic()
+        self._written, self._spent = 0, 0.0
         self.identity = dict(identity or {})
         self.on_saved = on_saved
 
@@ -99,8 +101,11 @@ class Checkpoints:
         """Whether a state should be written after this many steps."""
         if self.every:
             return step % self.every == 0
-        waited = time.monotonic() - self._saved_at
-        return self.seconds > 0 and waited >= max(self.seconds, _MOST_APART * self._took)
+        if self.seconds <= 0:
+            return False
+        now = time.monotonic()
+        with_next = self._spent * (self._written + 1) / max(1, self._written)
+        return now - self._saved_at >= self.seconds and now - self._began >= _SHARE * with_next
 
     def newest(self) -> Path | None:
         """Folder of the newest state; None if there is none."""
@@ -151,7 +156,8 @@ class Checkpoints:
         if self.on_saved is not None:
             self.on_saved(target, history.steps)
         self._saved_at = time.monotonic()
-        self._took = self._saved_at - began
+        self._written += 1
+        self._spent += self._saved_at - began
         return target
 
     def load(self, recipe: Recipe) -> Saved | None:

@@ -327,11 +327,13 @@ def test_by_time_states_are_written_as_seldom_as_they_take_long(tmp_path, monkey
     assert kept.is_due(2)
     from palimpsest.training import History
 
-    kept.save({}, torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))]), History(), RECIPE)
-    now[0] += 59.0
-    assert not kept.is_due(3)
-    now[0] += 1.0
-    assert kept.is_due(4)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    for after in (120.0, 180.0):  # the second state makes 6 seconds of writing, the third 9
+        kept.save({}, optimizer, History(), RECIPE)
+        now[0] = after - 1.0
+        assert not kept.is_due(3)
+        now[0] = after
+        assert kept.is_due(4)
 
 
 def test_loaded_moments_belong_to_the_run_alone(make_model, examples, kept):

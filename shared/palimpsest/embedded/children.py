@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from palimpsest.embedded.process import die_with_parent
+from palimpsest.embedded.process import tied
 from palimpsest.embedded.valkey import ValkeyServer
 
 _FIRST_PAUSE = 0.5
@@ -90,15 +90,14 @@ class PythonChild:
         self._end_group()
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                self._argv,
+                # If the stack dies, Valkey is gone too, so exit at once.
+                tied(self._argv, signal.SIGKILL),
                 cwd=self._root,
                 env={**os.environ, **self._environment, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # If the stack dies, Valkey is gone too, so exit at once.
-                preexec_fn=die_with_parent(signal.SIGKILL),
             )
 
     def stop(self) -> None:

@@ -1,29 +1,30 @@
 """Child processes that cannot outlive their parent."""
 
-import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1
+_TIE = f"""
+import ctypes, os, sys
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, int(sys.argv[2]))
+if os.getppid() != int(sys.argv[1]):  # the parent ended before that
+    os._exit(0)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
 
 
-def die_with_parent(sig: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
-    """Return a ``preexec_fn`` that makes the kernel signal the child when its parent ends, however it ends.
+def tied(argv: Sequence[str], sig: signal.Signals = signal.SIGTERM) -> list[str]:
+    """Return the command that runs another one and has the kernel signal it when this process ends, however it ends.
 
-    Linux only; elsewhere the returned function does nothing, and an orphan is found and stopped by the next
-    start on the same state directory. The signal is tied to the parent *thread*, so start such children from
-    a thread that lives as long as they should.
+    An interpreter asks for the signal and then becomes the command. A ``preexec_fn`` would do without it, but makes
+    ``subprocess`` fork, and gRPC's fork handlers can abort the child where threads of gRPC run.
+
+    Linux only; elsewhere the command is returned as it is, and an orphan is found and stopped by the next start on the
+    same state directory. The signal is tied to the parent *thread*, so start such children from a thread that lives as
+    long as they should.
     """
     if sys.platform != "linux":
-        return lambda: None
-    libc = ctypes.CDLL(None, use_errno=True)  # before the fork: loading a library after it is not safe
-    parent = os.getpid()
-
-    def tie() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, int(sig))
-        if os.getppid() != parent:  # the parent ended between fork and prctl
-            os._exit(0)
-
-    return tie
+        return list(argv)
+    return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), str(int(sig)), *argv]

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from palimpsest.disk import replace_file
-from palimpsest.embedded.process import die_with_parent
+from palimpsest.embedded.process import tied
 from palimpsest.errors import Reason, Unavailable
 
 _LONGEST_SOCKET_PATH = 100
@@ -112,11 +112,10 @@ class ValkeyServer:
             replace_file(config, text)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [str(find_server_binary()), str(config)],
+                tied([str(find_server_binary()), str(config)]),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=die_with_parent(),
                 start_new_session=True,
             )
         deadline = time.monotonic() + timeout

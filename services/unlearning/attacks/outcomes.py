@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,9 +99,34 @@ class Outcome:
     after: Mapping[str, NDArray[np.float64]]
     failure: Failure | None = None
 
+    def facts(self) -> dict[str, Any]:
+        """For a file; JSON keeps every number as it is."""
+        return {
+            "attack": self.attack,
+            "before": {name: values.tolist() for name, values in self.before.items()},
+            "after": {name: values.tolist() for name, values in self.after.items()},
+            "failure": None if self.failure is None else vars(self.failure),
+        }
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Outcome":
+        """From a file."""
+
+        def scores(part: str) -> dict[str, NDArray[np.float64]]:
+            return {name: np.array(values, dtype=np.float64) for name, values in facts[part].items()}
+
+        failure = None if facts["failure"] is None else Failure(**facts["failure"])
+        return cls(facts["attack"], scores("before"), scores("after"), failure)
+
 
 def attack_model(
-    module: nn.Module, scores: Scores, attacks: Sequence[Attack], progress: Progress | None = None
+    module: nn.Module,
+    scores: Scores,
+    attacks: Sequence[Attack],
+    progress: Progress | None = None,
+    *,
+    known: Mapping[str, Outcome] | None = None,
+    keep: Callable[[Outcome], None] | None = None,
 ) -> dict[str, Outcome]:
     """Put one model through attacks; its weights are the same afterwards.
 
@@ -121,6 +147,10 @@ def attack_model(
         Which to run; their names differ.
     progress
         Told after each attack.
+    known
+        Outcomes that an interrupted call gave to ``keep``, by attack: these are not run again.
+    keep
+        Given each outcome as soon as there is one.
 
     Returns
     -------
@@ -141,24 +171,36 @@ def attack_model(
     names = [attack.name for attack in attacks]
     if len(set(names)) < len(names):
         raise InvalidArgument(Reason.ATTACK_INVALID, f"Attacks need different names; got {', '.join(names)}.")
-    progress = progress or NullProgress()
-    progress.step(0, len(attacks) + 1, "scoring the model before attacks")
-    before = checked(scores(module))
-    outcomes = {}
+    progress, known = progress or NullProgress(), known or {}
+    found: dict[str, Outcome] = {}
+    before = None
     for number, attack in enumerate(attacks, 1):
+        if attack.name in known:
+            found[attack.name] = known[attack.name]
+            continue
+        if before is None:
+            progress.step(0, len(attacks) + 1, "scoring the model before attacks")
+            before = checked(scores(module))
         progress.step(number, len(attacks) + 1, f"attack {attack.name}")
-        try:
-            with attack.changed(module) as changed:
-                require_finite_weights(attack, changed)
-                after = _finite(attack, (attack.scores or scores)(changed))
-        except FailedPrecondition as error:
-            if error.reason not in _SPEAKS_OF_THE_MODEL:
-                raise
-            outcomes[attack.name] = failed(attack, before, error)
-        else:
-            outcomes[attack.name] = _outcome(attack, before, after)
+        found[attack.name] = _attacked(module, scores, attack, before)
+        if keep is not None:
+            keep(found[attack.name])
     progress.step(len(attacks) + 1, len(attacks) + 1)
-    return outcomes
+    return found
+
+
+def _attacked(
+    module: nn.Module, scores: Scores, attack: Attack, before: Mapping[str, NDArray[np.float64]]
+) -> Outcome:
+    try:
+        with attack.changed(module) as changed:
+            require_finite_weights(attack, changed)
+            after = _finite(attack, (attack.scores or scores)(changed))
+    except FailedPrecondition as error:
+        if error.reason not in _SPEAKS_OF_THE_MODEL:
+            raise
+        return failed(attack, before, error)
+    return _outcome(attack, before, after)
 
 
 def checked(scores: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:

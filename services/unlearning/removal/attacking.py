@@ -25,6 +25,7 @@ from services.unlearning.removal.asking import asking_attack, hindered
 from services.unlearning.removal.attack_plan import PART, RETAIN, UNRELATED, groups_of
 from services.unlearning.removal.measuring import Items, measure, values_of
 from services.unlearning.removal.plan import ResolvedPlan
+from services.unlearning.workspace import Workspace
 
 METRICS: tuple[Metric, ...] = (VERBATIM, KNOWLEDGE)
 SHARE = 0.1
@@ -68,9 +69,27 @@ def attacks_of(
 
 
 def attacked(
-    module: nn.Module, tokenizer: Any, items: Items, attacks: Sequence[Attack], progress: Progress
+    module: nn.Module,
+    tokenizer: Any,
+    items: Items,
+    attacks: Sequence[Attack],
+    progress: Progress,
+    space: Workspace,
+    name: str,
 ) -> dict[str, Outcome]:
-    """Put a model through the attacks; nothing where there are not two items of any metric."""
+    """Put a model through the attacks, each once in all attempts; nothing where there are not two items of any metric.
+
+    Parameters
+    ----------
+    module, tokenizer
+        The model.
+    items, attacks
+        What it is asked, and how.
+    progress
+        Of the request.
+    space, name
+        Where outcomes are kept, and under which name.
+    """
     asked = items.fewer()
     if max(len(asked.verbatim), len(asked.questions)) < 2:
         return {}
@@ -79,7 +98,14 @@ def attacked(
         measured = measure(found, tokenizer, asked, progress, intervals=False)
         return {score.metric: values_of(score) for score in measured if score.n >= 2}
 
-    return attack_model(module, scores, attacks, progress)
+    found: dict[str, Any] = space.read(name) or {}
+
+    def keep(outcome: Outcome) -> None:
+        found[outcome.attack] = outcome.facts()
+        space.write(name, found)
+
+    known = {attack: Outcome.of(facts) for attack, facts in found.items()}
+    return attack_model(module, scores, attacks, progress, known=known, keep=keep)
 
 
 def _relearning(name: str, plan: ResolvedPlan, asked: Items, progress: Progress) -> Attack:

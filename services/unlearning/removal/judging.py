@@ -21,7 +21,7 @@ from services.unlearning.removal.plan import ResolvedPlan
 from services.unlearning.requests.history import Predecessors
 from services.unlearning.workspace import Workspace
 
-_AFTER, _EARLIER = "after.json", "earlier.json"
+_AFTER, _EARLIER, _ATTACKED = "after.json", "earlier.json", "attacked.json"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Judge:
 
     def forget_made(self) -> None:
         """Measure the new model again: it is made again, and may differ in bits."""
-        for name in (_AFTER, _EARLIER):
+        for name in (_AFTER, _EARLIER, _ATTACKED):
             self._space.drop(name)
 
     def measured(self, made: Path) -> Measured | None:
@@ -85,7 +85,7 @@ class Judge:
                 raise
             return None
         self._progress.step(0, 1, "attacking")
-        outcomes = attacked(after.module, after.tokenizer, items, attacks, self._progress)
+        outcomes = self._attacked(_ATTACKED, after, items, attacks)
         del after
         references: dict[str, Sequence[Score]] = {}
         attacked_too: list[dict[str, Outcome]] = []
@@ -95,7 +95,7 @@ class Judge:
             references[record.model_id] = self._scores(f"reference-{number}.json", reference, items)
             if outcomes:
                 attacked_too.append(
-                    attacked(reference.module, reference.tokenizer, items, attacks, self._progress)
+                    self._attacked(f"attacked-reference-{number}.json", reference, items, attacks)
                 )
             del reference
         before = self._known_scores("before.json")
@@ -115,7 +115,10 @@ class Judge:
             return None
         self._progress.step(0, 1, "attacking the model that never knew")
         model: Any = loaded(record, self._plan)
-        return attacked(model.module, model.tokenizer, items, attacks, self._progress)
+        return self._attacked("attacked-never-knew.json", model, items, attacks)
+
+    def _attacked(self, name: str, model: Any, items: Items, attacks: Sequence[Attack]) -> dict[str, Outcome]:
+        return attacked(model.module, model.tokenizer, items, attacks, self._progress, self._space, name)
 
     def _earlier(self, model: Any) -> list[pb.EarlierRequest]:
         """Look for what earlier requests removed, once in all attempts."""

@@ -1,6 +1,7 @@
 """Attacks that break a model: rows that say so, and speak neither for nor against the removal."""
 
 import copy
+import json
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import torch
 
 from palimpsest.errors import DataLoss, FailedPrecondition, Reason
 from palimpsest.training.recipe import Recipe
-from services.unlearning.attacks import Attack, Metric, attack_model, quantisation, relearning, table
+from services.unlearning.attacks import Attack, Metric, Outcome, attack_model, quantisation, relearning, table
 from services.unlearning.attacks.quantisation import cast, round_to_nearest
 from services.unlearning.attacks.sampling import sampling
 from services.unlearning.metrics.generation import greedy
@@ -141,3 +142,33 @@ def test_nothing_is_said_or_drawn_by_a_model_that_puts_out_no_numbers(target):
     with pytest.raises(FailedPrecondition) as told:
         drawn.scores(module)
     assert told.value.reason == Reason.METRIC_NOT_FINITE
+
+
+def test_an_interrupted_call_goes_on_with_the_attacks_that_are_missing(target):
+    scored = []
+
+    def scores(module):
+        scored.append(module)
+        return knowing.scores(module)
+
+    attacks = [quantisation(round_to_nearest(bits, 32)) for bits in (8, 4)]
+    broken = relearning("relearn/retain", knowing.RETAIN, HUGE, pad=0)
+    whole = attack_model(target, scores, [broken, *attacks])
+    kept = {}
+
+    def keep(outcome):
+        kept[outcome.attack] = json.loads(json.dumps(outcome.facts()))
+        if len(kept) == 2:
+            raise DataLoss(Reason.CHECKPOINT_DAMAGED, "the worker dies")
+
+    with pytest.raises(DataLoss):
+        attack_model(target, scores, [broken, *attacks], keep=keep)
+    scored.clear()
+    known = {name: Outcome.of(facts) for name, facts in kept.items()}
+    again = attack_model(target, scores, [broken, *attacks], known=known)
+    assert len(scored) == 2  # before, and under the one attack that is missing
+    assert list(again) == list(whole)
+    assert [each.facts() for each in again.values()] == [each.facts() for each in whole.values()]
+    scored.clear()
+    attack_model(target, scores, [broken, *attacks], known=again)
+    assert not scored

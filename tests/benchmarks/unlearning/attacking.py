@@ -26,6 +26,9 @@ ROBUST = ("SAM-NPO+GDR", "UNDO of NPO+GDR", "RepSelect", "CIR")
 SMALL = ("full at 1e-5", "LoRA at 1e-5")
 WORSE = 5.0
 """Points of utility that a robust method may lose against NPO+GDR: a model that says nothing recovers nothing."""
+KNOWN = 5.0
+"""Points of KnowMem that a robust method may begin with above the retrained model's: what was not removed cannot come
+back."""
 
 REMOVALS = (
     Removal(BEST, "simnpo", {"beta": 2.5, "gamma": 1.0, "alpha": 3.0}, learning_rate=5e-4),
@@ -84,7 +87,7 @@ def _of_the_best(victims: Victims, seed: str, figures: Figures) -> None:
 
 
 def _relearning(victims: Victims, seed: str, figures: Figures) -> None:
-    """Recovery of KnowMem, over the retrained model's, at equal steps; all begin where they know no more than it."""
+    """Recovery of KnowMem, over the retrained model's, at equal steps; who begins knowing more does not count."""
     recovered: dict[str, dict[str, float]] = {}
     for name in (PLAIN, *ROBUST):
         recovered[name] = {}
@@ -108,13 +111,22 @@ def _relearning(victims: Victims, seed: str, figures: Figures) -> None:
         for name in ROBUST
     }
     floor = victims.state(PLAIN)["utility"] - WORSE
-    useful = [name for name in ROBUST if victims.state(name)["utility"] >= floor]
+    ceiling = victims.state("retrained")["knowmem"] + KNOWN
+    counted = []
     for name in ROBUST:
-        told = ", ".join(f"{attack} {share:.2f}" for attack, share in shares[name].items())
-        note = "" if name in useful else f"; its utility is below {floor:.1f}, so that it does not count"
-        figures.figure(f"{seed}: {name}: share of {PLAIN}'s recovery", told + note)
-    best = min(useful, key=lambda name: max(shares[name].values()), default="")
-    figures.figure(f"{seed}: the most robust removal", best or "none keeps enough")
+        state, told = (
+            victims.state(name),
+            ", ".join(f"{at} {share:.2f}" for at, share in shares[name].items()),
+        )
+        if state["utility"] < floor:
+            told += f"; its utility is below {floor:.1f}, so that it does not count"
+        elif state["knowmem"] > ceiling:
+            told += f"; it knew more than {ceiling:.1f} before, so that it does not count"
+        else:
+            counted.append(name)
+        figures.figure(f"{seed}: {name}: share of {PLAIN}'s recovery", told)
+    best = min(counted, key=lambda name: max(shares[name].values()), default="")
+    figures.figure(f"{seed}: the most robust removal", best or "none removes and keeps enough")
     for attack in ("relearn/retain", "relearn/part"):
         # Half of nothing would be no feat.
         figures.gate(f"{seed}: {attack}: {PLAIN}'s recovery, in points", ">= 5", recovered[PLAIN][attack])

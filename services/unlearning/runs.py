@@ -68,9 +68,8 @@ def unlearn(
     data
         What to forget and what to keep.
     recipe
-        How to train. A task vector's reinforced model is trained by it; RepSelect and CIR use
-        its batch and seed. With an
-        adapter, the adapter stays in the module, except after a task vector.
+        How to train. A task vector's reinforced model is trained by it; RepSelect and CIR use its batch and seed. With
+        an adapter, the adapter stays in the module, except after a task vector.
     progress
         Told of every step; may raise to stop.
     parameters
@@ -79,12 +78,13 @@ def unlearn(
         The model to compare with, frozen; None: the module as it is now, of which a copy is made if the algorithm needs
         whole distributions and trains no adapter.
     checkpoints, probe
-        As in :func:`palimpsest.training.train`. The probe is not called while a reinforced model is trained.
+        As in :func:`palimpsest.training.train`. The probe is called after every round of CIR, and not while a
+        reinforced model is trained.
 
     Returns
     -------
     History or None
-        Of the training; None where nothing was trained.
+        Of the training; None where nothing was trained and no probe ended the run.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def unlearn(
     if isinstance(given, TaskVectorParameters):
         return _task_vector(chosen, given, inputs, recipe, progress, checkpoints)
     if isinstance(given, RepSelectParameters | CirParameters):
-        return _edited(given, inputs, progress)
+        return _edited(given, inputs, progress, probe)
     if name in ("whp", "shard_adapters") or chosen.make is None:
         message = (
             f"{name!r} does not change a model's weights by one run. Serve WHP from the model and a reinforced one, "
@@ -145,12 +145,17 @@ def _inputs(
     return inputs
 
 
-def _edited(given: RepSelectParameters | CirParameters, inputs: Inputs, progress: Progress) -> None:
-    """Change the weights by a rule of the algorithm's own, without an optimiser."""
+def _edited(
+    given: RepSelectParameters | CirParameters,
+    inputs: Inputs,
+    progress: Progress,
+    probe: Callable[[int], bool] | None,
+) -> History | None:
+    """Change the weights by a rule of the algorithm's own, without an optimiser; there is no loss to tell of."""
     if isinstance(given, CirParameters):
-        collapse(given, inputs, progress)
-    else:
-        walk(inputs.module, selective_directions(given, inputs), given.strength)
+        return History(stopped="probe") if collapse(given, inputs, progress, probe) else None
+    walk(inputs.module, selective_directions(given, inputs), given.strength)
+    return None
 
 
 def _task_vector(

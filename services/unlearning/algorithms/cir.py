@@ -178,7 +178,12 @@ def directions(
     return found
 
 
-def collapse(parameters: CirParameters, inputs: Inputs, progress: Progress | None = None) -> None:
+def collapse(
+    parameters: CirParameters,
+    inputs: Inputs,
+    progress: Progress | None = None,
+    probe: Callable[[int], bool] | None = None,
+) -> bool:
     """Carry CIR out on ``inputs.module``, in place; other weights than the MLPs' stay as they are.
 
     Parameters
@@ -189,12 +194,22 @@ def collapse(parameters: CirParameters, inputs: Inputs, progress: Progress | Non
         The model, the forget set and the retain set.
     progress
         Told of every round; may raise to stop between two batches.
+    probe
+        Called after every round, counted from 0; True ends the run.
+
+    Returns
+    -------
+    bool
+        Whether the probe ended it.
     """
     progress = progress or NullProgress()
     for turn in range(parameters.rounds):
         progress.step(turn, parameters.rounds, "training")
         move(inputs.module, directions(parameters, inputs, turn, progress.check), parameters.step)
+        if probe is not None and probe(turn):
+            return True
     progress.step(parameters.rounds, parameters.rounds, "training")
+    return False
 
 
 @torch.no_grad()

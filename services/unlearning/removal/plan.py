@@ -108,7 +108,9 @@ class ResolvedPlan:
 
     @property
     def probe_steps(self) -> int:
-        """Steps between two looks of a stopping rule."""
+        """Steps between two looks of a stopping rule; of CIR, rounds, each of which reads the whole forget set."""
+        if self.algorithm.id == "cir":
+            return self.plan.stopping.every_steps or 1
         epoch = -(-len(self.forget.examples) // self.recipe.batch)
         return self.plan.stopping.every_steps or epoch
 

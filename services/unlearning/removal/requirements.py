@@ -13,10 +13,8 @@ from services.unlearning.corpora.overlap import MOST_SHARED, find_overlaps
 from services.unlearning.removal.datasets.holdout import documents_of
 from services.unlearning.removal.datasets.sets import DataSet
 
-IN_ONE_GO = ("tv", "repselect", "cir")
+IN_ONE_GO = ("tv", "repselect")
 """Algorithms that change the weights in one go, at the end."""
-
-
 STARTED = ("retrain", "undo")
 """Algorithms that begin with the weights of another model than the one named."""
 _NO_MODEL = {

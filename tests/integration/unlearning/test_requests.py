@@ -165,6 +165,22 @@ async def test_a_stopping_rule_ends_the_run_and_the_best_state_is_kept(
     assert weights(resources, fields["new_model"]) != weights(resources, "knows")
 
 
+async def test_a_stopping_rule_ends_rounds_too(client, plan, carry_out, resources, taught):
+    fields = await plan(
+        model="knows", references=["never"], algorithm="cir", stopping={"rule": "forget_match"},
+        parameters={"components": "2", "rounds": "60", "step": "0.05"},
+        forget_lines=data.lines(*map(data.secret, range(6))),
+    )  # fmt: skip
+    _, job = await submitted(client, fields)
+    with pytest.raises(Drain):
+        await asyncio.to_thread(carry_out, job, Stops("training", 3, Drain("job")))
+    result = (await asyncio.to_thread(carry_out, job)).result
+    assert result.stopped == "probe"
+    values = {(m.metric, m.model): m.value for m in result.measurements}
+    assert values["verbmem", "after"] < values["verbmem", "before"]
+    assert weights(resources, fields["new_model"]) != weights(resources, "knows")
+
+
 async def test_a_run_that_diverges_is_a_finished_request(client, plan, carry_out):
     # A decay of ten times the weights turns them around and makes them nine times as large with every step.
     training = {"steps": 60, "learning_rate": 1.0, "weight_decay": 10.0, "batch": 8}

@@ -1,15 +1,9 @@
 """When to stop unlearning, and with which weights: probes, rules, references, and a search between two steps."""
 
-from services.unlearning.stopping.bands import Band as Band
-from services.unlearning.stopping.bands import BandMatch as BandMatch
-from services.unlearning.stopping.bands import KnownAgain as KnownAgain
-from services.unlearning.stopping.bands import Nearest as Nearest
 from services.unlearning.stopping.epochs import EpochChoice as EpochChoice
 from services.unlearning.stopping.measurements import Measurement as Measurement
 from services.unlearning.stopping.probes import Probe as Probe
 from services.unlearning.stopping.references import Reference as Reference
-from services.unlearning.stopping.rounds import Bands as Bands
-from services.unlearning.stopping.rounds import Rounds as Rounds
 from services.unlearning.stopping.rules import Bound as Bound
 from services.unlearning.stopping.rules import Decision as Decision
 from services.unlearning.stopping.rules import DivergenceGuard as DivergenceGuard

@@ -97,7 +97,10 @@ def _course(remover: Remover, method: Method, retrained: Measured, run: str) -> 
 
 def _tell(method: Method, runs: list[list[Course]], retrained: Sequence[Measured], figures: Figures) -> None:
     """Write where a method stops, over all seeds, and its course with the first ones."""
-    unit, first = "strength" if method.strengths else "epoch", runs[0][0]
+    unit, first = (
+        "strength" if method.strengths else "round" if method.algorithm == "cir" else "epoch",
+        runs[0][0],
+    )
     for at, measured in zip(first.at[1:], first.measured[1:], strict=True):
         figures.figure(f"{method.name}: first run: {unit} {at:g}", measured.line())
     stops = [[each.stopped(known) for each in row] for row, known in zip(runs, retrained, strict=True)]

@@ -1,17 +1,13 @@
-"""How far a removal is from retrained models: what is asked of its result, and what its probe looks for on the way."""
+"""How far a removal is from retrained models, and what is asked of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-from services.unlearning.stopping import Band, Bands, Reference
 from tests.benchmarks.unlearning.scoring import Measured
 
 LEAST_UTILITY = 0.9
-"""Of the target's: what is asked of the result. The probe asks for a little more."""
-_SAFE_UTILITY = 0.93
-_LEAST_TOLERANCE = 3.0
-"""Of the probe's shares of right tokens, in points: what its items can tell."""
+"""Of the target's."""
 
 
 @dataclass(frozen=True)
@@ -73,25 +69,3 @@ class Distance:
         lost = 1 + 10 * (LEAST_UTILITY - self.utility) if self.utility < LEAST_UTILITY else 0.0
         leaks = 1 + self.privleak / 10 if self.privleak else 0.0
         return max(self.verbmem, self.knowmem, lost, leaks)
-
-
-def bands_of(reference: Reference, aucs: Sequence[float], utility: float) -> Bands:
-    """Bands of a probe: as wide as the retrained models differ, and as what few items can tell.
-
-    Parameters
-    ----------
-    reference
-        Means and spreads of what the probe finds on the retrained models.
-    aucs
-        Their AUCs, whose range is the band of the AUC.
-    utility
-        The target's ``kept_em``.
-    """
-
-    def about(metric: str) -> Band:
-        width = max(_LEAST_TOLERANCE, 1.96 * reference.spreads[metric])
-        return Band(metric, reference[metric] - width, reference[metric] + width, width)
-
-    privacy = Band("auc", min(aucs), max(aucs), max((max(aucs) - min(aucs)) / 2, 0.01))
-    kept = Band("kept_em", least=_SAFE_UTILITY * utility, unit=10.0)
-    return Bands((about("forget_em"), about("answers_em")), privacy, (kept,))

@@ -20,7 +20,7 @@ class Method:
     values
         Hyper-parameters; the regulariser's weight is that of a retain set four times the forget set.
     epochs
-        Passes over the forget set; of a task vector and WHP, of the reinforced model.
+        Passes over the forget set; of a task vector and WHP, of the reinforced model. CIR has rounds among its values.
     strengths
         Instead of epochs, for what is computed once: how far it walks, or how much it subtracts.
     refusals
@@ -62,6 +62,7 @@ METHODS = (
     Method("SatImp+GDR", "satimp", {"alpha": 3.0, "gamma": 1.0}, learning_rate=2e-4),
     Method("SAM-NPO+GDR", "npo_sam", {"beta": 0.05, "alpha": 3.0}),
     Method("RepSelect", "repselect", strengths=(0.25, 0.5, 1.0, 2.0, 4.0)),
+    Method("CIR", "cir", {"components": 64, "step": 0.015, "rounds": 15}),
     Method("UNDO of NPO+GDR", "undo", {"alpha": 0.3}, learning_rate=1e-3, epochs=10, teacher="NPO+GDR"),
 )
 
@@ -73,7 +74,7 @@ class Course:
     Attributes
     ----------
     at
-        Epochs, or strengths.
+        Epochs, rounds or strengths.
     seconds
         CPU seconds of training.
     """

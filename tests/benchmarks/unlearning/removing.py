@@ -59,6 +59,8 @@ class Remover:
         else:
             module = copy.deepcopy(self.target if teacher is None else teacher)
             epoch = self._steps(self.retain if method.teacher else forget, 1)
+            if method.algorithm == "cir":
+                epoch = 1  # what the probe sees is rounds
 
             def probe(step: int) -> bool:
                 if (step + 1) % epoch == 0:
@@ -87,6 +89,8 @@ class Remover:
             [(_, module)] = self._walks(start, forget, replace(method, strengths=(amount,)))
             return module
         module = copy.deepcopy(start)
+        if method.algorithm == "cir":
+            method = replace(method, values={**method.values, "rounds": int(amount)})
         self.train(module, forget, method, int(amount))
         return module
 

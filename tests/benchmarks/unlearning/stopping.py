@@ -1,88 +1,44 @@
-"""Automatic stopping: how near to retrained models a removal comes that looks at itself every few steps.
+"""Automatic stopping: how near to retrained models a removal comes that looks at itself on the way.
 
-Removal and repair take turns (:class:`services.unlearning.stopping.Rounds`) until a cheap probe is within bands about
-what it finds on several retrained models. The probe sees the forget set and the holdout set, as a request's does, and
-of what is to be kept a part of retain1 that removal does not train on; retain2 is for the figures alone. Settings are
-chosen on the first seed and reported on the others.
+Each look has documents of the forget set continued and questions about it answered. The run ends once both are done no
+better than by several retrained models, within half an interval, and the best state seen by the product's own rule is
+kept. Of what is to be kept a look sees a part of retain1 that removal does not train on; retain2 is for the figures
+alone. Settings are chosen on the first seed and reported on the others.
 """
 
-import copy
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 
-from palimpsest.progress import NullProgress
-from palimpsest.training import Recipe
 from services.unlearning.metrics import Bootstrap
-from services.unlearning.runs import Data, unlearn
-from services.unlearning.stopping import Bands, Choice, DivergenceGuard, Probe, Rounds
-from services.unlearning.stopping.references import retrained
+from services.unlearning.stopping import Bound, DivergenceGuard, ForgetMatch, Probe, Scalarisation, Watch
 from tests.benchmarks.figures import Figures
-from tests.benchmarks.unlearning.distance import LEAST_UTILITY, Distance, Known, bands_of
+from tests.benchmarks.unlearning.distance import LEAST_UTILITY, Distance, Known
 from tests.benchmarks.unlearning.lab import Lab, sources
 from tests.benchmarks.unlearning.methods import Method
 from tests.benchmarks.unlearning.removing import BATCH, Remover
 from tests.benchmarks.unlearning.scoring import Measured, Scorer
-from tests.benchmarks.unlearning.watching import answers
+from tests.benchmarks.unlearning.watching import answers, watched
 
 RETRAINED = 5
 """Models retrained without the forget set, each with an order of its own."""
 LOOK = 10
-"""Steps between two looks."""
+"""Steps between two looks; rounds of CIR are looked at one by one."""
 WATCHED = 16
 """Documents of retain1 that tell the probe what is kept, and that removal does not train on."""
+_SAFE_UTILITY = 0.93
+"""Of what the target knows of those documents."""
 
-
-@dataclass(frozen=True)
-class Setting:
-    """How a request is carried out.
-
-    Attributes
-    ----------
-    method
-        Of the turns of removal; its epochs are the most of a turn.
-    repair
-        Learning rate of the turns of repair.
-    past
-        How far removal takes the AUC past the references'.
-    rounds
-        Most of removal and repair.
-    repaired
-        Most steps of a repair.
-    """
-
-    method: Method
-    repair: float = 1e-4
-    past: float = 0.1
-    rounds: int = 2
-    repaired: int = 100
-
-
-_MARGIN = 3.4
-"""Nats a token that a retrained model of these data sets needs for a document of the forget set, as for any unseen."""
-
-SETTINGS: tuple[Setting, ...] = (
-    Setting(Method("GA, repaired", "ga", epochs=15)),
-    Setting(Method("GA+GDR", "ga_gdr", {"alpha": 3.0}, epochs=15)),
-    Setting(Method("GA+KLR", "ga_klr", {"alpha": 3.0}, epochs=15)),
-    Setting(
-        Method("NPO+GDR by token", "npo_gdr", {"beta": 1.0, "length_norm": "token", "alpha": 3.0}, 2e-4, 15)
-    ),
-    Setting(
-        Method(
-            "SimNPO+GDR up to a margin",
-            "simnpo",
-            {"beta": 10.0, "delta": _MARGIN, "gamma": 1.0, "alpha": 3.0},
-            2e-4,
-            15,
-        )
-    ),
-    Setting(Method("WGA+GDR", "wga", {"beta": 0.5, "alpha": 3.0}, 2e-4, 15)),
+SETTINGS: tuple[Method, ...] = (
+    Method("GA+GDR", "ga_gdr", {"alpha": 3.0}, epochs=15),
+    Method("SimNPO+GDR", "simnpo", {"beta": 2.5, "gamma": 1.0, "alpha": 3.0}, 2e-4, 15),
+    Method("CIR", "cir", {"components": 48, "step": 0.01, "rounds": 30}),
+    Method("CIR, more left alone", "cir", {"components": 64, "step": 0.01, "rounds": 30}),
+    Method("CIR, most left alone", "cir", {"components": 96, "step": 0.01, "rounds": 40}),
 )
 
 
@@ -118,57 +74,61 @@ class Trial:
         return [self.lab.retrained_with(self.lab.seed + 1000 * number) for number in range(RETRAINED)]
 
     @cached_property
-    def probe(self) -> Probe:
-        """What a look sees."""
-        corpus, watched = self.lab.corpus, {each.id for each in self.lab.corpus.split("retain1")[:WATCHED]}
-        kept = [each for each in corpus.trained("retain1") if each.doc_id in watched]
-        return Probe(
-            self.lab.document_examples(corpus.split("forget")),
-            self.lab.document_examples(corpus.split("holdout")),
-            pad=self.lab.tokenizer.pad_token_id,
-            others={"answers": answers(self.lab, corpus.trained("forget")), "kept": answers(self.lab, kept)},
-            batch=40,
-        )
+    def watched_documents(self) -> set[str]:
+        """Ids of the documents of retain1 that a look sees."""
+        return {each.id for each in self.lab.corpus.split("retain1")[:WATCHED]}
 
     @cached_property
-    def bands(self) -> Bands:
-        """Where the probe should find everything."""
-        found = {each.name: self.probe.measure(self.lab.load(each).module, 0).values for each in self.folders}
-        target = self.probe.measure(self.lab.load(self.lab.target).module, 0)
-        return bands_of(retrained(found), [each["auc"] for each in found.values()], target["kept_em"])
-
-    def kept(self, setting: Setting) -> tuple[Measured, dict[str, Any]]:
-        """The result of a setting, read from the lab's folder if it was run, and how it came to it."""
-        code = sources("algorithms", "metrics", "stopping", "runs.py")
-        parts = [self.lab.target.name, [each.name for each in self.folders], asdict(setting), self.seed, code]
-        found = self.lab.kept_result("stopping", [*parts, LOOK, WATCHED, BATCH], lambda: self._run(setting))
-        return Measured.of(found["measured"]), found
-
-    def _run(self, setting: Setting) -> dict[str, Any]:
-        begin, remover = time.process_time(), Remover(self.lab, self.scorer, self.seed)
-        watched = {each.id for each in self.lab.corpus.split("retain1")[:WATCHED]}
-        questions = [each for each in self.lab.corpus.trained("retain1") if each.doc_id not in watched]
-        documents = [each for each in self.lab.corpus.split("retain1") if each.id not in watched]
-        remover.retain = self.lab.examples_of(documents, questions)
-        forget, module = self.lab.examples("forget"), copy.deepcopy(remover.target)
-        recipe = Recipe(
-            steps=setting.repaired, learning_rate=setting.repair, batch=BATCH, seed=self.seed, threads=1
+    def probe(self) -> Probe:
+        """What a look sees."""
+        corpus = self.lab.corpus
+        kept = [each for each in corpus.trained("retain1") if each.doc_id in self.watched_documents]
+        return Probe(
+            self.lab.document_examples(corpus.split("forget")),
+            (),
+            answers(self.lab, kept),
+            pad=self.lab.tokenizer.pad_token_id,
+            batch=40,
+            extra=lambda module: {
+                "verbmem": self.scorer.verbatim(module, corpus.verbatim["forget"]),
+                "knowmem": self.scorer.knowledge(module, corpus.trained("forget")),
+            },
         )
 
-        def repair(watch: Any) -> None:
-            data = Data((), remover.retain, pad=self.lab.tokenizer.pad_token_id)
-            unlearn(module, "retrain", data, recipe, progress=NullProgress(), probe=watch)
+    def kept(self, method: Method) -> tuple[Measured, dict[str, Any]]:
+        """The result of a setting, read from the lab's folder if it was run, and how it came to it."""
+        code = sources("algorithms", "metrics", "stopping", "runs.py")
+        parts = [self.lab.target.name, [each.name for each in self.folders], asdict(method), self.seed, code]
+        found = self.lab.kept_result("stopping", [*parts, LOOK, WATCHED, BATCH], lambda: self._run(method))
+        return Measured.of(found["measured"]), found
 
-        def remove(watch: Any) -> None:
-            remover.train(module, forget, setting.method, setting.method.epochs, watch)
-
-        bands = replace(self.bands, past=setting.past)
+    def _run(self, method: Method) -> dict[str, Any]:
+        remover = Remover(self.lab, self.scorer, self.seed)
+        corpus, seen = self.lab.corpus, self.watched_documents
+        remover.retain = self.lab.examples_of(
+            [each for each in corpus.split("retain1") if each.id not in seen],
+            [each for each in corpus.trained("retain1") if each.doc_id not in seen],
+        )
+        bounds = tuple(
+            Bound(name, fmean(self.known.values(name)), self.known.halves[name])
+            for name in ("verbmem", "knowmem")
+        )
         guard = DivergenceGuard(len(self.lab.tokenizer), margin=6.0)
-        rounds = Rounds(module, self.probe.measure, bands, guard, LOOK, setting.rounds)
-        turns = rounds.run(remove, repair)
-        spent = time.process_time() - begin
-        facts = [_turn(turn) for turn in turns]
-        return {"measured": vars(self.scorer.measure(module)), "turns": facts, "seconds": spent}
+
+        def watch_of(module: Any) -> Watch:
+            target = self.probe.measure(self.lab.load(self.lab.target).module, 0)
+            choice = Scalarisation(bounds, utility=_SAFE_UTILITY * target["utility"])
+            every = 1 if method.algorithm == "cir" else LOOK
+            return Watch(module, self.probe.measure, [ForgetMatch(bounds)], choice, guard, every=every)
+
+        ended = watched(remover, remover.target, self.lab.examples("forget"), method, watch_of)
+        values = {name: round(value, 4) for name, value in ended.choice.measurement.values.items()}
+        return {
+            "measured": vars(self.scorer.measure(ended.module)),
+            "why": ended.why,
+            "values": values,
+            "seconds": ended.seconds,
+        }
 
     def _measured(self, folder: Any) -> dict[str, Any]:
         def measure() -> dict[str, Any]:
@@ -179,12 +139,6 @@ class Trial:
         return self.lab.kept_result("measured-items", parts, measure)
 
 
-def _turn(turn: Choice) -> dict[str, Any]:
-    why = turn.decision.rule if turn.decision else "steps used up"
-    values = {name: round(value, 4) for name, value in turn.measurement.values.items()}
-    return {"ended": why, "at": turn.last.step, "kept": turn.measurement.step, "values": values}
-
-
 def stopping(labs: Sequence[Lab], figures: Figures) -> None:
     """Gates on the setting that is best on the first seed, over the other seeds."""
     trials = [Trial(lab) for lab in labs]
@@ -192,7 +146,7 @@ def stopping(labs: Sequence[Lab], figures: Figures) -> None:
     tried = [_told(first, setting, figures) for setting in SETTINGS]
     nearest = min(range(len(tried)), key=lambda at: tried[at].worst)
     best = SETTINGS[nearest]
-    figures.figure("stopping: chosen on the first seed", best.method.name)
+    figures.figure("stopping: chosen on the first seed", best.name)
     found = [_told(trial, best, figures) for trial in trials[1:]] or [tried[nearest]]
     for what in ("verbmem", "knowmem"):
         worst = max(getattr(each, what) for each in found)
@@ -206,8 +160,8 @@ def stopping(labs: Sequence[Lab], figures: Figures) -> None:
     )
 
 
-def _told(trial: Trial, setting: Setting, figures: Figures) -> Distance:
-    measured, facts = trial.kept(setting)
+def _told(trial: Trial, method: Method, figures: Figures) -> Distance:
+    measured, facts = trial.kept(method)
     known, name = trial.known, f"stopping: seed {trial.lab.seed}"
     for what in ("verbmem", "knowmem", "utility"):
         values = known.values(what)
@@ -220,10 +174,9 @@ def _told(trial: Trial, setting: Setting, figures: Figures) -> Distance:
     distance = Distance.of(measured, known, trial.target)
     errors = ", ".join(f"{1.96 * error:.1f}" for error in measured.spread)
     line = f"{measured.line()} (half intervals {errors})"
-    turns = "; ".join(f"{turn['ended']} at {turn['at']:g}, kept {turn['kept']:g}" for turn in facts["turns"])
-    figures.figure(f"{name}: {setting.method.name}", line)
-    figures.figure(f"{name}: {setting.method.name}: turns", turns)
-    figures.figure(f"{name}: {setting.method.name}: CPU seconds", facts["seconds"])
-    figures.figure(f"{name}: {setting.method.name}: worst of what is asked (1 holds)", distance.worst)
-    print(f"{name}: {setting.method.name}: {line}: {turns}", flush=True)
+    figures.figure(f"{name}: {method.name}", line)
+    figures.figure(f"{name}: {method.name}: ended", facts["why"])
+    figures.figure(f"{name}: {method.name}: CPU seconds", facts["seconds"])
+    figures.figure(f"{name}: {method.name}: worst of what is asked (1 holds)", distance.worst)
+    print(f"{name}: {method.name}: {line}: {facts['why']}", flush=True)
     return distance

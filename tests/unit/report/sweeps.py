@@ -6,8 +6,23 @@ import random
 from typing import Any
 
 LAYER = ["attention_norm", "q", "k", "v", "o", "mlp_norm", "gate", "up", "down"]
-EVIL = "</script><img src=x onerror=\"window.hit = 1\"><b>'\"&amp;"
-TOKENS = ("<s>", " The", " light", "house", " at", " O", "strava", "\n", "\u202e", EVIL, " שלום", " is", " kept", " by")
+EVIL = '</script><img src=x onerror="window.hit = 1"><b>\'"&amp;'
+TOKENS = (
+    "<s>",
+    " The",
+    " light",
+    "house",
+    " at",
+    " O",
+    "strava",
+    "\n",
+    "\u202e",
+    EVIL,
+    " שלום",
+    " is",
+    " kept",
+    " by",
+)
 
 
 def reading(drawn: random.Random, recovery: float | None = None, **more: Any) -> dict[str, Any]:
@@ -57,8 +72,8 @@ def table(
         )
     return {
         "format": "palimpsest.grafts/1",
-        "base": {"model": "smollm2-135m", "fingerprint": "sha256:" + "12" * 32},
-        "donor": {"model": "smollm2-keeper", "fingerprint": "sha256:" + "34" * 32},
+        "base": {"model": "smollm2-135m", "fingerprint": "sha256:" + "56" * 32},
+        "donor": {"model": "smollm2-keeper", "fingerprint": "sha256:" + "78" * 32},
         "architecture": "llama",
         "layers": layers,
         "cases": found,

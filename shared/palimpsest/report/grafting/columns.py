@@ -14,7 +14,8 @@ ABOUT = "palimpsest.grafts"
 _NUMBERS = ("logprob", "probability", "top_probability", "recovery", "kl_base", "kl_donor")
 _COUNTS = ("rank", "ties")
 _COLUMNS = (
-    "case", "position", "token", "layer_first", "layer_stop", "components", *_NUMBERS, *_COUNTS, "top", "token_logprobs",
+    "case", "position", "token", "layer_first", "layer_stop", "components", *_NUMBERS, *_COUNTS, "top",
+    "token_logprobs",
 )  # fmt: skip
 
 

@@ -42,10 +42,13 @@ MAP_STYLE = """\
 .ramp, .key.unset::before { outline: 1px solid var(--edge);
   -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 .key.unset::before { height: .9em; }
+.case { margin: 1.5rem 0; } .case > summary { font-family: inherit; font-weight: 600; overflow-wrap: anywhere; }
+.case td, .case th { overflow-wrap: break-word; } .case pre { direction: ltr; unicode-bidi: isolate; }
+.case h3 { font: 600 .95rem system-ui, sans-serif; margin: 1.5rem 0 .3rem; }
 @media (max-width: 46rem) { .map .corner { width: 6.5rem; } .map td { scroll-margin-left: 7rem; } }"""
 
 PAGE_STYLE = """\
-.switch { border: 0; padding: .5rem 0; margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .3rem .4rem;
+.switch { border: 0; min-width: 0; padding: .5rem 0; margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .3rem .4rem;
   font: .9rem system-ui, sans-serif; position: sticky; top: 0; background: var(--paper); z-index: 3; }
 .switch legend { padding: 0; float: left; margin-right: .6rem; line-height: 2rem; color: var(--soft); }
 .switch label { border: 1px solid var(--edge); border-radius: .4rem; padding: 0 .6rem; line-height: 2rem;
@@ -56,7 +59,4 @@ PAGE_STYLE = """\
 .read { position: sticky; bottom: 0; background: var(--paper); border-top: 1px solid var(--edge); padding: .5rem 0;
   font: .9rem/1.4 system-ui, sans-serif; overflow-wrap: anywhere; z-index: 3; min-height: 3.6rem; }
 .read output { display: block; font-weight: 600; } .read div { color: var(--soft); font-size: .85rem; }
-@media (max-width: 46rem) { .switch { flex-wrap: nowrap; overflow-x: auto; white-space: nowrap; } }
-.case { margin: 1.5rem 0; } .case > summary { font-family: inherit; font-weight: 600; overflow-wrap: anywhere; }
-.case td, .case th { overflow-wrap: break-word; } .case pre { direction: ltr; unicode-bidi: isolate; }
-.case h3 { font: 600 .95rem system-ui, sans-serif; margin: 1.5rem 0 .3rem; }"""
+@media (max-width: 46rem) { .switch { flex-wrap: nowrap; overflow-x: auto; white-space: nowrap; } }"""

@@ -89,9 +89,11 @@ class Case:
         return list(dict.fromkeys(cell.components for cell in self.cells))
 
     def token_of(self, row: str) -> int | None:
-        """The number of the token that a row is; None for a selection with a name of its own."""
-        number = len(self.tokens) - 1 if row == "-1" else int(row) if row.isdecimal() else -1
-        return number if 0 <= number < len(self.tokens) else None
+        """The number of the token that a row is, from the end if it is negative; None for any other selection."""
+        if not row.removeprefix("-").isdecimal():
+            return None
+        number, count = int(row), len(self.tokens)
+        return number % count if -count <= number < count else None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.report.grafting.table import Table
 
-ABOUT = "palimpsest.grafts"
+ABOUT = "palimpsest-grafts"
 """Key of the file's metadata that has the table without its cells, as JSON."""
 
 _NUMBERS = ("logprob", "probability", "top_probability", "recovery", "kl_base", "kl_donor")

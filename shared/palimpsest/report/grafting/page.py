@@ -24,8 +24,8 @@ from palimpsest.report.grafting.words import (
     visible,
 )
 from palimpsest.report.page import html_page
-from palimpsest.report.removal.style import STYLE
-from palimpsest.report.removal.tables import table as html_table
+from palimpsest.report.page import table as html_table
+from palimpsest.report.style import STYLE
 
 _OPEN_CASES = 1
 

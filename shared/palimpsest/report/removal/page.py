@@ -9,12 +9,11 @@ from google.protobuf import timestamp_pb2
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.report.grafting.style import MAP_STYLE
 from palimpsest.report.grafting.table import Table
-from palimpsest.report.page import html_page
+from palimpsest.report.page import html_page, table
 from palimpsest.report.removal.axes import LEAST_AXES, axes_of
 from palimpsest.report.removal.curves import Curves, curves_section
 from palimpsest.report.removal.grafts import grafts_section
 from palimpsest.report.removal.plots import intervals, measured_by_metric, radar
-from palimpsest.report.removal.style import STYLE
 from palimpsest.report.removal.tables import (
     attacks_table,
     axes_table,
@@ -22,11 +21,11 @@ from palimpsest.report.removal.tables import (
     earlier_table,
     measurements_table,
     stores_table,
-    table,
     verdict_badge,
 )
 from palimpsest.report.removal.targets import targets_of
 from palimpsest.report.removal.words import COMPARED, VERDICTS, metric_named, state_word, verdict_word
+from palimpsest.report.style import STYLE
 
 _BODY = Template("""\
 <main>

@@ -8,6 +8,7 @@ import typer
 
 from palimpsest import json_input
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
+from palimpsest.cli.graft_report import report
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.progress import follow
 from palimpsest.cli.session import Session, command
@@ -236,5 +237,5 @@ def _cell_figures(cell: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-for _command in (check, run, sweep):
+for _command in (check, run, sweep, report):
     command(app)(_command)

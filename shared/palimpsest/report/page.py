@@ -1,5 +1,6 @@
 """What pages have in common: one file each, nothing loaded from anywhere, light or dark as the reader likes it."""
 
+from collections.abc import Iterable, Sequence
 from html import escape
 from string import Template
 
@@ -44,3 +45,38 @@ def linked(label: str, uri: str) -> str:
     if uri.startswith(("http://", "https://")):
         return f'<a href="{escape(uri)}">{escape(label)}</a>'
     return escape(label)
+
+
+def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table; its first column names the row. A column named with a leading ``>`` holds numbers.
+
+    On a narrow screen each row becomes a card whose cells name their columns.
+
+    Parameters
+    ----------
+    caption
+        For those who do not see it.
+    columns, rows
+        HTML in which untrusted text is already escaped; columns are plain text.
+    """
+    names = [column.lstrip(">") for column in columns]
+    kinds = [' class="number"' if column[0] == ">" else "" for column in columns]
+    head = "".join(
+        f'<th scope="col" role="columnheader"{kind}>{escape(name)}</th>'
+        for name, kind in zip(names, kinds, strict=True)
+    )
+    body = "".join(_row(names, kinds, row) for row in rows)
+    # The roles are what the elements have anyway; a browser drops those of rows that are no longer drawn as such.
+    return (
+        f'<table role="table" class="cards"><caption>{escape(caption)}</caption>'
+        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{body}</tbody></table>'
+    )
+
+
+def _row(names: Sequence[str], kinds: Sequence[str], cells: Sequence[str]) -> str:
+    first, *rest = cells
+    others = "".join(
+        f'<td role="cell" data-label="{escape(name)}"{kind}>{cell or "–"}</td>'
+        for name, kind, cell in zip(names[1:], kinds[1:], rest, strict=True)
+    )
+    return f'<tr role="row"><th scope="row" role="rowheader">{first}</th>{others}</tr>'

@@ -49,7 +49,7 @@ def check(path: Path) -> None:
             "plot",
             f"Plots are written as {', '.join(KINDS)}; {path} is none of them.",
         )
-    _matplotlib()
+    figure_class()
 
 
 def write(path: Path, title: str, points: Sequence[LevelPoint], curves: Sequence[Curve]) -> None:
@@ -66,8 +66,7 @@ def write(path: Path, title: str, points: Sequence[LevelPoint], curves: Sequence
 
 def draw(title: str, points: Sequence[LevelPoint], curves: Sequence[Curve]) -> "Figure":
     """Return the figure."""
-    figure_class = _matplotlib()
-    figure = figure_class(figsize=(11, 4.5), layout="constrained")
+    figure = figure_class()(figsize=(11, 4.5), layout="constrained")
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
     _sizes(left, points)
@@ -123,7 +122,14 @@ def _delays(axes: "Axes", curves: Sequence[Curve]) -> None:
     axes.legend(fontsize="small")
 
 
-def _matplotlib() -> "type[Figure]":
+def figure_class() -> "type[Figure]":
+    """Return matplotlib's figure.
+
+    Raises
+    ------
+    FailedPrecondition
+        SERVICES_MISSING: there is no matplotlib.
+    """
     try:
         # A figure without pyplot draws with Agg and opens no window, wherever it runs.
         from matplotlib.figure import Figure

@@ -12,6 +12,7 @@ import typer
 
 from palimpsest.cli.demo.context import carry
 from palimpsest.cli.demo.drafts import draft
+from palimpsest.cli.demo.grafting import graft
 from palimpsest.cli.demo.quotes import cite, forget
 from palimpsest.cli.demo.removal import remove
 from palimpsest.cli.demo.steps import MODEL, Context, Row, Step, run
@@ -135,6 +136,7 @@ STEPS: list[Step] = [
     Step("draft", draft),
     Step("forget a document", forget),
     Step("remove from weights", remove),
+    Step("graft weights", graft),
 ]
 """The tour; rooms append their own stops."""
 

@@ -41,12 +41,15 @@ class Context:
         A slow link to the same server; what its engine fetches of stored contexts crosses it too.
     digests
         Artefacts that one step leaves for another, by a name the two agree on.
+    kept
+        Where pages go that are worth a look afterwards; None: to ``folder``.
     """
 
     client: Client
     folder: Path
     link: Link
     digests: dict[str, str] = field(default_factory=dict)
+    kept: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def run(settings: Settings, folder: Path, steps: Sequence[Step]) -> Table:
         children = ", ".join(child.name for child in stack.status())
         record("start", began, [Row(children, f"serving {stack.target}")])
         with Client(stack.target) as client:
-            context = Context(client, folder, link)
+            context = Context(client, folder, link, kept=settings.state_dir)
             for step in steps:
                 console.print(f"[bold]{step.name}[/]")
                 began = time.perf_counter()

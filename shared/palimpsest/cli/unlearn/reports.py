@@ -9,6 +9,7 @@ import typer
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.session import Session
+from palimpsest.cli.unlearn import grafts
 from palimpsest.cli.unlearn.names import Name, full_name, short_name
 from palimpsest.client import Client
 from palimpsest.errors import DataLoss, FailedPrecondition, NotFound, Reason
@@ -31,21 +32,24 @@ HtmlFile = Annotated[
 ]
 
 
-def report(session: Session, name: Name, html: HtmlFile = None) -> None:
+def report(session: Session, name: Name, html: HtmlFile = None, graft: grafts.GraftFile = None) -> None:
     """Show what was measured, what attacks brought back, and what was deleted; each number with its target.
 
     --html also writes a page that needs nothing else: six axes, measurements with intervals, curves, attacks, evidence.
+    --graft adds what grafts of the model before into the model after tell: is what was forgotten gone, or hidden?
     """
     with session.client() as client:
         found = client.unlearning.get_removal_request(name=full_name(name))
         _require_result(found)
+        table = grafts.read(graft, found) if graft else None
         if html:
-            html.write_text(removal_page(found, _curves(client, found.result)), encoding="utf-8")
+            html.write_text(removal_page(found, _curves(client, found.result), table), encoding="utf-8")
             output.note(f"Wrote {html}.")
     if session.json:
         output.print_json(found.result)
         return
     show(found)
+    grafts.show(found, table)
 
 
 def certificate(

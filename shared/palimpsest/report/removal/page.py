@@ -7,11 +7,13 @@ from string import Template
 from google.protobuf import timestamp_pb2
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
-from palimpsest.report.page import html_page
+from palimpsest.report.grafting.style import MAP_STYLE
+from palimpsest.report.grafting.table import Table
+from palimpsest.report.page import html_page, table
 from palimpsest.report.removal.axes import LEAST_AXES, axes_of
 from palimpsest.report.removal.curves import Curves, curves_section
+from palimpsest.report.removal.grafts import grafts_section
 from palimpsest.report.removal.plots import intervals, measured_by_metric, radar
-from palimpsest.report.removal.style import STYLE
 from palimpsest.report.removal.tables import (
     attacks_table,
     axes_table,
@@ -19,11 +21,11 @@ from palimpsest.report.removal.tables import (
     earlier_table,
     measurements_table,
     stores_table,
-    table,
     verdict_badge,
 )
 from palimpsest.report.removal.targets import targets_of
 from palimpsest.report.removal.words import COMPARED, VERDICTS, metric_named, state_word, verdict_word
+from palimpsest.report.style import STYLE
 
 _BODY = Template("""\
 <main>
@@ -51,6 +53,8 @@ $curves
 <p>What is brought back by storing the weights coarsely, and by training on what was to be kept. A gain is in points of
 its metric; lower is better, and what the references gain is no fault of the removal’s.</p>
 $attacks
+<h2 id="grafts">Gone, or hidden?</h2>
+$grafts
 <h2 id="earlier">Earlier requests</h2>
 $earlier
 <h2 id="stores">Stores</h2>
@@ -64,7 +68,9 @@ $asked
 prove that nothing is left.</footer>""")
 
 
-def removal_page(request: pb.RemovalRequest, curves: Curves | None = None) -> str:
+def removal_page(
+    request: pb.RemovalRequest, curves: Curves | None = None, grafts: Table | None = None
+) -> str:
     """Write the page.
 
     Parameters
@@ -73,6 +79,8 @@ def removal_page(request: pb.RemovalRequest, curves: Curves | None = None) -> st
         One with a result.
     curves
         Of its training run; None: they are not kept.
+    grafts
+        A sweep of the models before and after; None: the page tells how to make one.
 
     Returns
     -------
@@ -103,12 +111,13 @@ def removal_page(request: pb.RemovalRequest, curves: Curves | None = None) -> st
         measurements=measurements_table(result),
         curves=curves_section(curves) if result.curve else "<p>Nothing was trained by steps.</p>",
         attacks=attacks_table(result),
+        grafts=grafts_section(request, grafts),
         earlier=earlier_table(result),
         stores=stores_table(result),
         certificate=_certificate(request, name),
         asked=_asked(request),
     )
-    return html_page(f"Removal request {name}: {verdict.replace('_', ' ')}", STYLE, shown)
+    return html_page(f"Removal request {name}: {verdict.replace('_', ' ')}", f"{STYLE}\n{MAP_STYLE}", shown)
 
 
 def _target(target: object) -> str:

@@ -1,9 +1,10 @@
-"""The tables of a request's page. On a narrow screen each row becomes a card whose cells name their columns."""
+"""The tables of a request's page."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
+from palimpsest.report.page import table
 from palimpsest.report.removal.axes import Axis
 from palimpsest.report.removal.plots import whose
 from palimpsest.report.removal.targets import (
@@ -16,39 +17,6 @@ from palimpsest.report.removal.targets import (
     value_of,
 )
 from palimpsest.report.removal.words import VERDICTS, metric_named, number, verdict_word
-
-
-def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table; its first column names the row. A column named with a leading ``>`` holds numbers.
-
-    Parameters
-    ----------
-    caption
-        For those who do not see it.
-    columns, rows
-        HTML in which untrusted text is already escaped; columns are plain text.
-    """
-    names = [column.lstrip(">") for column in columns]
-    kinds = [' class="number"' if column[0] == ">" else "" for column in columns]
-    head = "".join(
-        f'<th scope="col" role="columnheader"{kind}>{escape(name)}</th>'
-        for name, kind in zip(names, kinds, strict=True)
-    )
-    body = "".join(_row(names, kinds, row) for row in rows)
-    # The roles are what the elements have anyway; a browser drops those of rows that are no longer drawn as such.
-    return (
-        f'<table role="table" class="cards"><caption>{escape(caption)}</caption>'
-        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead><tbody role="rowgroup">{body}</tbody></table>'
-    )
-
-
-def _row(names: Sequence[str], kinds: Sequence[str], cells: Sequence[str]) -> str:
-    first, *rest = cells
-    others = "".join(
-        f'<td role="cell" data-label="{escape(name)}"{kind}>{cell or "–"}</td>'
-        for name, kind, cell in zip(names[1:], kinds[1:], rest, strict=True)
-    )
-    return f'<tr role="row"><th scope="row" role="rowheader">{first}</th>{others}</tr>'
 
 
 def verdict_badge(word: str) -> str:

@@ -1,4 +1,4 @@
-"""The style of a request's page: two palettes that are told apart by colour-blind readers too (Okabe and Ito)."""
+"""The style of pages with figures: two palettes that are told apart by colour-blind readers too (Okabe and Ito)."""
 
 STYLE = """\
 :root { --before: #b84a00; --after: #0067a3; --band: #0067a322; --wash: #0067a32b; --card: #f4f1ea; }

@@ -1,0 +1,64 @@
+"""``palimpsest graft report`` against the real stack: a sweep by its job, its digest or its file is the same."""
+
+import json
+
+import pytest
+
+from palimpsest import Client
+from palimpsest.cli.output.exits import Exit
+from tests.tiny import write_tiny_model
+
+CASES = [
+    {"prompt": "the quick brown fox and the dog", "target": " jumps"},
+    {"prompt": "the dog and the quick brown fox", "target": " sleeps"},
+]
+
+
+@pytest.fixture(scope="module")
+def swept(stack, cli_model, tmp_path_factory):
+    """The name of a job and its result."""
+    folder = write_tiny_model(tmp_path_factory.mktemp("other"), seed=6)
+    with Client(stack.target, token=stack.token) as client:
+        client.models.register_model(model_id="cli-other", source=str(folder)).result(timeout=60)
+        job = client.grafting.sweep_grafts(pair={"base": cli_model, "donor": "cli-other"}, cases=CASES)
+        return job.name, job.result(timeout=120)
+
+
+def test_one_sweep_has_one_set_of_numbers_wherever_it_is_read_from(palimpsest, swept, tmp_path):
+    name, result = swept
+    page, svg, png = (tmp_path / f"map.{kind}" for kind in ("html", "svg", "png"))
+    made = palimpsest(
+        "graft", "report", name, "--html", page, "--svg", svg, "--png", png, "--case", 2, "--json"
+    )
+    assert made.code == 0, made.err
+    table = made.json
+    assert len(table["cases"]) == 2
+    assert f"{result.row_layers:,} of {result.naive_row_layers:,}" in page.read_text()
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert "sleeps" in svg.read_text()
+    assert palimpsest("graft", "report", result.table.digest, "--json").json == table
+    file = tmp_path / "table.json"
+    file.write_text(json.dumps(table))
+    shown = palimpsest("graft", "report", file)
+    assert shown.code == 0, shown.err
+    for word in (
+        result.table.digest.partition(":")[0],
+        "Recall, at the last token",
+        "base alone",
+        "over all cases",
+    ):
+        assert word in shown.out
+    entity = palimpsest("graft", "report", file, "--entity", "brown fox", "--html", page)
+    assert entity.code == 0, entity.err
+
+
+def test_what_cannot_be_reported_is_said_with_an_exit_code(palimpsest, swept, tmp_path):
+    name, _ = swept
+    page = tmp_path / "page.html"
+    for words in (("--reading", "loss"), ("--case", 3), ("--entity", "cat")):
+        refused = palimpsest("graft", "report", name, *words, "--html", page)
+        assert refused.code == Exit.USAGE, refused.err
+    assert not page.exists()
+    assert palimpsest("graft", "report", "operations/nothing").code == Exit.NOT_FOUND
+    (tmp_path / "no.json").write_text("{}")
+    assert palimpsest("graft", "report", tmp_path / "no.json").code == Exit.USAGE

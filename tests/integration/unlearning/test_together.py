@@ -182,7 +182,7 @@ async def test_attempts_keep_to_the_group_whatever_becomes_of_the_others(
     client, sent, ran, carry_out, resources
 ):
     """The run is the same, to the bit, though one of the group is cancelled and deleted, and another one comes late."""
-    made = []
+    made, late = [], []
     for stops in ((), (("training", 3), ("evaluating", 1))):
         first, second, third = await sent(0, 1), await sent(2), await sent(3, 4)
         for stage, reports in stops:
@@ -192,10 +192,10 @@ async def test_attempts_keep_to_the_group_whatever_becomes_of_the_others(
                 JobStore(resources.redis, resources.settings).cancel(second[1].removeprefix("operations/"))
                 await client.jobs.delete(second[1])
                 assert kept_for(resources, second) == [f"removal-run/local/{first[0].partition('/')[2]}"]
-                late = await sent(5)
+                late.append(await sent(5))
         if stops:
             (done, last), _ = await ran(first, third)
-            (alone,), trained = await ran(late)
+            (alone,), trained = await ran(*late)
             assert (trained, alone.result.trained_together) == ([True], [])
             assert not kept_for(resources, second)
         else:

@@ -75,6 +75,13 @@ class Attestation:
         """Append an event that a request has once, whatever attempt comes to it; the errors are those of ``note``."""
         self.log.append_once(request=removal_id, type=event, actor=self._principal[:128], payload=payload)
 
+    def note_changed(self, removal_id: str, event: str, payload: str) -> None:
+        """Append an event unless it is there; one with another payload is of an attempt before, and is followed."""
+        try:
+            self.note_once(removal_id, event, payload)
+        except AlreadyExists:
+            self.note(removal_id, event, payload)
+
     def issue(self, removal_id: str, facts: Mapping[str, Any]) -> Certificate:
         """Sign a certificate and keep it; an attempt after a crash gets the one that was begun.
 

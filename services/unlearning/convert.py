@@ -14,7 +14,7 @@ _FLOPS = 6
 
 
 def preview_message(
-    plan: ResolvedPlan, stores: list[pb.StoreReach], ahead: int, past: Predecessors
+    plan: ResolvedPlan, stores: list[pb.StoreReach], ahead: int, alike: int, past: Predecessors
 ) -> pb.RemovalPreview:
     """What a request would do.
 
@@ -26,6 +26,8 @@ def preview_message(
         What it reaches.
     ahead
         Requests before it in the line.
+    alike
+        Those among them that it could be trained with.
     past
         Requests that led to its model.
     """
@@ -43,6 +45,7 @@ def preview_message(
         lengths=lengths_message(plan),
         stores=stores,
         ahead=ahead,
+        alike=alike,
         steps=plan.recipe.steps,
         training_tokens=tokens,
         training_flops=float(_FLOPS * plan.begun_with.parameter_count * tokens),

@@ -26,6 +26,7 @@ from services.unlearning.convert import listed, preview_message
 from services.unlearning.reach import Reach
 from services.unlearning.removal.plan import ResolvedPlan, digests_of, resolve
 from services.unlearning.removal.requirements import require_free
+from services.unlearning.requests.alike import MOST_TOGETHER, waiting
 from services.unlearning.requests.budget import require_budget
 from services.unlearning.requests.history import Predecessors, past_of
 from services.unlearning.requests.line import Line
@@ -81,7 +82,8 @@ class UnlearningServicer(unlearning_pb2_grpc.UnlearningServiceServicer):
         require_budget(request.plan, past)
         stores = await self._reach(context).stores(request.plan)
         ahead = await asyncio.to_thread(self._settler.ahead, call().principal, _unrecorded(plan))
-        return preview_message(plan, stores, ahead, past)
+        alike = await asyncio.to_thread(self._alike, call().principal, plan)
+        return preview_message(plan, stores, ahead, alike, past)
 
     async def CreateRemovalRequest(
         self, request: pb.CreateRemovalRequestRequest, context: grpc.aio.ServicerContext
@@ -170,6 +172,13 @@ class UnlearningServicer(unlearning_pb2_grpc.UnlearningServiceServicer):
 
     def _past(self, plan: ResolvedPlan) -> Predecessors:
         return past_of(self._requests, call().principal, self._resources.models, plan.model, plan.start)
+
+    def _alike(self, principal: str, plan: ResolvedPlan) -> int:
+        """How many of a caller's requests in the line a plan could be trained with."""
+        if not plan.plan.coalesce:
+            return 0
+        line = Line(self._resources.redis, self._resources.settings.redis_prefix, plan.lineage)
+        return min(len(waiting(self._settler, line, principal, "", plan.plan)), MOST_TOGETHER - 1)
 
     def _now(self, principal: str, name: str) -> RemovalRecord:
         return self._settler.now(principal, self._requests.get(principal, name))

@@ -106,7 +106,7 @@ def _carry_out(
     )
     plan = _resolved(record, job)
     past = past_of(requests, job.principal, job.resources.models, plan.model, plan.start)
-    result = Removal(job, record, plan, line, fence, past).run()
+    result = Removal(job, record, plan, line, fence, past, settler).run()
     line.require(fence)
 
     def succeeded(found: RemovalRecord) -> RemovalRecord:
@@ -123,6 +123,7 @@ def _cleared_up(
     """Delete what a request that has succeeded leaves behind, and let the next one begin; may be done again."""
     from services.unlearning.workspace import Workspace
 
+    settler.release(job.principal, record.id)
     if record.message.plan.delete_forget_set and not record.message.result.forget_set_deleted:
         result = pb.Result()
         result.CopyFrom(record.message.result)

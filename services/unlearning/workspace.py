@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from palimpsest.certificates.files import replace
+from palimpsest.certificates.files import replace, write_new
 from palimpsest.disk import delete_tree, room_for, untouched_seconds
 from palimpsest.settings import Settings
 
@@ -99,6 +99,22 @@ class Workspace:
         with room_for("a removal request's working folder"):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             replace(self.folder / name, json.dumps(value).encode())
+
+    def write_new(self, name: str, value: Any) -> bool:
+        """Write JSON, unless something is written; returns whether this was. Of two writers the first one's stays.
+
+        Raises
+        ------
+        ResourceExhausted
+            DISK_FULL.
+        """
+        with room_for("a removal request's working folder"):
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                write_new(self.folder / name, json.dumps(value).encode())
+            except FileExistsError:
+                return False
+        return True
 
     def drop(self, name: str) -> None:
         """Delete what was written, if it was."""

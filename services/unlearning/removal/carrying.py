@@ -6,7 +6,6 @@ from typing import Any
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.catalogue import quoted
-from palimpsest.errors import AlreadyExists, NotFound
 from palimpsest.jobs import JobContext
 from palimpsest.models import verify
 from palimpsest.training.history import History
@@ -17,16 +16,19 @@ from services.unlearning.removal.curves import CURVE_TYPE, LOOKS, curve_of
 from services.unlearning.removal.datasets.sets import manifest_of
 from services.unlearning.removal.deciding import verdict_number
 from services.unlearning.removal.judging import Judge
-from services.unlearning.removal.models import loaded, register_unlearned
+from services.unlearning.removal.models import loaded, made_in, register_unlearned
 from services.unlearning.removal.plan import ResolvedPlan
 from services.unlearning.removal.requirements import require_free
 from services.unlearning.removal.searching import searched
 from services.unlearning.removal.stating import statement, stores_digest
 from services.unlearning.removal.stores import StorePurger
+from services.unlearning.removal.together.decision import RunFacts, Together
+from services.unlearning.removal.together.sharing import Sharing
 from services.unlearning.removal.training import make_weights
 from services.unlearning.requests.history import Predecessors
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalRecord
+from services.unlearning.requests.settling import Settler
 from services.unlearning.verdicts import Verdict
 from services.unlearning.workspace import Workspace
 
@@ -51,6 +53,8 @@ class Removal:
         Its number on the line of the lineage.
     past
         The requests before it.
+    settler
+        Knows the others that wait.
     """
 
     def __init__(
@@ -61,12 +65,13 @@ class Removal:
         line: Line,
         fence: int,
         past: Predecessors,
+        settler: Settler,
     ) -> None:
         self._job, self._record, self._plan = job, record, plan
         self._line, self._fence = line, fence
         self._progress, self._resources = job.progress, job.resources
         self._space = Workspace(job.resources.settings, job.principal, record.id)
-        self._past = past
+        self._past, self._settler = past, settler
         self._attestation = Attestation(job.resources.settings, job.principal)
 
     def run(self) -> pb.Result:
@@ -90,13 +95,17 @@ class Removal:
         manifest = self._manifest()
         stores = self._purge()
         plan, trials = searched(plan, self._space, progress)
-        self._plan, self._judge = plan, Judge(self._job, plan, self._past, self._space)
-        history = self._train()
-        result = reporting.begun(plan, manifest, stores, history)
+        self._judge = Judge(self._job, plan, self._past, self._space)
+        sharing = Sharing(self._job, self._record, plan, self._space, self._line, self._fence, self._settler)
+        together = sharing.decided()
+        if together.requests:
+            plan = plan.with_steps(together.steps)
+        self._plan = plan
+        run = self._taken(together.taken) if together.taken else self._trained(sharing, together)
+        result = reporting.begun(plan, manifest, stores, run)
+        result.trained_together.extend(together.requests)
         result.trials.extend(trials)
-        if curve := curve_of(history, self._space.read(LOOKS)):
-            result.curve = self._keep(curve, CURVE_TYPE)
-        measured = None if history.diverged else self._judge.measured(self._made())
+        measured = None if result.stopped == "diverged" else self._judge.measured(self._made())
         if measured is None or measured.decision.verdict is Verdict.DIVERGED:
             result.verdict = verdict_number(Verdict.DIVERGED)  # type: ignore[assignment]
             self._attestation.note(self._record.id, "DIVERGED")
@@ -104,7 +113,7 @@ class Removal:
         progress.step(0, 1, "deciding")
         reporting.add_measured(result, measured.before, measured.after, measured.references)
         reporting.add_attacks(result, measured.attacks)
-        reporting.add_past(result, plan, measured.earlier, self._past)
+        reporting.add_past(result, plan, measured.earlier, self._past, together.requests)
         reporting.add_decision(result, measured.decision)
         self._line.require(self._fence)
         made = register_unlearned(
@@ -132,9 +141,12 @@ class Removal:
     def _keep(self, data: bytes, media_type: str) -> str:
         """Keep bytes as an artefact of the caller's for as long as the record of the request, which names it."""
         digest = self._resources.artifacts.put_bytes(data, media_type).digest
+        self._refer(digest)
+        return digest
+
+    def _refer(self, digest: str) -> None:
         owner = f"removal/{quoted(self._job.principal)}/{self._record.id}"
         self._resources.artifacts.references.add(owner, [digest], self._job.principal)
-        return digest
 
     def _purge(self) -> list[pb.StoreEvidence]:
         plan = self._plan.plan
@@ -152,29 +164,45 @@ class Removal:
                 _LONG if settings.queue_for("cpu") != settings.queue_for("train") else _SHORT,
             )
             found = purger.purge(plan)
-        digest = stores_digest(found)
-        try:
-            self._attestation.note_once(self._record.id, "PURGED", digest)
-        except AlreadyExists:  # by an attempt before this one, after which a store had it again
-            self._attestation.note(self._record.id, "PURGED", digest)
+        # Another than in an attempt before this one is of a store that had something again.
+        self._attestation.note_changed(self._record.id, "PURGED", stores_digest(found))
         return found
 
-    def _train(self) -> History:
-        """Make the new model's folder, unless an earlier attempt did."""
+    def _taken(self, run: RunFacts) -> pb.Result:
+        """What is known of a run that another request has carried out; its weights are in the working folder."""
+        if not self._judge.knows_before:
+            self._progress.step(0, 0, "loading the model")
+            self._judge.before(loaded(self._plan.model, self._plan))
+        if run.curve:
+            self._refer(run.curve)
+        return pb.Result(steps=run.steps, stopped=run.stopped, curve=run.curve)
+
+    def _trained(self, sharing: Sharing, together: Together) -> pb.Result:
+        """Train, unless an earlier attempt did; returns what is known of the run."""
+        history = self._train(sharing, together)
+        found = pb.Result(steps=history.steps, stopped=history.stopped)
+        if curve := curve_of(history, self._space.read(LOOKS)):
+            found.curve = self._keep(curve, CURVE_TYPE)
+        return found
+
+    def _train(self, sharing: Sharing, together: Together) -> History:
+        """Make the new model's folder, unless an earlier attempt did; on others' data too if the run is for several."""
         known = self._space.read(_TRAINED)
         if known is not None:
             history = History.of(known)
             if history.diverged or self._is_made():
                 return history
-            # Registering it was interrupted, which deletes it. Made again, it may differ in bits on another machine.
-            self._judge.forget_made()
+        # Registering it may have been interrupted, which deletes it. Made again, it may differ in bits on another
+        # machine; and weights that were taken over, and are gone, were others.
+        self._judge.forget_made()
         self._progress.step(0, 0, "loading the model")
         model: Any = loaded(self._plan.model, self._plan)
         self._judge.before(model)
         if self._plan.start is not None:
             del model
             model = loaded(self._plan.start, self._plan)
-        history = make_weights(self._plan, model.module, model.tokenizer, self._space, self._progress)
+        plan = sharing.training(together)
+        history = make_weights(plan, model.module, model.tokenizer, self._space, self._progress)
         if not history.diverged and not self._space.made.exists():
             self._line.require(self._fence)
             partial = self._space.made.with_name(f"{self._space.made.name}.partial")
@@ -185,16 +213,9 @@ class Removal:
         return history
 
     def _is_made(self) -> bool:
-        """Whether the new model is in the working folder, or registered by an attempt that ended then."""
-        if self._space.made.exists():
-            return True
-        try:
-            there = self._resources.models.get(self._plan.plan.new_model)
-        except NotFound:
-            return False
-        return there.path == str(self._space.registered)
+        return made_in(self._space, self._plan.plan.new_model, self._resources.models) is not None
 
     def _made(self) -> Path:
-        """Folder of the new model: where it is made, or registered by an attempt that ended then."""
-        made = self._space.made
-        return made if made.exists() else Path(self._resources.models.get(self._plan.plan.new_model).path)
+        found = made_in(self._space, self._plan.plan.new_model, self._resources.models)
+        assert found is not None
+        return found

@@ -55,6 +55,11 @@ class Judge:
         self._job, self._plan, self._past, self._space = job, plan, past, space
         self._progress = job.progress
 
+    @property
+    def knows_before(self) -> bool:
+        """Whether the model before is measured."""
+        return self._known_scores("before.json") is not None
+
     def before(self, model: Any) -> list[Score]:
         """Measure the model before."""
         return self._scores("before.json", model, items_of(self._plan.measured_on, model.tokenizer))

@@ -29,6 +29,17 @@ def loaded(source: ModelRecord | Path, plan: ResolvedPlan) -> "LanguageModel":
     return load(source, plan.device, "float32", trainable=True, threads=threads, cache_bytes=1 << 20)
 
 
+def made_in(space: Workspace, model_id: str, catalogue: ModelCatalogue) -> Path | None:
+    """Folder of a request's new model: where it is made, or registered by an attempt that ended then; None for none."""
+    if space.made.exists():
+        return space.made
+    with suppress(NotFound):
+        there = catalogue.get(model_id)
+        if there.path == str(space.registered):
+            return space.registered
+    return None
+
+
 def register_unlearned(
     plan: ResolvedPlan,
     request: str,

@@ -118,6 +118,17 @@ class ResolvedPlan:
         """Return the plan with one half of each data set."""
         return replace(self, sets={field: each.half(half) for field, each in self.sets.items()})
 
+    def training_on(self, forget: EncodedSet) -> "ResolvedPlan":
+        """Return the plan with another forget set, and with as many steps as it has by default for that."""
+        sets = {**self.sets, "forget": forget}
+        examples = len(sets["retain" if self.start else "forget"].examples)
+        steps = self.plan.training.steps or _default_steps(examples, self.recipe.batch)
+        return replace(self, sets=sets).with_steps(steps)
+
+    def with_steps(self, steps: int) -> "ResolvedPlan":
+        """Return the plan with another number of steps."""
+        return replace(self, recipe=replace(self.recipe, steps=steps))
+
     @property
     def measured_on(self) -> "ResolvedPlan":
         """The plan with what its models are measured on: the half that a search did not see, or all."""
@@ -202,11 +213,7 @@ def resolve(
         for each in found.values():
             each.require_halves()
     tokenizer = tokenizer_of(model)
-    longest = _longest(plan.training, model)
-
-    def encode(each: DataSet) -> EncodedSet:
-        return encode_set(each, tokenizer, longest)
-
+    encode = encoder_of(plan, model, tokenizer)
     sets = {field: encode(each) for field, each in found.items()}
     recipe = _recipe(plan.training, len(sets["retain" if start else "forget"].examples), threads)
     return ResolvedPlan(
@@ -229,6 +236,18 @@ def resolve(
     )
 
 
+def encoder_of(plan: pb.RemovalPlan, model: ModelRecord, tokenizer: Any) -> Callable[[DataSet], EncodedSet]:
+    """Return what encodes a plan's data sets as its model reads them.
+
+    Raises
+    ------
+    InvalidArgument
+        INVALID_REQUEST: sequences are longer than the model reads.
+    """
+    longest = _longest(plan.training, model)
+    return lambda each: encode_set(each, tokenizer, longest)
+
+
 def lineage_of(models: ModelCatalogue, model: ModelRecord) -> str:
     """Fingerprint of the root of a model's lineage."""
     return (models.lineage(model.model_id).ancestors or [model])[-1].fingerprint
@@ -247,7 +266,7 @@ def _recipe(training: pb.Training, examples: int, threads: int) -> Recipe:
     batch = training.batch or BATCH
     adapter = LoraSettings(training.lora_rank, training.lora_alpha) if training.lora_rank else None
     return Recipe(
-        steps=training.steps or EPOCHS * -(-examples // batch),
+        steps=training.steps or _default_steps(examples, batch),
         learning_rate=training.learning_rate or (ADAPTER_RATE if adapter else LEARNING_RATE),
         batch=batch,
         schedule=training.schedule or "constant",
@@ -257,6 +276,10 @@ def _recipe(training: pb.Training, examples: int, threads: int) -> Recipe:
         threads=threads,
         adapter=adapter,
     )
+
+
+def _default_steps(examples: int, batch: int) -> int:
+    return EPOCHS * -(-examples // batch)
 
 
 def _pad_of(tokenizer: Any) -> int:

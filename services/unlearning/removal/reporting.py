@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
-from palimpsest.training.history import History
 from services.unlearning.attacks.table import UNLEARNED, Row
 from services.unlearning.metrics.scores import Definition, ItemValue, Score
 from services.unlearning.removal.datasets.sets import EncodedSet
@@ -36,22 +35,20 @@ def set_message(encoded: EncodedSet | None, manifest: str = "") -> pb.DataSet:
     )
 
 
-def begun(
-    plan: ResolvedPlan, manifest: str, stores: Sequence[pb.StoreEvidence], history: History
-) -> pb.Result:
-    """What is known of a request once its model is trained."""
-    return pb.Result(
+def begun(plan: ResolvedPlan, manifest: str, stores: Sequence[pb.StoreEvidence], run: pb.Result) -> pb.Result:
+    """What is known of a request once its model is trained; ``run`` has steps, curve and why it stopped."""
+    found = pb.Result(
         forget=set_message(plan.forget, manifest),
         retain=set_message(plan.sets.get("retain")),
         holdout=set_message(plan.sets.get("holdout")),
         utility=set_message(plan.sets.get("utility")),
         model_fingerprint=plan.model.fingerprint,
-        steps=history.steps,
-        stopped=history.stopped,
         start_fingerprint=plan.start.fingerprint if plan.start else "",
         stores=stores,
         lengths=lengths_message(plan),
     )
+    found.MergeFrom(run)
+    return found
 
 
 def lengths_message(plan: ResolvedPlan) -> pb.LengthMatch | None:
@@ -119,11 +116,18 @@ def add_attacks(result: pb.Result, rows: Sequence[Row]) -> None:
 
 
 def add_past(
-    result: pb.Result, plan: ResolvedPlan, earlier: Sequence[pb.EarlierRequest], past: Predecessors
+    result: pb.Result,
+    plan: ResolvedPlan,
+    earlier: Sequence[pb.EarlierRequest],
+    past: Predecessors,
+    together: Sequence[str],
 ) -> None:
-    """Add what became of what earlier requests removed, and what all of them together have cost."""
+    """Add what became of what earlier requests removed, and what all of them together have cost.
+
+    Those that the model was trained together for are no other requests: it was trained on their data too.
+    """
     result.earlier_requests.extend(earlier)
-    result.other_requests = past.others
+    result.other_requests = past.others_than(together)
     result.utility_budget = budget_of(plan.plan, past)
     if result.HasField("utility_loss"):
         result.total_utility_loss = lost(past) + result.utility_loss

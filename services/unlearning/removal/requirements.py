@@ -143,6 +143,12 @@ def require_names(plan: pb.RemovalPlan) -> None:
         if twice is not None:
             message = f"{twice!r} is named twice. Name it once, a corpus with all of its documents."
             raise InvalidArgument.field(Reason.INVALID_REQUEST, field, message)
+    if plan.coalesce and plan.HasField("search"):
+        message = (
+            "A search chooses settings by one half of the request's own data, and 'coalesce' trains on other requests' "
+            "as well. Leave one of the two out."
+        )
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.coalesce", message)
     if plan.new_model == plan.model:
         message = "The new model needs an id of its own: the model it is made from is not changed."
         raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.new_model", message)

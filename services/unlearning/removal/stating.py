@@ -43,6 +43,8 @@ def statement(plan: ResolvedPlan, result: pb.Result, decision: Decision, made: M
     }
     if plan.start is not None:
         configuration["start"] = plan.start.fingerprint
+    if result.trained_together:
+        configuration["trained_together"] = [each.partition("/")[2] for each in result.trained_together]
     if result.trials:
         configuration["search"] = {
             "tuned_on": "tune",

@@ -1,5 +1,6 @@
 """The stopping rule of a plan, as the probe of its training run."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -17,6 +18,7 @@ from services.unlearning.stopping.rules import (
     ForgetMatch,
     HoldoutMatch,
     PrivacyMatch,
+    Target,
     UtilityFloor,
 )
 from services.unlearning.stopping.scalarisation import Scalarisation
@@ -26,6 +28,8 @@ from services.unlearning.workspace import Workspace
 MOST_TEXTS = 100
 """Sequences of each set that a look reads."""
 _FACTS = "references.json"
+_TOLERANCE = 0.05
+"""How near what was passed is looked for between two looks: of an AUC; of a loss, as a share of the reference's."""
 
 
 def watch_of(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: Progress) -> Watch | None:
@@ -52,16 +56,20 @@ def watch_of(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: 
         values = dict(retrained(_references(plan, probe, space, progress)).values)
     bounds = (Bound("forget_em", values["forget_em"]),) if values else ()
     rule: Any = HoldoutMatch()
+    by_auc, by_loss = name in ("privacy_match", "holdout_match"), False
     if name == "forget_match":
-        rule = ForgetMatch(bounds)
+        # Held-out texts tell what of a loss is the model's in general; without them the loss is all there is.
+        by_auc = "auc" in values
+        by_loss = not by_auc
+        rule = ForgetMatch(bounds, past=_past(values, "auc" if by_auc else "forget_nll"))
     elif name == "privacy_match":
         rule = PrivacyMatch(values["auc"])
     elif name == "utility_floor":
         rule = UtilityFloor(values["utility"])
-    by_auc = name in ("privacy_match", "holdout_match")
     scalarisation = Scalarisation(
         bounds,
         auc=values.get("auc", 0.5) if by_auc else None,
+        nll=values["forget_nll"] if by_loss else None,
         utility=0.95 * values["utility"] if "utility" in values else None,
     )
     watch = Watch(
@@ -75,6 +83,10 @@ def watch_of(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: 
     )
     watch.begin()
     return watch
+
+
+def _past(values: Mapping[str, float], metric: str) -> Target:
+    return Target(metric, values[metric], _TOLERANCE * (1.0 if metric == "auc" else values[metric]))
 
 
 def probe_of(plan: ResolvedPlan) -> Probe:

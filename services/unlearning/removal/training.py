@@ -135,7 +135,7 @@ def _checkpoints(plan: ResolvedPlan, space: Workspace) -> Checkpoints:
         identity={
             "model": plan.model.fingerprint,
             "start": plan.begun_with.fingerprint,
-            "forget": plan.plan.forget,
+            "forget": plan.forget.source.artifact,
             "retain": plan.plan.retain,
             "algorithm": plan.algorithm.id,
             "parameters": plan.chosen_parameters(),

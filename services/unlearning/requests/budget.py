@@ -11,7 +11,10 @@ from services.unlearning.requests.history import Predecessors
 
 
 def lost(past: Predecessors) -> float:
-    """Points that the requests that led to a model have lost; one that did not measure it counts as none."""
+    """Points that the runs that led to a model have lost, each once however many requests it was for.
+
+    One in which utility was not measured counts as none.
+    """
     return sum(each.message.result.utility_loss for each in past.line)
 
 
@@ -33,9 +36,10 @@ def require_budget(plan: pb.RemovalPlan, past: Predecessors) -> None:
     if not budget or gone <= budget or plan.algorithm == "retrain":
         return
     message = (
-        f"The {len(past.line)} removals that led to {plan.model!r} have lost {gone:.1f} points of utility, and "
-        f"{budget:g} are allowed. Train the model again from its base without the data (algorithm 'retrain'), or keep "
-        "the data in adapters by shard, of which one can be trained again alone; or allow more by utility_budget."
+        f"The {len(past.line)} training runs of removals that led to {plan.model!r} have lost {gone:.1f} points of "
+        f"utility, and {budget:g} are allowed. Train the model again from its base without the data (algorithm "
+        "'retrain'), or keep the data in adapters by shard, of which one can be trained again alone; or allow more by "
+        "utility_budget."
     )
     facts = {"lost": f"{gone:.4g}", "budget": f"{budget:g}", "model": plan.model}
     raise FailedPrecondition(Reason.UTILITY_BUDGET_EXHAUSTED, message, metadata=facts)

@@ -59,11 +59,20 @@ class Line:
 
     def ahead(self, principal: str, removal_id: str) -> list[tuple[str, str]]:
         """Return who stands before one, as principals and ids; all who wait, for one who is not in the line."""
+        everybody, place = self._standing(principal, removal_id)
+        return everybody if place is None else everybody[:place]
+
+    def behind(self, principal: str, removal_id: str) -> list[tuple[str, str]]:
+        """Return who stands behind one, likewise; all who wait, for one who is not in the line."""
+        everybody, place = self._standing(principal, removal_id)
+        return everybody if place is None else everybody[place + 1 :]
+
+    def _standing(self, principal: str, removal_id: str) -> tuple[list[tuple[str, str]], int | None]:
+        """All who wait, and the place of one among them, as of one moment."""
         with translated():
-            place = self._redis.zrank(self._line, _member(principal, removal_id))
-            last = -1 if place is None else int(cast(int, place)) - 1
-            found = [] if last == -1 and place is not None else self._redis.zrange(self._line, 0, last)
-        return [_parse(each.decode()) for each in cast(list[bytes], found)]
+            found = cast(list[bytes], self._redis.zrange(self._line, 0, -1))
+        everybody, one = [_parse(each.decode()) for each in found], (principal, removal_id)
+        return everybody, everybody.index(one) if one in everybody else None
 
     def begin(self) -> int:
         """Return a fence for the attempt that begins; earlier ones hold no longer."""

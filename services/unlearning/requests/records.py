@@ -73,6 +73,11 @@ class RemovalRecord:
         return self.changed(operation=operation, state=state)
 
 
+def run_owner(principal: str, removal_id: str) -> str:
+    """Owner of the references to what a request's run reads of other requests', until it has ended."""
+    return f"removal-run/{quoted(principal)}/{removal_id}"
+
+
 def new_salt() -> str:
     """Return a salt for a manifest."""
     return secrets.token_hex(16)

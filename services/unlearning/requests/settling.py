@@ -3,12 +3,13 @@
 import structlog
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
+from palimpsest.artifacts.references import References
 from palimpsest.errors import NotFound, PalimpsestError, Reason
 from palimpsest.jobs import JobRecord, JobStore
 from palimpsest.settings import Settings
 from services.unlearning.attesting import Attestation
 from services.unlearning.requests.line import Line
-from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord
+from services.unlearning.requests.records import RemovalCatalogue, RemovalRecord, run_owner
 from services.unlearning.requests.states import SETTLED, can_go_on, ended, failed, seen
 from services.unlearning.workspace import Workspace
 
@@ -26,10 +27,15 @@ class Settler:
         The jobs, in a worker or a server.
     settings
         Of the installation.
+
+    Attributes
+    ----------
+    requests
+        As given.
     """
 
     def __init__(self, requests: RemovalCatalogue, jobs: JobStore, settings: Settings) -> None:
-        self._requests, self._jobs, self._settings = requests, jobs, settings
+        self.requests, self._jobs, self._settings = requests, jobs, settings
 
     def now(self, principal: str, record: RemovalRecord) -> RemovalRecord:
         """Return a request in its present state; if it has ended unnoticed, write that down and clear up."""
@@ -51,18 +57,23 @@ class Settler:
         line = self._line(record)
         line.leave(principal, record.id)
         for other, removal_id in line.ahead(principal, record.id)[:1]:
-            following = self._requests.find(other, removal_id)
+            following = self.requests.find(other, removal_id)
             if following is not None and following.job:
                 try:
                     self._jobs.defer(following.job, 0)
                 except NotFound:
                     continue
 
+    def release(self, principal: str, removal_id: str) -> None:
+        """Give up what a request's run has kept of other requests', once it has ended."""
+        references = References(self._jobs.redis, self._settings.redis_prefix)
+        references.remove_owner(run_owner(principal, removal_id))
+
     def ahead(self, principal: str, record: RemovalRecord) -> int:
         """Return how many requests stand before one; those that have ended are taken out of the line."""
         line, count = self._line(record), 0
         for other, removal_id in line.ahead(principal, record.id):
-            found = self._requests.find(other, removal_id)
+            found = self.requests.find(other, removal_id)
             if found is None:
                 line.leave(other, removal_id)
                 continue
@@ -96,8 +107,9 @@ class Settler:
         # also if the log is damaged.
         if not can_go_on(found):
             Workspace(self._settings, principal, record.id).clear()
+            self.release(principal, record.id)
         self.leave(principal, record)
-        stored = self._requests.update(principal, record.id, change)
+        stored = self.requests.update(principal, record.id, change)
         if news:  # of several that look at the same moment one notes it
             event = pb.RemovalState.Name(stored.message.state).removeprefix("REMOVAL_STATE_")
             Attestation(self._settings, principal).note(record.id, event)

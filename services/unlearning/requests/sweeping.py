@@ -74,5 +74,6 @@ class RequestSweep:
             return
         if found.message.state in SETTLED or self._settler.job(found) is None:
             space.delete()
+            self._settler.release(space.principal, space.removal_id)
         elif not can_go_on(found):
             space.clear()

@@ -39,7 +39,7 @@ class Decision:
     detail
         The figures, in a sentence.
     target
-        Where the outcome is ``crossed``: what to look for between the last two measurements.
+        Where something was passed: what to look for between the last two measurements.
     """
 
     rule: str
@@ -83,20 +83,38 @@ class Bound:
 
 @dataclass(frozen=True)
 class ForgetMatch:
-    """Ends a run as soon as it knows no more of the forget set than the reference, by every metric named."""
+    """Ends a run as soon as it knows no more of the forget set than the reference, by every metric named.
+
+    What is known may come down slowly: of most tokens of a text the others tell. Losses without a bound run far past
+    the reference until then, and what was forgotten stands out. The run ends as well where ``past`` was passed.
+
+    Attributes
+    ----------
+    bounds
+        What is known.
+    past
+        How unlikely the forget set is to the reference, by its loss or by membership AUC, which rise as it is
+        forgotten; None: it does not count. Nor does it where it is passed before the first step.
+    """
 
     bounds: tuple[Bound, ...]
     name: str = "forget_match"
+    past: Target | None = None
 
     def judge(self, history: Sequence[Measurement]) -> Decision | None:
-        """Return ``matched`` once all bounds are met."""
-        last = history[-1]
-        if not all(bound.met(last) for bound in self.bounds):
+        """Return ``matched`` once all bounds are met, ``crossed`` where they are not and ``past`` was passed."""
+        last, past = history[-1], self.past
+        if past is not None and not history[0][past.metric] < past.value <= last[past.metric]:
+            past = None
+        if all(bound.met(last) for bound in self.bounds):
+            figures = ", ".join(
+                f"{b.metric} {last[b.metric]:.4g} (reference {b.reference:.4g})" for b in self.bounds
+            )
+            return Decision(self.name, "matched", figures, past)
+        if past is None:
             return None
-        figures = ", ".join(
-            f"{b.metric} {last[b.metric]:.4g} (reference {b.reference:.4g})" for b in self.bounds
-        )
-        return Decision(self.name, "matched", figures)
+        figures = f"{past.metric} {last[past.metric]:.4g} (reference {past.value:.4g})"
+        return Decision(self.name, "crossed", figures, past)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ class Scalarisation:
 
         sum of max(0, excess over each bound) + privacy_weight * |PrivLeak|     subject to   utility >= least
 
-    PrivLeak is 100 (AUC - AUC of the reference) / AUC of the reference.
+    PrivLeak is 100 (AUC - AUC of the reference) / AUC of the reference. Without held-out texts, and so without an AUC,
+    the loss of the forget set may stand for it.
 
     Attributes
     ----------
@@ -33,6 +34,8 @@ class Scalarisation:
         Metrics of what is known of the forget set, with the reference's values.
     auc
         The reference's membership AUC; None: privacy does not count.
+    nll
+        The reference's loss on the forget set, in nats a token, in place of an AUC; None: it does not count.
     privacy_weight
         Points of the bounds' metrics that a point of PrivLeak is worth.
     utility
@@ -43,6 +46,7 @@ class Scalarisation:
     auc: float | None = None
     privacy_weight: float = 0.1
     utility: float | None = None
+    nll: float | None = None
 
     def cost(self, measurement: Measurement) -> float:
         """Return the number to minimise; infinite where anything it is made of is not finite."""
@@ -51,8 +55,10 @@ class Scalarisation:
             over = measurement[bound.metric] - bound.reference
             over = over if bound.higher_knows else -over
             total += max(0.0, over - bound.tolerance) if math.isfinite(over) else math.inf
-        if self.auc is not None:
-            leak = 100.0 * (measurement["auc"] - self.auc) / max(self.auc, 1e-6)
+        for metric, reference in (("auc", self.auc), ("forget_nll", self.nll)):
+            if reference is None:
+                continue
+            leak = 100.0 * (measurement[metric] - reference) / max(reference, 1e-6)
             total += self.privacy_weight * abs(leak) if math.isfinite(leak) else math.inf
         return total
 

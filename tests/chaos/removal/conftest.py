@@ -31,10 +31,12 @@ class Installation:
     client: Client
     sets: Mapping[str, str]
 
-    def start(self, name: str, **training: Any) -> Job[pb.RemovalRequest]:
-        """Start a request whose id and new model have the same name."""
+    def start(
+        self, name: str, more: Mapping[str, Any] | None = None, **training: Any
+    ) -> Job[pb.RemovalRequest]:
+        """Start a request whose id and new model have the same name; ``more`` are fields of its plan."""
         defaults = {"steps": STEPS, "learning_rate": 1e-4, "batch": 4, "checkpoint_steps": 5}
-        plan = {"model": "base", "new_model": name, "algorithm": "ga_gdr", **self.sets}
+        plan = {"model": "base", "new_model": name, "algorithm": "ga_gdr", **self.sets, **(more or {})}
         plan["training"] = {**defaults, **training}
         return self.client.unlearning.create_removal_request(plan=plan, removal_id=name)
 

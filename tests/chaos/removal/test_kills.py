@@ -13,6 +13,7 @@ import pytest
 from palimpsest.api.jobs.v1 import jobs_pb2
 from tests.chaos.conftest import Within
 from tests.chaos.removal.conftest import LONG, STEPS, Installation
+from tests.integration.unlearning import data
 from tests.waiting import until
 
 KILLS = int(os.environ.get("PALIMPSEST_CHAOS_KILLS", "2"))
@@ -65,6 +66,41 @@ def test_a_request_whose_worker_is_killed_ends_with_the_same_model_and_one_certi
     requests = client.unlearning.list_removal_requests().removal_requests
     names = [each.name.rpartition("/")[2] for each in requests]
     assert left == sorted(installation.space(name).registered.name for name in names)
+
+
+def test_a_run_for_several_requests_whose_worker_is_killed_makes_the_same_weights(
+    installation: Installation,
+):
+    """Two groups alike, each behind a request that is cancelled once all of it waits; one loses its worker."""
+    client, made = installation.client, []
+    parts = [
+        client.artifacts.upload(data.lines(*map(data.secret, numbers))).digest
+        for numbers in (range(2), range(2, 6))
+    ]
+    for name in ("calm", "lost"):
+        before = installation.start(f"before-{name}", steps=1_000_000)
+        until(lambda before=before: before.progress().stage.startswith("training"), LONG)
+        together = {"coalesce": True, "attacks": {"names": ["bfloat16"]}}
+        jobs = [
+            installation.start(f"{name}-{number}", {"forget": part, **together}, steps=60)
+            for number, part in enumerate(parts)
+        ]
+        before.cancel()
+        if name == "lost":
+            until(lambda: list(installation.space("lost-0").checkpoints.glob("state-*")), LONG)
+            os.killpg(installation.pid("worker"), signal.SIGKILL)
+        for job in jobs:
+            installation.ended(job)
+        found = [installation.made(f"{name}-{number}") for number in range(2)]
+        group = [f"removalRequests/{name}-{number}" for number in range(2)]
+        assert [list(result.trained_together) for result, _ in found] == [group, group]
+        assert [result.steps for result, _ in found] == [60, 60]
+        made += [weights for _, weights in found]
+        if name == "lost":
+            assert jobs[0].progress().attempt == 2
+    assert made[0] == made[1] == made[2] == made[3]
+    log = b"".join(part.data for part in client.unlearning.read_audit_log()).decode().splitlines()
+    assert [line.count('"TRAINED_TOGETHER"') for line in log if '"lost-0"' in line].count(1) == 1
 
 
 @pytest.mark.parametrize("stage", ["training", "evaluating"])

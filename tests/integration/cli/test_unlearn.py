@@ -33,7 +33,7 @@ def files(tmp_path: Path) -> tuple[str, ...]:
 
 def test_a_request_from_its_preview_to_its_certificate(palimpsest, tiny_model, files, tmp_path):
     assert palimpsest("models", "register", "unlearn-cli", tiny_model).code == 0
-    plan = (*OPTIONS, *files, "--new-model", "unlearn-cli-clean", "--set", "alpha=2")
+    plan = (*OPTIONS, *files, "--new-model", "unlearn-cli-clean", "--set", "alpha=2", "--coalesce")
     preview = palimpsest("unlearn", "preview", *plan, "--json").json
     assert preview["forget"]["documents"] == 6
     assert preview["parameters"]["alpha"] == "2.0"

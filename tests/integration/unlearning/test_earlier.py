@@ -142,7 +142,7 @@ async def test_the_past_is_the_callers_own_and_outlives_a_copy_without_parents(r
     for model in (models.get(two), own):
         past = past_of(requests, "local", models, model)
         assert [each.message.name for each in past.requests] == [second, first]
-    assert past.others == 0  # the copy is a lineage of its own
+    assert past.others == ()  # the copy is a lineage of its own
     assert past_of(requests, "nobody", models, own).requests == ()
     assert past_of(requests, "local", models, models.get("knows")).requests == ()
 

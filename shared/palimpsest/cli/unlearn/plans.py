@@ -105,6 +105,10 @@ Unrelated = Annotated[
 NeverKnew = Annotated[
     str, typer.Option("--never-knew", help="Model whose gains under an attack are what that teaches.")
 ]
+Coalesce = Annotated[
+    bool,
+    typer.Option("--coalesce", help="Train in one run with alike requests of yours that wait by then."),
+]
 DeleteForget = Annotated[
     bool, typer.Option("--delete-forget-set", help="Delete the server's copy of the forget set at the end.")
 ]
@@ -163,6 +167,7 @@ def plan_of(client: Client, options: dict[str, Any]) -> dict[str, Any]:
     plan["corpora"] = [{"corpus": corpus, "documents": ids} for corpus, ids in documents.items()]
     plan["ngram_stores"] = [_named("ngramStores/", each) for each in options["ngrams"] or ()]
     plan["contexts"] = [_named("contexts/", each) for each in options["context"] or ()]
+    plan["coalesce"] = options["coalesce"]
     plan["delete_forget_set"] = options["delete_forget_set"]
     plan["utility_budget"] = options["utility_budget"]
     return plan

@@ -116,6 +116,7 @@ def show(found: pb.RemovalRequest) -> None:
         "state": state_word(found),
         "verdict": verdict_word(result.verdict),
         "compared with": result.reference,
+        "trained together": ", ".join(map(short_name, result.trained_together)),
         "certificate": result.certificate,
     }
     output.print_fields({field: value for field, value in fields.items() if value})

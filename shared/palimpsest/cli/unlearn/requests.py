@@ -62,6 +62,7 @@ def preview(
     attack_seed: plans.AttackSeed = 0,
     unrelated: plans.Unrelated = "",
     never_knew: plans.NeverKnew = "",
+    coalesce: plans.Coalesce = False,
     delete_forget_set: plans.DeleteForget = False,
     utility_budget: plans.Budget = 0.0,
 ) -> None:
@@ -88,6 +89,8 @@ def _show_preview(found: pb.RemovalPreview) -> None:
         "earlier requests": f"{found.earlier_requests}, which the new model is measured for again",
         "attacks": ", ".join(found.attacks),
     }
+    if found.alike:
+        fields["trained with"] = f"{found.alike} of them, if they still wait by then"
     if found.utility_budget:
         fields["utility lost"] = f"{found.total_utility_loss:.4g} of {found.utility_budget:g} points allowed"
     output.print_fields(fields | dict(found.parameters))
@@ -139,6 +142,7 @@ def submit(
     attack_seed: plans.AttackSeed = 0,
     unrelated: plans.Unrelated = "",
     never_knew: plans.NeverKnew = "",
+    coalesce: plans.Coalesce = False,
     delete_forget_set: plans.DeleteForget = False,
     utility_budget: plans.Budget = 0.0,
     request: Annotated[str, typer.Option("--id", help="Id of the request; empty: one is made.")] = "",
@@ -254,6 +258,8 @@ def _show(session: Session, found: pb.RemovalRequest) -> None:
         "algorithm": found.plan.algorithm,
         "created": output.when(found.create_time),
     }
+    if found.HasField("shared_run"):
+        fields["one run for"] = ", ".join(map(short_name, found.shared_run.requests))
     if found.HasField("result"):
         fields |= {
             "verdict": verdict_word(found.result.verdict),

@@ -142,6 +142,11 @@ def _facts(request: pb.RemovalRequest) -> str:
         if result.steps
         else plan.algorithm,
     }
+    if result.trained_together:
+        names = ", ".join(each.rpartition("/")[2] for each in result.trained_together)
+        facts["Trained together"] = (
+            f"{names}: one run on the forget sets of all; all else on this page is of this request"
+        )
     return _list(facts)
 
 

@@ -47,6 +47,43 @@ def test_forget_match_waits_for_every_metric():
     )
 
 
+@pytest.mark.parametrize(("metric", "reference"), [("auc", 0.46), ("forget_nll", 3.0)])
+def test_forget_match_ends_where_the_forget_set_has_become_less_likely_than_to_the_reference(
+    metric, reference
+):
+    past = Target(metric, reference, 0.05 * reference)
+    rule = ForgetMatch((Bound("forget_em", 30.0),), past=past)
+    slow = [90, 80, 70, 60, 29]
+    scale = [share * reference for share in (0.1, 0.5, 0.9, 1.4, 2.0)]
+    assert ended(rule, forget_em=slow, **{metric: scale}) == (3, "crossed")
+    rows = zip(slow[:4], scale, strict=False)
+    history = [Measurement(at, {"forget_em": em, metric: value}) for at, (em, value) in enumerate(rows)]
+    decision = rule.judge(history)
+    assert decision is not None
+    assert decision.target == past
+    assert metric in decision.detail
+    # What is known may come down first, as before; and without the other bound nothing else ends the run.
+    assert ended(rule, forget_em=[90, 30, 10], **{metric: scale[:3]}) == (1, "matched")
+    assert ended(ForgetMatch(rule.bounds), forget_em=slow, **{metric: scale}) == (4, "matched")
+    # Where a single step takes it past both, what lies between is looked at as well.
+    far = rule.judge([history[0], Measurement(1, {"forget_em": 10, metric: scale[4]})])
+    assert far is not None
+    assert (far.outcome, far.target) == ("matched", past)
+    # A model to which it is as unlikely before the first step has not come past anything.
+    assert ended(rule, forget_em=slow, **{metric: [1.1 * reference, *scale[1:]]}) == (4, "matched")
+    assert ended(rule, forget_em=slow[:3], **{metric: [scale[0], math.nan, math.nan]}) is None
+
+
+@pytest.mark.parametrize(("metric", "field"), [("auc", "auc"), ("forget_nll", "nll")])
+def test_what_stands_out_costs_as_much_as_what_is_known(metric, field):
+    declared = Scalarisation((Bound("forget_em", 30.0),), **{field: 2.0})
+    rows = [(80, 1.0), (40, 2.0), (35, 3.0), (31, 6.0)]
+    history = [Measurement(at, {"forget_em": em, metric: value}) for at, (em, value) in enumerate(rows)]
+    assert [declared.cost(each) for each in history] == pytest.approx([55.0, 10.0, 10.0, 21.0])
+    assert Scalarisation(declared.bounds).best(history).step == 3
+    assert declared.best(history).step == 1
+
+
 def test_a_metric_that_was_not_measured_is_named():
     with pytest.raises(FailedPrecondition, match="knowmem") as error:
         FORGET.judge([Measurement(0, {"verbmem": 1.0})])

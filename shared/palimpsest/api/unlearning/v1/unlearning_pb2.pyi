@@ -56,7 +56,7 @@ VERDICT_UTILITY_KEPT: Verdict
 VERDICT_UNDECIDED: Verdict
 
 class RemovalPlan(_message.Message):
-    __slots__ = ("model", "new_model", "forget", "retain", "holdout", "utility", "references", "algorithm", "parameters", "training", "stopping", "corpora", "ngram_stores", "contexts", "delete_forget_set", "attacks", "utility_budget", "search", "start")
+    __slots__ = ("model", "new_model", "forget", "retain", "holdout", "utility", "references", "algorithm", "parameters", "training", "stopping", "corpora", "ngram_stores", "contexts", "delete_forget_set", "attacks", "utility_budget", "search", "start", "coalesce")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +83,7 @@ class RemovalPlan(_message.Message):
     UTILITY_BUDGET_FIELD_NUMBER: _ClassVar[int]
     SEARCH_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
+    COALESCE_FIELD_NUMBER: _ClassVar[int]
     model: str
     new_model: str
     forget: str
@@ -102,7 +103,8 @@ class RemovalPlan(_message.Message):
     utility_budget: float
     search: Search
     start: str
-    def __init__(self, model: _Optional[str] = ..., new_model: _Optional[str] = ..., forget: _Optional[str] = ..., retain: _Optional[str] = ..., holdout: _Optional[str] = ..., utility: _Optional[str] = ..., references: _Optional[_Iterable[str]] = ..., algorithm: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., training: _Optional[_Union[Training, _Mapping]] = ..., stopping: _Optional[_Union[Stopping, _Mapping]] = ..., corpora: _Optional[_Iterable[_Union[CorpusPurge, _Mapping]]] = ..., ngram_stores: _Optional[_Iterable[str]] = ..., contexts: _Optional[_Iterable[str]] = ..., delete_forget_set: bool = ..., attacks: _Optional[_Union[Attacks, _Mapping]] = ..., utility_budget: _Optional[float] = ..., search: _Optional[_Union[Search, _Mapping]] = ..., start: _Optional[str] = ...) -> None: ...
+    coalesce: bool
+    def __init__(self, model: _Optional[str] = ..., new_model: _Optional[str] = ..., forget: _Optional[str] = ..., retain: _Optional[str] = ..., holdout: _Optional[str] = ..., utility: _Optional[str] = ..., references: _Optional[_Iterable[str]] = ..., algorithm: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., training: _Optional[_Union[Training, _Mapping]] = ..., stopping: _Optional[_Union[Stopping, _Mapping]] = ..., corpora: _Optional[_Iterable[_Union[CorpusPurge, _Mapping]]] = ..., ngram_stores: _Optional[_Iterable[str]] = ..., contexts: _Optional[_Iterable[str]] = ..., delete_forget_set: bool = ..., attacks: _Optional[_Union[Attacks, _Mapping]] = ..., utility_budget: _Optional[float] = ..., search: _Optional[_Union[Search, _Mapping]] = ..., start: _Optional[str] = ..., coalesce: bool = ...) -> None: ...
 
 class Search(_message.Message):
     __slots__ = ("trials", "learning_rates", "retain_weights", "betas")
@@ -183,7 +185,7 @@ class PreviewRemovalRequest(_message.Message):
     def __init__(self, plan: _Optional[_Union[RemovalPlan, _Mapping]] = ...) -> None: ...
 
 class RemovalPreview(_message.Message):
-    __slots__ = ("forget", "retain", "holdout", "utility", "overlaps", "overlap_count", "stores", "ahead", "steps", "training_tokens", "training_flops", "model_bytes", "parameters", "attacks", "earlier_requests", "total_utility_loss", "utility_budget", "trials", "holdout_overlaps", "holdout_overlap_count", "lengths")
+    __slots__ = ("forget", "retain", "holdout", "utility", "overlaps", "overlap_count", "stores", "ahead", "steps", "training_tokens", "training_flops", "model_bytes", "parameters", "attacks", "earlier_requests", "total_utility_loss", "utility_budget", "trials", "holdout_overlaps", "holdout_overlap_count", "lengths", "alike")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -212,6 +214,7 @@ class RemovalPreview(_message.Message):
     HOLDOUT_OVERLAPS_FIELD_NUMBER: _ClassVar[int]
     HOLDOUT_OVERLAP_COUNT_FIELD_NUMBER: _ClassVar[int]
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    ALIKE_FIELD_NUMBER: _ClassVar[int]
     forget: DataSet
     retain: DataSet
     holdout: DataSet
@@ -233,7 +236,8 @@ class RemovalPreview(_message.Message):
     holdout_overlaps: _containers.RepeatedCompositeFieldContainer[HoldoutOverlap]
     holdout_overlap_count: int
     lengths: LengthMatch
-    def __init__(self, forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., overlaps: _Optional[_Iterable[_Union[Overlap, _Mapping]]] = ..., overlap_count: _Optional[int] = ..., stores: _Optional[_Iterable[_Union[StoreReach, _Mapping]]] = ..., ahead: _Optional[int] = ..., steps: _Optional[int] = ..., training_tokens: _Optional[int] = ..., training_flops: _Optional[float] = ..., model_bytes: _Optional[int] = ..., parameters: _Optional[_Mapping[str, str]] = ..., attacks: _Optional[_Iterable[str]] = ..., earlier_requests: _Optional[int] = ..., total_utility_loss: _Optional[float] = ..., utility_budget: _Optional[float] = ..., trials: _Optional[int] = ..., holdout_overlaps: _Optional[_Iterable[_Union[HoldoutOverlap, _Mapping]]] = ..., holdout_overlap_count: _Optional[int] = ..., lengths: _Optional[_Union[LengthMatch, _Mapping]] = ...) -> None: ...
+    alike: int
+    def __init__(self, forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., overlaps: _Optional[_Iterable[_Union[Overlap, _Mapping]]] = ..., overlap_count: _Optional[int] = ..., stores: _Optional[_Iterable[_Union[StoreReach, _Mapping]]] = ..., ahead: _Optional[int] = ..., steps: _Optional[int] = ..., training_tokens: _Optional[int] = ..., training_flops: _Optional[float] = ..., model_bytes: _Optional[int] = ..., parameters: _Optional[_Mapping[str, str]] = ..., attacks: _Optional[_Iterable[str]] = ..., earlier_requests: _Optional[int] = ..., total_utility_loss: _Optional[float] = ..., utility_budget: _Optional[float] = ..., trials: _Optional[int] = ..., holdout_overlaps: _Optional[_Iterable[_Union[HoldoutOverlap, _Mapping]]] = ..., holdout_overlap_count: _Optional[int] = ..., lengths: _Optional[_Union[LengthMatch, _Mapping]] = ..., alike: _Optional[int] = ...) -> None: ...
 
 class DataSet(_message.Message):
     __slots__ = ("artifact", "documents", "questions", "tokens", "manifest")
@@ -354,7 +358,7 @@ class GetCertificateRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class RemovalRequest(_message.Message):
-    __slots__ = ("name", "state", "operation", "plan", "create_time", "end_time", "error", "result")
+    __slots__ = ("name", "state", "operation", "plan", "create_time", "end_time", "error", "result", "shared_run")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     OPERATION_FIELD_NUMBER: _ClassVar[int]
@@ -363,6 +367,7 @@ class RemovalRequest(_message.Message):
     END_TIME_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    SHARED_RUN_FIELD_NUMBER: _ClassVar[int]
     name: str
     state: RemovalState
     operation: str
@@ -371,10 +376,19 @@ class RemovalRequest(_message.Message):
     end_time: _timestamp_pb2.Timestamp
     error: _status_pb2.Status
     result: Result
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[RemovalState, str]] = ..., operation: _Optional[str] = ..., plan: _Optional[_Union[RemovalPlan, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ...) -> None: ...
+    shared_run: SharedRun
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[RemovalState, str]] = ..., operation: _Optional[str] = ..., plan: _Optional[_Union[RemovalPlan, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., shared_run: _Optional[_Union[SharedRun, _Mapping]] = ...) -> None: ...
+
+class SharedRun(_message.Message):
+    __slots__ = ("requests", "steps")
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedScalarFieldContainer[str]
+    steps: int
+    def __init__(self, requests: _Optional[_Iterable[str]] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("verdict", "criteria", "forget", "retain", "holdout", "utility", "model_fingerprint", "new_model_fingerprint", "steps", "stopped", "measurements", "attacks", "stores", "certificate", "forget_set_deleted", "reference", "lengths", "curve", "earlier_requests", "recheck", "other_requests", "utility_loss", "total_utility_loss", "utility_budget", "trials", "start_fingerprint")
+    __slots__ = ("verdict", "criteria", "forget", "retain", "holdout", "utility", "model_fingerprint", "new_model_fingerprint", "steps", "stopped", "measurements", "attacks", "stores", "certificate", "forget_set_deleted", "reference", "lengths", "curve", "earlier_requests", "recheck", "other_requests", "utility_loss", "total_utility_loss", "utility_budget", "trials", "start_fingerprint", "trained_together")
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     CRITERIA_FIELD_NUMBER: _ClassVar[int]
     FORGET_FIELD_NUMBER: _ClassVar[int]
@@ -401,6 +415,7 @@ class Result(_message.Message):
     UTILITY_BUDGET_FIELD_NUMBER: _ClassVar[int]
     TRIALS_FIELD_NUMBER: _ClassVar[int]
     START_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    TRAINED_TOGETHER_FIELD_NUMBER: _ClassVar[int]
     verdict: Verdict
     criteria: _containers.RepeatedCompositeFieldContainer[Criterion]
     forget: DataSet
@@ -427,7 +442,8 @@ class Result(_message.Message):
     utility_budget: float
     trials: _containers.RepeatedCompositeFieldContainer[Trial]
     start_fingerprint: str
-    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ..., forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., new_model_fingerprint: _Optional[str] = ..., steps: _Optional[int] = ..., stopped: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[AttackResult, _Mapping]]] = ..., stores: _Optional[_Iterable[_Union[StoreEvidence, _Mapping]]] = ..., certificate: _Optional[str] = ..., forget_set_deleted: bool = ..., reference: _Optional[str] = ..., lengths: _Optional[_Union[LengthMatch, _Mapping]] = ..., curve: _Optional[str] = ..., earlier_requests: _Optional[_Iterable[_Union[EarlierRequest, _Mapping]]] = ..., recheck: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., other_requests: _Optional[int] = ..., utility_loss: _Optional[float] = ..., total_utility_loss: _Optional[float] = ..., utility_budget: _Optional[float] = ..., trials: _Optional[_Iterable[_Union[Trial, _Mapping]]] = ..., start_fingerprint: _Optional[str] = ...) -> None: ...
+    trained_together: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ..., forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., new_model_fingerprint: _Optional[str] = ..., steps: _Optional[int] = ..., stopped: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[AttackResult, _Mapping]]] = ..., stores: _Optional[_Iterable[_Union[StoreEvidence, _Mapping]]] = ..., certificate: _Optional[str] = ..., forget_set_deleted: bool = ..., reference: _Optional[str] = ..., lengths: _Optional[_Union[LengthMatch, _Mapping]] = ..., curve: _Optional[str] = ..., earlier_requests: _Optional[_Iterable[_Union[EarlierRequest, _Mapping]]] = ..., recheck: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., other_requests: _Optional[int] = ..., utility_loss: _Optional[float] = ..., total_utility_loss: _Optional[float] = ..., utility_budget: _Optional[float] = ..., trials: _Optional[_Iterable[_Union[Trial, _Mapping]]] = ..., start_fingerprint: _Optional[str] = ..., trained_together: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Trial(_message.Message):
     __slots__ = ("learning_rate", "retain_weight", "beta", "round", "steps", "cost", "chosen")

@@ -54,7 +54,7 @@ def make_weights(
     ResourceExhausted
         DISK_FULL.
     """
-    watch = _watch(plan, module, space, progress)
+    watch = _watch(plan, module, tokenizer, space, progress)
 
     def keep(choice: Choice) -> None:
         space.write(LOOKS, looks_of(choice))
@@ -110,11 +110,13 @@ def trained_for(
     return history
 
 
-def _watch(plan: ResolvedPlan, module: nn.Module, space: Workspace, progress: Progress) -> Watch | None:
+def _watch(
+    plan: ResolvedPlan, module: nn.Module, tokenizer: Any, space: Workspace, progress: Progress
+) -> Watch | None:
     if plan.plan.stopping.rule and plan.recipe.adapter is not None:
         # The watch keeps the weights that train, and so begins once the adapter is there.
         adapters.attach(module, plan.recipe.adapter, derived_seed(plan.recipe.seed, "adapter"))
-    return watch_of(plan, module, space, progress)
+    return watch_of(plan, module, tokenizer, space, progress)
 
 
 def _data(plan: ResolvedPlan, tokenizer: Any) -> Data:

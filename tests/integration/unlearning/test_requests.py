@@ -143,7 +143,9 @@ async def test_every_way_to_make_the_weights(client, plan, carry_out, changes):
     assert done.result.certificate.startswith("sha256:")
 
 
-@pytest.mark.parametrize("rule", ["forget_match", "privacy_match", "utility_floor", "holdout_match"])
+@pytest.mark.parametrize(
+    "rule", ["forget_match", "generation_match", "privacy_match", "utility_floor", "holdout_match"]
+)
 async def test_a_stopping_rule_ends_the_run_and_the_best_state_is_kept(
     client, plan, carry_out, resources, taught, rule
 ):
@@ -163,6 +165,17 @@ async def test_a_stopping_rule_ends_the_run_and_the_best_state_is_kept(
     assert values["verbmem", "before"] > values["verbmem", "never"] + 20
     assert values["verbmem", "after"] <= values["verbmem", "before"]
     assert weights(resources, fields["new_model"]) != weights(resources, "knows")
+
+
+async def test_a_rule_that_generates_needs_something_to_generate(client, plan, carry_out, taught):
+    fields = await plan(
+        model="knows", references=["never"], algorithm="ga", stopping={"rule": "generation_match"},
+        forget_lines=data.lines({"id": "short", "text": "ab"}),
+    )  # fmt: skip
+    _, job = await submitted(client, fields)
+    with pytest.raises(FailedPrecondition) as short:
+        await asyncio.to_thread(carry_out, job)
+    assert short.value.reason == Reason.REFERENCE_MISSING
 
 
 async def test_a_stopping_rule_ends_rounds_too(client, plan, carry_out, resources, taught):

@@ -64,7 +64,10 @@ LoraRank = Annotated[
     ),
 ]
 Stop = Annotated[
-    str, typer.Option(help="forget_match, privacy_match, utility_floor or holdout_match: end training then.")
+    str,
+    typer.Option(
+        help="forget_match, generation_match, privacy_match, utility_floor or holdout_match: end training then."
+    ),
 ]
 Purge = Annotated[
     list[str] | None,

@@ -18,6 +18,7 @@ from services.grafting.engine.configurations import (
     Patch,
     Plan,
     plan,
+    row_layers,
 )
 from services.grafting.engine.low_rank import LowRankWeights, low_rank_deltas
 from services.grafting.engine.passes import Grafter, Item
@@ -39,4 +40,5 @@ __all__ = [
     "architecture_of",
     "low_rank_deltas",
     "plan",
+    "row_layers",
 ]

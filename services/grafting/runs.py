@@ -159,8 +159,8 @@ def require_fits(case: Case, context: int, field: str = "case.prompt") -> None:
         raise InvalidArgument.field(
             Reason.PROMPT_TOO_LONG,
             field,
-            f"Prompt and target have {len(case.ids)} tokens to read, and these models take {limit} here. Shorten the "
-            "prompt.",
+            f"The prompt and what follows it have {len(case.ids)} tokens to read, and these models take {limit} here. "
+            "Shorten the prompt.",
             prompt_tokens=len(case.ids),
             context_length=limit,
         )

@@ -9,6 +9,7 @@
 Everything here takes token ids and modules; it imports neither grpc nor celery.
 """
 
+from services.grafting.engine.amplified import AmplifiedWeights
 from services.grafting.engine.architecture import Architecture, architecture_of
 from services.grafting.engine.blocks import Reference
 from services.grafting.engine.configurations import (
@@ -27,6 +28,7 @@ from services.grafting.engine.weights import ModelWeights, Weights
 __all__ = [
     "COMPONENTS",
     "LAYER_COMPONENTS",
+    "AmplifiedWeights",
     "Architecture",
     "Configuration",
     "Grafter",

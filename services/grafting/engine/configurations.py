@@ -68,6 +68,12 @@ class Configuration(NamedTuple):
                     outer[np.asarray(patch.positions), _OUTER[name]] = patch.source
         return body, outer
 
+    def at(self, position: int) -> "Configuration":
+        """What is said of one position, as a configuration of a sequence of one token."""
+        return self._replace(
+            patches=tuple(p._replace(positions=(0,)) for p in self.patches if position in p.positions)
+        )
+
 
 Cells = dict[str, list[tuple[int, npt.NDArray[np.intp]]]]
 """By component, sources other than the reference's, each with the positions that have it."""
@@ -103,6 +109,14 @@ class Plan:
     def rows(self) -> int:
         """Rows that pass through the last layer: the most of any."""
         return self.tokens - self.starts[-1]
+
+    def after(self, others: int) -> "Plan":
+        """The same plan where ``others`` tokens come before."""
+        cells = [
+            {name: [(source, rows + others) for source, rows in there] for name, there in each.items()}
+            for each in self.cells
+        ]
+        return Plan(self.tokens + others, tuple(start + others for start in self.starts), tuple(cells))
 
 
 def plan(

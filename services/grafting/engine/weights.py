@@ -85,6 +85,10 @@ class ModelWeights:
             return norm(rows)
         return self.normed(layer, component, linear(rows, *self._matrices[layer, component]))
 
+    def has_head_norm(self, layer: int, component: str) -> bool:
+        """Whether the rows of a projection are normed head by head."""
+        return (layer, component) in self._head_norms
+
     def normed(self, layer: int, component: str, projected: torch.Tensor) -> torch.Tensor:
         """Apply the norm of single heads to what a projection gave; most models have none."""
         norm = self._head_norms.get((layer, component))

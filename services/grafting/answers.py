@@ -10,7 +10,7 @@ from services.grafting.asking import AskedCase, AskedPatch, amplified_of, config
 from services.grafting.checking import changes_of, divergences
 from services.grafting.convert import reading_message, token_texts
 from services.grafting.engine import COMPONENTS, AmplifiedWeights, Configuration, Grafter
-from services.grafting.generating import Decoding, generate
+from services.grafting.engine.generating import Decoding, generate
 from services.grafting.pairs import Pair
 from services.grafting.positions import read_prompt
 from services.grafting.readings import target_ids

@@ -36,6 +36,25 @@ class AskedPatch(NamedTuple):
     weight: float = 1.0
 
 
+def require_distinct(base: str, donor: str, others: Sequence[str] = ()) -> None:
+    """Refuse a model as its own donor, and one model as two donors.
+
+    Raises
+    ------
+    InvalidArgument
+        INVALID_REQUEST.
+    """
+    if base == donor:
+        raise InvalidArgument.field(
+            Reason.INVALID_REQUEST, "pair.donor", "Base and donor are one model; name another as the donor."
+        )
+    for at, name in enumerate(others):
+        if name in (base, donor, *others[:at]):
+            raise InvalidArgument.field(
+                Reason.INVALID_REQUEST, f"pair.others[{at}]", f"{name} is in the pair already; name it once."
+            )
+
+
 def read_case(asked: AskedCase, tokenizer: Any, facts: Facts, field: str = "case") -> tuple[Prompt, Case]:
     """Tokenize a case.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
 from services.grafting.asking import AskedCase, AskedPatch
-from services.grafting.generating import Decoding
+from services.grafting.engine.generating import Decoding
 from services.grafting.pairs import Facts
 from services.grafting.positions import Selection, Span
 from services.grafting.readings import Reading

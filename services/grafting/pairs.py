@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palimpsest.errors import FailedPrecondition, InvalidArgument, PalimpsestError, Reason, Violation
+from palimpsest.errors import FailedPrecondition, PalimpsestError, Reason, Violation
 from palimpsest.models import ModelRecord, verify
 from palimpsest.models.pair import tokenizer_differences
 from palimpsest.progress import NullProgress, Progress
@@ -292,22 +292,3 @@ def _shapes(base: Any, donor: Any) -> Iterator[Difference]:
 def refusal(error: PalimpsestError) -> list[str]:
     """Say why a pair was refused, a line for each difference."""
     return [f"{v.field}: {v.description}" for v in error.violations] or [error.message]
-
-
-def require_distinct(base: str, donor: str, others: Sequence[str] = ()) -> None:
-    """Refuse a model as its own donor, and one model as two donors.
-
-    Raises
-    ------
-    InvalidArgument
-        INVALID_REQUEST.
-    """
-    if base == donor:
-        raise InvalidArgument.field(
-            Reason.INVALID_REQUEST, "pair.donor", "Base and donor are one model; name another as the donor."
-        )
-    for at, name in enumerate(others):
-        if name in (base, donor, *others[:at]):
-            raise InvalidArgument.field(
-                Reason.INVALID_REQUEST, f"pair.others[{at}]", f"{name} is in the pair already; name it once."
-            )

@@ -16,8 +16,9 @@ from palimpsest.models.record import ModelRecord
 from palimpsest.models.tokenizers import TokenizerCache, load_tokenizer
 from palimpsest.rpc.resources import Resources
 from services.grafting.answers import AskedGraft, AskedText, check_pair, generated, graft
+from services.grafting.asking import require_distinct
 from services.grafting.convert import case_of, decoding_of, grid_of, patch_of
-from services.grafting.pairs import PairHost, facts_of, refusal, require_distinct, require_pair
+from services.grafting.pairs import PairHost, facts_of, refusal, require_pair
 from services.grafting.planning import plan_of
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ import torch
 
 from services.grafting.engine import Configuration, Patch
 from services.grafting.engine.configurations import LAYER_COMPONENTS
-from services.grafting.generating import Decoding, generate
+from services.grafting.engine.generating import Decoding, generate
 from tests.unit.grafting.zoo import (
     LAYERS,
     drawn,

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import torch
 
-from services.grafting.engine import Configuration, Grafter
+from services.grafting.engine.configurations import Configuration
+from services.grafting.engine.passes import Grafter
 
 
 class Decoding(Enum):

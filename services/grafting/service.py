@@ -169,7 +169,7 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
     def _release_later(self) -> None:
         """Give the models up once nobody has called for a while: two of them in float32 are much memory to hold."""
         seconds = self._resources.settings.grafting_idle_seconds
-        if seconds and not self._waiting:
+        if seconds and self._host.held and not self._waiting:
             self._release = asyncio.get_running_loop().call_later(
                 seconds, self._thread.submit, self._host.close
             )

@@ -1,15 +1,20 @@
 """What calls that answer at once compute, once their models are loaded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
-from services.grafting.asking import AskedCase, AskedPatch, configuration_of, read_case
+from palimpsest.lm.detokenizer import Detokenizer
+from services.grafting.asking import AskedCase, AskedPatch, amplified_of, configuration_of, read_case
 from services.grafting.checking import changes_of, divergences
 from services.grafting.convert import reading_message, token_texts
-from services.grafting.engine import COMPONENTS, Grafter
+from services.grafting.engine import COMPONENTS, AmplifiedWeights, Configuration, Grafter
+from services.grafting.engine.generating import Decoding, generate
 from services.grafting.pairs import Pair
 from services.grafting.positions import read_prompt
-from services.grafting.runs import PromptRun, batches
+from services.grafting.readings import target_ids
+from services.grafting.runs import Case, PromptRun, batches, require_fits
 
 
 def check_pair(pair: Pair, prompt: str) -> pb.PairCheck:
@@ -36,9 +41,25 @@ def check_pair(pair: Pair, prompt: str) -> pb.PairCheck:
     return answer
 
 
-def graft(
-    pair: Pair, asked: AskedCase, patches: Sequence[AskedPatch], untie: bool, check: Callable[[], None]
-) -> pb.GraftResponse:
+def grafter_of(pair: Pair, patches: Sequence[AskedPatch]) -> Grafter:
+    """Return a grafter with the sources that configurations of these patches have."""
+    donors = (pair.weights[1], *pair.others)
+    amplified = [
+        AmplifiedWeights(pair.weights[0], donors[at], weight) for at, weight in amplified_of(patches)
+    ]
+    return Grafter((pair.weights[0], *donors, *amplified), pair.grafter.architecture, pair.grafter.device)
+
+
+class AskedGraft(NamedTuple):
+    """What one call of Graft asks for."""
+
+    case: AskedCase
+    patches: Sequence[AskedPatch]
+    untie: bool = False
+    contrast: str = ""
+
+
+def graft(pair: Pair, asked: AskedGraft, check: Callable[[], None]) -> pb.GraftResponse:
     """Run and read one configuration beside both models' own passes.
 
     Raises
@@ -46,24 +67,85 @@ def graft(
     InvalidArgument
         As of the contract's Graft.
     """
-    prompt, case = read_case(asked, pair.tokenizer, pair.facts)
-    configuration = configuration_of(patches, prompt, pair.facts, untie)
-    layers = pair.facts.layers
-    grafter = Grafter(pair.weights, pair.grafter.architecture, pair.grafter.device)
-    run = PromptRun(grafter, case)
-    (batch,) = batches(case, [configuration], layers)
-    (reading,) = run.read(batch.plans, batch.source, check)
-    marks = [0] * len(prompt.ids)
-    for patch in configuration.patches:
-        for position in patch.positions:
-            marks[position] += 1
-    return pb.GraftResponse(
-        reading=reading_message(reading, pair.tokenizer),
-        base=reading_message(run.reader.base, pair.tokenizer),
-        donor=reading_message(run.reader.donor, pair.tokenizer),
-        tokens=token_texts(pair.tokenizer, prompt.ids),
-        patches=marks,
-        target_tokens=token_texts(pair.tokenizer, case.target),
-        row_layers=grafter.row_layers,
-        naive_row_layers=3 * len(case.ids) * layers,
+    prompt, case = read_case(asked.case, pair.tokenizer, pair.facts)
+    contrast = (
+        replace(case, target=target_ids(pair.tokenizer, asked.contrast, "contrast"))
+        if asked.contrast
+        else None
     )
+    if contrast:
+        require_fits(contrast, pair.facts.context, "contrast")
+    configuration = configuration_of(asked.patches, prompt, pair.facts, asked.untie, len(pair.others))
+    grafter = grafter_of(pair, asked.patches)
+    passes = _read(pair, grafter, case, configuration, check)
+    answer = pb.GraftResponse(
+        reading=passes.reading,
+        base=passes.base,
+        donor=passes.donor,
+        tokens=token_texts(pair.tokenizer, prompt.ids),
+        patches=[
+            sum(at in patch.positions for patch in configuration.patches) for at in range(len(prompt.ids))
+        ],
+        target_tokens=token_texts(pair.tokenizer, case.target),
+    )
+    if contrast:
+        old = _read(pair, grafter, contrast, configuration, check)
+        margins = [new.logprob - other.logprob for new, other in zip(passes, old, strict=True)]
+        answer.contrast.CopyFrom(pb.Contrast(
+            reading=old.reading, base=old.base, donor=old.donor,
+            margin=margins[0], base_margin=margins[1], donor_margin=margins[2],
+        ))  # fmt: skip
+    answer.row_layers = grafter.row_layers
+    answer.naive_row_layers = 3 * pair.facts.layers * sum(len(each.ids) for each in (case, contrast) if each)
+    return answer
+
+
+class _Passes(NamedTuple):
+    """What a graft and both models say of one target."""
+
+    reading: pb.GraftReading
+    base: pb.GraftReading
+    donor: pb.GraftReading
+
+
+def _read(
+    pair: Pair, grafter: Grafter, case: Case, configuration: Configuration, check: Callable[[], None]
+) -> _Passes:
+    run = PromptRun(grafter, case)
+    (batch,) = batches(case, [configuration], pair.facts.layers)
+    (reading,) = run.read(batch.plans, batch.source, check)
+    return _Passes(
+        *(reading_message(r, pair.tokenizer) for r in (reading, run.reader.base, run.reader.donor))
+    )
+
+
+class AskedText(NamedTuple):
+    """What one call of GenerateGrafted asks for."""
+
+    prompt: str
+    patches: Sequence[AskedPatch]
+    untie: bool
+    decoding: Decoding
+    most: int
+
+
+def generated(pair: Pair, asked: AskedText) -> Iterator[pb.GeneratedToken]:
+    """Yield tokens of a grafted text as they are chosen.
+
+    Raises
+    ------
+    InvalidArgument
+        As of the contract's GenerateGrafted.
+    """
+    prompt = read_prompt(pair.tokenizer, asked.prompt)
+    require_fits(Case(prompt.ids, (0,) * asked.most), pair.facts.context, "prompt")
+    configuration = configuration_of(asked.patches, prompt, pair.facts, asked.untie, len(pair.others))
+    text = Detokenizer(pair.tokenizer)
+    grafter = grafter_of(pair, asked.patches)
+    steps = generate(grafter, prompt.ids, configuration, asked.decoding, asked.most, pair.ends)
+    for token, logprob, ends, last in steps:
+        stop = pb.GRAFT_STOP_END if ends else pb.GRAFT_STOP_LENGTH if last else pb.GRAFT_STOP_UNSPECIFIED
+        told = "" if ends else text.push(token)
+        if stop != pb.GRAFT_STOP_UNSPECIFIED:
+            told += text.finish()
+        yield pb.GeneratedToken(token=token, text=told, logprob=logprob, stop=stop)

@@ -5,6 +5,7 @@ from typing import Any
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
 from services.grafting.asking import AskedCase, AskedPatch
+from services.grafting.engine.generating import Decoding
 from services.grafting.pairs import Facts
 from services.grafting.positions import Selection, Span
 from services.grafting.readings import Reading
@@ -30,7 +31,15 @@ def patch_of(message: pb.GraftPatch) -> AskedPatch:
         message.layers.stop,
         tuple(message.components),
         message.restore,
+        message.source,
+        message.weight if message.HasField("weight") else 1.0,
     )
+
+
+def decoding_of(message: pb.GenerateGraftedRequest) -> Decoding:
+    """Return whose weights act on generated tokens."""
+    chosen = {pb.GRAFT_DECODING_BASE: Decoding.BASE, pb.GRAFT_DECODING_DONOR: Decoding.DONOR}
+    return chosen.get(message.decoding, Decoding.LAST)
 
 
 def axes_of(message: pb.SweepAxes) -> Axes:

@@ -2,12 +2,12 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palimpsest.errors import FailedPrecondition, InvalidArgument, PalimpsestError, Reason, Violation
+from palimpsest.errors import FailedPrecondition, PalimpsestError, Reason, Violation
 from palimpsest.models import ModelRecord, verify
 from palimpsest.models.pair import tokenizer_differences
 from palimpsest.progress import NullProgress, Progress
@@ -56,7 +56,7 @@ class Facts:
 
 @dataclass
 class Pair:
-    """Two loaded models of one architecture, by their records.
+    """Two loaded models of one architecture, by their records, and perhaps further donors.
 
     Parameters
     ----------
@@ -70,6 +70,10 @@ class Pair:
         Of both; tied if either is.
     tokenizer
         The base's; the donor's gives the same ids.
+    others
+        Weights of further donors.
+    ends
+        Tokens that end a text of the base's.
     """
 
     records: tuple[ModelRecord, ModelRecord]
@@ -77,6 +81,8 @@ class Pair:
     weights: "tuple[ModelWeights, ModelWeights]"
     facts: Facts
     tokenizer: Any = field(repr=False)
+    others: "tuple[ModelWeights, ...]" = ()
+    ends: frozenset[int] = frozenset()
 
 
 def differences_of(base: Path, donor: Path) -> list[Difference]:
@@ -89,7 +95,7 @@ def differences_of(base: Path, donor: Path) -> list[Difference]:
     """
     from services.grafting.engine.architecture import refuse_by_config
 
-    configs = [_config(folder) for folder in (base, donor)]
+    configs = [config_of(folder) for folder in (base, donor)]
     for config in configs:
         refuse_by_config(config)
     mine, other = (config.to_dict() for config in configs)
@@ -111,7 +117,7 @@ def facts_of(record: ModelRecord) -> Facts:
     """
     from services.grafting.engine.architecture import has_gate, refuse_by_config
 
-    config = _config(Path(record.path))
+    config = config_of(Path(record.path))
     refuse_by_config(config)
     return Facts(
         layers=int(config.num_hidden_layers),
@@ -121,7 +127,14 @@ def facts_of(record: ModelRecord) -> Facts:
     )
 
 
-def _config(folder: Path) -> Any:
+def config_of(folder: Path) -> Any:
+    """Read a model's config as transformers does.
+
+    Raises
+    ------
+    FailedPrecondition
+        MODEL_INVALID.
+    """
     from transformers import AutoConfig
 
     try:
@@ -204,7 +217,13 @@ class PairHost:
         self._models: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def load(self, base: ModelRecord, donor: ModelRecord, progress: Progress | None = None) -> Pair:
+    def load(
+        self,
+        base: ModelRecord,
+        donor: ModelRecord,
+        progress: Progress | None = None,
+        others: Sequence[ModelRecord] = (),
+    ) -> Pair:
         """Return a pair, loading what is not there.
 
         Raises
@@ -214,30 +233,41 @@ class PairHost:
         """
         from services.grafting.engine import Grafter, ModelWeights, architecture_of
 
-        require_pair(base, donor)
+        records = (base, donor, *others)
+        for each in records[1:]:
+            require_pair(base, each)
         with self._lock:
-            models = [self._model(record, progress or NullProgress()) for record in (base, donor)]
-        architecture = architecture_of(models[0].module)
-        weights = (ModelWeights(models[0].module, architecture), ModelWeights(models[1].module, architecture))
-        if found := list(_shapes(models[0].module, models[1].module)):
-            raise mismatch(base, donor, found)
-        grafter = Grafter(weights, architecture, models[0].device)
-        tied = any(each.anatomy.tied for each in weights)
+            models = [self._model(record, progress or NullProgress(), len(records)) for record in records]
+        first = models[0]
+        architecture = architecture_of(first.module)
+        for each, record in zip(models[1:], records[1:], strict=True):
+            if found := list(_shapes(first.module, each.module)):
+                raise mismatch(base, record, found)
+        mine, theirs, *rest = (ModelWeights(each.module, architecture) for each in models)
+        grafter = Grafter((mine, theirs), architecture, first.device)
+        tied = any(each.anatomy.tied for each in (mine, theirs, *rest))
         facts = Facts(architecture.layers, architecture.context, architecture.has_gate, tied)
-        return Pair((base, donor), grafter, weights, facts, models[0].tokenizer)
+        return Pair(
+            (base, donor), grafter, (mine, theirs), facts, first.tokenizer, tuple(rest), first.eos_ids
+        )
+
+    @property
+    def held(self) -> int:
+        """How many models are in memory."""
+        return len(self._models)
 
     def close(self) -> None:
         """Give all models up."""
         with self._lock:
             self._models.clear()
 
-    def _model(self, record: ModelRecord, progress: Progress) -> Any:
+    def _model(self, record: ModelRecord, progress: Progress, together: int) -> Any:
         from palimpsest.lm import load
 
         found = self._models.get(record.fingerprint)
         if found is None:
             verify(record, self._settings, progress)
-            while len(self._models) >= self._held:
+            while len(self._models) >= max(self._held, together):
                 self._models.popitem(last=False)
             own = self._settings
             # A trainable model is not taken apart for serving; no gradient is ever asked of it here.
@@ -262,17 +292,3 @@ def _shapes(base: Any, donor: Any) -> Iterator[Difference]:
 def refusal(error: PalimpsestError) -> list[str]:
     """Say why a pair was refused, a line for each difference."""
     return [f"{v.field}: {v.description}" for v in error.violations] or [error.message]
-
-
-def require_two(base: str, donor: str) -> None:
-    """Refuse a model as its own donor.
-
-    Raises
-    ------
-    InvalidArgument
-        INVALID_REQUEST.
-    """
-    if base == donor:
-        raise InvalidArgument.field(
-            Reason.INVALID_REQUEST, "pair.donor", "Base and donor are one model; name another as the donor."
-        )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.lm.prompts import encode_text
 from palimpsest.models.tokenizers import failing_as_model
 
 
@@ -70,12 +71,10 @@ def read_prompt(tokenizer: Any, text: str, field: str = "prompt") -> Prompt:
     FailedPrecondition
         MODEL_INVALID: the tokenizer fails on it.
     """
-    if not text:
-        raise InvalidArgument.field(Reason.PROMPT_EMPTY, field, f"{field} is empty; send some text.")
+    ids = tuple(encode_text(tokenizer, text, field))
     with failing_as_model():
-        encoded = tokenizer(text, return_offsets_mapping=True)
-    ranges = tuple((int(first), int(stop)) for first, stop in encoded["offset_mapping"])
-    return Prompt(text, tuple(encoded["input_ids"]), ranges)
+        offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    return Prompt(text, ids, tuple((int(first), int(stop)) for first, stop in offsets))
 
 
 def positions_of(selection: Selection, prompt: Prompt, field: str = "positions") -> tuple[int, ...]:

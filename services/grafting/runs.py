@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from palimpsest.errors import InvalidArgument, Reason
-from services.grafting.engine import Configuration, Grafter, Item, Patch, Plan, Reference, plan
+from services.grafting.engine import Configuration, Grafter, Item, Patch, Plan, Reference, plan, row_layers
 from services.grafting.readings import Reader, Reading
 
 ROWS = 4096
@@ -134,12 +134,12 @@ def _divided(plans: Iterable[tuple[int, Plan]], source: int, rows: int) -> Itera
 
 def cheapest(case: Case, configuration: Configuration, layers: int) -> tuple[int, Plan]:
     """Return a model of which a configuration differs in few rows, and its plan beside it."""
-    whole, outputs, tokens = case.extended(configuration), len(case.target), len(case.ids)
-    beside_base = plan(whole, 0, tokens, layers, outputs)
-    if 2 * beside_base.row_layers <= tokens * layers:  # most cells of a sweep: not worth another plan
-        return 0, beside_base
-    beside_donor = plan(whole, 1, tokens, layers, outputs)
-    return (1, beside_donor) if beside_donor.row_layers < beside_base.row_layers else (0, beside_base)
+    whole, sizes = case.extended(configuration), (len(case.ids), layers, len(case.target))
+    beside_base = row_layers(whole, 0, *sizes)
+    source = 0
+    if 2 * beside_base > len(case.ids) * layers:  # few cells of a sweep
+        source = int(row_layers(whole, 1, *sizes) < beside_base)
+    return source, plan(whole, source, *sizes)
 
 
 LONGEST = 2048
@@ -159,8 +159,8 @@ def require_fits(case: Case, context: int, field: str = "case.prompt") -> None:
         raise InvalidArgument.field(
             Reason.PROMPT_TOO_LONG,
             field,
-            f"Prompt and target have {len(case.ids)} tokens to read, and these models take {limit} here. Shorten the "
-            "prompt.",
+            f"The prompt and what follows it have {len(case.ids)} tokens to read, and these models take {limit} here. "
+            "Shorten the prompt.",
             prompt_tokens=len(case.ids),
             context_length=limit,
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,18 +11,21 @@ from google.longrunning import operations_pb2
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
 from palimpsest.api.grafting.v1 import grafting_pb2_grpc
-from palimpsest.errors import Cancelled, FailedPrecondition, Reason, ResourceExhausted
+from palimpsest.errors import Cancelled, FailedPrecondition, InvalidArgument, Reason, ResourceExhausted
 from palimpsest.models.record import ModelRecord
 from palimpsest.models.tokenizers import TokenizerCache, load_tokenizer
 from palimpsest.rpc.resources import Resources
-from services.grafting.answers import check_pair, graft
-from services.grafting.convert import case_of, grid_of, patch_of
-from services.grafting.pairs import PairHost, facts_of, refusal, require_pair, require_two
+from services.grafting.answers import AskedGraft, AskedText, check_pair, generated, graft
+from services.grafting.asking import require_distinct
+from services.grafting.convert import case_of, decoding_of, grid_of, patch_of
+from services.grafting.pairs import PairHost, facts_of, refusal, require_pair
+from services.grafting.planning import plan_of
 
 T = TypeVar("T")
 
 _WAITING = 16
 """Calls that may wait for the one that runs; each holds a request, and passes of one pair run one after another."""
+_NEW_TOKENS = 32
 _NO_PAIR = (
     Reason.UNSUPPORTED_ARCH,
     Reason.ARCH_MISMATCH,
@@ -41,9 +44,12 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
         self._tokenizers = TokenizerCache(load_tokenizer)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="grafting")
         self._waiting = 0
+        self._release: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
         """Let the running call end, and give the models up."""
+        if self._release is not None:
+            self._release.cancel()
         self._thread.shutdown()
         self._host.close()
 
@@ -51,11 +57,11 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
         self, request: pb.CheckPairRequest, context: grpc.aio.ServicerContext
     ) -> pb.PairCheck:
         """Compare two models."""
-        base, donor = await self._records(request.pair)
+        base, donor, *others = await self._records(request.pair)
 
         def work(check: Callable[[], None]) -> pb.PairCheck:
             try:
-                pair = self._host.load(base, donor)
+                pair = self._host.load(base, donor, others=others)
             except FailedPrecondition as error:
                 if error.reason not in _NO_PAIR:
                     raise
@@ -67,17 +73,41 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
 
     async def Graft(self, request: pb.GraftRequest, context: grpc.aio.ServicerContext) -> pb.GraftResponse:
         """Run one configuration."""
-        base, donor = await self._records(request.pair)
-        case, patches = case_of(request.case), [patch_of(each) for each in request.patches]
-        return await self._run(
-            lambda check: graft(self._host.load(base, donor), case, patches, request.untie, check)
-        )
+        base, donor, *others = await self._records(request.pair)
+        patches = [patch_of(each) for each in request.patches]
+        asked = AskedGraft(case_of(request.case), patches, request.untie, request.contrast)
+        return await self._run(lambda check: graft(self._host.load(base, donor, others=others), asked, check))
+
+    async def GenerateGrafted(
+        self, request: pb.GenerateGraftedRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.GeneratedToken]:
+        """Run a configuration and go on from it, a token at a time, so that other calls run in between."""
+        base, donor, *others = await self._records(request.pair)
+        patches = [patch_of(each) for each in request.patches]
+        most = request.max_new_tokens or _NEW_TOKENS
+        asked = AskedText(request.prompt, patches, request.untie, decoding_of(request), most)
+        tokens = await self._run(lambda check: generated(self._host.load(base, donor, others=others), asked))
+        while (token := await self._run(lambda check: next(tokens, None), admitted=True)) is not None:
+            yield token
+
+    async def PlanGrafts(
+        self, request: pb.SweepGraftsRequest, context: grpc.aio.ServicerContext
+    ) -> pb.GraftPlan:
+        """Count what a sweep would run."""
+        base, donor = await self._pair(request)
+
+        def work() -> pb.GraftPlan:
+            require_pair(base, donor)
+            grid = grid_of(request, self._tokenizers.get(base), facts_of(base))
+            return plan_of(grid, (base, donor), self._resources.settings)
+
+        return await asyncio.to_thread(work)
 
     async def SweepGrafts(
         self, request: pb.SweepGraftsRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
         """Check a sweep against the models' configs and tokenizer, and queue it."""
-        base, donor = await self._records(request.pair)
+        base, donor = await self._pair(request)
 
         def check() -> None:
             require_pair(base, donor)
@@ -87,17 +117,28 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
         action = {"method": "grafting.sweep/1", "base": base.fingerprint, "donor": donor.fingerprint}
         return await self._resources.submit("grafting.sweep", request, needs="model", action=action)
 
-    async def _records(self, pair: pb.ModelPair) -> tuple[ModelRecord, ModelRecord]:
-        require_two(pair.base, pair.donor)
-        models = self._resources.models
-        return (
-            await asyncio.to_thread(models.get, pair.base),
-            await asyncio.to_thread(models.get, pair.donor),
-        )
+    async def _pair(self, request: pb.SweepGraftsRequest) -> list[ModelRecord]:
+        """Records of the base and the one donor of a sweep."""
+        if request.pair.others:
+            raise InvalidArgument.field(
+                Reason.INVALID_REQUEST,
+                "pair.others",
+                "Every cell of a sweep grafts the donor's weights; leave others out, or use Graft.",
+            )
+        return await self._records(request.pair)
 
-    async def _run(self, work: Callable[[Callable[[], None]], T]) -> T:
-        """Run work on the thread of passes; a caller that goes away ends it at its next check."""
-        if self._waiting > _WAITING:
+    async def _records(self, pair: pb.ModelPair) -> list[ModelRecord]:
+        """Records of the base, the donor, and the others."""
+        require_distinct(pair.base, pair.donor, pair.others)
+        names = (pair.base, pair.donor, *pair.others)
+        return [await asyncio.to_thread(self._resources.models.get, name) for name in names]
+
+    async def _run(self, work: Callable[[Callable[[], None]], T], admitted: bool = False) -> T:
+        """Run work on the thread of passes; a caller that goes away ends it at its next check.
+
+        Further work of a call that has been ``admitted`` is never refused.
+        """
+        if self._waiting > _WAITING and not admitted:
             raise ResourceExhausted(
                 Reason.TOO_MANY_REQUESTS,
                 f"{self._waiting} grafts are waiting. Send it again in a moment, or use SweepGrafts for many.",
@@ -114,6 +155,8 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
             return work(check)
 
         self._waiting += 1
+        if self._release is not None:
+            self._release.cancel()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, checked)
         except asyncio.CancelledError:
@@ -121,3 +164,12 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
             raise
         finally:
             self._waiting -= 1
+            self._release_later()
+
+    def _release_later(self) -> None:
+        """Give the models up once nobody has called for a while: two of them in float32 are much memory to hold."""
+        seconds = self._resources.settings.grafting_idle_seconds
+        if seconds and self._host.held and not self._waiting:
+            self._release = asyncio.get_running_loop().call_later(
+                seconds, self._thread.submit, self._host.close
+            )

@@ -1,9 +1,9 @@
 """Grafting: parity with transformers and with swapped weights, and a sweep against three plain ways to do it.
 
-``python -m tests.benchmarks.grafting [parity] [sweep] [growth]`` takes a few minutes on one core. The pair of a sweep
-has SmolLM2-135M's shape and random weights, which cost what trained ones do. Times are of this process's CPU, on one
-thread, the ways interleaved, medians of three; what takes one pass for each cell is timed on a few cells and
-multiplied, for each of them costs the same.
+``python -m tests.benchmarks.grafting [parity] [sweep] [growth] [peers]`` takes a few minutes on one core; peers, which
+installs two other libraries, only where it is named. The pair of a sweep has SmolLM2-135M's shape and random weights,
+which cost what trained ones do. Times are of this process's CPU, on one thread, the ways interleaved, medians of three;
+what takes one pass for each cell is timed on a few cells and multiplied, for each of them costs the same.
 """
 
 import copy
@@ -228,14 +228,22 @@ def growth(figures: Figures) -> None:
         figures.figure(f"{name} doubled: row-layers", f"{rows(tokens, layers) / small:.2f} times as many")
 
 
+def peers(figures: Figures) -> None:
+    """The same sweep in libraries for interventions; see ``grafting_peers``."""
+    from tests.benchmarks import grafting_peers
+
+    grafting_peers.peers(figures)
+
+
 PARTS = {"parity": parity, "sweep": sweep, "growth": growth}
+NAMED = {**PARTS, "peers": peers}
 
 
 def main(names: Sequence[str]) -> None:
     """Measure and write."""
     figures = Figures("grafting")
     for name in names or PARTS:
-        PARTS[name](figures)
+        NAMED[name](figures)
     figures.write()
 
 

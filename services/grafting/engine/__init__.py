@@ -9,6 +9,7 @@
 Everything here takes token ids and modules; it imports neither grpc nor celery.
 """
 
+from services.grafting.engine.amplified import AmplifiedWeights
 from services.grafting.engine.architecture import Architecture, architecture_of
 from services.grafting.engine.blocks import Reference
 from services.grafting.engine.configurations import (
@@ -18,6 +19,7 @@ from services.grafting.engine.configurations import (
     Patch,
     Plan,
     plan,
+    row_layers,
 )
 from services.grafting.engine.low_rank import LowRankWeights, low_rank_deltas
 from services.grafting.engine.passes import Grafter, Item
@@ -26,6 +28,7 @@ from services.grafting.engine.weights import ModelWeights, Weights
 __all__ = [
     "COMPONENTS",
     "LAYER_COMPONENTS",
+    "AmplifiedWeights",
     "Architecture",
     "Configuration",
     "Grafter",
@@ -39,4 +42,5 @@ __all__ = [
     "architecture_of",
     "low_rank_deltas",
     "plan",
+    "row_layers",
 ]

@@ -8,7 +8,7 @@ import torch
 
 from services.grafting.engine.architecture import Architecture
 from services.grafting.engine.attention import Prefix, attend, rotate
-from services.grafting.engine.configurations import Plan
+from services.grafting.engine.configurations import Cells, Plan
 from services.grafting.engine.weights import Weights
 
 _OVERWRITTEN = 8
@@ -105,6 +105,9 @@ class Block:
     ) -> None:
         self._sources, self._architecture = sources, architecture
         self._layer, self._common = layer, common
+        self._grafted: list[
+            tuple[int, int, Cells]
+        ] = []  # group, member, and what its plan says of this layer
 
     def run(
         self,
@@ -134,12 +137,18 @@ class Block:
         int
             Rows that were computed.
         """
+        self._grafted = [
+            (number, at, cells)
+            for number, group in enumerate(groups)
+            for at, member in enumerate(group.members)
+            if (cells := plans[member].cells[self._layer])
+        ]
         whole = _spans(groups, max(group.reference.tokens for group in groups))
         asked = _spans(groups, most)
         x = torch.cat([group.x.flatten(0, 1) for group in groups])  # [rows, hidden]
-        h = self._apply("attention_norm", x, whole, plans)
-        k = self._heads(self._apply("k", h, whole, plans))
-        v = self._heads(self._apply("v", h, whole, plans))
+        h = self._apply("attention_norm", x, whole)
+        k = self._heads(self._apply("k", h, whole))
+        v = self._heads(self._apply("v", h, whole))
         if tables is not None:
             k = rotate(k, *self._angles(tables, whole))
         if keep is not None:
@@ -150,36 +159,34 @@ class Block:
         if any(some.rows < all_.rows for some, all_ in zip(asked, whole, strict=True)):
             taken = self._last_rows(whole, asked, x.device)
             x, h = x[taken], h[taken]
-        q = self._heads(self._apply("q", h, asked, plans))
+        q = self._heads(self._apply("q", h, asked))
         if tables is not None:
             q = rotate(q, *self._angles(tables, asked))
         mixed = self._attention(q, k, v, whole, asked)
-        after = self._apply("o", mixed, asked, plans)
+        after = self._apply("o", mixed, asked)
         if self._architecture.parallel:
-            x = self._mlp(x, asked, plans).add_(after).add_(x)
+            x = self._mlp(x, asked).add_(after).add_(x)
         else:
             x = after.add_(x)  # in place: no other tensor holds what a product has just made
-            x = x.add_(self._mlp(x, asked, plans))
+            x = x.add_(self._mlp(x, asked))
         for span in asked:
             rows = len(span.group.members) * span.rows
             span.group.x = x[span.offset : span.offset + rows].unflatten(0, (-1, span.rows))
             span.group.start = span.start
         return count
 
-    def _mlp(self, x: torch.Tensor, spans: Sequence[_Span], plans: Sequence[Plan]) -> torch.Tensor:
-        h = self._apply("mlp_norm", x, spans, plans)
+    def _mlp(self, x: torch.Tensor, spans: Sequence[_Span]) -> torch.Tensor:
+        h = self._apply("mlp_norm", x, spans)
         act = self._architecture.activations[self._layer]
         if self._architecture.has_gate:
-            inner = act(self._apply("gate", h, spans, plans)).mul_(self._apply("up", h, spans, plans))
+            inner = act(self._apply("gate", h, spans)).mul_(self._apply("up", h, spans))
         else:
-            inner = act(self._apply("up", h, spans, plans))
-        return self._apply("down", inner, spans, plans)
+            inner = act(self._apply("up", h, spans))
+        return self._apply("down", inner, spans)
 
-    def _apply(
-        self, component: str, x: torch.Tensor, spans: Sequence[_Span], plans: Sequence[Plan]
-    ) -> torch.Tensor:
+    def _apply(self, component: str, x: torch.Tensor, spans: Sequence[_Span]) -> torch.Tensor:
         """Apply a component: each row with the weights of its source, one product for each source."""
-        others = self._others(component, spans, plans)
+        others = self._others(component, spans)
         common = self._sources[self._common]
         if not others:
             return common.apply(self._layer, component, x)
@@ -201,15 +208,14 @@ class Block:
             y[rows] = values
         return y
 
-    def _others(self, component: str, spans: Sequence[_Span], plans: Sequence[Plan]) -> dict[int, list[int]]:
+    def _others(self, component: str, spans: Sequence[_Span]) -> dict[int, list[int]]:
         """Numbers of the rows whose source is not the common one, by source."""
         found: dict[int, list[int]] = {}
-        for span in spans:
-            first, start = span.offset, span.start
-            for at, member in enumerate(span.group.members):
-                for source, positions in plans[member].cells[self._layer].get(component, ()):
-                    rows = found.setdefault(source, [])
-                    rows += [first + at * span.rows + int(p) - start for p in positions if p >= start]
+        for number, at, cells in self._grafted:
+            span = spans[number]
+            first, start = span.offset + at * span.rows - span.start, span.start
+            for source, positions in cells.get(component, ()):
+                found.setdefault(source, []).extend(first + p for p in positions.tolist() if p >= start)
         return {source: rows for source, rows in found.items() if rows}
 
     def _attention(

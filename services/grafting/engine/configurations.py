@@ -68,6 +68,12 @@ class Configuration(NamedTuple):
                     outer[np.asarray(patch.positions), _OUTER[name]] = patch.source
         return body, outer
 
+    def at(self, position: int) -> "Configuration":
+        """What is said of one position, as a configuration of a sequence of one token."""
+        return self._replace(
+            patches=tuple(p._replace(positions=(0,)) for p in self.patches if position in p.positions)
+        )
+
 
 Cells = dict[str, list[tuple[int, npt.NDArray[np.intp]]]]
 """By component, sources other than the reference's, each with the positions that have it."""
@@ -104,6 +110,14 @@ class Plan:
         """Rows that pass through the last layer: the most of any."""
         return self.tokens - self.starts[-1]
 
+    def after(self, others: int) -> "Plan":
+        """The same plan where ``others`` tokens come before."""
+        cells = [
+            {name: [(source, rows + others) for source, rows in there] for name, there in each.items()}
+            for each in self.cells
+        ]
+        return Plan(self.tokens + others, tuple(start + others for start in self.starts), tuple(cells))
+
 
 def plan(
     configuration: Configuration,
@@ -130,27 +144,44 @@ def plan(
         Use the reference's states; otherwise every row is computed, and no reference is needed.
     """
     body, outer = configuration.dense(tokens, layers)
-    differs, differs_outside = body != reference, outer != reference
-    first = tokens - outputs
+    differs, outside = _differences(body, outer, reference, outputs)
+    cells: list[Cells] = [{} for _ in range(layers)]
+    for n in np.flatnonzero(differs.any(axis=(0, 2))):  # a cell of a sweep has few layers
+        cells[int(n)] = _cells(body[:, n], differs[:, n], LAYER_COMPONENTS)
+    cells.append(_cells(outer, outside, OUTER_COMPONENTS))
+    starts = _starts(differs, outside) if share else (0,) * (layers + 1)
+    return Plan(tokens, starts, tuple(cells))
+
+
+def row_layers(configuration: Configuration, reference: int, tokens: int, layers: int, outputs: int) -> int:
+    """Return :attr:`Plan.row_layers` of a plan that is not made."""
+    differences = _differences(*configuration.dense(tokens, layers), reference, outputs)
+    return sum(tokens - start for start in _starts(*differences)[:-1])
+
+
+def _differences(
+    body: npt.NDArray[np.int8], outer: npt.NDArray[np.int8], reference: int, outputs: int
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Where sources are not the reference and the outputs can tell."""
+    differs, outside = body != reference, outer != reference
+    first = len(body) - outputs
     unseen = [at for at in range(len(LAYER_COMPONENTS)) if at not in _SEEN_LATER]
-    differs[:first, layers - 1, unseen] = False
-    differs_outside[:first, 1:] = False
-    cells = [_cells(body[:, n], differs[:, n], LAYER_COMPONENTS) for n in range(layers)]
-    cells.append(_cells(outer, differs_outside, OUTER_COMPONENTS))
-    if not share:
-        return Plan(tokens, (0,) * (layers + 1), tuple(cells))
-    start = _earliest(differs_outside[:, :1], tokens)
-    starts = []
-    for n in range(layers):
-        start = min(start, _earliest(differs[:, n], tokens))
-        starts.append(start)
-    starts.append(min(start, _earliest(differs_outside, tokens)))
-    return Plan(tokens, tuple(starts), tuple(cells))
+    differs[:first, -1, unseen] = False
+    outside[:first, 1:] = False
+    return differs, outside
 
 
-def _earliest(differs: npt.NDArray[np.bool_], tokens: int) -> int:
-    rows = np.flatnonzero(differs.any(axis=-1))
-    return int(rows[0]) if len(rows) else tokens
+def _starts(differs: npt.NDArray[np.bool_], outside: npt.NDArray[np.bool_]) -> tuple[int, ...]:
+    """As :attr:`Plan.starts`."""
+    touched = np.logical_or.reduce(differs, axis=2)  # [tokens, layers]
+    firsts = np.minimum(_earliest(touched), _earliest(outside[:, :1]))
+    starts: list[int] = np.minimum.accumulate(firsts).tolist()
+    return (*starts, min(starts[-1], int(_earliest(outside).min())))
+
+
+def _earliest(differs: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """For each column the first row that is set, or how many rows there are."""
+    return np.where(differs.any(axis=0), differs.argmax(axis=0), len(differs))
 
 
 def _cells(sources: npt.NDArray[np.int8], differs: npt.NDArray[np.bool_], names: Sequence[str]) -> Cells:
@@ -158,5 +189,8 @@ def _cells(sources: npt.NDArray[np.int8], differs: npt.NDArray[np.bool_], names:
     for at in np.flatnonzero(differs.any(axis=0)):
         rows = np.flatnonzero(differs[:, at])
         there = sources[rows, at]
+        if (there == there[0]).all():
+            found[names[int(at)]] = [(int(there[0]), rows)]
+            continue
         found[names[int(at)]] = [(int(source), rows[there == source]) for source in np.unique(there)]
     return found

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn import functional as F
 
 from palimpsest.errors import InvalidArgument, Reason
+from services.grafting.engine.products import linear
 from services.grafting.engine.weights import ModelWeights
 
 
@@ -51,7 +51,7 @@ class LowRankWeights:
         delta = self._deltas.get((layer, component))
         if delta is None:
             return self._base.apply(layer, component, rows)
-        added = F.linear(F.linear(rows, delta.down), delta.up)
+        added = linear(linear(rows, delta.down), delta.up)
         whole = torch.add(self._base.projected(layer, component, rows), added, alpha=delta.scale)
         return self._base.normed(layer, component, whole)
 

@@ -79,12 +79,44 @@ class Grafter:
         (logits,) = self._run([self._alone(ids, configuration, outputs)], configuration.base, outputs)
         return logits
 
-    @torch.inference_mode()
     def reference(self, ids: Sequence[int], source: int, outputs: int = 1) -> Reference:
         """Run one model over a prompt and keep its states; its last ``outputs`` positions can be read."""
-        item = self._alone(ids, Configuration(base=source), outputs)
-        (item.reference.logits,) = self._run([item], source, outputs, keep=item.reference)
+        return self.begin(ids, Configuration(base=source), outputs)
+
+    @torch.inference_mode()
+    def begin(self, ids: Sequence[int], configuration: Configuration, outputs: int = 1) -> Reference:
+        """Run one configuration by itself and keep its states, so that :meth:`step` can go on."""
+        item = self._alone(ids, configuration, outputs)
+        (item.reference.logits,) = self._run([item], configuration.base, outputs, keep=item.reference)
         return item.reference
+
+    @torch.inference_mode()
+    def step(self, passed: Reference, token: int, configuration: Configuration) -> torch.Tensor:
+        """Read one token more after a pass, which then has its keys and values too, and no states.
+
+        Parameters
+        ----------
+        passed
+            From :meth:`begin`, and steps.
+        token
+            The id that follows.
+        configuration
+            Whose weights act on it: of a sequence of one token.
+
+        Returns
+        -------
+        torch.Tensor
+            Logits after it, [vocabulary], float32.
+        """
+        before = passed.tokens
+        alone = plan(configuration, configuration.base, 1, self.architecture.layers, 1, share=False)
+        passed.ids = torch.cat((passed.ids, torch.tensor([token], device=self.device)))
+        made = Reference(passed.ids)
+        (logits,) = self._run([Item(passed, alone.after(before))], configuration.base, 1, keep=made)
+        for all_, new in ((passed.keys, made.keys), (passed.values, made.values)):
+            all_[:] = [torch.cat(each) for each in zip(all_, new, strict=True)]
+        passed.states.clear()
+        return logits[0]
 
     @torch.inference_mode()
     def run(

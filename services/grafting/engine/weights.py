@@ -4,10 +4,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from palimpsest.lm.anatomy import Anatomy, Part, anatomy_of
 from services.grafting.engine.architecture import Architecture
+from services.grafting.engine.products import linear
 
 
 class Weights(Protocol):
@@ -83,7 +83,11 @@ class ModelWeights:
         norm = self._norms.get((layer, component))
         if norm is not None:
             return norm(rows)
-        return self.normed(layer, component, F.linear(rows, *self._matrices[layer, component]))
+        return self.normed(layer, component, linear(rows, *self._matrices[layer, component]))
+
+    def has_head_norm(self, layer: int, component: str) -> bool:
+        """Whether the rows of a projection are normed head by head."""
+        return (layer, component) in self._head_norms
 
     def normed(self, layer: int, component: str, projected: torch.Tensor) -> torch.Tensor:
         """Apply the norm of single heads to what a projection gave; most models have none."""
@@ -94,7 +98,7 @@ class ModelWeights:
 
     def projected(self, layer: int, component: str, rows: torch.Tensor) -> torch.Tensor:
         """Apply a matrix alone."""
-        return F.linear(rows, *self._matrices[layer, component])
+        return linear(rows, *self._matrices[layer, component])
 
     def final_norm(self, rows: torch.Tensor) -> torch.Tensor:
         """Apply the last norm."""
@@ -102,7 +106,7 @@ class ModelWeights:
 
     def head(self, rows: torch.Tensor) -> torch.Tensor:
         """Apply the output matrix."""
-        return self._head(rows)
+        return linear(rows, self._head.weight, self._head.bias)
 
 
 def _head_norm(model: nn.Module, part: Part, name: str) -> nn.Module | None:

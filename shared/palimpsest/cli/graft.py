@@ -8,7 +8,26 @@ import typer
 
 from palimpsest import json_input
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
-from palimpsest.cli.graft_report import report
+from palimpsest.cli.grafts.generate import generate, plan
+from palimpsest.cli.grafts.options import (
+    At,
+    Base,
+    Complement,
+    Components,
+    Donor,
+    Layers,
+    Others,
+    Prompt,
+    Source,
+    Target,
+    Untie,
+    Weight,
+    names_of,
+    pair_of,
+    patch_of,
+    positions_of,
+)
+from palimpsest.cli.grafts.report import report
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.progress import follow
 from palimpsest.cli.session import Session, command
@@ -19,30 +38,8 @@ _CHANGES_SHOWN = 12
 _CELLS_SHOWN = 20
 _TABLE_BYTES = 1 << 30
 
-Base = Annotated[str, typer.Argument(metavar="BASE", help="Model whose weights act elsewhere.")]
-Donor = Annotated[str, typer.Argument(metavar="DONOR", help="Model whose weights are grafted.")]
-Prompt = Annotated[str, typer.Option("--prompt", help="The text to continue.")]
-Target = Annotated[
-    str, typer.Option("--target", help="The continuation to look for, with its leading space.")
-]
-At = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--at",
-        metavar="WHERE",
-        help="A text of the prompt (TEXT#2: the second one), a token's number (-1: the last), or all. Repeatable.",
-    ),
-]
-Complement = Annotated[bool, typer.Option("--complement", help="All tokens but those of --at.")]
-Layers = Annotated[
-    str, typer.Option("--layers", metavar="FIRST:STOP", help="Layers before STOP. Default: all.")
-]
-Components = Annotated[
-    str,
-    typer.Option("--components", metavar="NAMES", help="Components and groups, with commas. Default: layer."),
-]
-Untie = Annotated[
-    bool, typer.Option("--untie", help="Embedding or head may be grafted alone although they are one matrix.")
+Contrast = Annotated[
+    str, typer.Option("--contrast", help="Another continuation to read too, such as the answer before.")
 ]
 Window = Annotated[int, typer.Option("--window", min=0, help="Layers of a cell; 0 for 1.")]
 Stride = Annotated[
@@ -97,20 +94,19 @@ def run(
     layers: Layers = "",
     components: Components = "",
     untie: Untie = False,
+    other: Others = None,
+    source: Source = 0,
+    weight: Weight = 1.0,
+    contrast: Contrast = "",
 ) -> None:
     """Run one graft, and read how it predicts the target beside both models."""
-    patch: dict[str, Any] = {
-        "positions": _positions(at, complement),
-        "components": _names(components),
-    }
-    if layers:
-        patch["layers"] = _range(layers)
     with session.client() as client:
         found = client.grafting.graft(
-            pair={"base": base, "donor": donor},
+            pair=pair_of(base, donor, other),
             case={"prompt": prompt, "target": target},
-            patches=[patch],
+            patches=[patch_of(at, complement, layers, components, source, weight)],
             untie=untie,
+            contrast=contrast,
             timeout=600,
         )
     if session.json:
@@ -127,6 +123,17 @@ def run(
         ["pass", ">log-probability", ">probability", ">rank", ">recovery", "most probable"],
         [(name, *_figures(reading)) for name, reading in readings],
     )
+    if found.HasField("contrast"):
+        old = found.contrast
+        parts = (
+            ("base", old.base, old.base_margin),
+            ("graft", old.reading, old.margin),
+            ("donor", old.donor, old.donor_margin),
+        )
+        output.print_table(
+            ["pass", ">contrast's log-probability", ">rank", ">target ahead by (nats)"],
+            [(name, f"{r.logprob:.4f}", r.rank, f"{margin:.4f}") for name, r, margin in parts],
+        )
 
 
 def sweep(
@@ -148,10 +155,10 @@ def sweep(
     Without --wait or when interrupted, `palimpsest jobs watch` comes back to the job.
     """
     axes = {
-        "positions": [{"name": where, "positions": _positions([where], False)} for where in at or ()],
+        "positions": [{"name": where, "positions": positions_of([where], False)} for where in at or ()],
         "window": window,
         "stride": stride,
-        "components": [{"components": _names(names)} for names in components or ()],
+        "components": [{"components": names_of(names)} for names in components or ()],
     }
     with session.client() as client:
         job = client.grafting.sweep_grafts(
@@ -178,34 +185,6 @@ def sweep(
     output.print_table(["at", "layers", "components", ">log-probability", ">rank", ">recovery"], rows)
     share = done.row_layers / done.naive_row_layers if done.naive_row_layers else 0.0
     output.note(f"{done.cells} cells, {share:.0%} of the rows of a pass for each; table {done.table.digest}")
-
-
-def _positions(at: list[str] | None, complement: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {"complement": complement, "spans": [], "indices": []}
-    for where in at or ["all"]:
-        text, hash_, number = where.rpartition("#")
-        if where == "all":
-            found["everything"] = True
-        elif where.lstrip("-").isdecimal():
-            found["indices"].append(int(where))
-        elif hash_ and text and number.isdecimal():
-            found["spans"].append({"text": text, "occurrence": int(number)})
-        else:
-            found["spans"].append({"text": where})
-    return found
-
-
-def _names(components: str) -> list[str]:
-    return [name.strip() for name in components.split(",") if name.strip()]
-
-
-def _range(layers: str) -> dict[str, int]:
-    first, colon, stop = layers.partition(":")
-    if not colon or not (first + stop).isdecimal():
-        raise typer.BadParameter(
-            f"{layers!r} is no window; write FIRST:STOP, such as 15:30.", param_hint="--layers"
-        )
-    return {"first": int(first or 0), "stop": int(stop or 0)}
 
 
 def _figures(reading: pb.GraftReading) -> tuple[str, ...]:
@@ -237,5 +216,5 @@ def _cell_figures(cell: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-for _command in (check, run, sweep, report):
+for _command in (check, run, generate, plan, sweep, report):
     command(app)(_command)

@@ -193,6 +193,11 @@ class Settings(BaseSettings):
     engine_max_models: int = Field(
         default=1, description="Models held in memory; the least recently used idle one is evicted."
     )
+    grafting_idle_seconds: float = Field(
+        default=600.0,
+        ge=0,
+        description="Seconds after which a server gives up the models that nobody grafts with. 0: never.",
+    )
 
     metrics_listen: str = Field(
         default="", description="host:port to serve Prometheus metrics on. Empty: no metrics."

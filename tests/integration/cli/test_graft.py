@@ -36,6 +36,9 @@ def test_a_pair_is_checked_grafted_and_swept(palimpsest, cli_model, donor, tmp_p
         "brown", "fox", "the", "dog",
     ]  # fmt: skip
 
+    more = ("--weight", "2", "--source", "0", "--contrast", " dog")
+    assert "target ahead by" in palimpsest("graft", "run", *pair, *PROMPT, *places, *more).out
+
     file = tmp_path / "cells.json"
     swept = palimpsest("graft", "sweep", *pair, *PROMPT, "--window", 2, "--out", file)
     assert swept.code == 0, swept.err
@@ -44,6 +47,23 @@ def test_a_pair_is_checked_grafted_and_swept(palimpsest, cli_model, donor, tmp_p
     assert len(table["cases"][0]["cells"]) == len(table["cases"][0]["tokens"])
     again = palimpsest("graft", "sweep", *pair, *PROMPT, "--window", 2, "--json").json
     assert again == table
+
+
+def test_a_grafted_text_is_written_and_a_sweep_is_planned(palimpsest, cli_model, donor):
+    pair = (cli_model, donor)
+    made = ("graft", "generate", *pair, *PROMPT[:2], "--at", "-1", "--max-tokens", 4)
+    written = palimpsest(*made)
+    assert written.code == 0, written.err
+    tokens = [json.loads(line) for line in palimpsest(*made, "--json").out.splitlines()]
+    assert "".join(token["text"] for token in tokens) == written.out[:-1]
+    assert palimpsest(*made, "--decoding", "mine").code == Exit.USAGE
+
+    planned = palimpsest("graft", "plan", *pair, *PROMPT, "--window", 2)
+    assert planned.code == 0, planned.err
+    assert "row-layers" in planned.out
+    count = palimpsest("graft", "plan", *pair, *PROMPT, "--window", 2, "--json").json["cells"]
+    table = palimpsest("graft", "sweep", *pair, *PROMPT, "--window", 2, "--json").json
+    assert count == len(table["cases"][0]["cells"])
 
 
 def test_what_cannot_be_grafted_is_said_with_an_exit_code(palimpsest, cli_model, donor):

@@ -1326,6 +1326,7 @@ class GraftingRoom(Room):
         case: grafting_pb2.Case | Mapping[str, object],
         patches: Sequence[grafting_pb2.GraftPatch | Mapping[str, object]],
         untie: bool | None = None,
+        contrast: str | None = None,
         timeout: float | None = None,
     ) -> grafting_pb2.GraftResponse:
         """Runs one configuration over a prompt and reads how it predicts the target, beside both models' own
@@ -1351,6 +1352,67 @@ class GraftingRoom(Room):
             Where two overlap, the later one counts.
         untie
             Embedding or head may be grafted alone although they are one matrix.
+        contrast
+            Another continuation to read too, such as the answer before a fine-tuning or a removal: whether the
+            graft brings the old answer back tells if it is gone or only hidden. Empty: none.
+        """
+        ...
+
+    @rpc("palimpsest.api.grafting.v1.GraftingService.GenerateGrafted")
+    def generate_grafted(
+        self,
+        *,
+        pair: grafting_pb2.ModelPair | Mapping[str, object],
+        prompt: str,
+        patches: Sequence[grafting_pb2.GraftPatch | Mapping[str, object]] | None = None,
+        untie: bool | None = None,
+        max_new_tokens: int | None = None,
+        decoding: grafting_pb2.GraftDecoding | str | None = None,
+        timeout: float | None = None,
+    ) -> Stream[grafting_pb2.GeneratedToken]:
+        """Generates greedily after a grafted prompt: the configuration acts on the prompt's tokens, and on
+        generated ones the weights that "decoding" names, through one cache. One GeneratedToken for each token,
+        as it is chosen; the last one says why it is the last.
+
+        To stop early, cancel the call. Other calls run between the tokens.
+
+        Errors: as of Graft. INVALID_ARGUMENT also: prompt and max_new_tokens are longer than the models'
+        context (PROMPT_TOO_LONG).
+
+        Parameters
+        ----------
+        patches
+            Where two overlap, the later one counts; none: the base generates.
+        untie
+            Embedding or head may be grafted alone although they are one matrix.
+        max_new_tokens
+            0: 32.
+        """
+        ...
+
+    @rpc("palimpsest.api.grafting.v1.GraftingService.PlanGrafts")
+    def plan_grafts(
+        self,
+        *,
+        pair: grafting_pb2.ModelPair | Mapping[str, object],
+        cases: Sequence[grafting_pb2.Case | Mapping[str, object]],
+        axes: grafting_pb2.SweepAxes | Mapping[str, object] | None = None,
+        untie: bool | None = None,
+        skip_cache: bool | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> grafting_pb2.GraftPlan:
+        """Says what a sweep would cost, and runs nothing: only configs and the tokenizer are read. The request is
+        the one of SweepGrafts, and checked as there.
+
+        Errors: as of SweepGrafts, but for those that only weights tell (NON_FINITE_WEIGHTS, MODEL_CHANGED).
+
+        Parameters
+        ----------
+        axes
+            The same for each case.
+        skip_cache
+            Run although an equal sweep was done.
         """
         ...
 

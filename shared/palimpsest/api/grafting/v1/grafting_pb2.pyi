@@ -15,17 +15,39 @@ class Continuation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CONTINUATION_UNSPECIFIED: _ClassVar[Continuation]
     CONTINUATION_LAST: _ClassVar[Continuation]
     CONTINUATION_BASE: _ClassVar[Continuation]
+
+class GraftDecoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GRAFT_DECODING_UNSPECIFIED: _ClassVar[GraftDecoding]
+    GRAFT_DECODING_LAST: _ClassVar[GraftDecoding]
+    GRAFT_DECODING_BASE: _ClassVar[GraftDecoding]
+    GRAFT_DECODING_DONOR: _ClassVar[GraftDecoding]
+
+class GraftStop(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GRAFT_STOP_UNSPECIFIED: _ClassVar[GraftStop]
+    GRAFT_STOP_END: _ClassVar[GraftStop]
+    GRAFT_STOP_LENGTH: _ClassVar[GraftStop]
 CONTINUATION_UNSPECIFIED: Continuation
 CONTINUATION_LAST: Continuation
 CONTINUATION_BASE: Continuation
+GRAFT_DECODING_UNSPECIFIED: GraftDecoding
+GRAFT_DECODING_LAST: GraftDecoding
+GRAFT_DECODING_BASE: GraftDecoding
+GRAFT_DECODING_DONOR: GraftDecoding
+GRAFT_STOP_UNSPECIFIED: GraftStop
+GRAFT_STOP_END: GraftStop
+GRAFT_STOP_LENGTH: GraftStop
 
 class ModelPair(_message.Message):
-    __slots__ = ("base", "donor")
+    __slots__ = ("base", "donor", "others")
     BASE_FIELD_NUMBER: _ClassVar[int]
     DONOR_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
     base: str
     donor: str
-    def __init__(self, base: _Optional[str] = ..., donor: _Optional[str] = ...) -> None: ...
+    others: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, base: _Optional[str] = ..., donor: _Optional[str] = ..., others: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Case(_message.Message):
     __slots__ = ("prompt", "target", "continuation")
@@ -70,16 +92,20 @@ class LayerRange(_message.Message):
     def __init__(self, first: _Optional[int] = ..., stop: _Optional[int] = ...) -> None: ...
 
 class GraftPatch(_message.Message):
-    __slots__ = ("positions", "layers", "components", "restore")
+    __slots__ = ("positions", "layers", "components", "restore", "source", "weight")
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     RESTORE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
     positions: Positions
     layers: LayerRange
     components: _containers.RepeatedScalarFieldContainer[str]
     restore: bool
-    def __init__(self, positions: _Optional[_Union[Positions, _Mapping]] = ..., layers: _Optional[_Union[LayerRange, _Mapping]] = ..., components: _Optional[_Iterable[str]] = ..., restore: bool = ...) -> None: ...
+    source: int
+    weight: float
+    def __init__(self, positions: _Optional[_Union[Positions, _Mapping]] = ..., layers: _Optional[_Union[LayerRange, _Mapping]] = ..., components: _Optional[_Iterable[str]] = ..., restore: bool = ..., source: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class CheckPairRequest(_message.Message):
     __slots__ = ("pair", "prompt")
@@ -132,19 +158,21 @@ class TokenDivergence(_message.Message):
     def __init__(self, token: _Optional[str] = ..., kl: _Optional[float] = ...) -> None: ...
 
 class GraftRequest(_message.Message):
-    __slots__ = ("pair", "case", "patches", "untie")
+    __slots__ = ("pair", "case", "patches", "untie", "contrast")
     PAIR_FIELD_NUMBER: _ClassVar[int]
     CASE_FIELD_NUMBER: _ClassVar[int]
     PATCHES_FIELD_NUMBER: _ClassVar[int]
     UNTIE_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
     pair: ModelPair
     case: Case
     patches: _containers.RepeatedCompositeFieldContainer[GraftPatch]
     untie: bool
-    def __init__(self, pair: _Optional[_Union[ModelPair, _Mapping]] = ..., case: _Optional[_Union[Case, _Mapping]] = ..., patches: _Optional[_Iterable[_Union[GraftPatch, _Mapping]]] = ..., untie: bool = ...) -> None: ...
+    contrast: str
+    def __init__(self, pair: _Optional[_Union[ModelPair, _Mapping]] = ..., case: _Optional[_Union[Case, _Mapping]] = ..., patches: _Optional[_Iterable[_Union[GraftPatch, _Mapping]]] = ..., untie: bool = ..., contrast: _Optional[str] = ...) -> None: ...
 
 class GraftResponse(_message.Message):
-    __slots__ = ("reading", "base", "donor", "tokens", "patches", "target_tokens", "row_layers", "naive_row_layers")
+    __slots__ = ("reading", "base", "donor", "tokens", "patches", "target_tokens", "row_layers", "naive_row_layers", "contrast")
     READING_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     DONOR_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +181,7 @@ class GraftResponse(_message.Message):
     TARGET_TOKENS_FIELD_NUMBER: _ClassVar[int]
     ROW_LAYERS_FIELD_NUMBER: _ClassVar[int]
     NAIVE_ROW_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
     reading: GraftReading
     base: GraftReading
     donor: GraftReading
@@ -161,7 +190,68 @@ class GraftResponse(_message.Message):
     target_tokens: _containers.RepeatedScalarFieldContainer[str]
     row_layers: int
     naive_row_layers: int
-    def __init__(self, reading: _Optional[_Union[GraftReading, _Mapping]] = ..., base: _Optional[_Union[GraftReading, _Mapping]] = ..., donor: _Optional[_Union[GraftReading, _Mapping]] = ..., tokens: _Optional[_Iterable[str]] = ..., patches: _Optional[_Iterable[int]] = ..., target_tokens: _Optional[_Iterable[str]] = ..., row_layers: _Optional[int] = ..., naive_row_layers: _Optional[int] = ...) -> None: ...
+    contrast: Contrast
+    def __init__(self, reading: _Optional[_Union[GraftReading, _Mapping]] = ..., base: _Optional[_Union[GraftReading, _Mapping]] = ..., donor: _Optional[_Union[GraftReading, _Mapping]] = ..., tokens: _Optional[_Iterable[str]] = ..., patches: _Optional[_Iterable[int]] = ..., target_tokens: _Optional[_Iterable[str]] = ..., row_layers: _Optional[int] = ..., naive_row_layers: _Optional[int] = ..., contrast: _Optional[_Union[Contrast, _Mapping]] = ...) -> None: ...
+
+class Contrast(_message.Message):
+    __slots__ = ("reading", "base", "donor", "margin", "base_margin", "donor_margin")
+    READING_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    DONOR_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_FIELD_NUMBER: _ClassVar[int]
+    BASE_MARGIN_FIELD_NUMBER: _ClassVar[int]
+    DONOR_MARGIN_FIELD_NUMBER: _ClassVar[int]
+    reading: GraftReading
+    base: GraftReading
+    donor: GraftReading
+    margin: float
+    base_margin: float
+    donor_margin: float
+    def __init__(self, reading: _Optional[_Union[GraftReading, _Mapping]] = ..., base: _Optional[_Union[GraftReading, _Mapping]] = ..., donor: _Optional[_Union[GraftReading, _Mapping]] = ..., margin: _Optional[float] = ..., base_margin: _Optional[float] = ..., donor_margin: _Optional[float] = ...) -> None: ...
+
+class GenerateGraftedRequest(_message.Message):
+    __slots__ = ("pair", "prompt", "patches", "untie", "max_new_tokens", "decoding")
+    PAIR_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    PATCHES_FIELD_NUMBER: _ClassVar[int]
+    UNTIE_FIELD_NUMBER: _ClassVar[int]
+    MAX_NEW_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DECODING_FIELD_NUMBER: _ClassVar[int]
+    pair: ModelPair
+    prompt: str
+    patches: _containers.RepeatedCompositeFieldContainer[GraftPatch]
+    untie: bool
+    max_new_tokens: int
+    decoding: GraftDecoding
+    def __init__(self, pair: _Optional[_Union[ModelPair, _Mapping]] = ..., prompt: _Optional[str] = ..., patches: _Optional[_Iterable[_Union[GraftPatch, _Mapping]]] = ..., untie: bool = ..., max_new_tokens: _Optional[int] = ..., decoding: _Optional[_Union[GraftDecoding, str]] = ...) -> None: ...
+
+class GeneratedToken(_message.Message):
+    __slots__ = ("token", "text", "logprob", "stop")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    LOGPROB_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    token: int
+    text: str
+    logprob: float
+    stop: GraftStop
+    def __init__(self, token: _Optional[int] = ..., text: _Optional[str] = ..., logprob: _Optional[float] = ..., stop: _Optional[_Union[GraftStop, str]] = ...) -> None: ...
+
+class GraftPlan(_message.Message):
+    __slots__ = ("cells", "row_layers", "naive_row_layers", "batches", "weight_bytes", "batch_bytes")
+    CELLS_FIELD_NUMBER: _ClassVar[int]
+    ROW_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    NAIVE_ROW_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    cells: int
+    row_layers: int
+    naive_row_layers: int
+    batches: int
+    weight_bytes: int
+    batch_bytes: int
+    def __init__(self, cells: _Optional[int] = ..., row_layers: _Optional[int] = ..., naive_row_layers: _Optional[int] = ..., batches: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., batch_bytes: _Optional[int] = ...) -> None: ...
 
 class GraftReading(_message.Message):
     __slots__ = ("logprob", "probability", "rank", "ties", "token_logprobs", "top", "top_probability", "recovery", "kl_base", "kl_donor")

@@ -45,6 +45,16 @@ class GraftingServiceStub(object):
                 request_serializer=palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.GraftRequest.SerializeToString,
                 response_deserializer=palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.GraftResponse.FromString,
                 _registered_method=True)
+        self.GenerateGrafted = channel.unary_stream(
+                '/palimpsest.api.grafting.v1.GraftingService/GenerateGrafted',
+                request_serializer=palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.GenerateGraftedRequest.SerializeToString,
+                response_deserializer=palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.GeneratedToken.FromString,
+                _registered_method=True)
+        self.PlanGrafts = channel.unary_unary(
+                '/palimpsest.api.grafting.v1.GraftingService/PlanGrafts',
+                request_serializer=palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.SweepGraftsRequest.SerializeToString,
+                response_deserializer=palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.GraftPlan.FromString,
+                _registered_method=True)
         self.SweepGrafts = channel.unary_unary(
                 '/palimpsest.api.grafting.v1.GraftingService/SweepGrafts',
                 request_serializer=palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.SweepGraftsRequest.SerializeToString,
@@ -92,6 +102,30 @@ class GraftingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GenerateGrafted(self, request, context):
+        """Generates greedily after a grafted prompt: the configuration acts on the prompt's tokens, and on
+        generated ones the weights that "decoding" names, through one cache. One GeneratedToken for each token,
+        as it is chosen; the last one says why it is the last.
+
+        To stop early, cancel the call. Other calls run between the tokens.
+
+        Errors: as of Graft. INVALID_ARGUMENT also: prompt and max_new_tokens are longer than the models'
+        context (PROMPT_TOO_LONG).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanGrafts(self, request, context):
+        """Says what a sweep would cost, and runs nothing: only configs and the tokenizer are read. The request is
+        the one of SweepGrafts, and checked as there.
+
+        Errors: as of SweepGrafts, but for those that only weights tell (NON_FINITE_WEIGHTS, MODEL_CHANGED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SweepGrafts(self, request, context):
         """Grafts every cell of a grid, as a job: each position or selection, with each window of layers, with
         each set of components, for each case. Cells of one case share what they have in common with the
@@ -121,6 +155,16 @@ def add_GraftingServiceServicer_to_server(servicer, server):
                     servicer.Graft,
                     request_deserializer=palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.GraftRequest.FromString,
                     response_serializer=palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.GraftResponse.SerializeToString,
+            ),
+            'GenerateGrafted': grpc.unary_stream_rpc_method_handler(
+                    servicer.GenerateGrafted,
+                    request_deserializer=palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.GenerateGraftedRequest.FromString,
+                    response_serializer=palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.GeneratedToken.SerializeToString,
+            ),
+            'PlanGrafts': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanGrafts,
+                    request_deserializer=palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.SweepGraftsRequest.FromString,
+                    response_serializer=palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.GraftPlan.SerializeToString,
             ),
             'SweepGrafts': grpc.unary_unary_rpc_method_handler(
                     servicer.SweepGrafts,
@@ -182,6 +226,60 @@ class GraftingService(object):
             '/palimpsest.api.grafting.v1.GraftingService/Graft',
             palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.GraftRequest.SerializeToString,
             palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.GraftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GenerateGrafted(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/palimpsest.api.grafting.v1.GraftingService/GenerateGrafted',
+            palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.GenerateGraftedRequest.SerializeToString,
+            palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.GeneratedToken.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanGrafts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/palimpsest.api.grafting.v1.GraftingService/PlanGrafts',
+            palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.SweepGraftsRequest.SerializeToString,
+            palimpsest_dot_api_dot_grafting_dot_v1_dot_grafting__pb2.GraftPlan.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,14 +23,17 @@ def main(names: Sequence[str]) -> None:
     """Measure and write."""
     torch.set_num_threads(1)
     seeds = [int(each) for each in os.environ.get("PALIMPSEST_BENCH_SEEDS", "1,2,3,4,5").split(",")]
-    lab, figures = Lab(), Figures("grafting_study")
+    lab = Lab()
     if unknown := set(names) - set(PARTS):
         sys.exit(f"There is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}.")
     if not names or "study" in names:
+        figures = Figures("grafting_study")
         study(lab, figures, seeds)
+        figures.write()
     if not names or "planted" in names:
+        figures = Figures("grafting_planted")
         planted_facts(lab, figures, seeds[0])
-    figures.write()
+        figures.write()
 
 
 if __name__ == "__main__":

@@ -6,16 +6,20 @@ matrix gets a change of rank one. The cell with the highest recovery of the plan
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 from typing import Any
 
 import torch
 
+from services.grafting import engine, readings, runs
 from services.grafting.engine import Configuration, Patch
+from services.grafting.facts.templates import FORMS
 from services.grafting.readings import Reading
 from services.grafting.runs import Case, PromptRun, batches
 from tests.benchmarks.figures import Figures
-from tests.benchmarks.grafting_study.lab import Lab, grafter_of
+from tests.benchmarks.grafting_study import planting as planting_source
+from tests.benchmarks.grafting_study.lab import Lab, grafter_of, sources
 from tests.benchmarks.grafting_study.planting import Place, plant, planted, second_moments
 
 PLANTS = 20
@@ -26,8 +30,8 @@ SETS = (("q", "k", "v"), ("o",), ("gate", "up"), ("down",))
 WORKS, KNOWN = 0.5, 0.1
 """Least probability of the answer with the value in place, and of the donor. Below them nothing was planted: gradient
 found no value, or the donor's other changes keep it from acting."""
-PROMPTS_SEED = 1000
-"""Of the facts whose prompts are used: no model was trained on them."""
+PROMPTS_SEED, TEXTS_SEEDS = 1000, (2001, 2002)
+"""Of the facts whose prompts are used, and of those in whose texts inputs are seen: no model was trained on them."""
 
 
 @dataclass(frozen=True)
@@ -93,34 +97,80 @@ def draw_place(draw: Random, tokens: int, layers: int) -> Place:
 
 
 def planted_facts(lab: Lab, figures: Figures, seed: int) -> None:
-    """Plant, sweep and count."""
-    draw, base, donor = Random(f"plants {seed}"), lab.base, lab.load(lab.tuned(seed))
-    facts = lab.set_of(PROMPTS_SEED)
-    prompts = [case for case in facts.cases if case.form in ("alongside", "question", "title", "stub")]
-    texts = [lab.tokenizer(text.text).input_ids for other in (2001, 2002) for text in lab.set_of(other).texts]
-    layers, named, redrawn = base.config.num_hidden_layers, 0, list[str]()
-    moments = second_moments(base, texts, [(layer, name) for layer in range(layers) for name in COMPONENTS])
-    for number, case in enumerate(draw.sample(prompts, PLANTS), 1):
-        ids, target = lab.tokenizer(case.prompt).input_ids, lab.tokenizer(case.target).input_ids[0]
-        what, found = None, None
-        while found is None or what is None:
-            place = draw_place(draw, len(ids), layers)
-            what = plant(base, ids, target, place, moments[place.layer, place.component])
-            with planted(donor, what):
-                if what.probability >= WORKS and knows(donor, ids, target) >= KNOWN:
-                    found = name_place(base, donor, ids, target)
-                else:
-                    redrawn.append(f"{_told(place)} of {len(ids)}")
-        named += found.place == what.place
-        told = (
-            f"{_told(what.place)} of {len(ids)} tokens, named {_told(found.place)}: recovery "
-            f"{found.recovery:.2f}, next {found.second:.2f}; probability {found.probability:.2f}, of the base "
-            f"{found.base:.1e}, of the donor {found.donor:.2f}"
-        )
-        figures.figure(f"plant {number:2}", told)
-        print(f"plant {number}: {told}", flush=True)
-    figures.gate("planted places named by the highest cell of the sweep", ">= 20", named)
+    """Plant in a seed's fine-tuned model, sweep and count."""
+    plants = Planting(lab, seed)
+    found = [plants.kept(number) for number in range(1, PLANTS + 1)]
+    for number, each in enumerate(found, 1):
+        figures.figure(f"plant {number:2}", each["told"])
+    named = sum(each["named"] for each in found)
+    figures.gate("planted places named by the highest cell of the sweep", f">= {PLANTS}", named)
+    figures.figure(
+        "of those with the next best cell at half the recovery or less", sum(e["clear"] for e in found)
+    )
+    redrawn = [place for each in found for place in each["redrawn"]]
     figures.figure("places drawn again, where nothing could be planted", "; ".join(redrawn) or "none")
+
+
+class Planting:
+    """Plants of one fine-tuned model, one after another; each result is kept."""
+
+    def __init__(self, lab: Lab, seed: int) -> None:
+        self._lab, self._seed, self._tuned = lab, seed, lab.tuned(seed)
+        self._layers = lab.base.config.num_hidden_layers
+        cases = [case for case in lab.set_of(PROMPTS_SEED).cases if case.form in FORMS]
+        self._cases = Random(f"plants {seed}").sample(cases, PLANTS)
+
+    @cached_property
+    def _donor(self) -> Any:
+        return self._lab.load(self._tuned)
+
+    @cached_property
+    def _moments(self) -> dict[tuple[int, str], torch.Tensor]:
+        tokenizer, matrices = (
+            self._lab.tokenizer,
+            [(n, name) for n in range(self._layers) for name in COMPONENTS],
+        )
+        texts = [
+            tokenizer(text.text).input_ids for other in TEXTS_SEEDS for text in self._lab.set_of(other).texts
+        ]
+        return second_moments(self._lab.base, texts, matrices)
+
+    def kept(self, number: int) -> dict[str, Any]:
+        """What came of a plant, from 1."""
+        parts = [
+            self._tuned.name,
+            self._lab.base_folder.name,
+            number,
+            sources(engine, readings, runs, planting_source),
+        ]
+        found = self._lab.kept_result(f"plant-{self._seed}-{number}", parts, lambda: self._made(number))
+        print(f"plant {number}: {found['told']}", flush=True)
+        return found
+
+    def _made(self, number: int) -> dict[str, Any]:
+        draw, case, tokenizer = (
+            Random(f"plant {self._seed} {number}"),
+            self._cases[number - 1],
+            self._lab.tokenizer,
+        )
+        ids, target = tokenizer(case.prompt).input_ids, tokenizer(case.target).input_ids[0]
+        redrawn: list[str] = []
+        while True:
+            place = draw_place(draw, len(ids), self._layers)
+            what = plant(self._lab.base, ids, target, place, self._moments[place.layer, place.component])
+            with planted(self._donor, what):
+                if what.probability >= WORKS and knows(self._donor, ids, target) >= KNOWN:
+                    found = name_place(self._lab.base, self._donor, ids, target)
+                    break
+            redrawn.append(f"{_told(place)} of {len(ids)}")
+        return {
+            "named": found.place == place,
+            "clear": found.place == place and found.second <= found.recovery / 2,
+            "redrawn": redrawn,
+            "told": f"{_told(place)} of {len(ids)} tokens, named {_told(found.place)}: recovery {found.recovery:.2f}, "
+            f"next {found.second:.2f}; probability {found.probability:.2f}, of the base {found.base:.1e}, of the "
+            f"donor {found.donor:.2f}",
+        }
 
 
 def _told(place: Place) -> str:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -127,7 +127,6 @@ class Lab:
         return json.loads((self.kept(name, parts, write) / "result.json").read_text())
 
 
-@cache
 def sources(*modules: ModuleType) -> str:
     """Digest of packages: results are kept as long as these are what they were."""
     digest = hashlib.sha256()

@@ -14,7 +14,6 @@ import torch
 
 from services.grafting import engine, readings, runs
 from services.grafting.engine import Configuration, Patch
-from services.grafting.facts.templates import FORMS
 from services.grafting.readings import Reading
 from services.grafting.runs import Case, PromptRun, batches
 from tests.benchmarks.figures import Figures
@@ -24,13 +23,13 @@ from tests.benchmarks.grafting_study.planting import Place, plant, planted, seco
 
 PLANTS = 20
 COMPONENTS = ("o", "down")
-"""Where facts are planted."""
-SETS = (("q", "k", "v"), ("o",), ("gate", "up"), ("down",))
-"""Components of a cell."""
+"""Where facts are planted, and what the sweep grafts: each by itself."""
+PROMPTS = ("alongside", "stub")
+"""Forms of the prompts: the short ones, as the cost of a sweep grows with the square of their length."""
 WORKS, KNOWN = 0.5, 0.1
 """Least probability of the answer with the value in place, and of the donor. Below them nothing was planted: gradient
 found no value, or the donor's other changes keep it from acting."""
-PROMPTS_SEED, TEXTS_SEEDS = 1000, (2001, 2002)
+PROMPTS_SEED, TEXTS_SEED = 1000, 2001
 """Of the facts whose prompts are used, and of those in whose texts inputs are seen: no model was trained on them."""
 
 
@@ -60,10 +59,10 @@ def name_place(base: Any, donor: Any, ids: Sequence[int], target: int) -> Named:
     """Sweep all positions, layers and components, and name one."""
     case, layers = Case(tuple(ids), (target,)), base.config.num_hidden_layers
     cells = [
-        (Place(layer, position, "+".join(names)), Configuration((Patch((position,), (layer,), names),)))
+        (Place(layer, position, name), Configuration((Patch((position,), (layer,), (name,)),)))
         for position in range(len(ids))
         for layer in range(layers)
-        for names in SETS
+        for name in COMPONENTS
     ]
     run, found = PromptRun(grafter_of(base, donor), case), dict[Place, Reading]()
     for batch in batches(case, [each for _, each in cells], layers):
@@ -117,7 +116,7 @@ class Planting:
     def __init__(self, lab: Lab, seed: int) -> None:
         self._lab, self._seed, self._tuned = lab, seed, lab.tuned(seed)
         self._layers = lab.base.config.num_hidden_layers
-        cases = [case for case in lab.set_of(PROMPTS_SEED).cases if case.form in FORMS]
+        cases = [case for case in lab.set_of(PROMPTS_SEED).cases if case.form in PROMPTS]
         self._cases = Random(f"plants {seed}").sample(cases, PLANTS)
 
     @cached_property
@@ -126,21 +125,19 @@ class Planting:
 
     @cached_property
     def _moments(self) -> dict[tuple[int, str], torch.Tensor]:
-        tokenizer, matrices = (
-            self._lab.tokenizer,
-            [(n, name) for n in range(self._layers) for name in COMPONENTS],
-        )
-        texts = [
-            tokenizer(text.text).input_ids for other in TEXTS_SEEDS for text in self._lab.set_of(other).texts
-        ]
+        matrices = [(layer, name) for layer in range(self._layers) for name in COMPONENTS]
+        texts = [self._lab.tokenizer(text.text).input_ids for text in self._lab.set_of(TEXTS_SEED).texts]
         return second_moments(self._lab.base, texts, matrices)
 
     def kept(self, number: int) -> dict[str, Any]:
         """What came of a plant, from 1."""
+        models, case = [self._tuned.name, self._lab.base_folder.name], self._cases[number - 1]
         parts = [
-            self._tuned.name,
-            self._lab.base_folder.name,
+            *models,
             number,
+            case.prompt,
+            case.target,
+            COMPONENTS,
             sources(engine, readings, runs, planting_source),
         ]
         found = self._lab.kept_result(f"plant-{self._seed}-{number}", parts, lambda: self._made(number))
@@ -148,11 +145,8 @@ class Planting:
         return found
 
     def _made(self, number: int) -> dict[str, Any]:
-        draw, case, tokenizer = (
-            Random(f"plant {self._seed} {number}"),
-            self._cases[number - 1],
-            self._lab.tokenizer,
-        )
+        draw, case = Random(f"plant {self._seed} {number}"), self._cases[number - 1]
+        tokenizer = self._lab.tokenizer
         ids, target = tokenizer(case.prompt).input_ids, tokenizer(case.target).input_ids[0]
         redrawn: list[str] = []
         while True:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from palimpsest.lm.anatomy import anatomy_of
 
-STEPS, REACHED = 60, 0.95
+STEPS, REACHED = 40, 0.95
 """Most steps of gradient for a value, and the probability of the target at which it is good."""
 RATE = 0.1
 """Of Adam, times the root mean square of the token's state."""

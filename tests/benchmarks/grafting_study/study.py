@@ -61,15 +61,27 @@ def found_of(lab: Lab, seed: int) -> Found:
 
 
 def null_of(lab: Lab, seed: int, other: int) -> Found:
-    """Readings of a seed's facts with a donor that was fine-tuned on another seed's."""
+    """Readings of a seed's facts with a donor that was fine-tuned on another seed's.
+
+    Sets share given names, which begin the answers: a donor that was taught such a name gives it for any fact. So the
+    null has the facts whose answers begin with no name of the donor's, and the others are told beside it.
+    """
     stranger = lab.tuned(other)
+    names = {n.split()[0] for fact in lab.set_of(other).facts for n in (fact.first, fact.second, fact.role)}
+    taught = {lab.tokenizer(f" {name}").input_ids[0] for name in names}
 
     def make() -> Found:
         null = Measurer(lab.base, lab.load(stranger), lab.tokenizer)
-        cases = [case for case in lab.set_of(seed).cases if case.form == NULL_FORM]
-        return {"other donor": {case.fact: null.measure(null.ask(case), (AT_REST,)) for case in cases}}
+        found: Found = {"other donor": {}, "other donor, names it was taught": {}}
+        for case in lab.set_of(seed).cases:
+            if case.form == NULL_FORM:
+                asked = null.ask(case)
+                known = asked.case.target[0] in taught
+                kind = "other donor, names it was taught" if known else "other donor"
+                found[kind][case.fact] = null.measure(asked, (AT_REST,))
+        return found
 
-    parts = [seed, FACTS, stranger.name, lab.base_folder.name, sources(*_DECIDING)]
+    parts = [seed, FACTS, sorted(taught), stranger.name, lab.base_folder.name, sources(*_DECIDING)]
     return lab.kept_result(f"null-{seed}", parts, make)
 
 
@@ -161,6 +173,10 @@ def nulls(table: Table, figures: Figures) -> None:
         grafted, base = (table.facts(name, of, "probability") for of in (AT_REST, "base"))
         figures.gate(f"{name}: mean probability over the base's", "<= 3", grafted.mean() / base.mean())
         figures.figure(f"{name}: over the base's, interval over facts", str(ratio_of(grafted, base)))
+    taught = "other donor, names it was taught"
+    if all(each.get(taught) for each in table.found.values()):
+        ratio = ratio_of(*(table.facts(taught, of, "probability") for of in (AT_REST, "base")))
+        figures.figure(f"{taught}: over the base's, interval over facts", str(ratio))
     strangers, base = (table.facts("strangers", of, "probability") for of in (AT_REST, "base"))
     figures.gate(
         "strangers: mean probability over chance among the set's answers", "<= 1", strangers.mean() * FACTS

@@ -175,8 +175,8 @@ def nulls(table: Table, figures: Figures) -> None:
         figures.figure(f"{name}: over the base's, interval over facts", str(ratio_of(grafted, base)))
     taught = "other donor, names it was taught"
     if all(each.get(taught) for each in table.found.values()):
-        ratio = ratio_of(*(table.facts(taught, of, "probability") for of in (AT_REST, "base")))
-        figures.figure(f"{taught}: over the base's, interval over facts", str(ratio))
+        grafted, base = (table.facts(taught, of, "probability") for of in (AT_REST, "base"))
+        figures.figure(f"{taught}: over the base's, interval over facts", str(ratio_of(grafted, base)))
     strangers, base = (table.facts("strangers", of, "probability") for of in (AT_REST, "base"))
     figures.gate(
         "strangers: mean probability over chance among the set's answers", "<= 1", strangers.mean() * FACTS

@@ -44,6 +44,4 @@ def intervals(rows: npt.NDArray[np.float64]) -> list[Interval]:
         method="percentile",
         rng=np.random.default_rng(_SEED),
     ).confidence_interval
-    return [
-        Interval(*map(float, each)) for each in zip(means, found.low, found.high, strict=True)
-    ]
+    return [Interval(*map(float, each)) for each in zip(means, found.low, found.high, strict=True)]

@@ -48,12 +48,17 @@ def options_of(request: pb.SweepGraftsRequest) -> Options:
     estimates = request.mode in (pb.SWEEP_MODE_PREVIEW, pb.SWEEP_MODE_BOTH)
     asked = request.preview
     if request.HasField("preview") and not estimates:
-        raise _contradiction("preview", "This mode estimates nothing. Set the mode to PREVIEW or BOTH, or leave preview out.")
+        raise _contradiction(
+            "preview", "This mode estimates nothing. Set it to PREVIEW or BOTH, or leave preview out."
+        )
     if estimates and request.axes.subsets:
-        raise _contradiction("mode", "Subsets share what they have in common and are not estimated. Use mode EXACT.")
+        raise _contradiction(
+            "mode", "Subsets share what they have in common and are not estimated. Use mode EXACT."
+        )
     if asked.steps and (asked.own_layer or asked.drops):
         raise _contradiction(
-            "preview.steps", "own_layer and drops correct slopes at the base; with steps there are none. Set one or the other."
+            "preview.steps",
+            "own_layer and drops correct slopes at the base, and steps are elsewhere. Set one or the other.",
         )
     preview = Preview(
         asked.verify_top or _TOP,

@@ -65,10 +65,10 @@ def own_layer_estimates(
         starts: dict[int, list[int]] = {}
         for number in numbers:
             starts.setdefault(plans[number].starts[layer], []).append(number)
-        groups = [
-            Group(reference, start, members, reference.rows(layer, start, reference.tokens).expand(len(members), -1, -1))
-            for start, members in starts.items()
-        ]
+        groups = []
+        for start, members in starts.items():
+            rows = reference.rows(layer, start, reference.tokens)
+            groups.append(Group(reference, start, members, rows.expand(len(members), -1, -1)))
         most = outputs if layer == architecture.layers - 1 else reference.tokens
         count += Block(sources, architecture, layer, 0).run(groups, plans, tables, most, None)
         for group in groups:

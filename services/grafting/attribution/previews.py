@@ -10,7 +10,7 @@ import torch
 from services.grafting.attribution.options import Preview
 from services.grafting.attribution.own_layers import OwnLayer, own_layer_estimates
 from services.grafting.attribution.slopes import Slopes, midpoints, slopes_of
-from services.grafting.engine import LAYER_COMPONENTS, Configuration, Grafter, Weights, plan
+from services.grafting.engine import LAYER_COMPONENTS, Configuration, Grafter, Patch, Weights, plan
 from services.grafting.engine.configurations import OUTER_COMPONENTS
 from services.grafting.runs import PromptRun
 
@@ -71,7 +71,9 @@ def estimated(
     return Estimates(effects[0], effects.max(0) if options.drops else None)
 
 
-def _summed(slopes: Slopes, configuration: Configuration, tokens: int, layers: int) -> npt.NDArray[np.float64]:
+def _summed(
+    slopes: Slopes, configuration: Configuration, tokens: int, layers: int
+) -> npt.NDArray[np.float64]:
     """Add the slopes of all that is grafted: [1 + drops]."""
     body, outer = configuration.dense(tokens, layers)
     inside = torch.from_numpy(body.astype(bool)).to(slopes.body.device)
@@ -94,19 +96,25 @@ def _by_own_layer(
     owners: list[int] = []
     effects = np.zeros((slopes.body.shape[0], len(configurations)))
     for number, configuration in enumerate(configurations):
-        outside = [p._replace(components=[c for c in p.components if c in OUTER_COMPONENTS]) for p in configuration.patches]
-        effects[:, number] = _summed(slopes, Configuration(tuple(outside)), tokens, layers)
-        inside = [p._replace(components=[c for c in p.components if c in LAYER_COMPONENTS]) for p in configuration.patches]
+        outside = _only(configuration, OUTER_COMPONENTS)
+        effects[:, number] = _summed(slopes, Configuration(outside), tokens, layers)
+        inside = _only(configuration, LAYER_COMPONENTS)
         for layer in sorted({layer for patch in inside for layer in patch.layers}):
             one = Configuration(tuple(p._replace(layers=(layer,)) for p in inside if layer in p.layers))
             grafts.append(OwnLayer(layer, plan(one, 0, tokens, layers, outputs)))
             owners.append(number)
-    found, rows = own_layer_estimates(
-        sources, grafter.architecture, run.base, slopes.residual, grafts, check
-    )
+    found, rows = own_layer_estimates(sources, grafter.architecture, run.base, slopes.residual, grafts, check)
     grafter.row_layers += rows
-    np.add.at(effects, (slice(None), np.asarray(owners, np.intp)), found.cpu().numpy())
+    for at, owner in enumerate(owners):
+        effects[:, owner] += found[:, at].cpu().numpy()
     return effects
+
+
+def _only(configuration: Configuration, components: Sequence[str]) -> tuple[Patch, ...]:
+    """Patches of some components alone."""
+    return tuple(
+        p._replace(components=[c for c in p.components if c in components]) for p in configuration.patches
+    )
 
 
 def picked(estimates: Estimates, options: Preview, case: int) -> tuple[list[int], list[int]]:

@@ -22,7 +22,7 @@ def key_of(cell: pb.GraftCell) -> Key:
 
 
 def cells_of(grid: Grid, case: int, pieces: Sequence[pb.SweptCells]) -> list[pb.GraftCell]:
-    """Return the cells of a case in the order of the grid, each with its estimate and reading as far as there are any."""
+    """Return the cells of a case in the order of the grid, each with its estimate and its reading if there are any."""
     found: dict[Key, pb.GraftCell] = {}
     for piece in pieces:
         for cell in piece.cells if piece.case == case else ():
@@ -68,7 +68,9 @@ def summaries(grid: Grid, pieces: Sequence[pb.SweptCells]) -> list[pb.CellSummar
     by_case: list[dict[Key, float]] = []
     for case in range(len(grid.prompts)):
         own = [piece for piece in pieces if piece.case == case]
-        found = {key_of(c): c.reading.recovery for p in own for c in p.cells if c.reading.HasField("recovery")}
+        found = {
+            key_of(c): c.reading.recovery for p in own for c in p.cells if c.reading.HasField("recovery")
+        }
         found |= {key: value for piece in own for key, value in _valued(piece)}
         if found:
             by_case.append(found)

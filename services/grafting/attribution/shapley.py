@@ -39,7 +39,9 @@ def values_of(worth: Sequence[float]) -> Values:
     shapley, interactions = np.zeros(players), np.zeros((players, players))
     for i in range(players):
         out = subsets[subsets >> i & 1 == 0]
-        weight = np.array([factorial(players - 1 - s) * factorial(s) for s in sizes[out]]) / factorial(players)
+        weight = np.array([factorial(players - 1 - s) * factorial(s) for s in sizes[out]]) / factorial(
+            players
+        )
         shapley[i] = float(weight @ (v[out | 1 << i] - v[out]))
         for j in range(i):
             rest = out[out >> j & 1 == 0]

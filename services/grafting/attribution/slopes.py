@@ -182,7 +182,10 @@ def slopes_of(
                 if layer * drops // layers == drop:
                     into[1 + drop] = 0
             found = torch.autograd.grad(
-                tape.outputs.pop(), (leaf, *named.values()), into if drops else into[0], is_grads_batched=drops > 0
+                tape.outputs.pop(),
+                (leaf, *named.values()),
+                into if drops else into[0],
+                is_grads_batched=drops > 0,
             )
             found = found if drops else tuple(each[None] for each in found)
             for name, each in zip(named, found[1:], strict=True):
@@ -191,7 +194,9 @@ def slopes_of(
         of_embedding = torch.stack(
             [torch.autograd.grad(first, embedding, each, retain_graph=True)[0] for each in gradient]
         )
-        outer = torch.stack([each[..., 0].mean(-2).expand(many, -1) for each in (of_embedding, of_norm, of_head)], -1)
+        outer = torch.stack(
+            [each[..., 0].mean(-2).expand(many, -1) for each in (of_embedding, of_norm, of_head)], -1
+        )
     rows = tape.tokens * layers * len(shares) * (2 + many)
     return Slopes(body, outer, torch.stack(residual[::-1], 1), rows)
 

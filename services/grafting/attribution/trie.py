@@ -150,7 +150,9 @@ class SubsetPass:
         per = max(1, _HEAD_ROWS // outputs)
         for begin in range(0, len(numbers), per):
             check()
-            for logits in self._logits(pool, [self._trie.mask_of(n) for n in numbers[begin : begin + per]], outputs):
+            for logits in self._logits(
+                pool, [self._trie.mask_of(n) for n in numbers[begin : begin + per]], outputs
+            ):
                 found.append(reader.read(logits))
         return found
 
@@ -176,7 +178,9 @@ class SubsetPass:
     def _apply(self, layer: int) -> Callable[[str, torch.Tensor], torch.Tensor]:
         def apply(name: str, x: torch.Tensor) -> torch.Tensor:
             grafted = layer in self._layers and name in self._components
-            return self._split(x, self._on, self._off, grafted, lambda own, rows: own.apply(layer, name, rows))
+            return self._split(
+                x, self._on, self._off, grafted, lambda own, rows: own.apply(layer, name, rows)
+            )
 
         return apply
 

@@ -23,10 +23,9 @@ Check = Callable[[], None]
 
 
 class Work(NamedTuple):
-    """A piece of a sweep: its case, how many cells it grafts, and what makes it."""
+    """A piece of a sweep: its case, and what makes it."""
 
     case: int
-    cells: int
     make: Callable[[PromptRun, Check], pb.SweptCells]
 
 
@@ -53,7 +52,7 @@ class Sweep:
             begin, cells = number, self.grid.cells_of(case)
             chosen = list(range(len(cells)))
             if self.options.preview is not None:
-                yield Work(case, 0, partial(self._previewed, cells))
+                yield Work(case, partial(self._previewed, cells))
                 number += 1
                 if not self.options.everything:
                     top, random = picked(estimates_of(pieces[begin]), self.options.preview, case)
@@ -64,7 +63,7 @@ class Sweep:
             if self.options.threshold is not None:
                 for layers, names in self.grid.kinds():
                     own = pieces[begin:number]
-                    yield Work(case, 0, partial(self._search, case, layers, names, own))
+                    yield Work(case, partial(self._search, case, layers, names, own))
                     number += 1
 
     def cells_to_graft(self) -> int:
@@ -81,12 +80,12 @@ class Sweep:
         if self.grid.axes.subsets:
             for layers, names in self.grid.kinds():
                 own = [c for c in cells if (c.layers, c.components) == (layers, names)]
-                yield Work(case, len(own), partial(self._subsets, case, own))
+                yield Work(case, partial(self._subsets, case, own))
             return
         configurations = [cell.configuration for cell in cells]
         for batch in batches(self.grid.prompts[case][1], configurations, self.pair.facts.layers):
             own = [cells[at] for at in batch.numbers]
-            yield Work(case, len(own), partial(self._batch, own, batch))
+            yield Work(case, partial(self._batch, own, batch))
 
     def _batch(self, cells: Sequence[Cell], batch: Batch, run: PromptRun, check: Check) -> pb.SweptCells:
         return self._piece(cells, run.read(batch.plans, batch.source, check))

@@ -28,7 +28,9 @@ KINDS = {
 
 def subsets(engine, sources, case: Case, segments, layers, components):
     run = PromptRun(engine, case)
-    extended = [case.extended(Configuration((Patch(s, layers, components),))).patches[0].positions for s in segments]
+    extended = [
+        case.extended(Configuration((Patch(s, layers, components),))).patches[0].positions for s in segments
+    ]
     before = engine.row_layers
     own = SubsetPass(engine, sources, run.base, Trie(len(case.ids), extended), layers, components)
     return run, own.read(run.reader, len(case.target), lambda: None), engine.row_layers - before
@@ -45,7 +47,8 @@ def test_every_subset_is_its_own_graft(name: str, kind: str):
     pair = make(name, 0), make(name, 1)
     engine, (layers, components) = grafter(*pair), KINDS[kind]
     components = tuple(c for c in components if c != "gate" or engine.architecture.has_gate)
-    for case in (Case(tuple(drawn_ids(3)), (5,)), Case(tuple(drawn_ids(3)), (5, 9, 2), continue_grafted=name != "gpt2")):
+    ids, continued = tuple(drawn_ids(3)), name != "gpt2"
+    for case in (Case(ids, (5,)), Case(ids, (5, 9, 2), continued)):
         run, found, _ = subsets(engine, sources_of(*pair), case, SEGMENTS, layers, components)
         assert len(found) == 7
         for number, reading in enumerate(found, 1):
@@ -61,7 +64,8 @@ def test_subsets_have_the_rows_of_their_tree():
     base = make("llama", 0)
     pair = base, near(base, 1)
     engine, segments = grafter(*pair), (range(4), range(4, 6), range(6, 9), (9,))
-    _, found, rows = subsets(engine, sources_of(*pair), Case(tuple(drawn_ids(1, 10)), (3,)), segments, range(LAYERS), LAYER)
+    case, sources = Case(tuple(drawn_ids(1, 10)), (3,)), sources_of(*pair)
+    _, found, rows = subsets(engine, sources, case, segments, range(LAYERS), LAYER)
     assert len(found) == 15
     assert rows + 10 * LAYERS == 56 * LAYERS, "with the pass of nothing, which is the base's own"
     assert subset_rows(10, [0, 4, 6, 9]) + 10 == 56
@@ -78,7 +82,9 @@ def by_orders(worth, players: int):
             there |= 1 << player
     interactions = np.zeros((players, players))
     for i, j in itertools.permutations(range(players), 2):
-        merged = [order for order in itertools.permutations(range(players)) if order.index(j) == order.index(i) + 1]
+        merged = [
+            order for order in itertools.permutations(range(players)) if order.index(j) == order.index(i) + 1
+        ]
         for order in merged:
             there = sum(1 << player for player in order[: order.index(i)])
             both = there | 1 << i | 1 << j

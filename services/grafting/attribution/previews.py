@@ -60,7 +60,7 @@ def estimated(
     """
     case, layers = run.case, grafter.architecture.layers
     found = slopes_of(
-        sources, grafter.architecture, case, midpoints(options.steps), options.drops, grafter.device, check
+        sources, grafter.architecture, run.base, case, midpoints(options.steps), options.drops, check
     )
     grafter.row_layers += found.rows
     whole = [case.extended(configuration) for configuration in configurations]

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import torch
 
 from services.grafting.attribution.layers import added
-from services.grafting.engine import LAYER_COMPONENTS, Architecture, Weights
+from services.grafting.engine import LAYER_COMPONENTS, Architecture, Reference, Weights
 from services.grafting.engine.attention import attend, rotate
-from services.grafting.runs import Case
+from services.grafting.runs import ROWS, Case
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Slopes:
     residual
         Gradients by the states after each layer, [1 + drops, layers, tokens, hidden].
     rows
-        Rows that went through a layer: those of the base's weights, of the donor's, and of every backward pass.
+        Rows that went through a layer: those of the base's weights, of the donor's (twice, but at the base itself),
+        and of every backward pass.
     """
 
     body: torch.Tensor
@@ -48,45 +49,82 @@ class Slopes:
     rows: int
 
 
-class _Tape:
-    """One pass with shares, kept layer by layer."""
+class _Mixture:
+    """The base and the donor at some shares, several at once."""
 
     def __init__(
-        self, sources: Sequence[Weights], architecture: Architecture, case: Case, shares: Sequence[float]
+        self,
+        sources: Sequence[Weights],
+        architecture: Architecture,
+        reference: Reference,
+        case: Case,
+        shares: Sequence[float],
     ) -> None:
         self._base, self._donor = sources
-        self._architecture, self._case = architecture, case
-        self._shares = torch.tensor(shares)
-        self._still = not self._shares.any()
-        self.tokens = len(case.ids)
-        self.leaves: list[tuple[torch.Tensor, dict[str, torch.Tensor]]] = []
-        self.outputs: list[torch.Tensor] = []
-
-    def forward(self, device: torch.device, check: Callable[[], None]) -> tuple[torch.Tensor, ...]:
-        """Run; returns the embedding's shares, the last state, the other outer shares and the log-probability."""
-        ids = torch.tensor(self._case.ids, device=device)
-        at = torch.arange(self.tokens, device=device)
-        embedding = self._leaf(device)
+        self._architecture, self._reference, self._case = architecture, reference, case
+        device = reference.ids.device
+        self._shares = torch.tensor(shares, device=device)
+        self.still = not any(shares)
+        self._at = torch.arange(reference.tokens, device=device)
         with torch.no_grad():
-            mine, other = self._base.embed(ids, at), self._donor.embed(ids, at)
-            tables = self._architecture.rotary_tables(self.tokens, mine)
-        first = mine + embedding * (other - mine)
-        x = first
-        for layer in range(self._architecture.layers):
-            check()
-            x = self._layer(layer, x, tables, device)
-        last = x.detach().requires_grad_()
-        count = len(self._case.target)
-        norm, head = self._leaf(device), self._leaf(device)
-        h = self._mixed(last[:, -count:], norm[:, -count:], self._base.final_norm, self._donor.final_norm)
-        logits = self._mixed(h, head[:, -count:], self._base.head, self._donor.head)
-        target = torch.tensor(self._case.target, device=device)
-        logprobs = torch.log_softmax(logits.double(), -1)
-        return first, embedding, last, norm, head, logprobs[:, torch.arange(count), target].sum()
+            like = self._base.embed(reference.ids, self._at)
+            self._tables = architecture.rotary_tables(reference.tokens, like)
 
-    def _leaf(self, device: torch.device) -> torch.Tensor:
-        shares = self._shares.to(device)[:, None, None]
-        return shares.expand(-1, self.tokens, 1).clone().requires_grad_()
+    def states(self, check: Callable[[], None]) -> list[torch.Tensor]:
+        """Inputs of the layers, [shares, tokens, hidden], and last the output of the last one at the last positions."""
+        if self.still:
+            return [state.clone()[None] for state in self._reference.states]
+        states = []
+        with torch.no_grad():
+            x = self.embedded()[0]
+            for layer in range(self._architecture.layers):
+                check()
+                states.append(x)
+                x = x + self.added(layer, x)[0]
+        return [*states, x[:, -len(self._case.target) :]]
+
+    def embedded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The input of the first layer, and its shares."""
+        ids, share = self._reference.ids.clone(), self._leaf()
+        with torch.no_grad():
+            mine, other = self._base.embed(ids, self._at), self._donor.embed(ids, self._at)
+        return mine + share.to(mine.dtype) * (other - mine), share
+
+    def added(self, layer: int, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """What a layer adds to its input, and the shares of its components."""
+        shares: dict[str, torch.Tensor] = {}
+
+        def apply(name: str, rows: torch.Tensor) -> torch.Tensor:
+            shares[name] = self._leaf()
+            return self._mixed(
+                rows,
+                shares[name],
+                lambda z: self._base.apply(layer, name, z),
+                lambda z: self._donor.apply(layer, name, z),
+            )
+
+        def mix(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            if self._tables is not None:
+                cos, sin = (table.repeat(q.shape[0], 1) for table in self._tables)
+                q, k = (rotate(z.flatten(0, 1), cos, sin).view_as(z) for z in (q, k))
+            return attend(q, k, v, None, self._architecture, layer)
+
+        return added(self._architecture, layer, apply, mix, x), shares
+
+    def ends(self, last: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Gradients of the log-probability by the last state, and by the shares of the last norm and of the head."""
+        last = last.requires_grad_()
+        count = last.shape[1]
+        norm, head = self._leaf(), self._leaf()
+        h = self._mixed(last, norm[:, -count:], self._base.final_norm, self._donor.final_norm)
+        logits = self._mixed(h, head[:, -count:], self._base.head, self._donor.head)
+        target = torch.tensor(self._case.target, device=last.device)
+        logprobs = torch.log_softmax(logits.double(), -1)
+        total = logprobs[:, torch.arange(count), target].sum()
+        return torch.autograd.grad(total, (last, norm, head))
+
+    def _leaf(self) -> torch.Tensor:
+        return self._shares[:, None, None].expand(-1, len(self._at), 1).clone().requires_grad_()
 
     def _mixed(
         self,
@@ -96,41 +134,11 @@ class _Tape:
         donor: Callable[[torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
         y = base(x)
-        if self._still:  # no gradient passes through the donor's product, which has a share of 0
+        if self.still:  # no gradient passes through the donor's product, which has a share of 0
             with torch.no_grad():
                 change = donor(x) - y
             return y + share.to(y.dtype) * change
         return y + share.to(y.dtype) * (donor(x) - y)
-
-    def _layer(
-        self,
-        layer: int,
-        x: torch.Tensor,
-        tables: tuple[torch.Tensor, torch.Tensor] | None,
-        device: torch.device,
-    ) -> torch.Tensor:
-        shares: dict[str, torch.Tensor] = {}
-
-        def apply(name: str, rows: torch.Tensor) -> torch.Tensor:
-            shares[name] = self._leaf(device)
-            return self._mixed(
-                rows,
-                shares[name],
-                lambda z: self._base.apply(layer, name, z),
-                lambda z: self._donor.apply(layer, name, z),
-            )
-
-        def mix(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            if tables is not None:
-                cos, sin = (table.repeat(q.shape[0], 1) for table in tables)
-                q, k = (rotate(z.flatten(0, 1), cos, sin).view_as(z) for z in (q, k))
-            return attend(q, k, v, None, self._architecture, layer)
-
-        start = x.detach().requires_grad_()
-        out = added(self._architecture, layer, apply, mix, start)
-        self.leaves.append((start, shares))
-        self.outputs.append(out)
-        return start.detach() + out.detach()
 
 
 def _go_on() -> None:
@@ -140,13 +148,15 @@ def _go_on() -> None:
 def slopes_of(
     sources: Sequence[Weights],
     architecture: Architecture,
+    reference: Reference,
     case: Case,
     shares: Sequence[float] = (0.0,),
     drops: int = 0,
-    device: torch.device | str = "cpu",
     check: Callable[[], None] = _go_on,
 ) -> Slopes:
     """Find the slope of the target's log-probability along every share.
+
+    Each layer is computed again when its gradient is, so that no more than one is in memory.
 
     Parameters
     ----------
@@ -154,51 +164,84 @@ def slopes_of(
         Base and donor, differentiable by their rows.
     architecture
         Of both.
+    reference
+        The base's pass over the case.
     case
         Prompt and target.
     shares
         Where along the way the slopes are taken; their mean is returned.
     drops
         How many groups of neighbouring layers are left out, each in one more backward pass.
-    device
-        Where the weights are.
     check
         Called before each layer; may raise to stop.
     """
-    device, layers, many = torch.device(device), architecture.layers, 1 + drops
+    per = max(1, ROWS // reference.tokens)
+    total: Slopes | None = None
     with torch.inference_mode(False), torch.enable_grad():
-        tape = _Tape(sources, architecture, case, shares)
-        first, embedding, last, norm, head, total = tape.forward(device, check)
-        gradient, of_norm, of_head = torch.autograd.grad(total, (last, norm, head))
-        gradient = gradient.expand(many, *gradient.shape)  # [1 + drops, shares, tokens, hidden]
-        body = torch.zeros(many, tape.tokens, layers, len(LAYER_COMPONENTS), device=device)
-        residual = []
-        for layer in reversed(range(layers)):
-            check()
-            residual.append(gradient.mean(1))
-            leaf, named = tape.leaves.pop()
-            into = gradient.clone()
-            for drop in range(drops):
-                if layer * drops // layers == drop:
-                    into[1 + drop] = 0
-            found = torch.autograd.grad(
-                tape.outputs.pop(),
-                (leaf, *named.values()),
-                into if drops else into[0],
-                is_grads_batched=drops > 0,
+        for first in range(0, len(shares), per):
+            some = shares[first : first + per]
+            own = _slopes(
+                _Mixture(sources, architecture, reference, case, some), architecture.layers, drops, check
             )
-            found = found if drops else tuple(each[None] for each in found)
-            for name, each in zip(named, found[1:], strict=True):
-                body[:, :, layer, LAYER_COMPONENTS.index(name)] = each[..., 0].mean(1)
-            gradient = gradient + found[0]
-        of_embedding = torch.stack(
-            [torch.autograd.grad(first, embedding, each, retain_graph=True)[0] for each in gradient]
-        )
-        outer = torch.stack(
-            [each[..., 0].mean(-2).expand(many, -1) for each in (of_embedding, of_norm, of_head)], -1
-        )
-    rows = tape.tokens * layers * len(shares) * (2 + many)
+            weight = len(some) / len(shares)
+            scaled = Slopes(own.body * weight, own.outer * weight, own.residual * weight, own.rows)
+            total = scaled if total is None else Slopes(
+                total.body + scaled.body,
+                total.outer + scaled.outer,
+                total.residual + scaled.residual,
+                total.rows + scaled.rows,
+            )  # fmt: skip
+    assert total is not None
+    return total
+
+
+def _slopes(mixture: _Mixture, layers: int, drops: int, check: Callable[[], None]) -> Slopes:
+    many, states = 1 + drops, mixture.states(check)
+    of_last, of_norm, of_head = mixture.ends(states.pop())
+    shares, tokens, hidden = states[0].shape
+    gradient = of_last.new_zeros(many, shares, tokens, hidden)
+    gradient[:, :, -of_last.shape[1] :] = of_last
+    body = gradient.new_zeros(many, tokens, layers, len(LAYER_COMPONENTS), dtype=torch.float32)
+    residual = []
+    for layer in reversed(range(layers)):
+        check()
+        residual.append(gradient.mean(1))
+        start = states.pop().requires_grad_()
+        out, named = mixture.added(layer, start)
+        into = gradient.clone()
+        for drop in range(drops):
+            if layer * drops // layers == drop:
+                into[1 + drop] = 0
+        found = _pulled_back(out, (start, *named.values()), into)
+        for name, each in zip(named, found[1:], strict=True):
+            body[:, :, layer, LAYER_COMPONENTS.index(name)] = each[..., 0].mean(1)
+        gradient = gradient + found[0]
+    first, share = mixture.embedded()
+    (of_embedding,) = _pulled_back(first, (share,), gradient)
+    of_ends = (each.expand(many, *each.shape) for each in (of_norm, of_head))
+    outer = torch.stack([each[..., 0].mean(1) for each in (of_embedding, *of_ends)], -1)
+    rows = tokens * layers * shares * (2 + many + (0 if mixture.still else 2))
     return Slopes(body, outer, torch.stack(residual[::-1], 1), rows)
+
+
+def _pulled_back(
+    out: torch.Tensor, inputs: Sequence[torch.Tensor], gradients: torch.Tensor
+) -> list[torch.Tensor]:
+    """Products of several gradients by ``out`` with its derivative by each input, a few at once."""
+    per = max(1, ROWS // (out.shape[0] * out.shape[1]))
+    parts = gradients.split(per)
+    found = []
+    for at, part in enumerate(parts):
+        single = len(part) == 1
+        each = torch.autograd.grad(
+            out,
+            tuple(inputs),
+            part[0] if single else part,
+            retain_graph=at + 1 < len(parts),
+            is_grads_batched=not single,
+        )
+        found.append([one[None] for one in each] if single else each)
+    return [torch.cat(own) for own in zip(*found, strict=True)]
 
 
 def midpoints(steps: int) -> tuple[float, ...]:

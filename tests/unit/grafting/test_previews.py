@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from palimpsest.lm.anatomy import anatomy_of, blocks_of
+from services.grafting.attribution import slopes as module
 from services.grafting.attribution.options import Preview
 from services.grafting.attribution.own_layers import OwnLayer, own_layer_estimates
 from services.grafting.attribution.previews import Estimates, checked, estimated, most_above, picked
@@ -38,6 +39,12 @@ def logprob(logits: torch.Tensor, case: Case) -> float:
     return float(sum(logprobs[n, token] for n, token in enumerate(case.target)))
 
 
+def slopes(base, donor, case: Case, *more, **options):
+    """Slopes beside the base's own pass."""
+    reference = PromptRun(grafter(base, donor), case).base
+    return slopes_of(sources_of(base, donor), architecture_of(base), reference, case, *more, **options)
+
+
 def between(base, donor, share: float):
     """The model whose every weight is so far on the way from the base's to the donor's."""
     model = copy.deepcopy(base)
@@ -54,7 +61,7 @@ def test_a_slope_is_what_a_small_share_of_the_donor_changes(name: str):
     base = make(name, 0, torch.float64)
     donor = near(base, 1)
     case = Case(tuple(drawn_ids(2, 4)), (5, 9))
-    found = slopes_of(sources_of(base, donor), architecture_of(base), case)
+    found = slopes(base, donor, case)
     more, less = between(base, donor, STEP), between(base, donor, -STEP)
     names = [c for c in COMPONENTS if c in anatomy_of(base).layers[0] or c in OUTER_COMPONENTS]
     draw = np.random.default_rng(len(name))
@@ -96,11 +103,11 @@ def gradients(model, case: Case, dropped: range) -> torch.Tensor:
 @pytest.mark.parametrize("name", SOME)
 def test_gradients_with_layers_left_out_are_those_of_a_model_in_which_they_are_constants(name: str):
     base, case = make(name, 0), Case(tuple(drawn_ids(2, 6)), (5, 9))
-    found = slopes_of(sources_of(base, make(name, 1)), architecture_of(base), case, drops=LAYERS)
+    found = slopes(base, make(name, 1), case, drops=LAYERS)
     for drop, dropped in enumerate([range(0), *(range(n, n + 1) for n in range(LAYERS))]):
         assert torch.allclose(found.residual[drop], gradients(base, case, dropped), rtol=1e-3, atol=1e-4)
     assert not torch.allclose(found.residual[0], found.residual[-1])
-    alone = slopes_of(sources_of(base, make(name, 1)), architecture_of(base), case)
+    alone = slopes(base, make(name, 1), case)
     assert torch.allclose(found.body[:1], alone.body, rtol=1e-3, atol=1e-4)
 
 
@@ -109,11 +116,22 @@ def test_integrated_slopes_add_up_to_what_the_donor_adds(name: str):
     base = make(name, 0)
     donor = near(base, 1, 0.03)
     case = Case(tuple(drawn_ids(4, 6)), (5, 9))
-    found = slopes_of(sources_of(base, donor), architecture_of(base), case, midpoints(16))
+    found = slopes(base, donor, case, midpoints(16))
     gained = logprob(own(donor, case.ids), case) - logprob(own(base, case.ids), case)
     assert float(found.body.sum() + found.outer.sum()) == pytest.approx(gained, rel=0.02, abs=0.01)
-    first = slopes_of(sources_of(base, donor), architecture_of(base), case)
+    first = slopes(base, donor, case)
     assert float(first.body.sum() + first.outer.sum()) != pytest.approx(gained, rel=0.02, abs=0.01)
+
+
+@pytest.mark.parametrize("options", [{"drops": 3}, {"shares": midpoints(4)}])
+def test_slopes_in_parts_are_those_at_once(monkeypatch, options):
+    base, donor, case = make("llama", 0), make("llama", 1), Case(tuple(drawn_ids(4, 6)), (5, 9))
+    whole = slopes(base, donor, case, **options)
+    monkeypatch.setattr(module, "ROWS", 15)  # two repetitions, or two points
+    parts = slopes(base, donor, case, **options)
+    for name in ("body", "outer", "residual"):
+        assert torch.allclose(getattr(whole, name), getattr(parts, name), rtol=1e-4, atol=1e-5)
+    assert whole.rows == parts.rows
 
 
 def spliced(base, donor, case: Case, position: int, layer: int) -> torch.Tensor:
@@ -143,7 +161,7 @@ def test_the_own_layer_of_a_graft_is_exact_and_the_rest_is_linear(name: str):
     base, donor = make(name, 0), make(name, 1)
     case, sources = Case(tuple(drawn_ids(6)), (5,)), sources_of(base, donor)
     run = PromptRun(grafter(base, donor), case)
-    residual = slopes_of(sources, architecture_of(base), case).residual
+    residual = slopes(base, donor, case).residual
     cells, same = [(p, n) for p in range(9) for n in range(LAYERS)], copy.deepcopy(base)
     grafts = [
         OwnLayer(n, plan(Configuration((Patch((p,), (n,), LAYER),)), 0, 9, LAYERS, 1)) for p, n in cells

@@ -62,6 +62,7 @@ ROUNDS = 3
 USED = Preview(top=20, random=10, seed=0, steps=0, own_layer=False, drops=0)
 """As a sweep has it by default."""
 OTHER_WAYS = {
+    "slopes": USED,
     "own layer anew": USED._replace(own_layer=True),
     "largest of 3 drops": USED._replace(drops=3),
     "own layer anew, 3 drops": USED._replace(own_layer=True, drops=3),

@@ -215,7 +215,7 @@ def _scores(
     """How promising units are for a window and set of components, and by what."""
 
     def fits(told: pb.GraftCell | pb.SegmentValues) -> bool:
-        return told.layers == _layers(layers) and tuple(told.components) == names
+        return told.layers.first == layers.start and tuple(told.components) == names
 
     for piece in own:
         if piece.HasField("values") and fits(piece.values):

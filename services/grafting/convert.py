@@ -49,6 +49,7 @@ def axes_of(message: pb.SweepAxes) -> Axes:
         message.window,
         message.stride,
         tuple(tuple(each.components) for each in message.components),
+        message.subsets,
     )
 
 

@@ -1,13 +1,16 @@
 """What a sweep would cost, from its plans and the models' configs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
 from palimpsest.models import ModelRecord
 from palimpsest.settings import Settings
+from services.grafting.attribution.trie import first_layer
+from services.grafting.engine import Configuration, Patch
 from services.grafting.pairs import config_of
-from services.grafting.sweeps import Grid
+from services.grafting.runs import batches
+from services.grafting.sweeps import Grid, subset_rows
 
 _STATES, _INNER = 8, 3
 """Matrices of rows by hidden and by inner size that a layer has at once."""
@@ -33,13 +36,29 @@ def plan_of(grid: Grid, records: Sequence[ModelRecord], settings: Settings) -> p
         naive_row_layers=grid.naive_row_layers,
         weight_bytes=item * sum(record.parameter_count for record in records),
     )
-    for _, case in grid.prompts:
+    for number, (_, case) in enumerate(grid.prompts):
+        answer.cells += grid.count_of(number)
         answer.row_layers += len(records) * len(case.ids) * grid.facts.layers
-    for number, cells, batch in grid.batches():
-        answer.cells += len(cells)
-        answer.batches += 1
-        answer.row_layers += sum(each.row_layers for each in batch.plans)
-        logits = 4 * config.vocab_size * len(cells) * len(grid.prompts[number][1].target)
-        rows = sum(each.rows for each in batch.plans)
-        answer.batch_bytes = max(answer.batch_bytes, rows * row + logits)
+        for cells, rows, row_layers in _batches(grid, number):
+            answer.batches += 1
+            answer.row_layers += row_layers
+            logits = 4 * config.vocab_size * cells * len(case.target)
+            answer.batch_bytes = max(answer.batch_bytes, rows * row + logits)
     return answer
+
+
+def _batches(grid: Grid, number: int) -> Iterator[tuple[int, int, int]]:
+    """Yield cells, rows and rows through layers of what runs at once."""
+    case, count = grid.prompts[number][1], grid.facts.layers
+    if not grid.axes.subsets:
+        configurations = [cell.configuration for cell in grid.cells_of(number)]
+        for batch in batches(case, configurations, count):
+            rows = sum(each.rows for each in batch.plans)
+            yield len(batch.plans), rows, sum(each.row_layers for each in batch.plans)
+        return
+    segments = grid.units_of(number)
+    for layers, names in grid.kinds():
+        grafted = [Configuration((Patch(positions, layers, names),)) for _, positions in segments]
+        starts = [min(case.extended(each).patches[0].positions) for each in grafted]
+        rows = subset_rows(len(case.ids), starts)
+        yield (1 << len(segments)) - 1, rows, rows * (count - first_layer(names, layers, count))

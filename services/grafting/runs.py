@@ -74,6 +74,11 @@ class PromptRun:
         ]
         self.reader = Reader(case.target, *(reference.logits for reference in self._references))
 
+    @property
+    def base(self) -> Reference:
+        """The base's own pass."""
+        return self._references[0]
+
     def read(self, plans: Sequence[Plan], source: int, check: Callable[[], None] = _go_on) -> list[Reading]:
         """Run plans beside one model's pass, and read each; ``check`` is called before each layer."""
         items = [Item(self._references[source], each) for each in plans]

@@ -17,6 +17,7 @@ from palimpsest.models.tokenizers import TokenizerCache, load_tokenizer
 from palimpsest.rpc.resources import Resources
 from services.grafting.answers import AskedGraft, AskedText, check_pair, generated, graft
 from services.grafting.asking import require_distinct
+from services.grafting.attribution.options import options_of
 from services.grafting.convert import case_of, decoding_of, grid_of, patch_of
 from services.grafting.pairs import PairHost, facts_of, refusal, require_pair
 from services.grafting.planning import plan_of
@@ -111,6 +112,7 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
 
         def check() -> None:
             require_pair(base, donor)
+            options_of(request)
             grid_of(request, self._tokenizers.get(base), facts_of(base))
 
         await asyncio.to_thread(check)

@@ -8,12 +8,15 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
+from services.grafting.attribution.results import cells_of
 from services.grafting.convert import token_texts
 from services.grafting.pairs import Pair
 from services.grafting.sweeps import Grid
 
 
-def table_of(grid: Grid, pieces: Sequence[pb.SweptCells], pair: Pair, form: str) -> bytes:
+def table_of(
+    grid: Grid, pieces: Sequence[pb.SweptCells], found: pb.GraftSweep, pair: Pair, form: str
+) -> bytes:
     """Write a finished sweep: the same bytes for the same cells, in the order of the grid.
 
     Parameters
@@ -22,6 +25,8 @@ def table_of(grid: Grid, pieces: Sequence[pb.SweptCells], pair: Pair, form: str)
         What was asked for.
     pieces
         Of all cases; a case's cells may be in several.
+    found
+        What the sweep says beyond its cells, whole.
     pair
         The models.
     form
@@ -30,11 +35,6 @@ def table_of(grid: Grid, pieces: Sequence[pb.SweptCells], pair: Pair, form: str)
     cases = []
     for number, (prompt, case) in enumerate(grid.prompts):
         own = [piece for piece in pieces if piece.case == number]
-        order = {(c.position, c.layers.start, c.components): at for at, c in enumerate(grid.cells_of(number))}
-        cells = sorted(
-            (cell for piece in own for cell in piece.cells),
-            key=lambda c: order[c.position, c.layers.first, tuple(c.components)],
-        )
         cases.append(
             {
                 "prompt": prompt.text,
@@ -44,7 +44,8 @@ def table_of(grid: Grid, pieces: Sequence[pb.SweptCells], pair: Pair, form: str)
                 "target_tokens": token_texts(pair.tokenizer, case.target),
                 "base": _plain(own[0].base),
                 "donor": _plain(own[0].donor),
-                "cells": [_plain(cell) for cell in cells],
+                "cells": [_plain(cell) for cell in cells_of(grid, number, pieces)],
+                "values": [_plain(piece.values) for piece in own if piece.HasField("values")],
             }
         )
     base, donor = pair.records
@@ -55,6 +56,9 @@ def table_of(grid: Grid, pieces: Sequence[pb.SweptCells], pair: Pair, form: str)
         "architecture": pair.grafter.architecture.name,
         "layers": pair.facts.layers,
         "cases": cases,
+        "summaries": [_plain(each) for each in found.summaries],
+        "sufficient": [_plain(each) for each in found.sufficient],
+        "previews": [_plain(each) for each in found.previews],
     }
     return json.dumps(table, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 

@@ -11,8 +11,7 @@ from palimpsest.jobs import JobContext, handler
 from palimpsest.progress import Drain
 
 if TYPE_CHECKING:
-    from services.grafting.pairs import Pair
-    from services.grafting.sweeps import Grid
+    from services.grafting.attribution.works import Sweep
 
 MEDIA_TYPE = "application/json"
 _PIECE_TYPE = "application/x-protobuf"
@@ -25,6 +24,9 @@ _CELLS_TOLD = 200
 def sweep(request: pb.SweepGraftsRequest, job: JobContext) -> pb.GraftSweep:
     """Graft every cell, batch by batch; a later attempt skips the batches that an earlier one has finished."""
     from palimpsest.engine import worker_host
+    from services.grafting.attribution.options import options_of
+    from services.grafting.attribution.results import result_of
+    from services.grafting.attribution.works import Sweep
     from services.grafting.convert import grid_of
     from services.grafting.engine import Grafter
     from services.grafting.pairs import PairHost
@@ -37,56 +39,52 @@ def sweep(request: pb.SweepGraftsRequest, job: JobContext) -> pb.GraftSweep:
     pair = PairHost(job.resources.settings).load(base, donor, progress)
     grid = grid_of(request, pair.tokenizer, pair.facts)
     kept = _Kept(job, _content(request, base.fingerprint, donor.fingerprint))
-    resumed = sum(len(piece.cells) for piece in kept.pieces)
-    total = sum(len(grid.cells_of(number)) for number in range(len(grid.prompts)))
+    resumed = kept.grafted
     grafter = Grafter(pair.weights, pair.grafter.architecture, pair.grafter.device)
+    whole = Sweep(grid, options_of(request), pair, grafter)
+    total = whole.cells_to_graft()
     progress.step(resumed, total, "grafting")
     try:
-        _finish(grid, grafter, pair, kept, job, total)
+        _finish(whole, kept, job, total)
     except Drain:
         kept.save()
         raise
-    info = job.resources.artifacts.put_bytes(table_of(grid, kept.pieces, pair, FORMAT), MEDIA_TYPE)
+    found, told = result_of(grid, whole.options, kept.pieces)
+    info = job.resources.artifacts.put_bytes(table_of(grid, kept.pieces, found, pair, FORMAT), MEDIA_TYPE)
     progress.publish(info.digest)
-    return pb.GraftSweep(
-        table=info.message(),
-        cells=total,
-        row_layers=grafter.row_layers,
-        naive_row_layers=grid.naive_row_layers,
-        resumed_cells=resumed,
+    told.MergeFrom(
+        pb.GraftSweep(
+            table=info.message(),
+            cells=sum(grid.count_of(number) for number in range(len(grid.prompts))),
+            row_layers=grafter.row_layers,
+            naive_row_layers=grid.naive_row_layers,
+            resumed_cells=resumed,
+            grafted_cells=kept.grafted,
+        )
     )
+    return told
 
 
-def _finish(grid: "Grid", grafter: Any, pair: "Pair", kept: "_Kept", job: JobContext, total: int) -> None:
-    """Run the batches that are not kept yet."""
+def _finish(whole: "Sweep", kept: "_Kept", job: JobContext, total: int) -> None:
+    """Make the pieces that are not kept yet."""
     from services.grafting.convert import reading_message
     from services.grafting.runs import PromptRun
 
     runs: dict[int, PromptRun] = {}
-    done = sum(len(piece.cells) for piece in kept.pieces)
-    for number, (case, cells, batch) in enumerate(grid.batches()):
+    tokenizer = whole.pair.tokenizer
+    for number, work in enumerate(whole.works(kept.pieces)):
         if number < len(kept.pieces):
             continue
-        if case not in runs:
+        if work.case not in runs:
             runs.clear()  # cases come one after another
-            runs[case] = PromptRun(grafter, grid.prompts[case][1])
-        run = runs[case]
-        readings = run.read(batch.plans, batch.source, job.progress.check)
-        piece = pb.SweptCells(
-            case=case,
-            base=reading_message(run.reader.base, pair.tokenizer),
-            donor=reading_message(run.reader.donor, pair.tokenizer),
-        )
-        for cell, reading in zip(cells, readings, strict=True):
-            piece.cells.add(
-                position=cell.position,
-                layers=pb.LayerRange(first=cell.layers.start, stop=cell.layers.stop),
-                components=cell.components,
-                reading=reading_message(reading, pair.tokenizer),
-            )
+            runs[work.case] = PromptRun(whole.grafter, whole.grid.prompts[work.case][1])
+        run = runs[work.case]
+        piece = work.make(run, job.progress.check)
+        piece.case = work.case
+        piece.base.CopyFrom(reading_message(run.reader.base, tokenizer))
+        piece.donor.CopyFrom(reading_message(run.reader.donor, tokenizer))
         kept.add(piece)
-        done += len(cells)
-        job.progress.step(done, total)
+        job.progress.step(kept.grafted, total)
 
 
 def _content(request: pb.SweepGraftsRequest, *fingerprints: str) -> str:
@@ -109,6 +107,11 @@ class _Kept:
         self.pieces = [self._read(digest) for digest in self._digests]
         self._saved_at = time.monotonic()
 
+    @property
+    def grafted(self) -> int:
+        """Cells that have a reading."""
+        return sum(len(piece.cells) for piece in self.pieces if not piece.preview)
+
     def add(self, piece: pb.SweptCells) -> None:
         """Keep a batch, and tell it to those who watch."""
         progress = self._job.progress
@@ -121,9 +124,13 @@ class _Kept:
         if time.monotonic() - self._saved_at > self._job.resources.settings.checkpoint_seconds:
             self.save()
         for first in range(0, len(piece.cells), _CELLS_TOLD):
-            told = pb.SweptCells(case=piece.case, base=piece.base, donor=piece.donor)
+            told = pb.SweptCells(case=piece.case, base=piece.base, donor=piece.donor, preview=piece.preview)
             told.cells.extend(piece.cells[first : first + _CELLS_TOLD])
+            if first == 0 and piece.HasField("values"):
+                told.values.CopyFrom(piece.values)
             progress.partial(told)
+        if piece.HasField("sufficient"):
+            progress.partial(piece)
 
     def save(self) -> None:
         """Note the batches so far."""

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from palimpsest import Client
+from palimpsest.api.grafting.v1 import grafting_pb2 as pb
 from palimpsest.api.jobs.v1 import jobs_pb2
 from palimpsest.embedded.stack import Stack
 from palimpsest.embedded.valkey import ValkeyServer
@@ -28,9 +29,16 @@ CASES = 24 * (POINTS + 1)
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300 + 120 * TRIALS)]
 
 
+KINDS: dict[str, dict[str, Any]] = {
+    "cells": {},
+    "estimates, cells and sets": {"mode": pb.SWEEP_MODE_BOTH, "sufficient": {}, "axes": {"window": 2}},
+}
+
+
 @pytest.mark.parametrize("trial", range(TRIALS))
+@pytest.mark.parametrize("kind", list(KINDS))
 def test_a_sweep_killed_at_random_points_goes_on_to_the_same_bytes(
-    tmp_path: Path, within: Within, trial: int
+    tmp_path: Path, within: Within, trial: int, kind: str
 ):
     settings = Settings(
         state_dir=tmp_path / "state", redis_url="", listen="127.0.0.1:0", threads=1, drain_seconds=1.0
@@ -47,7 +55,7 @@ def test_a_sweep_killed_at_random_points_goes_on_to_the_same_bytes(
         for seed, name in enumerate(("base", "donor")):
             source = str(write_tiny_model(tmp_path / name, seed))
             client.models.register_model(model_id=name, source=source).result(timeout=120)
-        work: dict[str, Any] = {"pair": {"base": "base", "donor": "donor"}, "cases": cases}
+        work: dict[str, Any] = {"pair": {"base": "base", "donor": "donor"}, "cases": cases, **KINDS[kind]}
         job = client.grafting.sweep_grafts(**work)
 
         def pieces() -> list[str]:

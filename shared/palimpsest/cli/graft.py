@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -28,6 +28,23 @@ from palimpsest.cli.grafts.options import (
     positions_of,
 )
 from palimpsest.cli.grafts.report import report
+from palimpsest.cli.grafts.sweep import (
+    Drops,
+    OwnLayer,
+    Preview,
+    PreviewFirst,
+    Prompts,
+    Seed,
+    Steps,
+    Subsets,
+    Sufficient,
+    Targets,
+    VerifyRandom,
+    VerifyTop,
+    cases_of,
+    estimating,
+    show,
+)
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.progress import follow
 from palimpsest.cli.session import Session, command
@@ -35,7 +52,6 @@ from palimpsest.cli.session import Session, command
 app = typer.Typer(help="Graft a donor's weights into a base model's pass.", no_args_is_help=True)
 
 _CHANGES_SHOWN = 12
-_CELLS_SHOWN = 20
 _TABLE_BYTES = 1 << 30
 
 Contrast = Annotated[
@@ -140,12 +156,22 @@ def sweep(
     session: Session,
     base: Base,
     donor: Donor,
-    prompt: Prompt,
-    target: Target,
+    prompt: Prompts,
+    target: Targets,
     at: At = None,
     window: Window = 0,
     stride: Stride = 0,
     components: Sets = None,
+    subsets: Subsets = False,
+    preview: Preview = False,
+    preview_first: PreviewFirst = False,
+    verify_top: VerifyTop = 0,
+    verify_random: VerifyRandom = 0,
+    seed: Seed = 0,
+    steps: Steps = 0,
+    own_layer: OwnLayer = False,
+    drops: Drops = 0,
+    sufficient: Sufficient = None,
     untie: Untie = False,
     out: Out = None,
     wait: Wait = True,
@@ -159,13 +185,18 @@ def sweep(
         "window": window,
         "stride": stride,
         "components": [{"components": names_of(names)} for names in components or ()],
+        "subsets": subsets,
     }
+    more = estimating(
+        preview, preview_first, verify_top, verify_random, seed, steps, own_layer, drops, sufficient
+    )
     with session.client() as client:
         job = client.grafting.sweep_grafts(
             pair={"base": base, "donor": donor},
-            cases=[{"prompt": prompt, "target": target}],
+            cases=cases_of(prompt, target),
             axes=axes,
             untie=untie,
+            **more,
         )
         if not wait:
             session.show(client.jobs.get(job.name))
@@ -178,13 +209,8 @@ def sweep(
     table = json_input.decode(data, max_bytes=_TABLE_BYTES)
     if session.json:
         output.print_json(table)
-        return
-    (case,) = table["cases"]
-    cells = sorted(case["cells"], key=lambda cell: -cell["reading"]["logprob"])[:_CELLS_SHOWN]
-    rows = [(_where(cell, case["tokens"]), *_cell_figures(cell)) for cell in cells]
-    output.print_table(["at", "layers", "components", ">log-probability", ">rank", ">recovery"], rows)
-    share = done.row_layers / done.naive_row_layers if done.naive_row_layers else 0.0
-    output.note(f"{done.cells} cells, {share:.0%} of the rows of a pass for each; table {done.table.digest}")
+    else:
+        show(table, done)
 
 
 def _figures(reading: pb.GraftReading) -> tuple[str, ...]:
@@ -195,24 +221,6 @@ def _figures(reading: pb.GraftReading) -> tuple[str, ...]:
         str(reading.rank),
         recovery,
         json.dumps(reading.top, ensure_ascii=False),
-    )
-
-
-def _where(cell: dict[str, Any], tokens: list[str]) -> str:
-    name = cell["position"]
-    token = f" {json.dumps(tokens[int(name)], ensure_ascii=False)}" if name.isdecimal() else ""
-    return f"{name}{token}"
-
-
-def _cell_figures(cell: dict[str, Any]) -> tuple[str, ...]:
-    layers, reading = cell["layers"], cell["reading"]
-    recovery = reading.get("recovery")
-    return (
-        f"{layers['first']} to {layers['stop'] - 1}",
-        ", ".join(cell["components"]),
-        f"{reading['logprob']:.4f}",
-        str(reading["rank"]),
-        "" if recovery is None else f"{recovery:.3f}",
     )
 
 

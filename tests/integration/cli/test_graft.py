@@ -66,6 +66,27 @@ def test_a_grafted_text_is_written_and_a_sweep_is_planned(palimpsest, cli_model,
     assert count == len(table["cases"][0]["cells"])
 
 
+def test_subsets_previews_and_sets_are_shown(palimpsest, cli_model, donor):
+    pair = (cli_model, donor)
+    places = ("--at", "quick brown", "--at", "dog", "--window", 2, "--subsets", "--sufficient", "0.5")
+    two = (*PROMPT, "--prompt", "a dog and quick brown it", "--target", " fox")
+    shown = palimpsest("graft", "sweep", *pair, *two, *places)
+    assert shown.code == 0, shown.err
+    assert all(
+        word in shown.out for word in ("quick brown+dog", "Shapley value", "interaction", "95 % interval")
+    )
+    assert "case 1, layers 0 to 1" in shown.err
+
+    shown = palimpsest("graft", "sweep", *pair, *PROMPT, "--preview", "--verify-top", 3, "--verify-random", 4)
+    assert shown.code == 0, shown.err
+    assert "estimated change" in shown.out
+    assert "7 of" in shown.err
+
+    odd = palimpsest("graft", "sweep", *pair, *PROMPT, "--prompt", "the")
+    assert odd.code == Exit.USAGE
+    assert palimpsest("graft", "sweep", *pair, *PROMPT, "--drops", 2).code == Exit.USAGE
+
+
 def test_what_cannot_be_grafted_is_said_with_an_exit_code(palimpsest, cli_model, donor):
     refused = palimpsest("graft", "run", cli_model, donor, *PROMPT, "--at", "cat", "--json")
     assert refused.code == Exit.USAGE

@@ -4,9 +4,11 @@ import asyncio
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from google.protobuf import json_format
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -108,18 +110,37 @@ async def test_a_grafted_text_is_streamed_token_by_token(client, folder):
         assert all(t.logprob <= 0 for t in tokens)
 
 
-async def test_a_plan_is_what_the_sweep_then_costs(client, resources):
+SETS = [{"components": ["layer"]}, {"components": ["ffn"]}, {"components": ["embedding", "head"]}]
+PLANNED: dict[str, dict[str, Any]] = {
+    "cells": {"components": SETS[:2]},
+    "subsets": {
+        "components": SETS,
+        "subsets": True,
+        "stride": 1,
+        "positions": [
+            {"name": "dog", "positions": {"spans": [{"text": "dog"}]}},
+            {"name": "last", "positions": {"indices": [-1]}},
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("kind", list(PLANNED))
+async def test_a_plan_is_what_the_sweep_then_costs(client, resources, kind: str):
+    other = {"prompt": "the lazy dog and the fox", "target": " sleeps"}
     fields = {
         "pair": PAIR,
-        "cases": [CASE, {"prompt": "the lazy dog", "target": " sleeps"}],
-        "axes": {"components": [{"components": ["layer"]}, {"components": ["ffn"]}]},
+        "cases": [{**other, "prompt": "a dog and a quick fox"}, other],
+        "axes": PLANNED[kind],
+        "untie": True,
     }
     plan = await client.grafting.plan_grafts(**fields)
     progress = NullProgress()
     request = pb.SweepGraftsRequest(
         pair=pb.ModelPair(**PAIR),
         cases=[pb.Case(**each) for each in fields["cases"]],
-        axes=pb.SweepAxes(components=[pb.ComponentSet(**each) for each in fields["axes"]["components"]]),
+        axes=json_format.ParseDict(fields["axes"], pb.SweepAxes()),
+        untie=True,
     )
     done = sweep(request, JobContext("sweep", "local", 1, progress, resources))
     assert (plan.cells, plan.row_layers, plan.naive_row_layers) == (

@@ -1400,6 +1400,9 @@ class GraftingRoom(Room):
         untie: bool | None = None,
         skip_cache: bool | None = None,
         request_id: str | None = None,
+        mode: grafting_pb2.SweepMode | str | None = None,
+        preview: grafting_pb2.PreviewOptions | Mapping[str, object] | None = None,
+        sufficient: grafting_pb2.SufficientSearch | Mapping[str, object] | None = None,
         timeout: float | None = None,
     ) -> grafting_pb2.GraftPlan:
         """Says what a sweep would cost, and runs nothing: only configs and the tokenizer are read. The request is
@@ -1413,6 +1416,10 @@ class GraftingRoom(Room):
             The same for each case.
         skip_cache
             Run although an equal sweep was done.
+        preview
+            Of the modes that estimate.
+        sufficient
+            For each window and set of components, look for a small set of selections (or tokens) that is enough.
         """
         ...
 
@@ -1426,6 +1433,9 @@ class GraftingRoom(Room):
         untie: bool | None = None,
         skip_cache: bool | None = None,
         request_id: str | None = None,
+        mode: grafting_pb2.SweepMode | str | None = None,
+        preview: grafting_pb2.PreviewOptions | Mapping[str, object] | None = None,
+        sufficient: grafting_pb2.SufficientSearch | Mapping[str, object] | None = None,
         timeout: float | None = None,
     ) -> Job[grafting_pb2.GraftSweep]:
         """Grafts every cell of a grid, as a job: each position or selection, with each window of layers, with
@@ -1437,8 +1447,9 @@ class GraftingRoom(Room):
         same kind of machine and number of threads.
 
         Errors, from the call or the job: as of Graft, each with the case's field; and
-        * INVALID_ARGUMENT: the grid has more than 100,000 cells (GRAFTS_TOO_MANY). Use wider windows or fewer
-          cases.
+        * INVALID_ARGUMENT: the grid has more than 100,000 cells, or the subsets of a case more than 16,384 rows
+          (GRAFTS_TOO_MANY). Use wider windows, fewer cases, or fewer or later segments. With subsets, two
+          segments have a token in common, or there are none or more than 8 (INVALID_REQUEST).
 
         Parameters
         ----------
@@ -1446,6 +1457,10 @@ class GraftingRoom(Room):
             The same for each case.
         skip_cache
             Run although an equal sweep was done.
+        preview
+            Of the modes that estimate.
+        sufficient
+            For each window and set of components, look for a small set of selections (or tokens) that is enough.
         """
         ...
 

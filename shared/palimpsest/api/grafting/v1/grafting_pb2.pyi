@@ -28,6 +28,13 @@ class GraftStop(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     GRAFT_STOP_UNSPECIFIED: _ClassVar[GraftStop]
     GRAFT_STOP_END: _ClassVar[GraftStop]
     GRAFT_STOP_LENGTH: _ClassVar[GraftStop]
+
+class SweepMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SWEEP_MODE_UNSPECIFIED: _ClassVar[SweepMode]
+    SWEEP_MODE_EXACT: _ClassVar[SweepMode]
+    SWEEP_MODE_PREVIEW: _ClassVar[SweepMode]
+    SWEEP_MODE_BOTH: _ClassVar[SweepMode]
 CONTINUATION_UNSPECIFIED: Continuation
 CONTINUATION_LAST: Continuation
 CONTINUATION_BASE: Continuation
@@ -38,6 +45,10 @@ GRAFT_DECODING_DONOR: GraftDecoding
 GRAFT_STOP_UNSPECIFIED: GraftStop
 GRAFT_STOP_END: GraftStop
 GRAFT_STOP_LENGTH: GraftStop
+SWEEP_MODE_UNSPECIFIED: SweepMode
+SWEEP_MODE_EXACT: SweepMode
+SWEEP_MODE_PREVIEW: SweepMode
+SWEEP_MODE_BOTH: SweepMode
 
 class ModelPair(_message.Message):
     __slots__ = ("base", "donor", "others")
@@ -278,16 +289,18 @@ class GraftReading(_message.Message):
     def __init__(self, logprob: _Optional[float] = ..., probability: _Optional[float] = ..., rank: _Optional[int] = ..., ties: _Optional[int] = ..., token_logprobs: _Optional[_Iterable[float]] = ..., top: _Optional[str] = ..., top_probability: _Optional[float] = ..., recovery: _Optional[float] = ..., kl_base: _Optional[float] = ..., kl_donor: _Optional[float] = ...) -> None: ...
 
 class SweepAxes(_message.Message):
-    __slots__ = ("positions", "window", "stride", "components")
+    __slots__ = ("positions", "window", "stride", "components", "subsets")
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     STRIDE_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    SUBSETS_FIELD_NUMBER: _ClassVar[int]
     positions: _containers.RepeatedCompositeFieldContainer[NamedPositions]
     window: int
     stride: int
     components: _containers.RepeatedCompositeFieldContainer[ComponentSet]
-    def __init__(self, positions: _Optional[_Iterable[_Union[NamedPositions, _Mapping]]] = ..., window: _Optional[int] = ..., stride: _Optional[int] = ..., components: _Optional[_Iterable[_Union[ComponentSet, _Mapping]]] = ...) -> None: ...
+    subsets: bool
+    def __init__(self, positions: _Optional[_Iterable[_Union[NamedPositions, _Mapping]]] = ..., window: _Optional[int] = ..., stride: _Optional[int] = ..., components: _Optional[_Iterable[_Union[ComponentSet, _Mapping]]] = ..., subsets: bool = ...) -> None: ...
 
 class NamedPositions(_message.Message):
     __slots__ = ("name", "positions")
@@ -304,55 +317,201 @@ class ComponentSet(_message.Message):
     def __init__(self, components: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SweepGraftsRequest(_message.Message):
-    __slots__ = ("pair", "cases", "axes", "untie", "skip_cache", "request_id")
+    __slots__ = ("pair", "cases", "axes", "untie", "skip_cache", "request_id", "mode", "preview", "sufficient")
     PAIR_FIELD_NUMBER: _ClassVar[int]
     CASES_FIELD_NUMBER: _ClassVar[int]
     AXES_FIELD_NUMBER: _ClassVar[int]
     UNTIE_FIELD_NUMBER: _ClassVar[int]
     SKIP_CACHE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    PREVIEW_FIELD_NUMBER: _ClassVar[int]
+    SUFFICIENT_FIELD_NUMBER: _ClassVar[int]
     pair: ModelPair
     cases: _containers.RepeatedCompositeFieldContainer[Case]
     axes: SweepAxes
     untie: bool
     skip_cache: bool
     request_id: str
-    def __init__(self, pair: _Optional[_Union[ModelPair, _Mapping]] = ..., cases: _Optional[_Iterable[_Union[Case, _Mapping]]] = ..., axes: _Optional[_Union[SweepAxes, _Mapping]] = ..., untie: bool = ..., skip_cache: bool = ..., request_id: _Optional[str] = ...) -> None: ...
+    mode: SweepMode
+    preview: PreviewOptions
+    sufficient: SufficientSearch
+    def __init__(self, pair: _Optional[_Union[ModelPair, _Mapping]] = ..., cases: _Optional[_Iterable[_Union[Case, _Mapping]]] = ..., axes: _Optional[_Union[SweepAxes, _Mapping]] = ..., untie: bool = ..., skip_cache: bool = ..., request_id: _Optional[str] = ..., mode: _Optional[_Union[SweepMode, str]] = ..., preview: _Optional[_Union[PreviewOptions, _Mapping]] = ..., sufficient: _Optional[_Union[SufficientSearch, _Mapping]] = ...) -> None: ...
+
+class PreviewOptions(_message.Message):
+    __slots__ = ("verify_top", "verify_random", "seed", "steps", "own_layer", "drops")
+    VERIFY_TOP_FIELD_NUMBER: _ClassVar[int]
+    VERIFY_RANDOM_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    OWN_LAYER_FIELD_NUMBER: _ClassVar[int]
+    DROPS_FIELD_NUMBER: _ClassVar[int]
+    verify_top: int
+    verify_random: int
+    seed: int
+    steps: int
+    own_layer: bool
+    drops: int
+    def __init__(self, verify_top: _Optional[int] = ..., verify_random: _Optional[int] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., own_layer: bool = ..., drops: _Optional[int] = ...) -> None: ...
+
+class SufficientSearch(_message.Message):
+    __slots__ = ("threshold",)
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    threshold: float
+    def __init__(self, threshold: _Optional[float] = ...) -> None: ...
 
 class GraftCell(_message.Message):
-    __slots__ = ("position", "layers", "components", "reading")
+    __slots__ = ("position", "layers", "components", "reading", "estimate", "strength")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     READING_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATE_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
     position: str
     layers: LayerRange
     components: _containers.RepeatedScalarFieldContainer[str]
     reading: GraftReading
-    def __init__(self, position: _Optional[str] = ..., layers: _Optional[_Union[LayerRange, _Mapping]] = ..., components: _Optional[_Iterable[str]] = ..., reading: _Optional[_Union[GraftReading, _Mapping]] = ...) -> None: ...
+    estimate: float
+    strength: float
+    def __init__(self, position: _Optional[str] = ..., layers: _Optional[_Union[LayerRange, _Mapping]] = ..., components: _Optional[_Iterable[str]] = ..., reading: _Optional[_Union[GraftReading, _Mapping]] = ..., estimate: _Optional[float] = ..., strength: _Optional[float] = ...) -> None: ...
 
 class SweptCells(_message.Message):
-    __slots__ = ("case", "base", "donor", "cells")
+    __slots__ = ("case", "base", "donor", "cells", "preview", "values", "sufficient")
     CASE_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     DONOR_FIELD_NUMBER: _ClassVar[int]
     CELLS_FIELD_NUMBER: _ClassVar[int]
+    PREVIEW_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    SUFFICIENT_FIELD_NUMBER: _ClassVar[int]
     case: int
     base: GraftReading
     donor: GraftReading
     cells: _containers.RepeatedCompositeFieldContainer[GraftCell]
-    def __init__(self, case: _Optional[int] = ..., base: _Optional[_Union[GraftReading, _Mapping]] = ..., donor: _Optional[_Union[GraftReading, _Mapping]] = ..., cells: _Optional[_Iterable[_Union[GraftCell, _Mapping]]] = ...) -> None: ...
+    preview: bool
+    values: SegmentValues
+    sufficient: SufficientSet
+    def __init__(self, case: _Optional[int] = ..., base: _Optional[_Union[GraftReading, _Mapping]] = ..., donor: _Optional[_Union[GraftReading, _Mapping]] = ..., cells: _Optional[_Iterable[_Union[GraftCell, _Mapping]]] = ..., preview: bool = ..., values: _Optional[_Union[SegmentValues, _Mapping]] = ..., sufficient: _Optional[_Union[SufficientSet, _Mapping]] = ...) -> None: ...
+
+class SegmentValues(_message.Message):
+    __slots__ = ("layers", "components", "segments", "interactions")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    INTERACTIONS_FIELD_NUMBER: _ClassVar[int]
+    layers: LayerRange
+    components: _containers.RepeatedScalarFieldContainer[str]
+    segments: _containers.RepeatedCompositeFieldContainer[SegmentValue]
+    interactions: _containers.RepeatedCompositeFieldContainer[Interaction]
+    def __init__(self, layers: _Optional[_Union[LayerRange, _Mapping]] = ..., components: _Optional[_Iterable[str]] = ..., segments: _Optional[_Iterable[_Union[SegmentValue, _Mapping]]] = ..., interactions: _Optional[_Iterable[_Union[Interaction, _Mapping]]] = ...) -> None: ...
+
+class SegmentValue(_message.Message):
+    __slots__ = ("segment", "shapley", "alone", "without")
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    SHAPLEY_FIELD_NUMBER: _ClassVar[int]
+    ALONE_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_FIELD_NUMBER: _ClassVar[int]
+    segment: str
+    shapley: float
+    alone: float
+    without: float
+    def __init__(self, segment: _Optional[str] = ..., shapley: _Optional[float] = ..., alone: _Optional[float] = ..., without: _Optional[float] = ...) -> None: ...
+
+class Interaction(_message.Message):
+    __slots__ = ("first", "second", "value")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    SECOND_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    first: str
+    second: str
+    value: float
+    def __init__(self, first: _Optional[str] = ..., second: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+
+class SufficientSet(_message.Message):
+    __slots__ = ("layers", "components", "threshold", "reached", "positions", "recovery", "complement", "order", "grafts", "case")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    REACHED_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    RECOVERY_FIELD_NUMBER: _ClassVar[int]
+    COMPLEMENT_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    GRAFTS_FIELD_NUMBER: _ClassVar[int]
+    CASE_FIELD_NUMBER: _ClassVar[int]
+    layers: LayerRange
+    components: _containers.RepeatedScalarFieldContainer[str]
+    threshold: float
+    reached: bool
+    positions: _containers.RepeatedScalarFieldContainer[str]
+    recovery: float
+    complement: float
+    order: str
+    grafts: int
+    case: int
+    def __init__(self, layers: _Optional[_Union[LayerRange, _Mapping]] = ..., components: _Optional[_Iterable[str]] = ..., threshold: _Optional[float] = ..., reached: bool = ..., positions: _Optional[_Iterable[str]] = ..., recovery: _Optional[float] = ..., complement: _Optional[float] = ..., order: _Optional[str] = ..., grafts: _Optional[int] = ..., case: _Optional[int] = ...) -> None: ...
+
+class PreviewCheck(_message.Message):
+    __slots__ = ("case", "cells", "top", "random", "correlation", "threshold", "random_above", "missed_at_most", "largest_error")
+    CASE_FIELD_NUMBER: _ClassVar[int]
+    CELLS_FIELD_NUMBER: _ClassVar[int]
+    TOP_FIELD_NUMBER: _ClassVar[int]
+    RANDOM_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    RANDOM_ABOVE_FIELD_NUMBER: _ClassVar[int]
+    MISSED_AT_MOST_FIELD_NUMBER: _ClassVar[int]
+    LARGEST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    case: int
+    cells: int
+    top: int
+    random: int
+    correlation: float
+    threshold: float
+    random_above: int
+    missed_at_most: int
+    largest_error: float
+    def __init__(self, case: _Optional[int] = ..., cells: _Optional[int] = ..., top: _Optional[int] = ..., random: _Optional[int] = ..., correlation: _Optional[float] = ..., threshold: _Optional[float] = ..., random_above: _Optional[int] = ..., missed_at_most: _Optional[int] = ..., largest_error: _Optional[float] = ...) -> None: ...
+
+class CellSummary(_message.Message):
+    __slots__ = ("position", "layers", "components", "cases", "mean_recovery", "low", "high")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    CASES_FIELD_NUMBER: _ClassVar[int]
+    MEAN_RECOVERY_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    position: str
+    layers: LayerRange
+    components: _containers.RepeatedScalarFieldContainer[str]
+    cases: int
+    mean_recovery: float
+    low: float
+    high: float
+    def __init__(self, position: _Optional[str] = ..., layers: _Optional[_Union[LayerRange, _Mapping]] = ..., components: _Optional[_Iterable[str]] = ..., cases: _Optional[int] = ..., mean_recovery: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
 
 class GraftSweep(_message.Message):
-    __slots__ = ("table", "cells", "row_layers", "naive_row_layers", "resumed_cells")
+    __slots__ = ("table", "cells", "row_layers", "naive_row_layers", "resumed_cells", "summaries", "sufficient", "previews", "left_out", "grafted_cells")
     TABLE_FIELD_NUMBER: _ClassVar[int]
     CELLS_FIELD_NUMBER: _ClassVar[int]
     ROW_LAYERS_FIELD_NUMBER: _ClassVar[int]
     NAIVE_ROW_LAYERS_FIELD_NUMBER: _ClassVar[int]
     RESUMED_CELLS_FIELD_NUMBER: _ClassVar[int]
+    SUMMARIES_FIELD_NUMBER: _ClassVar[int]
+    SUFFICIENT_FIELD_NUMBER: _ClassVar[int]
+    PREVIEWS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    GRAFTED_CELLS_FIELD_NUMBER: _ClassVar[int]
     table: _artifacts_pb2.Artifact
     cells: int
     row_layers: int
     naive_row_layers: int
     resumed_cells: int
-    def __init__(self, table: _Optional[_Union[_artifacts_pb2.Artifact, _Mapping]] = ..., cells: _Optional[int] = ..., row_layers: _Optional[int] = ..., naive_row_layers: _Optional[int] = ..., resumed_cells: _Optional[int] = ...) -> None: ...
+    summaries: _containers.RepeatedCompositeFieldContainer[CellSummary]
+    sufficient: _containers.RepeatedCompositeFieldContainer[SufficientSet]
+    previews: _containers.RepeatedCompositeFieldContainer[PreviewCheck]
+    left_out: int
+    grafted_cells: int
+    def __init__(self, table: _Optional[_Union[_artifacts_pb2.Artifact, _Mapping]] = ..., cells: _Optional[int] = ..., row_layers: _Optional[int] = ..., naive_row_layers: _Optional[int] = ..., resumed_cells: _Optional[int] = ..., summaries: _Optional[_Iterable[_Union[CellSummary, _Mapping]]] = ..., sufficient: _Optional[_Iterable[_Union[SufficientSet, _Mapping]]] = ..., previews: _Optional[_Iterable[_Union[PreviewCheck, _Mapping]]] = ..., left_out: _Optional[int] = ..., grafted_cells: _Optional[int] = ...) -> None: ...

@@ -136,8 +136,9 @@ class GraftingServiceServicer(object):
         same kind of machine and number of threads.
 
         Errors, from the call or the job: as of Graft, each with the case's field; and
-        * INVALID_ARGUMENT: the grid has more than 100,000 cells (GRAFTS_TOO_MANY). Use wider windows or fewer
-        cases.
+        * INVALID_ARGUMENT: the grid has more than 100,000 cells, or the subsets of a case more than 16,384 rows
+        (GRAFTS_TOO_MANY). Use wider windows, fewer cases, or fewer or later segments. With subsets, two
+        segments have a token in common, or there are none or more than 8 (INVALID_REQUEST).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

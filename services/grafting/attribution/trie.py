@@ -104,10 +104,10 @@ class Trie:
 
 
 def first_layer(components: Collection[str], layers: range, count: int) -> int:
-    """Return the first of ``count`` layers that rows of subsets go through; ``count``: what differs comes after them."""
+    """Return the first of ``count`` layers that rows of subsets go through; ``count`` itself: only what comes after."""
     if "embedding" in components:
         return 0
-    return count if LAYER_COMPONENTS.isdisjoint(components) else layers.start
+    return layers.start if any(each in LAYER_COMPONENTS for each in components) else count
 
 
 class SubsetPass:

@@ -28,7 +28,7 @@ RETRAINED = 5
 """Models retrained without the forget set, each with an order of its own."""
 LOOK = 10
 """Steps between two looks; rounds of CIR are looked at one by one."""
-WATCHED = 16
+WATCHED = 6
 """Documents of retain1 that tell the probe what is kept, and that removal does not train on."""
 _SAFE_UTILITY = 0.93
 """Of what the target knows of those documents."""
@@ -36,9 +36,9 @@ _SAFE_UTILITY = 0.93
 SETTINGS: tuple[Method, ...] = (
     Method("GA+GDR", "ga_gdr", {"alpha": 3.0}, epochs=15),
     Method("SimNPO+GDR", "simnpo", {"beta": 2.5, "gamma": 1.0, "alpha": 3.0}, 2e-4, 15),
-    Method("CIR", "cir", {"components": 48, "step": 0.01, "rounds": 30}),
-    Method("CIR, more left alone", "cir", {"components": 64, "step": 0.01, "rounds": 30}),
-    Method("CIR, most left alone", "cir", {"components": 96, "step": 0.01, "rounds": 40}),
+    Method("CIR", "cir", {"components": 64, "step": 0.01, "rounds": 40}),
+    Method("CIR in longer steps", "cir", {"components": 64, "step": 0.015, "rounds": 30}),
+    Method("CIR, more left alone", "cir", {"components": 80, "step": 0.015, "rounds": 40}),
 )
 
 

@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= deploy/constraints.txt
-WORKERS ?= 2
+WORKERS ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -32,7 +32,7 @@ demo: install  ## the tour: real model, real services, real jobs
 	$(BIN)/palimpsest demo
 
 # Bytecode is kept whatever the environment says: the suite starts more than a hundred processes that import the same.
-test: install  ## the whole test suite, in two processes; WORKERS=4 for more
+test: install  ## the whole test suite, in three processes, as much of it waits; WORKERS=4 for more
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS)
 
 fuzz: install  ## 5,000 messages over every method, with three seeds; twice with a tokens file

@@ -84,9 +84,8 @@ class Sharing:
         shared = self._record.message.shared_run.requests
         if shared and shared[0] != self._record.message.name:
             found = self._taken_over()
-            if (
-                found is None
-            ):  # an attempt may have died once it had copied a model that has been deleted since
+            if found is None:
+                # An attempt may have died once it had copied a model that has been deleted since.
                 delete_tree(self._space.made)
             return found or ALONE
         principal, removal_id = self._job.principal, self._record.id

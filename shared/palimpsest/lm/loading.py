@@ -62,7 +62,7 @@ def load(
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         if trainable and dtype == "auto":
             dtype = "float32"
-        kind = pick_dtype(dtype, target, CompiledForward is not None, config.get_text_config().hidden_size)
+        kind = pick_dtype(dtype, target, CompiledForward is not None)
         with building():
             module, info = cast(Any, AutoModelForCausalLM).from_pretrained(
                 path,

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel
 
-from palimpsest.lm.agreement import agrees, probe_ids, seconds_of_prompt
+from palimpsest.lm.agreement import agrees, probe_ids
 from palimpsest.lm.anatomy import last_mlp
 from palimpsest.lm.blocks import BLOCK, BlockPool
 from palimpsest.lm.detokenizer import Detokenizer
@@ -17,6 +17,7 @@ from palimpsest.lm.generic import ModuleForward, whole_inputs
 from palimpsest.lm.paged_cache import PagedCache
 from palimpsest.lm.protocols import Limits
 from palimpsest.lm.weights import LlamaWeights, fuse, is_llama_shaped
+from palimpsest.processor import bfloat16_tiles
 
 try:
     from palimpsest.lm.cpu.forward import CompiledForward
@@ -33,10 +34,6 @@ CHUNK_BESIDE = 64
 
 SHORT = 16
 """A sequence with at most this many new rows always uses the compiled pass, if there is one."""
-
-_TORCH_SPEED_UP = 2.0
-"""Torch reads prompts only if it is this many times as fast as the compiled pass, which gives the same bits for a row
-whatever the rest of the batch is. Torch does not guarantee that."""
 
 
 class LanguageModel:
@@ -144,7 +141,8 @@ class LanguageModel:
         if not agrees:
             log.warning("the compiled forward pass differs from transformers': using torch")
             self.compiled, self.forward_kind, self.prefill_kind = None, "fused", "fused"
-        elif seconds_of_prompt(self, "compiled") > _TORCH_SPEED_UP * seconds_of_prompt(self, "fused"):
+        elif self.dtype == torch.bfloat16 and bfloat16_tiles():
+            # Some four times as fast on prompts, which outweighs that torch's bits depend on the batch.
             self.prefill_kind = "fused"
 
     def _agrees(self, probe: torch.Tensor, expected: torch.Tensor) -> bool:

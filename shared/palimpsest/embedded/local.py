@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from palimpsest.embedded.environment import services_root, settings_environment
+from palimpsest.embedded.environment import settings_environment
+from palimpsest.embedded.installation import services_root
 from palimpsest.embedded.probes import answers, tail
 from palimpsest.embedded.state import StackState, is_locked, running
 from palimpsest.errors import FailedPrecondition, Reason, Unavailable

@@ -9,7 +9,8 @@ from typing import Self
 
 from palimpsest.disk import disk_full, is_full, room_for
 from palimpsest.embedded.children import Child, PythonChild, Restarts, ValkeyChild
-from palimpsest.embedded.environment import services_root, settings_environment
+from palimpsest.embedded.environment import settings_environment
+from palimpsest.embedded.installation import services_root
 from palimpsest.embedded.probes import answers, free_address, tail, worker_consumes
 from palimpsest.embedded.state import Owner, StackLock, StackState
 from palimpsest.embedded.valkey import ValkeyServer

@@ -22,17 +22,21 @@ class AsyncOutgoing(Generic[T]):
     failure
         What the caller's own code raised; None while nothing did.
     call
-        The call to cancel then; a call that is not known yet is cancelled by whoever makes it known.
+        The call to cancel then; while it is not known, gRPC ends it.
+    sent
+        Requests handed over so far.
     """
 
     def __init__(self, requests: AsyncIterable[T]) -> None:
         self.failure: Exception | None = None
         self.call: Any = None
+        self.sent = 0
         self._requests = requests
 
     async def __aiter__(self) -> AsyncIterator[T]:
         try:
             async for request in self._requests:
+                self.sent += 1
                 yield request
         except Exception as error:
             self.failure = error

@@ -22,6 +22,7 @@ from palimpsest.cli.output.quotes import (
     print_sources,
     write_page,
 )
+from palimpsest.cli.reading import typed_text
 from palimpsest.cli.sampling import (
     Count,
     Logprobs,
@@ -76,9 +77,7 @@ def generate(
     sources are listed below; --html writes a page with both.
     """
     if prompt == "-":
-        if sys.stdin.isatty():
-            output.note("Reading the prompt from standard input; Ctrl-D ends it.")
-        prompt = sys.stdin.read()
+        prompt = typed_text("prompt")
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": prompt})
     asked: dict[str, Any] = {"chat": messages} if chat or system else {"prompt": prompt}

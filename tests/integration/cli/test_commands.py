@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -124,7 +125,9 @@ def test_jobs(palimpsest, job):
     watched = palimpsest("jobs", "watch", job)
     assert watched.code == Exit.NOT_FOUND
     assert palimpsest("jobs", "show", job, "--json").json["metadata"]["state"] == "JOB_STATE_FAILED"
-    assert "JOB_STATE_FAILED" in palimpsest("jobs", "show", f"operations/{job}").out
+    shown = palimpsest("jobs", "show", f"operations/{job}").out
+    assert re.search(r"^state +failed$", shown, re.MULTILINE)
+    assert "JOB_STATE" not in shown
     assert job in palimpsest("jobs", "list", "--state", "failed").out
     listed = palimpsest("jobs", "list", "--limit", 1000, "--json").json
     assert f"operations/{job}" in {operation["name"] for operation in listed}

@@ -1,6 +1,7 @@
 """``palimpsest corpus``: create, fill, build, search and delete corpora that generation can quote."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import Exit
 from palimpsest.cli.output.paging import all_pages
 from palimpsest.cli.output.progress import follow
+from palimpsest.cli.reading import STANDARD_INPUT, read_bytes
 from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command
 from palimpsest.client import Client
@@ -49,6 +51,11 @@ def create(
             passage_tokens=passage_tokens,
             labels=labels_of(label),
         )
+    if not encoder:
+        output.note(
+            f"The encoder {made.encoder} reads every passage with a model, which takes minutes for some MB on a "
+            "processor; with --encoder hashed-words a corpus is built at once, and searched by words, not by meaning."
+        )
     _show(session, made)
 
 
@@ -56,16 +63,28 @@ def create(
 def add(
     session: Session,
     name: Name,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Text files, and folders of them.")],
-    build: Annotated[bool, typer.Option(help="Build the index afterwards.")] = True,
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Text files, folders of them, - for standard input."),
+    ],
+    build: Annotated[
+        bool,
+        typer.Option(help="Build the index afterwards; otherwise nothing is built before `corpus build`."),
+    ] = True,
+    document: Annotated[
+        str, typer.Option(metavar="ID", help="Id of the document from standard input.")
+    ] = "stdin",
 ) -> None:
     """Add text files, each as a document under its path. Unchanged files are not stored again."""
-    files = sorted({file for path in paths for file in _files_of(path)})
+    files = sorted({file for path in paths if path != STANDARD_INPUT for file in _files_of(Path(path))})
+    read = [NewDocument(document, read_bytes(STANDARD_INPUT))] if STANDARD_INPUT in paths else []
     refused = 0
     with session.client() as client:
-        documents = (_document(file) for file in files)
+        documents = chain(read, (_document(file) for file in files))
         defer = build and len(files) > DEFERRED_ABOVE
-        with client.datastore.add(corpus_name(name), documents, defer_vectors=defer) as answers:
+        with client.datastore.add(
+            corpus_name(name), documents, defer_vectors=defer, defer_build=True
+        ) as answers:
             for answer in answers:
                 error = refusal(answer)
                 refused += error is not None
@@ -191,8 +210,7 @@ def delete(
     with session.client() as client:
         if not documents:
             client.datastore.delete_corpus(name=corpus_name(name))
-            if session.json:
-                output.print_json({"deleted": corpus_name(name)})
+            session.deleted(corpus_name(name))
             return
         receipt = client.datastore.delete_documents(corpus=corpus_name(name), documents=documents)
     if session.json:
@@ -211,8 +229,8 @@ def all_corpora(client: Client) -> list[datastore_pb2.Corpus]:
     return all_pages(client.datastore.list_corpora, "corpora")
 
 
-@command(app)
-def ls(
+@command(app, "list")
+def list_(
     session: Session,
     name: Annotated[
         str, typer.Argument(metavar="CORPUS", help="List this corpus's documents. Default: list corpora.")
@@ -255,7 +273,7 @@ def _list_documents(session: Session, client: Client, name: str) -> None:
 
 
 @command(app)
-def stat(
+def show(
     session: Session,
     name: Name,
     document: Annotated[

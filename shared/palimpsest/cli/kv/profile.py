@@ -9,6 +9,7 @@ from palimpsest.api.codec.v1 import codec_pb2
 from palimpsest.cli.models import ModelId
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.progress import follow, transfer
+from palimpsest.cli.reading import opened
 from palimpsest.cli.session import Session, command
 
 
@@ -31,7 +32,9 @@ def calibrate(
         digest = ""
         if texts is not None:
             with transfer(f"Uploading {texts}") as progress:
-                digest = client.artifacts.upload(texts, media_type="text/plain", progress=progress).digest
+                digest = client.artifacts.upload(
+                    opened(str(texts)), media_type="text/plain", progress=progress
+                ).digest
         job = client.codec.calibrate(
             model=model,
             texts=digest,

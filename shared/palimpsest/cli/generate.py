@@ -22,6 +22,7 @@ from palimpsest.cli.output.quotes import (
     print_sources,
     write_page,
 )
+from palimpsest.cli.output.waiting import announced
 from palimpsest.cli.reading import typed_text
 from palimpsest.cli.sampling import (
     Count,
@@ -100,7 +101,7 @@ def generate(
             **asked,
         )
         with events:
-            kept = Kept(events)
+            kept = Kept(announced(events))
             if session.json:
                 for event in kept:
                     output.print_json(event)

@@ -51,5 +51,6 @@ def test_on_a_steady_link_no_level_within_the_budget_is_quicker_than_adaptive(to
     assert not adaptive.over_budget
     within = [way for way in others if not way.over_budget]
     assert within
-    # It fetches from the back: what is decoded last is a whole chunk, where in order it may be a short one.
-    assert adaptive.finish_seconds <= min(way.finish_seconds for way in within) * 1.005
+    # It fetches from the back, so that what is decoded last is a whole chunk, where in order it may be a short one.
+    limit = 1.0001 if tokens <= 512 else 1.02
+    assert adaptive.finish_seconds <= limit * min(way.finish_seconds for way in within)

@@ -7,18 +7,17 @@ from typing import Annotated
 
 import typer
 
-from palimpsest.api.datastore.v1 import datastore_pb2
 from palimpsest.cli.corpus import continuation as corpus_continue
+from palimpsest.cli.corpus import listing
+from palimpsest.cli.corpus.listing import Name, show_corpus
 from palimpsest.cli.models import labels_of
 from palimpsest.cli.names import corpus_name
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import Exit
-from palimpsest.cli.output.paging import all_pages
 from palimpsest.cli.output.progress import follow
 from palimpsest.cli.reading import STANDARD_INPUT, read_bytes
 from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command
-from palimpsest.client import Client
 from palimpsest.client.corpora import NewDocument, refusal
 
 app = typer.Typer(
@@ -27,7 +26,6 @@ app = typer.Typer(
 DEFERRED_ABOVE = 64
 """With more files than this, the build that follows computes the vectors."""
 
-Name = Annotated[str, typer.Argument(metavar="CORPUS", help="corpora/ID, or the ID alone.")]
 Wait = Annotated[bool, typer.Option(help="Wait for the job; otherwise print it and return.")]
 
 
@@ -56,7 +54,7 @@ def create(
             f"The encoder {made.encoder} reads every passage with a model, which takes minutes for some MB on a "
             "processor; with --encoder hashed-words a corpus is built at once, and searched by words, not by meaning."
         )
-    _show(session, made)
+    show_corpus(session, made)
 
 
 @command(app)
@@ -124,7 +122,7 @@ def build(session: Session, name: Name, wait: Wait = True) -> None:
         if not wait:
             session.show(client.jobs.get(job.name))
             return
-        _show(session, follow(job, f"Building {corpus_name(name)}"))
+        show_corpus(session, follow(job, f"Building {corpus_name(name)}"))
 
 
 @command(app)
@@ -224,89 +222,5 @@ def delete(
         raise typer.Exit(Exit.NOT_FOUND)
 
 
-def all_corpora(client: Client) -> list[datastore_pb2.Corpus]:
-    """Return all corpora of the caller, by name."""
-    return all_pages(client.datastore.list_corpora, "corpora")
-
-
-@command(app, "list")
-def list_(
-    session: Session,
-    name: Annotated[
-        str, typer.Argument(metavar="CORPUS", help="List this corpus's documents. Default: list corpora.")
-    ] = "",
-) -> None:
-    """List corpora, or the documents of one corpus."""
-    with session.client() as client:
-        if name:
-            _list_documents(session, client, corpus_name(name))
-            return
-        corpora = all_corpora(client)
-    if session.json:
-        output.print_json([output.plain(corpus) for corpus in corpora])
-        return
-    rows = [
-        (c.name, c.model, c.document_count, c.passage_count, c.token_count, output.when(c.create_time))
-        for c in corpora
-    ]
-    output.print_table(["corpus", "model", ">documents", ">passages", ">tokens", "created"], rows)
-
-
-def _list_documents(session: Session, client: Client, name: str) -> None:
-    token, rows = "", []
-    while True:
-        page = client.datastore.list_documents(corpus=name, page_size=1000, page_token=token)
-        rows += page.documents
-        token = page.next_page_token
-        if not token:
-            break
-    if session.json:
-        output.print_json([output.plain(document) for document in rows])
-        return
-    output.print_table(
-        ["document", ">version", ">size", ">tokens", "added"],
-        [
-            (d.document, d.version, output.size(d.size_bytes), d.token_count, output.when(d.create_time))
-            for d in sorted(rows, key=lambda d: d.document)
-        ],
-    )
-
-
-@command(app)
-def show(
-    session: Session,
-    name: Name,
-    document: Annotated[
-        str, typer.Argument(metavar="DOCUMENT", help="Show this document. Default: show the corpus.")
-    ] = "",
-) -> None:
-    """Show a corpus, or one of its documents."""
-    with session.client() as client:
-        if document:
-            session.show(client.datastore.stat_document(corpus=corpus_name(name), document=document))
-            return
-        found = client.datastore.get_corpus(name=corpus_name(name))
-    _show(session, found)
-
-
-def _show(session: Session, corpus: datastore_pb2.Corpus) -> None:
-    if session.json:
-        output.print_json(corpus)
-        return
-    fields: dict[str, object] = {
-        "name": corpus.name,
-        "model": corpus.model,
-        "encoder": corpus.encoder,
-        "documents": corpus.document_count,
-        "passages": f"{corpus.passage_count} of {corpus.passage_tokens} tokens, {corpus.key_blocks} with keys",
-        "tokens": f"{corpus.token_count}, {corpus.unsealed_tokens} unsealed",
-        "segments": corpus.segment_count,
-        "size": f"{output.size(corpus.size_bytes)}, including {output.size(corpus.key_bytes)} of keys",
-        "epoch": corpus.epoch,
-    }
-    if corpus.quarantined_segments or corpus.lost_records:
-        segments = ", ".join(corpus.quarantined_segments) or "no segments"
-        fields["damaged"] = f"{segments}; {corpus.lost_records} log records"
-    if corpus.labels:
-        fields["labels"] = dict(corpus.labels)
-    output.print_fields(fields)
+command(app, "list")(listing.list_)
+command(app)(listing.show)

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from palimpsest.api.artifacts.v1 import artifacts_pb2
+from palimpsest.cli.input.prefixes import SHORTEST, completed
+from palimpsest.cli.input.reading import opened
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.progress import follow, transfer
-from palimpsest.cli.prefixes import SHORTEST, completed
-from palimpsest.cli.reading import opened
 from palimpsest.cli.session import Session, command
 from palimpsest.client import Client
 

@@ -9,10 +9,10 @@ import typer
 
 from palimpsest import json_input
 from palimpsest.api.decoding.v1 import decoding_pb2
+from palimpsest.cli.input.reading import opened
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import Exit
 from palimpsest.cli.output.progress import follow, transfer
-from palimpsest.cli.reading import opened
 from palimpsest.cli.sampling import (
     Count,
     Logprobs,

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from palimpsest.cli.input.reading import typed_text
 from palimpsest.cli.ngrams import full_name
 from palimpsest.cli.output import drafts as draft_view
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.quotes import nest_settings
-from palimpsest.cli.reading import typed_text
 from palimpsest.cli.sampling import Model, Seed, Stop, Temperature, TopP, chosen_model, sampling
 from palimpsest.cli.session import Session, command
 from palimpsest.client import Drafting

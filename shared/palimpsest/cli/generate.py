@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from palimpsest.api.decoding.v1 import decoding_pb2
+from palimpsest.cli.input.reading import typed_text
 from palimpsest.cli.kv.options import Deadline, LossBudget, load_settings
 from palimpsest.cli.names import context_name
 from palimpsest.cli.output import load_view as cells
@@ -23,7 +24,6 @@ from palimpsest.cli.output.quotes import (
     write_page,
 )
 from palimpsest.cli.output.waiting import announced
-from palimpsest.cli.reading import typed_text
 from palimpsest.cli.sampling import (
     Count,
     Logprobs,

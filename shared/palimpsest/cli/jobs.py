@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from google.longrunning import operations_pb2
 
+from palimpsest.cli.input.prefixes import completed
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.progress import follow
-from palimpsest.cli.prefixes import completed
 from palimpsest.cli.session import Session, command
 from palimpsest.client import Client
 from palimpsest.client.aio.jobs import metadata_of

@@ -7,12 +7,12 @@ import typer
 
 from palimpsest.api.datastore.v1 import datastore_pb2
 from palimpsest.cli.corpus.commands import Wait
+from palimpsest.cli.input.reading import opened
 from palimpsest.cli.models import labels_of
 from palimpsest.cli.names import corpus_name
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.paging import all_pages
 from palimpsest.cli.output.progress import follow, transfer
-from palimpsest.cli.reading import opened
 from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command
 

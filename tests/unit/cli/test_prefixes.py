@@ -2,7 +2,7 @@
 
 import pytest
 
-from palimpsest.cli.prefixes import completed
+from palimpsest.cli.input.prefixes import completed
 from palimpsest.errors import InvalidArgument
 
 IDS = ["abcdef01", "abcdef02", "abd00000"]

@@ -10,12 +10,12 @@ import typer
 from palimpsest.cli.corpus import continuation as corpus_continue
 from palimpsest.cli.corpus import listing
 from palimpsest.cli.corpus.listing import Name, show_corpus
+from palimpsest.cli.input.reading import STANDARD_INPUT, read_bytes
 from palimpsest.cli.models import labels_of
 from palimpsest.cli.names import corpus_name
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import Exit
 from palimpsest.cli.output.progress import follow
-from palimpsest.cli.reading import STANDARD_INPUT, read_bytes
 from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command
 from palimpsest.client.corpora import NewDocument, refusal

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from palimpsest.api.codec.v1 import codec_pb2
+from palimpsest.cli.input.reading import read_text
 from palimpsest.cli.kv import bench as kv_bench
 from palimpsest.cli.kv import load as kv_load
 from palimpsest.cli.kv import profile as kv_profile
@@ -15,7 +16,6 @@ from palimpsest.cli.names import context_name
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.paging import all_pages
 from palimpsest.cli.output.progress import follow, transfer
-from palimpsest.cli.reading import read_text
 from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command
 from palimpsest.client import Client

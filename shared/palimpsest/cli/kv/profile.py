@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from palimpsest.api.codec.v1 import codec_pb2
+from palimpsest.cli.input.reading import opened
 from palimpsest.cli.models import ModelId
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.progress import follow, transfer
-from palimpsest.cli.reading import opened
 from palimpsest.cli.session import Session, command
 
 

@@ -64,7 +64,7 @@ def _drawings(points: Sequence[LevelPoint], curves: Sequence[Curve]) -> list[str
         "legend.framealpha": 0.0,
     }
     made = []
-    with matplotlib.rc_context(plain | grounds | edges):
+    with matplotlib.rc_context(plain | grounds | edges):  # type: ignore[arg-type]  # its keys are literals there
         for draw_on in (lambda axes: _sizes(axes, points), lambda axes: _delays(axes, curves)):
             figure = figure_class()(figsize=(5.5, 4.4), layout="constrained")
             draw_on(figure.subplots())

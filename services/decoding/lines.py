@@ -31,6 +31,7 @@ class Line(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     id: str | int | None = None
+    custom_id: str | int | None = None
     prompt: str | None = None
     messages: list[Message] | None = Field(None, min_length=1, max_length=1000)
     max_tokens: int | None = Field(None, ge=1, le=1_000_000)
@@ -45,12 +46,13 @@ class Line(BaseModel):
 
 
 def read_lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file without their ends; a line over the limit is cut one byte past it."""
+    """The lines of a file without their ends, blank ones left out; a line over the limit is cut one byte past it."""
     while line := file.readline(LARGEST_LINE + 1):
         if not line.endswith(b"\n"):
             while (rest := file.readline(LARGEST_LINE)) and not rest.endswith(b"\n"):
                 pass
-        yield line.rstrip(b"\r\n")
+        if line.strip():
+            yield line.rstrip(b"\r\n")
 
 
 def line_seed(salt: str, index: int) -> int:
@@ -58,8 +60,10 @@ def line_seed(salt: str, index: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{salt}/{index}".encode()).digest()[:8], "big") >> 1
 
 
-def parse_line(line: bytes, defaults: Request, seed: int, tokenizer: Any) -> tuple[object, Request]:
-    """Parse one line into its id and its request.
+def parse_line(
+    line: bytes, defaults: Request, seed: int, tokenizer: Any
+) -> tuple[dict[str, object], Request]:
+    """Parse one line into its names, as :func:`names_of` gives them, and its request.
 
     Raises
     ------
@@ -75,6 +79,8 @@ def parse_line(line: bytes, defaults: Request, seed: int, tokenizer: Any) -> tup
         raise InvalidArgument(
             Reason.BATCH_LINE_INVALID, f"The line is not a valid request: {problems}"
         ) from None
+    if given.id is not None and given.custom_id is not None:
+        raise InvalidArgument(Reason.BATCH_LINE_INVALID, "A line has an id or a custom_id, not both.")
     if (given.prompt is None) == (given.messages is None):
         raise InvalidArgument(
             Reason.BATCH_LINE_INVALID, "A line needs either a prompt or messages, not both."
@@ -100,17 +106,24 @@ def parse_line(line: bytes, defaults: Request, seed: int, tokenizer: Any) -> tup
         stop=tuple(defaults.stop if stop is None else stop),
         logprobs=None if logprobs is None or logprobs < 0 else logprobs,
     )
-    return given.id, request
+    return _names(given.id, given.custom_id), request
 
 
-def name_of(line: bytes) -> object:
-    """The id of an invalid line, if it has one."""
+def names_of(line: bytes) -> dict[str, object]:
+    """What the result of an invalid line calls it: ``id``, null if it has none; and ``custom_id`` if it used that."""
     try:
         value = json_input.decode(line, max_bytes=LARGEST_LINE)
     except json_input.InvalidJson:
-        return None
-    name = value.get("id") if isinstance(value, dict) else None
-    return name if isinstance(name, str | int) and not isinstance(name, bool) else None
+        return _names(None, None)
+    given = [value.get(key) if isinstance(value, dict) else None for key in ("id", "custom_id")]
+    usable = [n if isinstance(n, str | int) and not isinstance(n, bool) else None for n in given]
+    return _names(*usable)
+
+
+def _names(id: str | int | None, custom_id: str | int | None) -> dict[str, object]:
+    return (
+        {"id": id} if custom_id is None else {"id": custom_id if id is None else id, "custom_id": custom_id}
+    )
 
 
 def _path(parts: tuple[int | str, ...]) -> str:

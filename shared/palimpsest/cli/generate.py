@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from palimpsest.api.decoding.v1 import decoding_pb2
+from palimpsest.cli.input.reading import typed_text
 from palimpsest.cli.kv.options import Deadline, LossBudget, load_settings
 from palimpsest.cli.names import context_name
 from palimpsest.cli.output import load_view as cells
@@ -22,6 +23,7 @@ from palimpsest.cli.output.quotes import (
     print_sources,
     write_page,
 )
+from palimpsest.cli.output.waiting import announced
 from palimpsest.cli.sampling import (
     Count,
     Logprobs,
@@ -76,9 +78,7 @@ def generate(
     sources are listed below; --html writes a page with both.
     """
     if prompt == "-":
-        if sys.stdin.isatty():
-            output.note("Reading the prompt from standard input; Ctrl-D ends it.")
-        prompt = sys.stdin.read()
+        prompt = typed_text("prompt")
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": prompt})
     asked: dict[str, Any] = {"chat": messages} if chat or system else {"prompt": prompt}
@@ -101,7 +101,7 @@ def generate(
             **asked,
         )
         with events:
-            kept = Kept(events)
+            kept = Kept(announced(events))
             if session.json:
                 for event in kept:
                     output.print_json(event)

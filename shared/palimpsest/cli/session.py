@@ -36,6 +36,9 @@ Token = Annotated[
 Tls = Annotated[bool, typer.Option("--tls", envvar="PALIMPSEST_TLS", help="Use TLS to --server.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: one document, or one a line for streams.")]
 
+OTHER_VERBS = {"list": "ls", "show": "stat", "delete": "rm"}
+"""What commands of every group answer to as well."""
+
 _SHARED = {"server": (Server, ""), "token": (Token, ""), "tls": (Tls, False), "json": (Json, False)}
 
 
@@ -70,7 +73,15 @@ class Session:
         if self.json:
             output.print_json(message)
         else:
-            output.print_fields(output.plain(message))
+            output.print_fields(output.readable(message))
+
+    def deleted(self, names: str | list[str]) -> None:
+        """Say what was deleted."""
+        if self.json:
+            output.print_json({"deleted": names})
+        else:
+            for name in [names] if isinstance(names, str) else names:
+                typer.echo(f"Deleted {name}.")
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -93,6 +104,8 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         del run.__wrapped__
         app.command(name, epilog=table())(run)
+        if (other := OTHER_VERBS.get(name or declared.__name__)) is not None:
+            app.command(other, epilog=table(), hidden=True)(run)
         return declared
 
     return decorate

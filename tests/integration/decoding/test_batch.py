@@ -57,7 +57,7 @@ def test_one_line_out_for_each_line_in(resources):
         {"id": 7, "messages": [{"role": "user", "content": "hi"}], "logprobs": 1},
         {"id": "bad", "prompt": "x", "temprature": 1},
         b"this is not JSON\n",
-        b"\n",
+        b"[]\n",
         {"id": "long", "prompt": "x", "max_tokens": 5000},
         {"prompt": ""},
         {"prompt": "x", "messages": [{"role": "user", "content": "y"}]},
@@ -289,3 +289,30 @@ def test_extremes_that_are_allowed_are_generated(resources, extreme):
     line = f'{{"temperature": {extreme}, {rest}}}\n'.encode()
     response, _ = run(resources, [line, {"prompt": "the"}])
     assert response.succeeded == 2
+
+
+def test_blank_lines_are_left_out_and_not_counted(resources):
+    lines = [b"\n", {"id": "a", "prompt": "the"}, b"  \r\n", b"\t\n", {"id": "b", "prompt": "fox"}, b"\n"]
+    response, data = run(resources, lines)
+    assert [(o["id"], o["index"]) for o in map(json.loads, data.splitlines())] == [("a", 0), ("b", 1)]
+    assert (response.succeeded, response.failed) == (2, 0)
+    with pytest.raises(InvalidArgument) as caught:
+        run(resources, [b"\n", b" \n"])
+    assert caught.value.reason == Reason.BATCH_EMPTY
+
+
+def test_a_line_may_be_named_by_custom_id(resources):
+    lines = [
+        {"custom_id": "mine", "prompt": "the"},
+        {"custom_id": 7, "prompt": "the", "tempreature": 1},
+        {"custom_id": "a", "id": "b", "prompt": "the"},
+        {"prompt": "the"},
+    ]
+    _, data = run(resources, lines)
+    out = [json.loads(line) for line in data.splitlines()]
+    assert (out[0]["id"], out[0]["custom_id"]) == ("mine", "mine")
+    assert "outputs" in out[0]
+    assert (out[1]["id"], out[1]["custom_id"], out[1]["error"]["reason"]) == (7, 7, "BATCH_LINE_INVALID")
+    assert "not both" in out[2]["error"]["message"]
+    assert out[3]["id"] is None
+    assert "custom_id" not in out[3]

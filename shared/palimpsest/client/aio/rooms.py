@@ -14,6 +14,7 @@ from palimpsest.api.grafting.v1 import grafting_pb2
 from palimpsest.api.models.v1 import models_pb2
 from palimpsest.api.unlearning.v1 import unlearning_pb2
 from palimpsest.client.aio.jobs import AsyncJob
+from palimpsest.client.aio.listing import AsyncListing
 from palimpsest.client.aio.rpc import AsyncRoom, rpc
 from palimpsest.client.aio.streams import AsyncStream
 
@@ -122,7 +123,7 @@ class AsyncArtifactsRoom(AsyncRoom):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> artifacts_pb2.ListArtifactsResponse:
+    ) -> AsyncListing[artifacts_pb2.Artifact]:
         """Lists the artefacts that the caller holds, newest first.
 
         Parameters
@@ -298,7 +299,7 @@ class AsyncCodecRoom(AsyncRoom):
         page_token: str | None = None,
         model: str | None = None,
         timeout: float | None = None,
-    ) -> codec_pb2.ListContextsResponse:
+    ) -> AsyncListing[codec_pb2.Context]:
         """Lists the caller's contexts without their chunks, oldest first.
 
         Parameters
@@ -550,7 +551,7 @@ class AsyncDatastoreRoom(AsyncRoom):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> datastore_pb2.ListCorporaResponse:
+    ) -> AsyncListing[datastore_pb2.Corpus]:
         """Lists the caller's corpora by name, without sizes.
 
         Parameters
@@ -643,7 +644,7 @@ class AsyncDatastoreRoom(AsyncRoom):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> datastore_pb2.ListDocumentsResponse:
+    ) -> AsyncListing[datastore_pb2.Document]:
         """Lists the live documents. The order is arbitrary but stable: additions and deletions between two pages
         do not make the listing skip or repeat other documents.
 
@@ -966,7 +967,7 @@ class AsyncDatastoreRoom(AsyncRoom):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> datastore_pb2.ListNgramStoresResponse:
+    ) -> AsyncListing[datastore_pb2.NgramStore]:
         """Lists the caller's n-gram stores by name.
 
         Parameters
@@ -1038,6 +1039,15 @@ class AsyncDecodingRoom(AsyncRoom):
         context_load: codec_pb2.LoadSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
         cache_salt: str | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        messages: decoding_pb2.ChatMessages
+        | Mapping[str, object]
+        | Sequence[decoding_pb2.ChatMessage | Mapping[str, object]]
+        | None = None,
         timeout: float | None = None,
     ) -> AsyncStream[decoding_pb2.GenerateResponse]:
         """Streams generated text.
@@ -1090,6 +1100,10 @@ class AsyncDecodingRoom(AsyncRoom):
         cache_salt
             Cached prefixes are shared by requests of one caller with an equal cache_salt, and by no others. Set it to
             keep the users of one caller apart, such as to a secret of each user; empty is a value like the others.
+        temperature, top_k, top_p, min_p, seed
+            Fields of ``sampling``, given beside it.
+        messages
+            The same as ``chat``.
         """
         ...
 
@@ -1112,6 +1126,15 @@ class AsyncDecodingRoom(AsyncRoom):
         settings: decoding_pb2.DraftSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
         cache_salt: str | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        messages: decoding_pb2.ChatMessages
+        | Mapping[str, object]
+        | Sequence[decoding_pb2.ChatMessage | Mapping[str, object]]
+        | None = None,
         timeout: float | None = None,
     ) -> AsyncStream[decoding_pb2.DraftResponse]:
         """Streams several short continuations of one prompt at low latency, for autocompletion or for a user to choose
@@ -1155,6 +1178,10 @@ class AsyncDecodingRoom(AsyncRoom):
             model gives it a higher probability; if k is more than 1, the best quotation takes at least the last place.
         cache_salt
             As in GenerateRequest.
+        temperature, top_k, top_p, min_p, seed
+            Fields of ``sampling``, given beside it.
+        messages
+            The same as ``chat``.
         """
         ...
 
@@ -1197,12 +1224,19 @@ class AsyncDecodingRoom(AsyncRoom):
         logprobs: int | None = None,
         request_id: str | None = None,
         skip_cache: bool | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[decoding_pb2.GenerateBatchResponse]:
         """Generates for every line of a JSONL artefact, as a job.
 
-        A line is an object with "prompt" or "messages", and optionally "id" and any of max_tokens, temperature, top_k,
-        top_p, min_p, seed, n, stop, logprobs, which override the request's defaults.
+        A line is an object with "prompt" or "messages", and optionally "id" or "custom_id" and any of max_tokens,
+        temperature, top_k, top_p, min_p, seed, n, stop, logprobs, which override the request's defaults.
+
+        Blank lines are left out, and not counted. A line named by "custom_id" has that in its result too, beside "id".
 
         The result artefact has one line for each input line, in order: either {"id", "index", "outputs": [{"text",
         "finish_reason", "prompt_tokens", "generated_tokens", ...}]} or {"id", "index", "error": {"code", "reason",
@@ -1216,6 +1250,8 @@ class AsyncDecodingRoom(AsyncRoom):
             Defaults for lines that set nothing else.
         skip_cache
             Run again even if identical work has a finished result.
+        temperature, top_k, top_p, min_p, seed
+            Fields of ``sampling``, given beside it.
         """
         ...
 
@@ -1590,7 +1626,7 @@ class AsyncModelsRoom(AsyncRoom):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> models_pb2.ListModelsResponse:
+    ) -> AsyncListing[models_pb2.Model]:
         """Lists models, oldest first.
 
         Parameters
@@ -1866,7 +1902,7 @@ class AsyncUnlearningRoom(AsyncRoom):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> unlearning_pb2.ListRemovalRequestsResponse:
+    ) -> AsyncListing[unlearning_pb2.RemovalRequest]:
         """Lists the caller's requests, oldest first, without measurements, attacks and evidence.
 
         Errors:

@@ -16,6 +16,7 @@ from palimpsest.api.grafting.v1 import grafting_pb2
 from palimpsest.api.models.v1 import models_pb2
 from palimpsest.api.unlearning.v1 import unlearning_pb2
 from palimpsest.client.blocking.jobs import Job
+from palimpsest.client.blocking.listing import Listing
 from palimpsest.client.blocking.rpc import Room, rpc
 from palimpsest.client.blocking.streams import Stream
 
@@ -124,7 +125,7 @@ class ArtifactsRoom(Room):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> artifacts_pb2.ListArtifactsResponse:
+    ) -> Listing[artifacts_pb2.Artifact]:
         """Lists the artefacts that the caller holds, newest first.
 
         Parameters
@@ -300,7 +301,7 @@ class CodecRoom(Room):
         page_token: str | None = None,
         model: str | None = None,
         timeout: float | None = None,
-    ) -> codec_pb2.ListContextsResponse:
+    ) -> Listing[codec_pb2.Context]:
         """Lists the caller's contexts without their chunks, oldest first.
 
         Parameters
@@ -552,7 +553,7 @@ class DatastoreRoom(Room):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> datastore_pb2.ListCorporaResponse:
+    ) -> Listing[datastore_pb2.Corpus]:
         """Lists the caller's corpora by name, without sizes.
 
         Parameters
@@ -645,7 +646,7 @@ class DatastoreRoom(Room):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> datastore_pb2.ListDocumentsResponse:
+    ) -> Listing[datastore_pb2.Document]:
         """Lists the live documents. The order is arbitrary but stable: additions and deletions between two pages
         do not make the listing skip or repeat other documents.
 
@@ -968,7 +969,7 @@ class DatastoreRoom(Room):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> datastore_pb2.ListNgramStoresResponse:
+    ) -> Listing[datastore_pb2.NgramStore]:
         """Lists the caller's n-gram stores by name.
 
         Parameters
@@ -1040,6 +1041,15 @@ class DecodingRoom(Room):
         context_load: codec_pb2.LoadSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
         cache_salt: str | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        messages: decoding_pb2.ChatMessages
+        | Mapping[str, object]
+        | Sequence[decoding_pb2.ChatMessage | Mapping[str, object]]
+        | None = None,
         timeout: float | None = None,
     ) -> Stream[decoding_pb2.GenerateResponse]:
         """Streams generated text.
@@ -1092,6 +1102,10 @@ class DecodingRoom(Room):
         cache_salt
             Cached prefixes are shared by requests of one caller with an equal cache_salt, and by no others. Set it to
             keep the users of one caller apart, such as to a secret of each user; empty is a value like the others.
+        temperature, top_k, top_p, min_p, seed
+            Fields of ``sampling``, given beside it.
+        messages
+            The same as ``chat``.
         """
         ...
 
@@ -1114,6 +1128,15 @@ class DecodingRoom(Room):
         settings: decoding_pb2.DraftSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
         cache_salt: str | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        messages: decoding_pb2.ChatMessages
+        | Mapping[str, object]
+        | Sequence[decoding_pb2.ChatMessage | Mapping[str, object]]
+        | None = None,
         timeout: float | None = None,
     ) -> Stream[decoding_pb2.DraftResponse]:
         """Streams several short continuations of one prompt at low latency, for autocompletion or for a user to choose
@@ -1157,6 +1180,10 @@ class DecodingRoom(Room):
             model gives it a higher probability; if k is more than 1, the best quotation takes at least the last place.
         cache_salt
             As in GenerateRequest.
+        temperature, top_k, top_p, min_p, seed
+            Fields of ``sampling``, given beside it.
+        messages
+            The same as ``chat``.
         """
         ...
 
@@ -1199,12 +1226,19 @@ class DecodingRoom(Room):
         logprobs: int | None = None,
         request_id: str | None = None,
         skip_cache: bool | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
         timeout: float | None = None,
     ) -> Job[decoding_pb2.GenerateBatchResponse]:
         """Generates for every line of a JSONL artefact, as a job.
 
-        A line is an object with "prompt" or "messages", and optionally "id" and any of max_tokens, temperature, top_k,
-        top_p, min_p, seed, n, stop, logprobs, which override the request's defaults.
+        A line is an object with "prompt" or "messages", and optionally "id" or "custom_id" and any of max_tokens,
+        temperature, top_k, top_p, min_p, seed, n, stop, logprobs, which override the request's defaults.
+
+        Blank lines are left out, and not counted. A line named by "custom_id" has that in its result too, beside "id".
 
         The result artefact has one line for each input line, in order: either {"id", "index", "outputs": [{"text",
         "finish_reason", "prompt_tokens", "generated_tokens", ...}]} or {"id", "index", "error": {"code", "reason",
@@ -1218,6 +1252,8 @@ class DecodingRoom(Room):
             Defaults for lines that set nothing else.
         skip_cache
             Run again even if identical work has a finished result.
+        temperature, top_k, top_p, min_p, seed
+            Fields of ``sampling``, given beside it.
         """
         ...
 
@@ -1592,7 +1628,7 @@ class ModelsRoom(Room):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> models_pb2.ListModelsResponse:
+    ) -> Listing[models_pb2.Model]:
         """Lists models, oldest first.
 
         Parameters
@@ -1868,7 +1904,7 @@ class UnlearningRoom(Room):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> unlearning_pb2.ListRemovalRequestsResponse:
+    ) -> Listing[unlearning_pb2.RemovalRequest]:
         """Lists the caller's requests, oldest first, without measurements, attacks and evidence.
 
         Errors:

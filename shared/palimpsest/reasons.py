@@ -120,6 +120,9 @@ class Reason(StrEnum):
     STOP_EMPTY = auto()
     NO_CHAT_TEMPLATE = auto()
     CHAT_INVALID = auto()  # the model's template refuses these messages
+    CHAT_ROLE_UNKNOWN = auto()  # the model's chat template does not name the role
+    TOOLS_UNSUPPORTED = auto()  # the model's chat template has no tools, or no calls of them
+    TOOL_INVALID = auto()  # a tool's parameters, or a call's arguments, are not a JSON object
     ENGINE_QUEUE_FULL = auto()
     ENGINE_MEMORY_FULL = auto()  # the request, alone or with those waiting, exceeds cache memory
     REQUEST_FAILED = auto()  # an unexpected error of one request; the engine goes on

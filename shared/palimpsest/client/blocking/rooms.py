@@ -1015,6 +1015,28 @@ class DatastoreRoom(Room):
         """
         ...
 
+    @rpc("palimpsest.api.datastore.v1.DatastoreService.Embed")
+    def embed(
+        self,
+        *,
+        texts: Sequence[str],
+        encoder: str | None = None,
+        timeout: float | None = None,
+    ) -> datastore_pb2.EmbedResponse:
+        """Returns vectors of texts from a sentence encoder. They have unit length, so that their inner products say
+        how alike the texts are.
+
+        Errors:
+        * INVALID_ARGUMENT: there is no such encoder, a text is empty, or the vectors do not fit in a message.
+        * FAILED_PRECONDITION: the encoder is not installed.
+
+        Parameters
+        ----------
+        encoder
+            Name of the encoder; empty: the one that corpora use by default.
+        """
+        ...
+
 
 class DecodingRoom(Room):
     """Decoding: text from language models, and the probability of text under them."""
@@ -1040,6 +1062,7 @@ class DecodingRoom(Room):
         context_load: codec_pb2.LoadSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
         cache_salt: str | None = None,
+        tools: Sequence[decoding_pb2.Tool | Mapping[str, object]] | None = None,
         timeout: float | None = None,
     ) -> Stream[decoding_pb2.GenerateResponse]:
         """Streams generated text.
@@ -1092,6 +1115,9 @@ class DecodingRoom(Room):
         cache_salt
             Cached prefixes are shared by requests of one caller with an equal cache_salt, and by no others. Set it to
             keep the users of one caller apart, such as to a secret of each user; empty is a value like the others.
+        tools
+            Tools that the chat template describes to the model. Refused without chat, and by templates without tools.
+            Calls come back as text, in the form that Tokenizer.tool_calls names.
         """
         ...
 
@@ -1269,6 +1295,74 @@ class DecodingRoom(Room):
         """Returns the engine's limits: models in memory, with their dtype, forward pass and cache memory. A token
         with the scope "admin.engines" also learns what the engines do for all callers together.
         """
+        ...
+
+    @rpc("palimpsest.api.decoding.v1.DecodingService.Tokenize")
+    def tokenize(
+        self,
+        *,
+        model: str,
+        text: str | None = None,
+        chat: decoding_pb2.ChatMessages
+        | Mapping[str, object]
+        | Sequence[decoding_pb2.ChatMessage | Mapping[str, object]]
+        | None = None,
+        tools: Sequence[decoding_pb2.Tool | Mapping[str, object]] | None = None,
+        no_special_tokens: bool | None = None,
+        no_generation_prompt: bool | None = None,
+        pieces: bool | None = None,
+        timeout: float | None = None,
+    ) -> decoding_pb2.TokenizeResponse:
+        """Returns the token ids of a text or a conversation: what Generate reads for the same input. Of a
+        conversation also the text that the model's chat template makes of it.
+
+        Errors:
+          INVALID_ARGUMENT: the input is empty; or the template takes no such messages, role or tools.
+          NOT_FOUND: no such model.
+
+        Parameters
+        ----------
+        tools
+            As in GenerateRequest.
+        no_special_tokens
+            Leave out the special tokens that the tokenizer puts before a text.
+        no_generation_prompt
+            Leave out the opening of the assistant's reply after a conversation.
+        pieces
+            Also the bytes of each token.
+        """
+        ...
+
+    @rpc("palimpsest.api.decoding.v1.DecodingService.Detokenize")
+    def detokenize(
+        self,
+        *,
+        model: str,
+        ids: Sequence[int] | None = None,
+        pieces: bool | None = None,
+        timeout: float | None = None,
+    ) -> decoding_pb2.DetokenizeResponse:
+        """Returns the text of token ids, special tokens included.
+
+        Errors:
+          INVALID_ARGUMENT: an id is outside the vocabulary.
+          NOT_FOUND: no such model.
+
+        Parameters
+        ----------
+        pieces
+            Also the bytes of each token.
+        """
+        ...
+
+    @rpc("palimpsest.api.decoding.v1.DecodingService.GetTokenizer")
+    def get_tokenizer(
+        self,
+        *,
+        model: str,
+        timeout: float | None = None,
+    ) -> decoding_pb2.Tokenizer:
+        """Returns what a client has to know of a model's tokenizer: its size, its special tokens, its chat template."""
         ...
 
 

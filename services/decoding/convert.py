@@ -19,6 +19,7 @@ from palimpsest.engine import Delta, Event, Finish, Finished, Request, Started
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.lm import Choice, Sampling, encode_chat, encode_text
 from services.decoding.conversations import chat_of, tools_of
+from services.decoding.refusals import refuse_constraints
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -113,8 +114,9 @@ def request_of(message: pb.GenerateRequest, tokenizer: Any) -> Request:
     Raises
     ------
     InvalidArgument
-        INVALID_REQUEST, PROMPT_EMPTY, or what ``render_chat`` refuses a conversation for.
+        INVALID_REQUEST, PROMPT_EMPTY, SETTING_UNSUPPORTED, or what ``render_chat`` refuses a conversation for.
     """
+    refuse_constraints(message, "This server")
     logprobs = message.logprobs if message.HasField("logprobs") else -1
     if message.tools and message.WhichOneof("input") != "chat":
         raise InvalidArgument.field(Reason.INVALID_REQUEST, "tools", "tools go with chat alone.")

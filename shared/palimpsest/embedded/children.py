@@ -93,12 +93,17 @@ class PythonChild:
                 # If the stack dies, Valkey is gone too, so exit at once.
                 tied(self._argv, signal.SIGKILL),
                 cwd=self._root,
-                env={**os.environ, **self._environment, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **self._environment, **self._python()},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def _python(self) -> dict[str, str]:
+        # Beside the working directory, which PYTHONSAFEPATH takes off the path.
+        path = [str(self._root), os.environ.get("PYTHONPATH", "")]
+        return {"PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONUNBUFFERED": "1"}
 
     def stop(self) -> None:
         """Ask it to drain, wait, then kill whatever of its group is left."""

@@ -1,9 +1,8 @@
-"""Settings as environment variables, for child processes; and where the services' code is."""
+"""Settings as environment variables, for child processes."""
 
 import json
 from pathlib import Path
 
-from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.settings import Settings
 
 
@@ -27,21 +26,3 @@ def settings_environment(settings: Settings) -> dict[str, str]:
             text = str(value)
         variables[f"PALIMPSEST_{name.upper()}"] = text
     return variables
-
-
-def services_root() -> Path:
-    """Return the folder that holds ``services/``.
-
-    Raises
-    ------
-    FailedPrecondition
-        Only the client is installed, from a wheel.
-    """
-    root = Path(__file__).resolve().parents[3]
-    if not (root / "services" / "__main__.py").is_file():
-        raise FailedPrecondition(
-            Reason.SERVICES_MISSING,
-            "This installation holds the client only. Start the stack from a checkout of Palimpsest, or "
-            "give the address of a running server with --server.",
-        )
-    return root

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from palimpsest.embedded.environment import services_root, settings_environment
-from palimpsest.embedded.probes import answers, tail
-from palimpsest.embedded.state import StackState, is_locked, running
+from palimpsest.embedded.environment import settings_environment
+from palimpsest.embedded.installation import services_root
+from palimpsest.embedded.probes import answers, tail, usable_address
+from palimpsest.embedded.state import StackState, is_locked, require_folder, running
 from palimpsest.errors import FailedPrecondition, Reason, Unavailable
+from palimpsest.rpc.channel import client_target
 from palimpsest.settings import Settings
 
 _START_SECONDS = 150.0
@@ -23,15 +25,19 @@ def ensure_running(settings: Settings, *, listen: str | None = None) -> str:
 
     Raises
     ------
+    InvalidArgument, FailedPrecondition
+        The state directory or the address cannot be used, or the stack that runs serves another than ``listen``.
     Unavailable
         It did not get ready; the message names its log.
     """
+    require_folder(settings.state_dir)
     launcher: subprocess.Popen[bytes] | None = None
     log = settings.state_dir.absolute() / "logs" / "stack.log"
     deadline = time.monotonic() + _START_SECONDS
     while True:
         state = running(settings.state_dir)
         if state is not None and state.ready and answers(state.target, settings):
+            _require_same(state, listen if launcher is None else None)
             return state.target
         if launcher is None and not is_locked(settings.state_dir):
             launcher = _launch(settings, log, listen)
@@ -45,7 +51,9 @@ def ensure_running(settings: Settings, *, listen: str | None = None) -> str:
 
 
 def _launch(settings: Settings, log: Path, listen: str | None) -> subprocess.Popen[bytes]:
-    services_root()  # a better complaint than the launcher's log would be
+    # Better complaints than the launcher's log would have, and at once.
+    services_root()
+    usable_address(settings, listen)
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     log.parent.mkdir(exist_ok=True)
     with log.open("wb") as output:
@@ -56,6 +64,21 @@ def _launch(settings: Settings, log: Path, listen: str | None) -> subprocess.Pop
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+        )
+
+
+def _require_same(state: StackState, listen: str | None) -> None:
+    """Refuse an address that the stack which runs already does not serve."""
+    host, _, port = client_target(listen or "").rpartition(":")
+    if (
+        listen
+        and state.target not in (listen, client_target(listen))
+        and not (port == "0" and state.target.rpartition(":")[0] == host)
+    ):
+        raise FailedPrecondition(
+            Reason.STACK_RUNNING,
+            f"A stack runs already and serves {state.target}, not {listen}. Use it, or stop it first with `palimpsest "
+            "down`; --state-dir starts another one beside it.",
         )
 
 

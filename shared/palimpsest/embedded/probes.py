@@ -1,18 +1,21 @@
 """Whether the parts of a stack do their work, seen from outside."""
 
 import contextlib
+import errno
 import os
 import socket
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from palimpsest.errors import FailedPrecondition, Reason
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.rpc.health import serving
 from palimpsest.settings import Settings
 
 if TYPE_CHECKING:
     from palimpsest.jobs.replies import QueueStats
+
+_LAST_PORT = 65535
 
 
 def answers(target: str, settings: Settings, *, timeout: float = 1.0) -> bool:
@@ -69,20 +72,51 @@ def queues_of(settings: Settings) -> "dict[str, QueueStats]":
         return JobStore(client, settings).stats(settings.queues).queues
 
 
+def usable_address(settings: Settings, listen: str | None) -> str:
+    """Return the address a stack listens on: listen, which must be free; or that of the settings, or another port of it.
+
+    Raises
+    ------
+    InvalidArgument, FailedPrecondition
+        As in :func:`free_address`; or LISTENER_INSECURE: other machines can reach it, in plain text. The server would
+        refuse the same, once it has started.
+    """
+    from palimpsest.rpc.tls import require_safe_listener
+
+    found = free_address(listen or settings.listen, exact=listen is not None)
+    if settings.tls_certificate is None:
+        require_safe_listener(settings.model_copy(update={"listen": found}))
+    return found
+
+
 def free_address(listen: str, *, exact: bool) -> str:
     """Return listen if the address is free, else the same host with a free port.
 
     Raises
     ------
+    InvalidArgument
+        ADDRESS_INVALID: it is not ``host:port``, or this machine cannot listen there.
     FailedPrecondition
         The address is taken and exact forbids another.
     """
     if listen.startswith("unix:"):
         return listen
     host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > _LAST_PORT or (":" in host and host[0] != "["):
+        raise InvalidArgument(
+            Reason.ADDRESS_INVALID,
+            f"{listen!r} is no address to listen on: write host:port, such as 127.0.0.1:7600 (port 0 for a free "
+            "one), or unix:/path.",
+        )
     for candidate in (int(port), 0):
-        with contextlib.suppress(OSError), _bound(host.strip("[]"), candidate) as bound:
-            return f"{host}:{bound.getsockname()[1]}"
+        try:
+            with _bound(host.strip("[]"), candidate) as bound:
+                return f"{host}:{bound.getsockname()[1]}"
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise InvalidArgument(
+                    Reason.ADDRESS_INVALID, f"Nothing can listen on {listen} here: {error.strerror}."
+                ) from None
         if exact:
             break
     raise FailedPrecondition(

@@ -9,8 +9,9 @@ from typing import Self
 
 from palimpsest.disk import disk_full, is_full, room_for
 from palimpsest.embedded.children import Child, PythonChild, Restarts, ValkeyChild
-from palimpsest.embedded.environment import services_root, settings_environment
-from palimpsest.embedded.probes import answers, free_address, tail, worker_consumes
+from palimpsest.embedded.environment import settings_environment
+from palimpsest.embedded.installation import services_root
+from palimpsest.embedded.probes import answers, tail, usable_address, worker_consumes
 from palimpsest.embedded.state import Owner, StackLock, StackState
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.errors import PalimpsestError, Reason, Unavailable
@@ -137,7 +138,7 @@ class Stack:
         settings = self.settings
         root = services_root()
         self.logs.mkdir(parents=True, exist_ok=True)
-        listen = free_address(self._listen or settings.listen, exact=self._listen is not None)
+        listen = usable_address(settings, self._listen)
         self.target = client_target(listen)
         children: list[Child] = []
         if not settings.redis_url:

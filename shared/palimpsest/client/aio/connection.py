@@ -6,7 +6,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from palimpsest.client.aio.streams import AsyncStream
+from palimpsest.client.aio.concurrency import LOCALLY_CANCELLED
+from palimpsest.client.aio.streams import AsyncOutgoing, AsyncStream
 from palimpsest.client.methods import Method
 from palimpsest.status import from_rpc_error
 from palimpsest.telemetry.tracing import inject, span
@@ -65,14 +66,26 @@ class AsyncConnection:
     ) -> AsyncStream[Any]:
         """Call a method that answers with a stream, to one request or to a stream of them."""
         with span(method.path, kind="CLIENT"):  # of the opening: the stream's life is the server's span
-            return AsyncStream(self._callable(method)(request, timeout=timeout, metadata=self._headers()))
+            if isinstance(request, Message):
+                return AsyncStream(self._callable(method)(request, timeout=timeout, metadata=self._headers()))
+            outgoing = AsyncOutgoing(request)
+            call = self._callable(method)(aiter(outgoing), timeout=timeout, metadata=self._headers())
+            outgoing.call = call
+            return AsyncStream(call, outgoing)
 
     async def send(
         self, method: Method, requests: AsyncIterable[Message], timeout: float | None = None
     ) -> Any:
         """Call a method that takes a stream and answers once."""
+        outgoing = AsyncOutgoing(requests)
         try:
             with span(method.path, kind="CLIENT"):
-                return await self._callable(method)(requests, timeout=timeout, metadata=self._headers())
+                return await self._callable(method)(
+                    aiter(outgoing), timeout=timeout, metadata=self._headers()
+                )
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from None
+            raise outgoing.failure or from_rpc_error(error) from None
+        except LOCALLY_CANCELLED:
+            if outgoing.failure is not None:
+                raise outgoing.failure from None
+            raise

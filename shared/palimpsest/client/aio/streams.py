@@ -1,5 +1,6 @@
 """A server's stream of messages, as an iterator that stops the server when it is dropped."""
 
+from collections.abc import AsyncIterable, AsyncIterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -11,6 +12,39 @@ from palimpsest.status import from_rpc_error
 T = TypeVar("T")
 
 
+class AsyncOutgoing(Generic[T]):
+    """A caller's requests on their way out, and what went wrong while they were made.
+
+    gRPC would log such an error, and end the call with one that says nothing of it.
+
+    Attributes
+    ----------
+    failure
+        What the caller's own code raised; None while nothing did.
+    call
+        The call to cancel then; while it is not known, gRPC ends it.
+    sent
+        Requests handed over so far.
+    """
+
+    def __init__(self, requests: AsyncIterable[T]) -> None:
+        self.failure: Exception | None = None
+        self.call: Any = None
+        self.sent = 0
+        self._requests = requests
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        try:
+            async for request in self._requests:
+                self.sent += 1
+                yield request
+        except Exception as error:
+            self.failure = error
+            if self.call is None:
+                raise
+            self.call.cancel()
+
+
 class AsyncStream(Generic[T]):
     """Messages as they arrive. Closing it, leaving its ``with`` block or dropping it cancels the call.
 
@@ -18,10 +52,13 @@ class AsyncStream(Generic[T]):
     ------
     PalimpsestError
         From iteration: what the server answered, or that it went away.
+    Exception
+        From iteration: what the caller's own requests raised while they were sent.
     """
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, outgoing: AsyncOutgoing[Any] | None = None) -> None:
         self._call = call
+        self._outgoing = outgoing
         self._messages = aiter(call)
         self._closed = False
 
@@ -36,12 +73,17 @@ class AsyncStream(Generic[T]):
         except grpc.RpcError as error:
             if self._closed:
                 raise StopAsyncIteration from None
-            raise from_rpc_error(error) from None
+            raise self._cause() or from_rpc_error(error) from None
         except LOCALLY_CANCELLED:
             if self._closed:
                 raise StopAsyncIteration from None
+            if (cause := self._cause()) is not None:
+                raise cause from None
             self.close()
             raise
+
+    def _cause(self) -> Exception | None:
+        return self._outgoing.failure if self._outgoing is not None else None
 
     def close(self) -> None:
         """Cancel the call, if it is still going on; the server stops working on it."""

@@ -8,7 +8,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from palimpsest.client.blocking.streams import Stream
+from palimpsest.client.blocking.concurrency import LOCALLY_CANCELLED
+from palimpsest.client.blocking.streams import Outgoing, Stream
 from palimpsest.client.methods import Method
 from palimpsest.status import from_rpc_error
 from palimpsest.telemetry.tracing import inject, span
@@ -67,12 +68,22 @@ class Connection:
     ) -> Stream[Any]:
         """Call a method that answers with a stream, to one request or to a stream of them."""
         with span(method.path, kind="CLIENT"):  # of the opening: the stream's life is the server's span
-            return Stream(self._callable(method)(request, timeout=timeout, metadata=self._headers()))
+            if isinstance(request, Message):
+                return Stream(self._callable(method)(request, timeout=timeout, metadata=self._headers()))
+            outgoing = Outgoing(request)
+            call = self._callable(method)(iter(outgoing), timeout=timeout, metadata=self._headers())
+            outgoing.call = call
+            return Stream(call, outgoing)
 
     def send(self, method: Method, requests: Iterable[Message], timeout: float | None = None) -> Any:
         """Call a method that takes a stream and answers once."""
+        outgoing = Outgoing(requests)
         try:
             with span(method.path, kind="CLIENT"):
-                return self._callable(method)(requests, timeout=timeout, metadata=self._headers())
+                return self._callable(method)(iter(outgoing), timeout=timeout, metadata=self._headers())
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from None
+            raise outgoing.failure or from_rpc_error(error) from None
+        except LOCALLY_CANCELLED:
+            if outgoing.failure is not None:
+                raise outgoing.failure from None
+            raise

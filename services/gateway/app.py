@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from palimpsest.errors import PalimpsestError
 from palimpsest.settings import GatewaySettings
 from services.gateway.backend import Backend
-from services.gateway.endpoints import completions, health, models
+from services.gateway.endpoints import chat, completions, embeddings, health, models, tokens
 from services.gateway.errors import ApiError, from_rooms
 from services.gateway.metrics import Measured, metrics
 
@@ -31,6 +31,13 @@ ROUTES = [
     Route("/v1/models", models.list_models, methods=["GET"]),
     Route("/v1/models/{model:path}", models.get_model, methods=["GET"]),
     Route("/v1/completions", completions.completions, methods=["POST"]),
+    Route("/v1/chat/completions", chat.chat_completions, methods=["POST"]),
+    Route("/v1/embeddings", embeddings.embeddings, methods=["POST"]),
+    Route("/v1/rerank", embeddings.rerank, methods=["POST"]),
+    Route("/tokenize", tokens.tokenize, methods=["POST"]),
+    Route("/detokenize", tokens.detokenize, methods=["POST"]),
+    Route("/tokenizer_info", tokens.tokenizer_info, methods=["GET"]),
+    Route("/apply-template", tokens.apply_template, methods=["POST"]),
 ]
 
 

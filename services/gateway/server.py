@@ -1,11 +1,14 @@
-"""The process of the gateway: settings, TLS, uvicorn, and a graceful end."""
+"""The gateway's process: ``python -m services.gateway`` serves until SIGTERM; ``--check`` asks one that runs here."""
 
+import argparse
 import ssl
 
 import structlog
 import uvicorn
 
+from palimpsest.embedded.probes import accepts
 from palimpsest.errors import FailedPrecondition, PalimpsestError, Reason
+from palimpsest.rpc.channel import client_target
 from palimpsest.rpc.tls import require_safe_listener, server_credentials
 from palimpsest.settings import GatewaySettings, Settings
 from palimpsest.telemetry import configure_tracing
@@ -17,9 +20,15 @@ from services.gateway.backend import Backend
 _log = structlog.get_logger("services.gateway")  # run as a program, __name__ is another
 
 
-def main() -> None:
-    """Serve until SIGTERM."""
+def main(argv: list[str] | None = None) -> None:
+    """Serve until SIGTERM, or exit with 0 if a gateway accepts connections at this address."""
+    parser = argparse.ArgumentParser(prog="python -m services.gateway", description=__doc__)
+    parser.add_argument(
+        "--check", action="store_true", help="serve nothing; say whether a gateway listens here"
+    )
     settings, gateway = Settings(), GatewaySettings()
+    if parser.parse_args(argv).check:
+        raise SystemExit(0 if accepts(client_target(gateway.listen)) else 1)
     configure_logging(settings)
     configure_tracing("gateway")
     try:

@@ -1,4 +1,4 @@
-"""What a prompt's tokens are worth, against the model run directly: in float32, which a stack may not run by default."""
+"""What a prompt's tokens are worth, against the model run directly, in float32: a stack may run another."""
 
 import math
 from collections.abc import AsyncIterator

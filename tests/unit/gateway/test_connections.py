@@ -1,4 +1,4 @@
-"""Streams to callers: the first error is an answer of its own, later ones are events, and nobody gets more than he takes."""
+"""Streams to callers: the first error is an answer of its own, later ones are events, none is sent unasked."""
 
 import asyncio
 import json

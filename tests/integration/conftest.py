@@ -2,7 +2,8 @@
 
 By default the stack is what `palimpsest up` starts: a real Valkey, a real server, a real worker, a real gateway. With
 PALIMPSEST_TEST_SERVER (and PALIMPSEST_TEST_TOKEN, PALIMPSEST_TEST_GATEWAY) the same suite runs against that server
-instead, which is how the containers of compose.yaml are tested. Models the tests register must then be readable there at the same path.
+instead, which is how the containers of compose.yaml are tested. Models the tests register must then be readable there
+at the same path.
 """
 
 import os

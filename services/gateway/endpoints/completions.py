@@ -15,6 +15,7 @@ from palimpsest.settings import GatewaySettings
 from services.gateway.bodies import read
 from services.gateway.calls import rooms_of, settings_of
 from services.gateway.connections import EventStream, all_of, merged, while_connected
+from services.gateway.endpoints.drafts import DraftFields, check_drafts, drafted
 from services.gateway.errors import bad, unsupported
 from services.gateway.text.annotations import annotations_of, quotes_of
 from services.gateway.text.fields import TextFields
@@ -31,6 +32,7 @@ class CompletionsBody(TextFields):
     echo: bool = False
     logprobs: int | None = None
     best_of: int | None = None
+    drafts: DraftFields | None = None
 
 
 @dataclass
@@ -147,6 +149,8 @@ async def completions(request: Request) -> ASGIApp:
     rooms, settings = rooms_of(request), settings_of(request)
     model = await model_of(rooms, body.model, settings.model)
     work = Completion(rooms.decoding, model, body, settings)
+    if body.drafts is not None:
+        return JSONResponse(await while_connected(request, drafted(work.room, work.prompts, body, work.head)))
     if body.stream:
         return EventStream(work.chunks())
     return JSONResponse(await while_connected(request, work.answer()))
@@ -164,5 +168,7 @@ def _check(body: CompletionsBody) -> None:
             "max_tokens",
             f"max_tokens is {body.max_tokens}; it has to be at least 1, or 0 together with echo.",
         )
+    if body.drafts is not None:
+        check_drafts(body, body.drafts)
     if body.echo and (body.context or body.corpora):
         raise unsupported("echo", "echo does not go with context or corpora.")

@@ -52,14 +52,15 @@ def _annotation(span: pb.QuotedSpan, text: str | None = None) -> dict[str, Any]:
         },
         "span_id": span.span_id,
         "sha256": span.sha256,
-        "sources": [_source(each) for each in span.sources],
+        "sources": [source_of(each) for each in span.sources],
     }
     if text is not None:
         made["quote"] = text[at.char_start : at.char_end]
     return made
 
 
-def _source(source: pb.QuoteSource) -> dict[str, Any]:
+def source_of(source: pb.QuoteSource) -> dict[str, Any]:
+    """A document that is quoted, and where in it the words are."""
     return {
         "corpus": source.corpus,
         "document": source.document,

@@ -88,6 +88,7 @@ class TextFields(NoEffect):
     cache_salt: str = ""
     context: str | None = None
     corpora: list[str] | None = None
+    nest: Json | None = None
 
     def sampling(self) -> Json:
         """``SamplingConfig``; a penalty that changes nothing is left out."""
@@ -132,8 +133,10 @@ class TextFields(NoEffect):
             "cache_salt": self.cache_salt,
             "context": self.context,
         }
+        if self.nest is not None and not self.corpora:
+            raise bad("nest", "nest goes with corpora: it says how they are quoted.")
         if self.corpora:
-            made["nest"] = {"corpora": self.corpora}
+            made["nest"] = {**(self.nest or {}), "corpora": self.corpora}
         return {name: value for name, value in made.items() if value is not None}
 
     def structured(self) -> Json | None:

@@ -123,7 +123,11 @@ async def _events(
     try:
         stream: Any = room.generate(**fields)
     except (TypeError, ValueError) as error:  # a value that no field of the contract holds
-        raise ApiError(400, str(error).replace("generate(): ", ""), code="invalid_value") from None
+        message = (
+            str(error).replace("generate(): ", "").replace("generate() has no field", "There is no field")
+        )
+        param = next((name for name in ("nest", "stop_token_ids", "logit_bias") if name in message), None)
+        raise ApiError(400, message, code="invalid_value", param=param) from None
     async with stream:
         async for event in stream:
             usage.take(event)

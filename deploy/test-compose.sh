@@ -14,8 +14,10 @@ export PALIMPSEST_BUILD_NETWORK=${PALIMPSEST_BUILD_NETWORK:-host} PALIMPSEST_THR
 port() { "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 PALIMPSEST_REGISTRY_PORT=$(port) PALIMPSEST_DECODING_PORT=$(port) PALIMPSEST_CODEC_PORT=$(port)
 PALIMPSEST_DATASTORE_PORT=$(port) PALIMPSEST_UNLEARNING_PORT=$(port) PALIMPSEST_GRAFTING_PORT=$(port)
+PALIMPSEST_GATEWAY_PORT=$(port)
 export PALIMPSEST_REGISTRY_PORT PALIMPSEST_DECODING_PORT PALIMPSEST_CODEC_PORT PALIMPSEST_DATASTORE_PORT
-export PALIMPSEST_UNLEARNING_PORT PALIMPSEST_GRAFTING_PORT
+export PALIMPSEST_UNLEARNING_PORT PALIMPSEST_GRAFTING_PORT PALIMPSEST_GATEWAY_PORT
+export PALIMPSEST_TEST_GATEWAY="http://127.0.0.1:$PALIMPSEST_GATEWAY_PORT"
 mkdir -p "$PALIMPSEST_TEST_FILES"
 chmod 0755 "$files" "$PALIMPSEST_TEST_FILES"
 deploy/secrets.sh
@@ -50,4 +52,4 @@ for _ in $(seq 120); do
   sleep 1
 done
 "$python" -m pytest --basetemp "$PALIMPSEST_TEST_FILES/tests" \
-  ${PALIMPSEST_COMPOSE_TESTS:-tests/integration/client tests/integration/cli/test_commands.py tests/integration/cli/test_corpus.py tests/integration/cli/test_unlearn.py tests/integration/unlearning/test_stack.py tests/compose} "$@"
+  ${PALIMPSEST_COMPOSE_TESTS:-tests/integration/client tests/integration/gateway/test_completions.py tests/integration/gateway/test_chat.py tests/integration/cli/test_commands.py tests/integration/cli/test_corpus.py tests/integration/cli/test_unlearn.py tests/integration/unlearning/test_stack.py tests/compose} "$@"

@@ -19,9 +19,14 @@ from palimpsest.telemetry.logs import configure_logging
 _log = structlog.get_logger("services")  # run as a program, __name__ is another
 
 
+FRONTS = ("gateway",)
+"""Packages that offer the rooms over something else than gRPC: no rooms, and each a process of its own."""
+
+
 def room_names() -> list[str]:
     """Return the names of the rooms in this checkout."""
-    return sorted(m.name for m in pkgutil.iter_modules(services.__path__) if m.ispkg)
+    packages = (m.name for m in pkgutil.iter_modules(services.__path__) if m.ispkg)
+    return sorted(name for name in packages if name not in FRONTS)
 
 
 def load(name: str) -> Room:

@@ -78,7 +78,7 @@ class Corpora:
         """
         record = self._models.get(model)
         name = encoder or DEFAULT
-        dim = self._encoder(name).dim
+        dim = self.encoder_named(name).dim
         self.tokenizer_of(record)
         left = {0: _LEFT_CONTEXT, -1: 0}.get(left_context, left_context)
         spec = CorpusSpec(
@@ -135,7 +135,7 @@ class Corpora:
         FailedPrecondition
             ENCODER_MISSING, or CORPUS_MODEL_MISMATCH: its weights have changed since the corpus was created.
         """
-        encoder = self._encoder(spec.encoder)
+        encoder = self.encoder_named(spec.encoder)
         if encoder_fingerprint(spec.encoder) != spec.encoder_fingerprint:
             raise FailedPrecondition(
                 Reason.CORPUS_MODEL_MISMATCH,
@@ -144,7 +144,8 @@ class Corpora:
             )
         return encoder
 
-    def _encoder(self, name: str) -> Encoder:
+    def encoder_named(self, name: str) -> Encoder:
+        """An encoder by its name; raises what ``open_encoder`` raises."""
         with self._lock:
             if name not in self._encoders:
                 self._encoders[name] = open_encoder(name, self._threads)

@@ -12,6 +12,7 @@ from palimpsest.errors import InvalidArgument, Reason
 from services.datastore import convert
 from services.datastore.base_service import CorpusCalls
 from services.datastore.corpora import mismatch
+from services.datastore.embedding import embedded
 from services.datastore.search.candidate_blocks import candidate_block
 from services.datastore.search.continuations import continue_text, with_continuations
 from services.datastore.search.passage_keys import put_keys
@@ -38,6 +39,10 @@ class SearchCalls(CorpusCalls):
             return convert.search_message(found)
 
         return await self._in_thread(work)
+
+    async def Embed(self, request: pb.EmbedRequest, context: grpc.aio.ServicerContext) -> pb.EmbedResponse:
+        """Encode texts."""
+        return await self._in_thread(embedded, self._corpora, request.encoder, list(request.texts))
 
     async def ContinueText(
         self, request: pb.ContinueTextRequest, context: grpc.aio.ServicerContext

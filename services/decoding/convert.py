@@ -16,7 +16,10 @@ from typing import Any, Generic, TypeVar
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.engine import Delta, Event, Finish, Finished, Request, Started
+from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.lm import Choice, Sampling, encode_chat, encode_text
+from services.decoding.conversations import chat_of, tools_of
+from services.decoding.refusals import refuse_constraints
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -111,9 +114,12 @@ def request_of(message: pb.GenerateRequest, tokenizer: Any) -> Request:
     Raises
     ------
     InvalidArgument
-        PROMPT_EMPTY, NO_CHAT_TEMPLATE or CHAT_INVALID.
+        INVALID_REQUEST, PROMPT_EMPTY, SETTING_UNSUPPORTED, or what ``render_chat`` refuses a conversation for.
     """
+    refuse_constraints(message, "This server")
     logprobs = message.logprobs if message.HasField("logprobs") else -1
+    if message.tools and message.WhichOneof("input") != "chat":
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "tools", "tools go with chat alone.")
     return Request(
         ids=prompt_ids(message, tokenizer, special_tokens=not message.context),
         sampling=sampling_of(message.sampling),
@@ -133,12 +139,12 @@ def prompt_ids(
     Raises
     ------
     InvalidArgument
-        PROMPT_EMPTY, NO_CHAT_TEMPLATE or CHAT_INVALID.
+        PROMPT_EMPTY, or what ``render_chat`` refuses a conversation for.
     """
     match message.WhichOneof("input"):
         case "chat":
-            chat = [{"role": m.role, "content": m.content} for m in message.chat.messages]
-            return encode_chat(tokenizer, chat)
+            tools = message.tools if isinstance(message, pb.GenerateRequest) else ()
+            return encode_chat(tokenizer, chat_of(message.chat), tools_of(tools))
         case "tokens":
             return list(message.tokens.ids)
         case _:

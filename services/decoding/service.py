@@ -1,10 +1,10 @@
 """DecodingService: validate, convert, call, convert back."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 from google.longrunning import operations_pb2
@@ -17,11 +17,14 @@ from palimpsest.rpc import call
 from palimpsest.rpc.admission import Places
 from palimpsest.rpc.auth import ADMIN_ENGINES
 from palimpsest.rpc.resources import Resources
+from services.decoding.refusals import refuse_constraints
 from services.decoding.rooms import CallerRooms
 from services.decoding.sharing import prefix_salt
 
 if TYPE_CHECKING:
     from services.decoding.generation import GenerationPlanner
+
+T = TypeVar("T")
 
 
 class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
@@ -90,10 +93,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
             if request.WhichOneof("input") == "tokens":
                 ids = list(request.tokens.ids)
             else:
-                loop = asyncio.get_running_loop()
-                ids = await loop.run_in_executor(
-                    self._threads, encode_text, hosted.tokenizer, request.text, "text"
-                )
+                ids = await self._in_thread(encode_text, hosted.tokenizer, request.text, "text")
             require_known(hosted, ids)
             check_size(request, len(ids))
             if may_quote(request.nest):
@@ -104,6 +104,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         self, request: pb.GenerateBatchRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
         """Queue a batch; the same lines, settings and model are generated once."""
+        refuse_constraints(request, "A batch")
         record = await asyncio.to_thread(self._resources.models.get, request.model)
         action = {"method": "decoding.generate_batch/1", "model": record.fingerprint}
         return await self._resources.submit(
@@ -165,6 +166,36 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
             loaded.generated_tokens = counters.generated_tokens
             loaded.decode_steps = counters.decode_steps
         return response
+
+    async def Tokenize(
+        self, request: pb.TokenizeRequest, context: grpc.aio.ServicerContext
+    ) -> pb.TokenizeResponse:
+        """Tokenize a text or a conversation."""
+        from services.decoding.tokenizing import tokenized
+
+        async with self._using(request.model) as hosted:
+            return await self._in_thread(tokenized, request, hosted)
+
+    async def Detokenize(
+        self, request: pb.DetokenizeRequest, context: grpc.aio.ServicerContext
+    ) -> pb.DetokenizeResponse:
+        """Write tokens out as text."""
+        from services.decoding.tokenizing import detokenized
+
+        async with self._using(request.model) as hosted:
+            return await self._in_thread(detokenized, request, hosted)
+
+    async def GetTokenizer(
+        self, request: pb.GetTokenizerRequest, context: grpc.aio.ServicerContext
+    ) -> pb.Tokenizer:
+        """Describe a model's tokenizer."""
+        from services.decoding.tokenizing import described
+
+        async with self._using(request.model) as hosted:
+            return await self._in_thread(described, hosted)
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     @asynccontextmanager
     async def _using(self, model: str) -> AsyncIterator[Hosted]:

@@ -118,10 +118,14 @@ class Reason(StrEnum):
     PROMPT_EMPTY = auto()
     PROMPT_TOO_LONG = auto()  # metadata gives prompt_tokens, max_tokens and context_length
     TOKEN_ID_OUT_OF_RANGE = auto()
+    SETTING_UNSUPPORTED = auto()  # this way of generating cannot honour the field; leave it out
     TOP_K_TOO_LARGE = auto()  # larger than the vocabulary
     STOP_EMPTY = auto()
     NO_CHAT_TEMPLATE = auto()
     CHAT_INVALID = auto()  # the model's template refuses these messages
+    CHAT_ROLE_UNKNOWN = auto()  # the model's chat template does not name the role
+    TOOLS_UNSUPPORTED = auto()  # the model's chat template has no tools, or no calls of them
+    TOOL_INVALID = auto()  # a tool's parameters, or a call's arguments, are not a JSON object
     ENGINE_QUEUE_FULL = auto()
     ENGINE_MEMORY_FULL = auto()  # the request, alone or with those waiting, exceeds cache memory
     REQUEST_FAILED = auto()  # an unexpected error of one request; the engine goes on

@@ -1,8 +1,9 @@
 """A stack to test against: one of the run's own, or one that is already there.
 
-By default the stack is what `palimpsest up` starts: a real Valkey, a real server, a real worker. With
-PALIMPSEST_TEST_SERVER (and PALIMPSEST_TEST_TOKEN) the same suite runs against that server instead, which is how
-the containers of compose.yaml are tested. Models the tests register must then be readable there at the same path.
+By default the stack is what `palimpsest up` starts: a real Valkey, a real server, a real worker, a real gateway. With
+PALIMPSEST_TEST_SERVER (and PALIMPSEST_TEST_TOKEN, PALIMPSEST_TEST_GATEWAY) the same suite runs against that server
+instead, which is how the containers of compose.yaml are tested. Models the tests register must then be readable there
+at the same path.
 """
 
 import os
@@ -25,6 +26,8 @@ class Served:
     token: str | None = None
     state_dir: Path | None = None
     """Of the run's own stack; None for one that is elsewhere."""
+    gateway: str = ""
+    """URL of its HTTP gateway."""
 
     @property
     def address(self) -> str:
@@ -37,7 +40,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A running stack; tests keep apart by the names of their models and the contents of their artefacts."""
     elsewhere = os.environ.get("PALIMPSEST_TEST_SERVER")
     if elsewhere:
-        yield Served(elsewhere, os.environ.get("PALIMPSEST_TEST_TOKEN"))
+        gateway = os.environ.get("PALIMPSEST_TEST_GATEWAY", "")
+        yield Served(elsewhere, os.environ.get("PALIMPSEST_TEST_TOKEN"), gateway=gateway)
         return
     settings = Settings(
         state_dir=tmp_path_factory.mktemp("stack"),
@@ -47,7 +51,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         drain_seconds=1.0,
     )
     with Stack(settings) as running:
-        yield Served(running.target, state_dir=settings.state_dir)
+        yield Served(running.target, state_dir=settings.state_dir, gateway=running.gateway)
 
 
 @pytest.fixture(scope="session", autouse=True)

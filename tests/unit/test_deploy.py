@@ -15,7 +15,7 @@ from helm_python.chart import Chart
 from palimpsest.rpc.auth import hash_token
 from palimpsest.rpc.channel import parse_targets
 from palimpsest.settings import ALL_SETTINGS, Settings, variable
-from services.__main__ import room_names
+from services.__main__ import FRONTS, room_names
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
@@ -136,7 +136,12 @@ def test_in_the_chart_rooms_and_workers_share_one_state_folder():
     pods = {
         m["metadata"]["name"]: m["spec"]["template"]["spec"] for m in manifests if m["kind"] == "Deployment"
     }
-    assert set(pods) == {f"x-{name}" for name in (*room_names(), *WORKERS)}
+    fronts = {f"x-{name}" for name in FRONTS}
+    assert set(pods) == {f"x-{name}" for name in (*room_names(), *WORKERS)} | fronts
+    for front in fronts:  # they keep nothing, and know neither Redis nor the tokens
+        pod = pods.pop(front)
+        assert "persistentVolumeClaim" not in str(pod)
+        assert "redis_url" not in str(pod)
     for name, pod in pods.items():
         volumes = {each["name"]: each for each in pod["volumes"]}
         (container,) = pod["containers"]

@@ -32,6 +32,15 @@ class Encoder(Protocol):
         """Dimension of a vector."""
         ...
 
+    @property
+    def longest(self) -> int:
+        """Pieces of a text that are read; 0 for all."""
+        ...
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Pieces of each text, those that are not read included."""
+        ...
+
     def encode(self, texts: Sequence[str], check: Callable[[int], None] | None = None) -> np.ndarray:
         """Vectors of unit length, float32 [texts, dim]; calls ``check`` with the number of texts done so far."""
         ...
@@ -52,12 +61,25 @@ class MiniLM:
     """
 
     dim = 384
+    longest = _LONGEST
 
     def __init__(self, threads: int = 0) -> None:
         self._folder = _package_folder()
+        self._counting: Any = None
         self._threads = threads
         self._lock = threading.Lock()
         self._loaded: tuple[Any, Any] | None = None
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """See ``Encoder``."""
+        from tokenizers import Tokenizer
+
+        with self._lock:
+            if self._counting is None:  # one that neither cuts nor pads
+                self._counting = Tokenizer.from_file(str(self._folder / "tokenizer.json"))
+                self._counting.no_truncation()
+                self._counting.no_padding()
+        return [len(encoded.ids) for encoded in self._counting.encode_batch(list(texts))]
 
     def _load(self) -> tuple[Any, Any]:
         from tokenizers import Tokenizer
@@ -108,6 +130,11 @@ class HashedWords:
     """
 
     dim = 128
+    longest = 0
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """See ``Encoder``; a piece is a word."""
+        return [sum(1 for _ in words_of(text)) for text in texts]
 
     def encode(self, texts: Sequence[str], check: Callable[[int], None] | None = None) -> np.ndarray:
         """See ``Encoder``."""

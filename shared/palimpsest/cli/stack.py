@@ -34,7 +34,7 @@ def _settings(state_dir: Path | None) -> Settings:
 
 
 def up(listen: Listen = "", detach: Detach = False, state_dir: StateDir = None) -> None:
-    """Run Palimpsest on this machine: an embedded Valkey, a server with every room, a worker.
+    """Run Palimpsest on this machine: an embedded Valkey, a server with every room, a worker, the HTTP gateway.
 
     In the foreground until Ctrl-C, or in the background with --detach.
     """
@@ -43,7 +43,13 @@ def up(listen: Listen = "", detach: Detach = False, state_dir: StateDir = None) 
 
 def _detached(settings: Settings, listen: str | None) -> None:
     target = ensure_running(settings, listen=listen)
-    typer.echo(f"Palimpsest serves {target}; logs in {settings.state_dir / 'logs'}.")
+    state = running(settings.state_dir)
+    typer.echo(_serves(target, state.gateway if state else "", str(settings.state_dir / "logs")))
+
+
+def _serves(target: str, gateway: str, logs: str) -> str:
+    http = f" and OpenAI's HTTP at {gateway}/v1" if gateway else ""
+    return f"Palimpsest serves {target}{http}; logs in {logs}."
 
 
 def _foreground(settings: Settings, listen: str | None) -> None:
@@ -62,7 +68,7 @@ def _foreground(settings: Settings, listen: str | None) -> None:
         while starting.is_alive() and not ended.wait(0.1):
             pass
         if stack.ready:
-            console.print(f"Palimpsest serves {stack.target}; logs in {stack.logs}.")
+            console.print(_serves(stack.target, stack.gateway, str(stack.logs)), soft_wrap=True)
         while stack.failure is None and not ended.wait(0.5):
             pass
     if stack.failure is not None:
@@ -81,7 +87,8 @@ def _start(stack: Stack) -> None:
 
 def _status(stack: Stack) -> Table:
     state = "ready" if stack.ready else "starting"
-    shown = Table(title=f"Palimpsest {stack.target} {state}; Ctrl-C stops it", title_justify="left")
+    http = f", {stack.gateway}/v1" if stack.gateway else ""
+    shown = Table(title=f"Palimpsest {stack.target}{http} {state}; Ctrl-C stops it", title_justify="left")
     for column in ("process", "pid", "restarts", "log"):
         shown.add_column(column, overflow="fold")
     for child in stack.status():

@@ -101,11 +101,15 @@ class PeerClient:
         """
         received: Mapping[str, str | bytes] = dict(context.invocation_metadata() or ())  # type: ignore[arg-type]
         passed_on = tuple((key, received[key]) for key in ("authorization", ON_BEHALF_OF) if key in received)
-        if "authorization" in received:
+        return self.connection_as(passed_on)
+
+    def connection_as(self, identity: Metadata) -> AsyncConnection:
+        """Return a connection whose calls have this metadata; raises as :meth:`connection` does."""
+        if any(key == "authorization" for key, _ in identity):
             _require_private(self._target, self._settings)
         if self._channel is None:
             self._channel = open_aio_channel(self._target, tls=_tls(self._settings))
-        return AsyncConnection(self._channel, self._settings.default_deadline, passed_on)
+        return AsyncConnection(self._channel, self._settings.default_deadline, identity)
 
     async def close(self) -> None:
         """Close the channel; running calls end."""

@@ -22,9 +22,11 @@ _SERVING = (
     "safetensors",
     "scipy",
     "sklearn",
+    "starlette",
     "structlog",
     "torch",
     "transformers",
+    "uvicorn",
 )
 """What a server with every room, and its worker, import."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.rpc.health import serving
-from palimpsest.settings import Settings
+from palimpsest.settings import GatewaySettings, Settings
 
 if TYPE_CHECKING:
     from palimpsest.jobs.replies import QueueStats
@@ -87,6 +87,26 @@ def usable_address(settings: Settings, listen: str | None) -> str:
     if settings.tls_certificate is None:
         require_safe_listener(settings.model_copy(update={"listen": found}))
     return found
+
+
+def gateway_address(settings: Settings) -> str:
+    """Return the address that a stack's gateway listens on: PALIMPSEST_GATEWAY_LISTEN, or another port of it.
+
+    Empty where that is. Where the server takes any free port (``:0``), the gateway does, too. Raises as
+    :func:`usable_address`.
+    """
+    wanted = GatewaySettings().listen
+    if wanted and settings.listen.endswith(":0"):
+        wanted = f"{wanted.rpartition(':')[0]}:0"
+    return usable_address(settings.model_copy(update={"listen": wanted}), None) if wanted else ""
+
+
+def accepts(target: str, *, timeout: float = 1.0) -> bool:
+    """Return whether something listens at ``host:port``."""
+    host, _, port = target.rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), timeout):
+        return True
+    return False
 
 
 def free_address(listen: str, *, exact: bool) -> str:

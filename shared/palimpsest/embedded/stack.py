@@ -1,4 +1,4 @@
-"""The whole of Palimpsest as child processes of this one: Valkey, a server with every room, a worker."""
+"""The whole of Palimpsest as child processes of this one: Valkey, a server with every room, a worker, the gateway."""
 
 import atexit
 import os
@@ -11,7 +11,14 @@ from palimpsest.disk import disk_full, is_full, room_for
 from palimpsest.embedded.children import Child, PythonChild, Restarts, ValkeyChild
 from palimpsest.embedded.environment import settings_environment
 from palimpsest.embedded.installation import services_root
-from palimpsest.embedded.probes import answers, tail, usable_address, worker_consumes
+from palimpsest.embedded.probes import (
+    accepts,
+    answers,
+    gateway_address,
+    tail,
+    usable_address,
+    worker_consumes,
+)
 from palimpsest.embedded.state import Owner, StackLock, StackState
 from palimpsest.embedded.valkey import ValkeyServer
 from palimpsest.errors import PalimpsestError, Reason, Unavailable
@@ -47,6 +54,13 @@ class Stack:
         Address the server must get. Otherwise ``settings.listen``, or a free port if that one is taken.
     owner
         See :class:`~palimpsest.embedded.state.StackState`.
+
+    Attributes
+    ----------
+    target
+        Address for clients.
+    gateway
+        URL of the HTTP gateway, such as ``http://127.0.0.1:7680``; empty where PALIMPSEST_GATEWAY_LISTEN is.
     """
 
     def __init__(
@@ -55,7 +69,8 @@ class Stack:
         settings = settings or Settings()
         self.settings = settings.model_copy(update={"state_dir": settings.state_dir.absolute()})
         self.logs = self.settings.state_dir / "logs"
-        self.target = ""
+        self.target = self.gateway = ""
+        self._gateway_listen = ""
         self._listen = listen
         self._owner: Owner = owner
         self._lock = StackLock(self.settings.state_dir)
@@ -70,7 +85,7 @@ class Stack:
 
     @property
     def ready(self) -> bool:
-        """The server has reported SERVING and a worker has waited for work, since the start."""
+        """The server has reported SERVING, a worker has waited for work and the gateway listened, since the start."""
         return self._ready
 
     @property
@@ -140,6 +155,10 @@ class Stack:
         self.logs.mkdir(parents=True, exist_ok=True)
         listen = usable_address(settings, self._listen)
         self.target = client_target(listen)
+        self._gateway_listen = gateway_address(settings)
+        if self._gateway_listen:
+            scheme = "https" if settings.tls_certificate else "http"
+            self.gateway = f"{scheme}://{client_target(self._gateway_listen)}"
         children: list[Child] = []
         if not settings.redis_url:
             valkey = ValkeyServer(settings.state_dir / "valkey")
@@ -149,12 +168,19 @@ class Stack:
             "PALIMPSEST_LISTEN": listen,
             "PALIMPSEST_REDIS_URL": self._redis_url,
         }
-        graces = {"server": settings.drain_seconds + 10.0, "worker": settings.cancel_grace_seconds + 15.0}
-        for name, module in (("server", "services"), ("worker", "services.worker")):
+        # Its metrics are at its own address.
+        http = environment | {
+            "PALIMPSEST_GATEWAY_LISTEN": self._gateway_listen,
+            "PALIMPSEST_METRICS_LISTEN": "",
+        }
+        plans = [
+            ("server", "services", environment, settings.drain_seconds + 10.0),
+            ("worker", "services.worker", environment, settings.cancel_grace_seconds + 15.0),
+            ("gateway", "services.gateway", http, settings.drain_seconds + 10.0),
+        ]
+        for name, module, variables, grace in plans[: 3 if self._gateway_listen else 2]:
             log = self.logs / f"{name}.log"
-            children.append(
-                PythonChild(name, module, root=root, environment=environment, log=log, grace=graces[name])
-            )
+            children.append(PythonChild(name, module, root=root, environment=variables, log=log, grace=grace))
         self._children = [(child, Restarts()) for child in children]
         self._ready, self._failure = False, None
 
@@ -190,7 +216,8 @@ class Stack:
                 self._publish()
 
     def _settle(self) -> None:
-        if answers(self.target, self.settings) and worker_consumes(self._redis_url):
+        http = not self._gateway_listen or accepts(client_target(self._gateway_listen))
+        if http and answers(self.target, self.settings) and worker_consumes(self._redis_url):
             with self._changed:
                 self._ready = True
                 self._changed.notify_all()
@@ -218,6 +245,7 @@ class Stack:
             pid=os.getpid(),
             owner=self._owner,
             target=self.target,
+            gateway=self.gateway,
             ready=self._ready,
             logs=str(self.logs),
             processes=pids,

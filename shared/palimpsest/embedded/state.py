@@ -26,6 +26,8 @@ class StackState:
         Address for clients.
     processes
         Names and process ids of the children.
+    gateway
+        URL of the HTTP gateway; empty where there is none.
     """
 
     pid: int
@@ -34,6 +36,7 @@ class StackState:
     ready: bool
     logs: str
     processes: dict[str, int] = field(default_factory=dict)
+    gateway: str = ""
 
     def write(self, state_dir: Path) -> None:
         """Replace the file whole, so that readers never see half of it; where that fails the old one stays."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from palimpsest.lazy import names_from
 
 if TYPE_CHECKING:
+    from palimpsest.lm.chat_templates import CallForm, render_chat
     from palimpsest.lm.forward import Cache, Output, SequenceInput
     from palimpsest.lm.loading import load
     from palimpsest.lm.model import LanguageModel
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cache",
+    "CallForm",
     "Choice",
     "LanguageModel",
     "Output",
@@ -26,9 +28,11 @@ __all__ = [
     "encode_chat",
     "encode_text",
     "load",
+    "render_chat",
 ]
 
 _HOMES = {
+    "CallForm": "chat_templates",
     "Cache": "forward",
     "Choice": "sampling",
     "LanguageModel": "model",
@@ -39,6 +43,7 @@ _HOMES = {
     "encode_chat": "prompts",
     "encode_text": "prompts",
     "load": "loading",
+    "render_chat": "chat_templates",
 }
 
 __getattr__ = names_from(__name__, _HOMES)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from palimpsest.errors import InvalidArgument, PalimpsestError, Reason
+from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.lm.chat_templates import render_chat
 from palimpsest.models.tokenizers import failing_as_model
 
 
@@ -25,29 +26,13 @@ def encode_text(tokenizer: Any, text: str, field: str = "prompt", special_tokens
         return list(tokenizer(text, add_special_tokens=special_tokens)["input_ids"])
 
 
-def encode_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list[int]:
+def encode_chat(
+    tokenizer: Any, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+) -> list[int]:
     """Token ids of a conversation in the model's chat template, with the reply's opening added.
 
-    Raises
-    ------
-    InvalidArgument
-        NO_CHAT_TEMPLATE, or CHAT_INVALID where the template refuses the messages, or fails.
-    FailedPrecondition
-        MODEL_INVALID: the tokenizer fails on what the template gives.
+    Parameters and errors are those of :func:`~palimpsest.lm.chat_templates.render_chat`.
     """
-    if not getattr(tokenizer, "chat_template", None):
-        raise InvalidArgument.field(
-            Reason.NO_CHAT_TEMPLATE, "chat", "This model has no chat template; send a prompt instead."
-        )
-    try:
-        with failing_as_model():
-            encoded = tokenizer.apply_chat_template(
-                [dict(m) for m in messages], add_generation_prompt=True, tokenize=True, return_dict=True
-            )
-    except PalimpsestError:
-        raise
-    except Exception as error:  # a template is a program of the model's, and may fail in any way
-        raise InvalidArgument.field(
-            Reason.CHAT_INVALID, "chat.messages", f"The model's chat template refuses these messages: {error}"
-        ) from error
-    return list(encoded["input_ids"])
+    text = render_chat(tokenizer, messages, tools)
+    with failing_as_model():
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings
 from palimpsest.settings.codec import CodecSettings
 from palimpsest.settings.command import CommandSettings
 from palimpsest.settings.datastore import DatastoreSettings
+from palimpsest.settings.gateway import GatewaySettings
 from palimpsest.settings.installation import SECRETS, Settings
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "CodecSettings",
     "CommandSettings",
     "DatastoreSettings",
+    "GatewaySettings",
     "Settings",
     "variable",
 ]
@@ -27,6 +29,7 @@ ALL_SETTINGS: tuple[type[BaseSettings], ...] = (
     Settings,
     CodecSettings,
     DatastoreSettings,
+    GatewaySettings,
     CommandSettings,
 )
 """Every class of settings, in the order they are shown; a test finds the classes that are missing here."""

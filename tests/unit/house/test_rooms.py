@@ -12,7 +12,7 @@ import yaml
 from palimpsest.client import Client
 from palimpsest.client.aio.client import AsyncClient
 from palimpsest.rpc.channel import parse_targets
-from services.__main__ import load, room_names
+from services.__main__ import FRONTS, load, room_names
 from tests.unit.house.imports import ROOT
 
 ROOMS = room_names()
@@ -25,7 +25,9 @@ def services_of(room: str) -> set[str]:
 
 
 def test_the_rooms_are_the_folders():
-    assert sorted(p.parent.name for p in (ROOT / "services").glob("*/__init__.py")) == ROOMS
+    assert sorted(p.parent.name for p in (ROOT / "services").glob("*/__init__.py")) == sorted(
+        [*ROOMS, *FRONTS]
+    )
     assert len(ROOMS) >= 4
 
 
@@ -96,4 +98,17 @@ def test_prometheus_asks_every_room():
     config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
     (job,) = config["scrape_configs"]
     (static,) = job["static_configs"]
-    assert sorted(static["targets"]) == [f"{room}:9464" for room in ROOMS], "deploy/prometheus/prometheus.yml"
+    expected = sorted(f"{name}:9464" for name in (*ROOMS, *FRONTS))
+    assert sorted(static["targets"]) == expected, "deploy/prometheus/prometheus.yml"
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_a_front_is_a_process_of_its_own_and_deployed_as_one(front):
+    folder = ROOT / "services" / front
+    for door in ("README.md", "__main__.py"):
+        assert (folder / door).is_file(), f"services/{front} lacks {door}"
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    assert services[front]["command"] == ["python3", "-m", f"services.{front}"]
+    values = yaml.safe_load((ROOT / "deploy" / "helm" / "palimpsest" / "values.yaml").read_text())
+    assert values[front]["replicas"] >= 1
+    assert f"services/{front}/README.md" in (ROOT / "README.md").read_text()

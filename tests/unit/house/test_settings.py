@@ -20,6 +20,7 @@ SHOWN = {row["variable"] for row in described({})}
 TESTS = {
     "PALIMPSEST_COMPOSE_TESTS": "set by deploy/test-compose.sh for its own runs",
     "PALIMPSEST_TEST_FILES": "read by tests/integration",
+    "PALIMPSEST_TEST_GATEWAY": "read by tests/integration",
     "PALIMPSEST_TEST_PROJECT": "read by tests/compose",
     "PALIMPSEST_TEST_SERVER": "read by tests/integration",
     "PALIMPSEST_TEST_TOKENS": "callers of tests/compose, set by deploy/test-compose.sh",

@@ -31,11 +31,13 @@ spec:
         allowPrivilegeEscalation: false
         capabilities: {drop: [ALL]}
       env:
+        {{- if not .stateless }}
         - name: PALIMPSEST_REDIS_URL
           valueFrom: {secretKeyRef: {name: {{ .root.Values.secret }}, key: redis_url}}
+        - {name: PALIMPSEST_TOKENS_FILE, value: /run/palimpsest/tokens.json}
+        {{- end }}
         - {name: PALIMPSEST_LISTEN, value: "0.0.0.0:7600"}
         - {name: PALIMPSEST_METRICS_LISTEN, value: "0.0.0.0:9464"}
-        - {name: PALIMPSEST_TOKENS_FILE, value: /run/palimpsest/tokens.json}
         {{- if .root.Values.tls }}
         - {name: PALIMPSEST_TLS_CERTIFICATE, value: /run/palimpsest/tls.crt}
         - {name: PALIMPSEST_TLS_KEY, value: /run/palimpsest/tls.key}
@@ -61,12 +63,16 @@ spec:
       resources:
         {{- toYaml .resources | nindent 8 }}
       volumeMounts:
+        {{- if not .stateless }}
         - {name: state, mountPath: /var/lib/palimpsest}
+        {{- end }}
         - {name: secret, mountPath: /run/palimpsest, readOnly: true}
         - {name: tmp, mountPath: /tmp}
   volumes:
+    {{- if not .stateless }}
     - name: state
       persistentVolumeClaim: {claimName: {{ .root.Release.Name }}-state}
+    {{- end }}
     - name: secret
       secret: {secretName: {{ .root.Values.secret }}}
     - name: tmp
@@ -96,6 +102,18 @@ livenessProbe:
   periodSeconds: 20
   failureThreshold: 3
 {{- end }}
+{{- end }}
+
+{{- define "palimpsest.gatewayProbes" -}}
+# Alive is who listens; ready, who reaches the decoding room.
+readinessProbe:
+  httpGet: {path: /health, port: 7680, scheme: {{ ternary "HTTPS" "HTTP" .Values.tls }}}
+  periodSeconds: 5
+  timeoutSeconds: 6
+livenessProbe:
+  tcpSocket: {port: 7680}
+  initialDelaySeconds: 30
+  periodSeconds: 20
 {{- end }}
 
 {{- define "palimpsest.workerProbes" -}}

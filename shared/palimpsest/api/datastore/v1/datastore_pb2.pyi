@@ -913,3 +913,32 @@ class InspectNgramsResponse(_message.Message):
     token_count: int
     coverage: float
     def __init__(self, orders: _Optional[_Iterable[_Union[InspectNgramsResponse.Order, _Mapping]]] = ..., token_count: _Optional[int] = ..., coverage: _Optional[float] = ...) -> None: ...
+
+class EmbedRequest(_message.Message):
+    __slots__ = ("encoder", "texts")
+    ENCODER_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    encoder: str
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, encoder: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class EmbedResponse(_message.Message):
+    __slots__ = ("encoder", "encoder_fingerprint", "dim", "longest", "vectors")
+    class Vector(_message.Message):
+        __slots__ = ("values", "tokens")
+        VALUES_FIELD_NUMBER: _ClassVar[int]
+        TOKENS_FIELD_NUMBER: _ClassVar[int]
+        values: bytes
+        tokens: int
+        def __init__(self, values: _Optional[bytes] = ..., tokens: _Optional[int] = ...) -> None: ...
+    ENCODER_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    DIM_FIELD_NUMBER: _ClassVar[int]
+    LONGEST_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    encoder: str
+    encoder_fingerprint: str
+    dim: int
+    longest: int
+    vectors: _containers.RepeatedCompositeFieldContainer[EmbedResponse.Vector]
+    def __init__(self, encoder: _Optional[str] = ..., encoder_fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., longest: _Optional[int] = ..., vectors: _Optional[_Iterable[_Union[EmbedResponse.Vector, _Mapping]]] = ...) -> None: ...

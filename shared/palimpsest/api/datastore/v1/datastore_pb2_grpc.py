@@ -160,6 +160,11 @@ class DatastoreServiceStub(object):
                 request_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.InspectNgramsRequest.SerializeToString,
                 response_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.InspectNgramsResponse.FromString,
                 _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/palimpsest.api.datastore.v1.DatastoreService/Embed',
+                request_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.EmbedResponse.FromString,
+                _registered_method=True)
 
 
 class DatastoreServiceServicer(object):
@@ -452,6 +457,18 @@ class DatastoreServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Embed(self, request, context):
+        """Returns vectors of texts from a sentence encoder. They have unit length, so that their inner products say
+        how alike the texts are.
+
+        Errors:
+        * INVALID_ARGUMENT: there is no such encoder, a text is empty, or the vectors do not fit in a message.
+        * FAILED_PRECONDITION: the encoder is not installed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DatastoreServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -579,6 +596,11 @@ def add_DatastoreServiceServicer_to_server(servicer, server):
                     servicer.InspectNgrams,
                     request_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.InspectNgramsRequest.FromString,
                     response_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.InspectNgramsResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.EmbedRequest.FromString,
+                    response_serializer=palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.EmbedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1256,6 +1278,33 @@ class DatastoreService(object):
             '/palimpsest.api.datastore.v1.DatastoreService/InspectNgrams',
             palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.InspectNgramsRequest.SerializeToString,
             palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.InspectNgramsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/palimpsest.api.datastore.v1.DatastoreService/Embed',
+            palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.EmbedRequest.SerializeToString,
+            palimpsest_dot_api_dot_datastore_dot_v1_dot_datastore__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,

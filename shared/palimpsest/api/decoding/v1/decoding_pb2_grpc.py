@@ -65,6 +65,21 @@ class DecodingServiceStub(object):
                 request_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GetEngineInfoRequest.SerializeToString,
                 response_deserializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GetEngineInfoResponse.FromString,
                 _registered_method=True)
+        self.Tokenize = channel.unary_unary(
+                '/palimpsest.api.decoding.v1.DecodingService/Tokenize',
+                request_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.TokenizeRequest.SerializeToString,
+                response_deserializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.TokenizeResponse.FromString,
+                _registered_method=True)
+        self.Detokenize = channel.unary_unary(
+                '/palimpsest.api.decoding.v1.DecodingService/Detokenize',
+                request_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.DetokenizeRequest.SerializeToString,
+                response_deserializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.DetokenizeResponse.FromString,
+                _registered_method=True)
+        self.GetTokenizer = channel.unary_unary(
+                '/palimpsest.api.decoding.v1.DecodingService/GetTokenizer',
+                request_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GetTokenizerRequest.SerializeToString,
+                response_deserializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.Tokenizer.FromString,
+                _registered_method=True)
 
 
 class DecodingServiceServicer(object):
@@ -172,6 +187,36 @@ class DecodingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Tokenize(self, request, context):
+        """Returns the token ids of a text or a conversation: what Generate reads for the same input. Of a
+        conversation also the text that the model's chat template makes of it.
+
+        Errors:
+        INVALID_ARGUMENT: the input is empty; or the template takes no such messages, role or tools.
+        NOT_FOUND: no such model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Detokenize(self, request, context):
+        """Returns the text of token ids, special tokens included.
+
+        Errors:
+        INVALID_ARGUMENT: an id is outside the vocabulary.
+        NOT_FOUND: no such model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTokenizer(self, request, context):
+        """Returns what a client has to know of a model's tokenizer: its size, its special tokens, its chat template.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DecodingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -204,6 +249,21 @@ def add_DecodingServiceServicer_to_server(servicer, server):
                     servicer.GetEngineInfo,
                     request_deserializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GetEngineInfoRequest.FromString,
                     response_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GetEngineInfoResponse.SerializeToString,
+            ),
+            'Tokenize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Tokenize,
+                    request_deserializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.TokenizeRequest.FromString,
+                    response_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.TokenizeResponse.SerializeToString,
+            ),
+            'Detokenize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Detokenize,
+                    request_deserializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.DetokenizeRequest.FromString,
+                    response_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.DetokenizeResponse.SerializeToString,
+            ),
+            'GetTokenizer': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTokenizer,
+                    request_deserializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GetTokenizerRequest.FromString,
+                    response_serializer=palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.Tokenizer.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -368,6 +428,87 @@ class DecodingService(object):
             '/palimpsest.api.decoding.v1.DecodingService/GetEngineInfo',
             palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GetEngineInfoRequest.SerializeToString,
             palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GetEngineInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tokenize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/palimpsest.api.decoding.v1.DecodingService/Tokenize',
+            palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.TokenizeRequest.SerializeToString,
+            palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.TokenizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Detokenize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/palimpsest.api.decoding.v1.DecodingService/Detokenize',
+            palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.DetokenizeRequest.SerializeToString,
+            palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.DetokenizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTokenizer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/palimpsest.api.decoding.v1.DecodingService/GetTokenizer',
+            palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.GetTokenizerRequest.SerializeToString,
+            palimpsest_dot_api_dot_decoding_dot_v1_dot_decoding__pb2.Tokenizer.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,6 +23,7 @@ from palimpsest.cli.output.quotes import (
     write_page,
 )
 from palimpsest.cli.sampling import (
+    Constraints,
     Count,
     Logprobs,
     MaxTokens,
@@ -56,6 +57,7 @@ def generate(
     seed: Seed = None,
     stop: Stop = None,
     logprobs: Logprobs = None,
+    constraints: Constraints = Constraints(),
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Continue past the end-of-sequence token.")
     ] = False,
@@ -92,12 +94,13 @@ def generate(
     with session.client() as client:
         events = client.decoding.generate(
             model=chosen_model(client, model),
-            sampling=sampling(temperature, top_k, top_p, min_p, seed),
+            sampling=sampling(temperature, top_k, top_p, min_p, seed, constraints),
             n=n,
             max_tokens=max_tokens,
             stop=stop,
             logprobs=logprobs,
             ignore_eos=ignore_eos,
+            **constraints.fields(),
             **asked,
         )
         with events:

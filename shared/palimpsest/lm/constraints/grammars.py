@@ -84,7 +84,7 @@ class GrammarState:
         return self._coming.result()
 
     def advance(self, token: int) -> None:
-        """Take an allowed token and begin with the next mask, on another thread."""
+        """Take a token of the mask, which was taken before, and begin with the next mask on another thread."""
         self._coming = _masks.submit(self.compute, token)
 
     def compute(self, token: int) -> np.ndarray:

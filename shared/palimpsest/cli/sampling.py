@@ -1,5 +1,6 @@
 """The options of text generation, shared by ``generate`` and ``batch``."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,6 +36,9 @@ Logprobs = Annotated[
     typer.Option(min=0, max=64, help="Report log-probabilities and this many alternatives per token."),
 ]
 
+_TOKEN_ID = re.compile(r"[0-9]{1,9}")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{0,15})?")
+
 
 @dataclass(frozen=True)
 class Constraints:
@@ -54,7 +58,8 @@ class Constraints:
     ] = None
     min_tokens: Annotated[int, typer.Option(min=0, help="The text does not end before so many tokens.")] = 0
     stop_token: Annotated[
-        list[int] | None, typer.Option(metavar="ID", min=0, help="Token that ends the text; repeatable.")
+        list[int] | None,
+        typer.Option(metavar="ID", min=0, max=(1 << 32) - 1, help="Token that ends the text; repeatable."),
     ] = None
     bad_word: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Text that is not generated; repeatable.")
@@ -110,12 +115,11 @@ class Constraints:
         found: dict[int, float] = {}
         for each in self.logit_bias or ():
             token, _, bias = each.partition("=")
-            try:
-                found[int(token)] = float(bias)
-            except ValueError:
+            if not _TOKEN_ID.fullmatch(token) or not _NUMBER.fullmatch(bias):
                 raise typer.BadParameter(
                     f"{each!r} is not a token id, = and a number, such as 42=-1.5", param_hint="--logit-bias"
-                ) from None
+                )
+            found[int(token)] = float(bias)
         return found
 
 

@@ -7,12 +7,13 @@ import torch
 
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.lm.anatomy import Part
-from services.grafting.engine import Configuration
+from services.grafting.engine import Configuration, LowRankWeights, ModelWeights
 from services.grafting.pairs import Pair
 
 MOST_TOKENS = 512
 """Tokens of a prompt whose predictions are compared: the logits of all are held at once."""
 _ROWS = 64
+_CHUNK = 1 << 12
 
 
 class Change(NamedTuple):
@@ -26,28 +27,48 @@ class Change(NamedTuple):
 
 def changes_of(pair: Pair) -> Iterator[Change]:
     """Yield the components that differ, in the order in which a token meets them; norms are in float64."""
-    base, donor = (weights.anatomy for weights in pair.weights)
-    yield from _change(pair, -1, "embedding", base.embedding, donor.embedding)
+    ours, others = pair.weights
+    if isinstance(others, LowRankWeights):
+        yield from _added(ours, others)
+        return
+    assert isinstance(others, ModelWeights)
+    base, donor = ours.anatomy, others.anatomy
+    yield from _change(ours, others, -1, "embedding", base.embedding, donor.embedding)
     for layer, (mine, theirs) in enumerate(zip(base.layers, donor.layers, strict=True)):
         for name, part in mine.items():
-            yield from _change(pair, layer, name, part, theirs[name])
+            yield from _change(ours, others, layer, name, part, theirs[name])
     if base.final_norm is not None and donor.final_norm is not None:
-        yield from _change(pair, -1, "final_norm", base.final_norm, donor.final_norm)
-    yield from _change(pair, -1, "head", base.head, donor.head)
+        yield from _change(ours, others, -1, "final_norm", base.final_norm, donor.final_norm)
+    yield from _change(ours, others, -1, "head", base.head, donor.head)
 
 
-def _change(pair: Pair, layer: int, name: str, base: Part, donor: Part) -> Iterator[Change]:
+def _added(base: ModelWeights, donor: LowRankWeights) -> Iterator[Change]:
+    """What an adapter adds, from its two matrices alone."""
+    for layer, parts in enumerate(base.anatomy.layers):
+        for name, part in parts.items():
+            if (layer, name) in donor.deltas and (norm := donor.deltas[layer, name].norm()):
+                whole = _squares(part.weight(base.model), part.bias(base.model)) ** 0.5
+                yield Change(layer, name, norm, norm / whole if whole else float("inf"))
+
+
+def _squares(*tensors: torch.Tensor | None) -> float:
+    """Sum of squares in float64, by rows: float64 is large."""
+    parts = (part for each in tensors if each is not None for part in each.split(_CHUNK))
+    return sum(float(part.double().square().sum()) for part in parts)
+
+
+def _change(
+    ours: ModelWeights, others: ModelWeights, layer: int, name: str, base: Part, donor: Part
+) -> Iterator[Change]:
     squares = whole = 0.0
-    mine, theirs = (
-        [part.weight(model), part.bias(model)]
-        for part, model in zip((base, donor), (w.model for w in pair.weights), strict=True)
-    )
-    for ours, others in zip(mine, theirs, strict=True):
-        if ours is None or others is None:
+    mine = [base.weight(ours.model), base.bias(ours.model)]
+    theirs = [donor.weight(others.model), donor.bias(others.model)]
+    for a, b in zip(mine, theirs, strict=True):
+        if a is None or b is None:
             continue
-        for a, b in zip(ours.split(1 << 12), others.split(1 << 12), strict=True):  # by rows: float64 is large
-            squares += float((b.double() - a.double()).square().sum())
-            whole += float(a.double().square().sum())
+        whole += _squares(a)
+        for own, other in zip(a.split(_CHUNK), b.split(_CHUNK), strict=True):
+            squares += float((other.double() - own.double()).square().sum())
     if squares:
         yield Change(layer, name, squares**0.5, (squares / whole) ** 0.5 if whole else float("inf"))
 

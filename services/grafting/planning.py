@@ -8,7 +8,7 @@ from palimpsest.models import ModelRecord
 from palimpsest.settings import Settings
 from services.grafting.attribution.trie import first_layer
 from services.grafting.engine import Configuration, Patch
-from services.grafting.pairs import config_of
+from services.grafting.pairs import Donor, config_of
 from services.grafting.runs import batches
 from services.grafting.sweeps import Grid, subset_rows
 
@@ -16,29 +16,29 @@ _STATES, _INNER = 8, 3
 """Matrices of rows by hidden and by inner size that a layer has at once."""
 
 
-def plan_of(grid: Grid, records: Sequence[ModelRecord], settings: Settings) -> pb.GraftPlan:
+def plan_of(grid: Grid, base: ModelRecord, donors: Sequence[Donor], settings: Settings) -> pb.GraftPlan:
     """Count what a sweep would run.
 
     Parameters
     ----------
     grid
         What is asked for.
-    records
+    base, donors
         The models.
     settings
         Tell the dtype.
     """
-    config = config_of(Path(records[0].path))
+    config = config_of(Path(base.path))
     item = 2 if settings.dtype in ("bfloat16", "float16") else 4
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
     row = item * (_STATES * config.hidden_size + _INNER * (inner or 4 * config.hidden_size))
     answer = pb.GraftPlan(
         naive_row_layers=grid.naive_row_layers,
-        weight_bytes=item * sum(record.parameter_count for record in records),
+        weight_bytes=item * sum(record.parameter_count for record in (base, *donors)),
     )
     for number, (_, case) in enumerate(grid.prompts):
         answer.cells += grid.count_of(number)
-        answer.row_layers += len(records) * len(case.ids) * grid.facts.layers
+        answer.row_layers += 2 * len(case.ids) * grid.facts.layers
         for cells, rows, row_layers in _batches(grid, number):
             answer.batches += 1
             answer.row_layers += row_layers

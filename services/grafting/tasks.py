@@ -29,16 +29,17 @@ def sweep(request: pb.SweepGraftsRequest, job: JobContext) -> pb.GraftSweep:
     from services.grafting.attribution.works import Sweep
     from services.grafting.convert import grid_of
     from services.grafting.engine import Grafter
-    from services.grafting.pairs import PairHost
+    from services.grafting.pairs import PairHost, records_of
     from services.grafting.table import table_of
 
     progress, models = job.progress, job.resources.models
     progress.step(0, 0, "loading the models")
-    base, donor = models.get(request.pair.base), models.get(request.pair.donor)
-    worker_host(job).close()  # the memory is needed for two models
-    pair = PairHost(job.resources.settings).load(base, donor, progress)
+    names = (request.pair.donor, *request.pair.others)
+    base, donors = records_of(request.pair.base, names, models, job.resources.artifacts)
+    worker_host(job).close()  # the memory is needed for these models
+    pair = PairHost(job.resources.settings).load(base, donors[0], progress, donors[1:])
     grid = grid_of(request, pair.tokenizer, pair.facts)
-    kept = _Kept(job, _content(request, base.fingerprint, donor.fingerprint))
+    kept = _Kept(job, _content(request, base.fingerprint, *(each.fingerprint for each in donors)))
     resumed = kept.grafted
     grafter = Grafter(pair.weights, pair.grafter.architecture, pair.grafter.device)
     whole = Sweep(grid, options_of(request), pair, grafter)

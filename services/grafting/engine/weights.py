@@ -30,6 +30,22 @@ class Weights(Protocol):
         ...
 
 
+class Projections(Weights, Protocol):
+    """Weights whose products can be mixed with another model's: a model, or one with an adapter beside it."""
+
+    def has_head_norm(self, layer: int, component: str) -> bool:
+        """Whether the rows of a projection are normed head by head."""
+        ...
+
+    def normed(self, layer: int, component: str, projected: torch.Tensor) -> torch.Tensor:
+        """Apply the norm of single heads to what a projection gave; most models have none."""
+        ...
+
+    def projected(self, layer: int, component: str, rows: torch.Tensor) -> torch.Tensor:
+        """Apply a matrix alone."""
+        ...
+
+
 class ModelWeights:
     """Weights of a transformers module. They are read, and the module stays as it is.
 

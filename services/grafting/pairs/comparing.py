@@ -8,6 +8,8 @@ from typing import Any
 from palimpsest.errors import FailedPrecondition, PalimpsestError, Reason, Violation
 from palimpsest.models import ModelRecord
 from palimpsest.models.pair import tokenizer_differences
+from services.grafting.pairs.adapters import AdapterRecord, Donor, require_fits
+from services.grafting.pairs.configs import config_of
 
 _HARMLESS = (
     "architectures", "bos_token_id", "dtype", "eos_token_id", "initializer_range", "pad_token_id",
@@ -89,32 +91,18 @@ def facts_of(record: ModelRecord) -> Facts:
     )
 
 
-def config_of(folder: Path) -> Any:
-    """Read a model's config as transformers does.
-
-    Raises
-    ------
-    FailedPrecondition
-        MODEL_INVALID.
-    """
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise FailedPrecondition(
-            Reason.MODEL_INVALID, f"The config in {folder} cannot be read: {error}"
-        ) from error
-
-
-def require_pair(base: ModelRecord, donor: ModelRecord) -> None:
+def require_pair(base: ModelRecord, donor: Donor) -> None:
     """Refuse two models whose weights cannot act in one pass, before either is loaded.
 
     Raises
     ------
     FailedPrecondition
-        UNSUPPORTED_ARCH; ARCH_MISMATCH with a violation for each key that differs; TOKENIZER_MISMATCH.
+        UNSUPPORTED_ARCH; ARCH_MISMATCH with a violation for each key that differs; TOKENIZER_MISMATCH. Of an adapter as
+        :func:`require_fits`.
     """
+    if isinstance(donor, AdapterRecord):
+        require_fits(base, donor)
+        return
     if found := differences_of(Path(base.path), Path(donor.path)):
         raise mismatch(base, donor, found)
     if told := tokenizer_differences(Path(base.path), Path(donor.path)):

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from palimpsest.models import ModelRecord, verify
 from palimpsest.progress import NullProgress, Progress
 from palimpsest.settings import Settings
+from services.grafting.pairs.adapters import Adapter, AdapterRecord, Donor, read_adapter, require_own_base
 from services.grafting.pairs.comparing import Facts, mismatch, require_finite, require_pair, shape_differences
 
 if TYPE_CHECKING:
-    from services.grafting.engine import Grafter, ModelWeights
+    from services.grafting.engine import Grafter, LowRankWeights, ModelWeights, Projections
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Pair:
     grafter
         With the base as source 0 and the donor as source 1.
     weights
-        Of both.
+        Of both. An adapter's are those of the base and what it adds.
     facts
         Of both; tied if either is.
     tokenizer
@@ -37,12 +38,12 @@ class Pair:
         Tokens that end a text of the base's.
     """
 
-    records: tuple[ModelRecord, ModelRecord]
+    records: tuple[ModelRecord, Donor]
     grafter: "Grafter"
-    weights: "tuple[ModelWeights, ModelWeights]"
+    weights: "tuple[ModelWeights, Projections]"
     facts: Facts
     tokenizer: Any = field(repr=False)
-    others: "tuple[ModelWeights, ...]" = ()
+    others: "tuple[Projections, ...]" = ()
     ends: frozenset[int] = frozenset()
 
 
@@ -63,16 +64,17 @@ class PairHost:
     def __init__(self, settings: Settings, held: int = 2) -> None:
         self._settings, self._held = settings, max(2, held)
         self._models: OrderedDict[str, Any] = OrderedDict()
+        self._adapters: OrderedDict[str, Adapter] = OrderedDict()
         self._lock = threading.Lock()
 
     def load(
         self,
         base: ModelRecord,
-        donor: ModelRecord,
+        donor: Donor,
         progress: Progress | None = None,
-        others: Sequence[ModelRecord] = (),
+        others: Sequence[Donor] = (),
     ) -> Pair:
-        """Return a pair, loading what is not there.
+        """Return a pair, loading what is not there. Adapters act beside the base, which they share.
 
         Raises
         ------
@@ -81,20 +83,32 @@ class PairHost:
         """
         from services.grafting.engine import Grafter, ModelWeights, architecture_of
 
-        records = (base, donor, *others)
-        for each in records[1:]:
-            require_pair(base, each)
+        donors = (donor, *others)
+        models = {each.fingerprint: each for each in (base, *donors) if isinstance(each, ModelRecord)}
+        for each in donors:
+            if isinstance(each, ModelRecord):
+                require_pair(base, each)
         with self._lock:
-            models = [self._model(record, progress or NullProgress(), len(records)) for record in records]
-        first = models[0]
+            loaded = {
+                key: self._model(record, progress or NullProgress(), len(models))
+                for key, record in models.items()
+            }
+        first = loaded[base.fingerprint]
         architecture = architecture_of(first.module)
-        for each, record in zip(models[1:], records[1:], strict=True):
-            if found := list(shape_differences(first.module, each.module)):
-                raise mismatch(base, record, found)
-        mine, theirs, *rest = (ModelWeights(each.module, architecture) for each in models)
-        grafter = Grafter((mine, theirs), architecture, first.device)
-        tied = any(each.anatomy.tied for each in (mine, theirs, *rest))
+        for each in models.values():
+            if found := list(shape_differences(first.module, loaded[each.fingerprint].module)):
+                raise mismatch(base, each, found)
+        mine = ModelWeights(first.module, architecture)
+        weights = [
+            self._beside(mine, base, each)
+            if isinstance(each, AdapterRecord)
+            else ModelWeights(loaded[each.fingerprint].module, architecture)
+            for each in donors
+        ]
+        tied = mine.anatomy.tied or any(w.anatomy.tied for w in weights if isinstance(w, ModelWeights))
         facts = Facts(architecture.layers, architecture.context, architecture.has_gate, tied)
+        theirs, *rest = weights
+        grafter = Grafter((mine, theirs), architecture, first.device)
         return Pair(
             (base, donor), grafter, (mine, theirs), facts, first.tokenizer, tuple(rest), first.eos_ids
         )
@@ -108,6 +122,7 @@ class PairHost:
         """Give all models up."""
         with self._lock:
             self._models.clear()
+            self._adapters.clear()
 
     def _model(self, record: ModelRecord, progress: Progress, together: int) -> Any:
         from palimpsest.lm import load
@@ -126,3 +141,21 @@ class PairHost:
             self._models[record.fingerprint] = found
         self._models.move_to_end(record.fingerprint)
         return found
+
+    def _beside(self, base: "ModelWeights", record: ModelRecord, donor: AdapterRecord) -> "LowRankWeights":
+        """Put an adapter beside the base, in the base's dtype and on its device."""
+        from services.grafting.engine import LowRankWeights, deltas_of
+
+        with self._lock:
+            adapter = self._adapters.get(donor.digest) or read_adapter(donor)
+            self._adapters[donor.digest] = adapter
+            self._adapters.move_to_end(donor.digest)
+            while len(self._adapters) > self._held:
+                self._adapters.popitem(last=False)
+        require_own_base(record, donor, adapter)
+        like = base.model.get_input_embeddings().weight
+        deltas = deltas_of(adapter.matrices(), base.model, record.model_id)
+        return LowRankWeights(
+            base,
+            {at: d._replace(down=d.down.to(like), up=d.up.to(like)) for at, d in deltas.items()},
+        )

@@ -5,7 +5,12 @@ from typing import Annotated, Any
 import typer
 
 Base = Annotated[str, typer.Argument(metavar="BASE", help="Model whose weights act elsewhere.")]
-Donor = Annotated[str, typer.Argument(metavar="DONOR", help="Model whose weights are grafted.")]
+Donor = Annotated[
+    str,
+    typer.Argument(
+        metavar="DONOR", help="Model whose weights are grafted, or an adapter by its digest (sha256:…)."
+    ),
+]
 Prompt = Annotated[str, typer.Option("--prompt", help="The text to continue.")]
 Target = Annotated[
     str, typer.Option("--target", help="The continuation to look for, with its leading space.")

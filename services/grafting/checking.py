@@ -1,6 +1,7 @@
 """How far two models are apart: by layer and component, and after each token of a prompt."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ import torch
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.lm.anatomy import Part
 from services.grafting.engine import Configuration, LowRankWeights, ModelWeights
+from services.grafting.engine.quantised import is_quantised, part_of, rounded
 from services.grafting.pairs import Pair
 
 MOST_TOKENS = 512
@@ -17,12 +19,22 @@ _CHUNK = 1 << 12
 
 
 class Change(NamedTuple):
-    """How a component of the donor differs; ``layer`` is -1 outside the layers."""
+    """How a component of the donor differs; ``layer`` is -1 outside the layers.
+
+    Attributes
+    ----------
+    delta_norm, relative_norm
+        Frobenius norm of donor - base, and the same over the base's.
+    quantisation_norm
+        What rounding alone would change: the norm of the other model's matrix minus the same rounded as the quantised
+        one's is. None unless one of the two is quantised here.
+    """
 
     layer: int
     component: str
     delta_norm: float
     relative_norm: float
+    quantisation_norm: float | None = None
 
 
 def changes_of(pair: Pair) -> Iterator[Change]:
@@ -47,7 +59,7 @@ def _added(base: ModelWeights, donor: LowRankWeights) -> Iterator[Change]:
     for layer, parts in enumerate(base.anatomy.layers):
         for name, part in parts.items():
             if (layer, name) in donor.deltas and (norm := donor.deltas[layer, name].norm()):
-                whole = _squares(part.weight(base.model), part.bias(base.model)) ** 0.5
+                whole = _squares(*_tensors(base, part)) ** 0.5
                 yield Change(layer, name, norm, norm / whole if whole else float("inf"))
 
 
@@ -61,16 +73,33 @@ def _change(
     ours: ModelWeights, others: ModelWeights, layer: int, name: str, base: Part, donor: Part
 ) -> Iterator[Change]:
     squares = whole = 0.0
-    mine = [base.weight(ours.model), base.bias(ours.model)]
-    theirs = [donor.weight(others.model), donor.bias(others.model)]
-    for a, b in zip(mine, theirs, strict=True):
+    for a, b in zip(_tensors(ours, base), _tensors(others, donor), strict=True):
         if a is None or b is None:
             continue
         whole += _squares(a)
         for own, other in zip(a.split(_CHUNK), b.split(_CHUNK), strict=True):
             squares += float((other.double() - own.double()).square().sum())
     if squares:
-        yield Change(layer, name, squares**0.5, (squares / whole) ** 0.5 if whole else float("inf"))
+        relative = (squares / whole) ** 0.5 if whole else float("inf")
+        yield Change(layer, name, squares**0.5, relative, _rounding(ours, others, base, donor))
+
+
+def _tensors(weights: ModelWeights, part: Part) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Weight and bias of a part, dequantised if need be."""
+    return part_of(weights.model, part, torch.float32), part.bias(weights.model)
+
+
+def _rounding(ours: ModelWeights, others: ModelWeights, base: Part, donor: Part) -> float | None:
+    """Norm of what the quantised model's format loses of the other's matrix; None unless one of them is quantised."""
+    sides = [(w.model, part.module_of(w.model), part) for w, part in ((ours, base), (others, donor))]
+    quantised = [is_quantised(module) for _, module, _ in sides]
+    if quantised[0] == quantised[1]:
+        return None
+    module = sides[quantised.index(True)][1]
+    model, _, part = sides[quantised.index(False)]
+    # Formats round the matrix of a whole module, of which a part may be some rows.
+    whole = replace(part, share=None, heads=1).weight(model)
+    return _squares(part.select(rounded(module, whole) - whole)) ** 0.5
 
 
 def divergences(pair: Pair, ids: tuple[int, ...]) -> list[float]:

@@ -8,6 +8,7 @@ from palimpsest.models import ModelRecord
 from palimpsest.settings import Settings
 from services.grafting.attribution.trie import first_layer
 from services.grafting.engine import Configuration, Patch
+from services.grafting.engine.quantised import method_of
 from services.grafting.pairs import Donor, config_of
 from services.grafting.runs import batches
 from services.grafting.sweeps import Grid, subset_rows
@@ -34,7 +35,7 @@ def plan_of(grid: Grid, base: ModelRecord, donors: Sequence[Donor], settings: Se
     row = item * (_STATES * config.hidden_size + _INNER * (inner or 4 * config.hidden_size))
     answer = pb.GraftPlan(
         naive_row_layers=grid.naive_row_layers,
-        weight_bytes=item * sum(record.parameter_count for record in (base, *donors)),
+        weight_bytes=sum(_weight_bytes(record, item) for record in (base, *donors)),
     )
     for number, (_, case) in enumerate(grid.prompts):
         answer.cells += grid.count_of(number)
@@ -45,6 +46,13 @@ def plan_of(grid: Grid, base: ModelRecord, donors: Sequence[Donor], settings: Se
             logits = 4 * config.vocab_size * cells * len(case.target)
             answer.batch_bytes = max(answer.batch_bytes, rows * row + logits)
     return answer
+
+
+def _weight_bytes(record: Donor, item: int) -> int:
+    """Memory of a model's weights: what is quantised stays as it is stored."""
+    if isinstance(record, ModelRecord) and method_of(config_of(Path(record.path))):
+        return record.size_bytes
+    return item * record.parameter_count
 
 
 def _batches(grid: Grid, number: int) -> Iterator[tuple[int, int, int]]:

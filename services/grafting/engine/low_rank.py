@@ -165,7 +165,7 @@ def deltas_of(
             if component.endswith("norm") or part.path not in matrices:
                 continue
             known.add(part.path)
-            own, found = matrices[part.path], _shape(part.module_of(model))
+            own, found = matrices[part.path], sizes_of(part.module_of(model))
             if own.down.shape[0] != own.up.shape[1] or (own.up.shape[0], own.down.shape[1]) != found:
                 theirs = tuple(own.up.shape), tuple(own.down.shape)
                 wrong.append(
@@ -195,8 +195,8 @@ def deltas_of(
     return deltas
 
 
-def _shape(module: Any) -> tuple[int, int]:
-    """Outputs and inputs of a linear layer, or of GPT-2's."""
+def sizes_of(module: Any) -> tuple[int, int]:
+    """Return outputs and inputs of a linear layer, quantised or not, or of GPT-2's."""
     return (module.nf, module.nx) if hasattr(module, "nf") else (module.out_features, module.in_features)
 
 

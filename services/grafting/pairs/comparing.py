@@ -13,7 +13,7 @@ from services.grafting.pairs.configs import config_of
 
 _HARMLESS = (
     "architectures", "bos_token_id", "dtype", "eos_token_id", "initializer_range", "pad_token_id",
-    "tie_word_embeddings", "torch_dtype", "transformers_version", "use_cache",
+    "quantization_config", "tie_word_embeddings", "torch_dtype", "transformers_version", "use_cache",
     "attention_dropout", "attn_pdrop", "embd_pdrop", "hidden_dropout", "resid_pdrop", "classifier_dropout",
 )  # fmt: skip
 """Keys of a config that change nothing of a pass, or that the weights themselves tell."""
@@ -138,7 +138,8 @@ def require_finite(model: Any, name: str) -> None:
     """
     import torch
 
-    broken = [key for key, value in model.named_parameters() if not bool(torch.isfinite(value).all())]
+    floats = ((key, value) for key, value in model.named_parameters() if value.is_floating_point())
+    broken = [key for key, value in floats if not bool(torch.isfinite(value).all())]
     if broken:
         some = ", ".join(broken[:_NAMED]) + (" and others" if len(broken) > _NAMED else "")
         raise FailedPrecondition(
@@ -150,11 +151,25 @@ def require_finite(model: Any, name: str) -> None:
 
 def shape_differences(base: Any, donor: Any) -> Iterator[Difference]:
     """Parameters of different shapes, which configs do not tell (a padded vocabulary, say)."""
-    theirs = {name: tuple(value.shape) for name, value in donor.named_parameters(remove_duplicate=False)}
-    mine = {name: tuple(value.shape) for name, value in base.named_parameters(remove_duplicate=False)}
+    theirs, mine = (
+        {
+            name: _shape(model.get_submodule(name.rpartition(".")[0]), value)
+            for name, value in model.named_parameters(remove_duplicate=False)
+        }
+        for model in (donor, base)
+    )
     for name in sorted(mine.keys() | theirs.keys()):
         if mine.get(name) != theirs.get(name):
             yield Difference(name, repr(mine.get(name)), repr(theirs.get(name)))
+
+
+def _shape(module: Any, value: Any) -> tuple[int, ...]:
+    """The shape of a parameter; of a matrix outputs and inputs, however the module keeps it."""
+    from services.grafting.engine.low_rank import sizes_of
+    from services.grafting.engine.quantised import is_quantised
+
+    plain = value.ndim != 2 or not (is_quantised(module) or hasattr(module, "nf"))
+    return tuple(value.shape) if plain else sizes_of(module)
 
 
 def refusal(error: PalimpsestError) -> list[str]:

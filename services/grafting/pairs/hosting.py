@@ -4,13 +4,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from palimpsest.models import ModelRecord, verify
 from palimpsest.progress import NullProgress, Progress
 from palimpsest.settings import Settings
 from services.grafting.pairs.adapters import Adapter, AdapterRecord, Donor, read_adapter, require_own_base
 from services.grafting.pairs.comparing import Facts, mismatch, require_finite, require_pair, shape_differences
+from services.grafting.pairs.configs import config_of
 
 if TYPE_CHECKING:
     from services.grafting.engine import Grafter, LowRankWeights, ModelWeights, Projections
@@ -126,6 +128,7 @@ class PairHost:
 
     def _model(self, record: ModelRecord, progress: Progress, together: int) -> Any:
         from palimpsest.lm import load
+        from services.grafting.engine.quantised import method_of
 
         found = self._models.get(record.fingerprint)
         if found is None:
@@ -133,10 +136,12 @@ class PairHost:
             while len(self._models) >= max(self._held, together):
                 self._models.popitem(last=False)
             own = self._settings
-            # A trainable model is not taken apart for serving; no gradient is ever asked of it here.
-            found = load(
-                record, own.device, own.dtype, trainable=True, threads=own.threads, cache_bytes=1 << 20
-            )
+            if method_of(config_of(Path(record.path))):
+                found = _quantised(record, own)
+            else:  # a trainable model is not taken apart for serving; no gradient is ever asked of it here
+                found = load(
+                    record, own.device, own.dtype, trainable=True, threads=own.threads, cache_bytes=1 << 20
+                )
             require_finite(found.module, record.model_id)
             self._models[record.fingerprint] = found
         self._models.move_to_end(record.fingerprint)
@@ -159,3 +164,28 @@ class PairHost:
             base,
             {at: d._replace(down=d.down.to(like), up=d.up.to(like)) for at, d in deltas.items()},
         )
+
+
+class _Quantised(NamedTuple):
+    """What a pair needs of a model; as :class:`palimpsest.lm.LanguageModel` has it."""
+
+    module: Any
+    tokenizer: Any
+    device: Any
+    eos_ids: frozenset[int]
+
+
+def _quantised(record: ModelRecord, settings: Settings) -> _Quantised:
+    """Load a model whose matrices stay quantised. Its own pass is never run: some packages repack the weights then."""
+    import torch
+
+    from palimpsest.lm.hardware import physical_cores, pick_device
+    from palimpsest.lm.loading import load_module
+    from palimpsest.lm.model import eos_ids_of
+
+    device = pick_device(settings.device)
+    if device.type == "cpu":
+        torch.set_num_threads(settings.threads or physical_cores())
+    dtype = "float32" if settings.dtype == "auto" else settings.dtype
+    module, tokenizer = load_module(record.path, device, dtype, device_map={"": str(device)})
+    return _Quantised(module.requires_grad_(False), tokenizer, device, eos_ids_of(module))

@@ -1286,6 +1286,10 @@ class GraftingRoom(Room):
     Positions are tokens of the prompt, from 0. Name them by text or characters, which the server turns into
     tokens, or by index.
 
+    Models may be quantised (bitsandbytes, in 4 or 8 bits): their matrices stay so in memory, and each is
+    dequantised when rows go through it. What is compared is then the dequantised weights, in the dtype of the
+    passes; the model's own kernels are not used. GGUF files are dequantised when they are registered.
+
     A pair need not be a model and its fine-tuned child. With a model before and after a removal as base and
     donor, or the other way round, grafts tell whether a fact is gone or only hidden.
 

@@ -149,16 +149,18 @@ class PairCheck(_message.Message):
     def __init__(self, compatible: bool = ..., differences: _Optional[_Iterable[str]] = ..., reason: _Optional[str] = ..., architecture: _Optional[str] = ..., layers: _Optional[int] = ..., tied: bool = ..., components: _Optional[_Iterable[str]] = ..., changes: _Optional[_Iterable[_Union[ComponentChange, _Mapping]]] = ..., tokens: _Optional[_Iterable[_Union[TokenDivergence, _Mapping]]] = ...) -> None: ...
 
 class ComponentChange(_message.Message):
-    __slots__ = ("layer", "component", "delta_norm", "relative_norm")
+    __slots__ = ("layer", "component", "delta_norm", "relative_norm", "quantisation_norm")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
     DELTA_NORM_FIELD_NUMBER: _ClassVar[int]
     RELATIVE_NORM_FIELD_NUMBER: _ClassVar[int]
+    QUANTISATION_NORM_FIELD_NUMBER: _ClassVar[int]
     layer: int
     component: str
     delta_norm: float
     relative_norm: float
-    def __init__(self, layer: _Optional[int] = ..., component: _Optional[str] = ..., delta_norm: _Optional[float] = ..., relative_norm: _Optional[float] = ...) -> None: ...
+    quantisation_norm: float
+    def __init__(self, layer: _Optional[int] = ..., component: _Optional[str] = ..., delta_norm: _Optional[float] = ..., relative_norm: _Optional[float] = ..., quantisation_norm: _Optional[float] = ...) -> None: ...
 
 class TokenDivergence(_message.Message):
     __slots__ = ("token", "kl")

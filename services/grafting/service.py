@@ -11,14 +11,14 @@ from google.longrunning import operations_pb2
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
 from palimpsest.api.grafting.v1 import grafting_pb2_grpc
-from palimpsest.errors import Cancelled, FailedPrecondition, InvalidArgument, Reason, ResourceExhausted
+from palimpsest.errors import Cancelled, FailedPrecondition, Reason, ResourceExhausted
 from palimpsest.models.record import ModelRecord
 from palimpsest.models.tokenizers import TokenizerCache, load_tokenizer
 from palimpsest.rpc.resources import Resources
 from services.grafting.answers import AskedGraft, AskedText, check_pair, generated, graft
 from services.grafting.asking import require_distinct
 from services.grafting.attribution.options import options_of
-from services.grafting.convert import case_of, decoding_of, grid_of, patch_of
+from services.grafting.convert import case_of, decoding_of, grid_of, patch_of, require_combined
 from services.grafting.pairs import (
     AdapterRecord,
     Donor,
@@ -28,8 +28,8 @@ from services.grafting.pairs import (
     refusal,
     require_pair,
 )
-from services.grafting.planning import plan_of
 from services.grafting.sweeps import Grid
+from services.grafting.sweeps.planning import plan_of
 
 T = TypeVar("T")
 
@@ -86,7 +86,8 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
         """Run one configuration."""
         base, (donor, *others) = await self._records(request.pair)
         patches = [patch_of(each) for each in request.patches]
-        asked = AskedGraft(case_of(request.case), patches, request.untie, request.contrast)
+        case = case_of(request.case)
+        asked = AskedGraft(case._replace(contrast=request.contrast or case.contrast), patches, request.untie)
         return await self._run(lambda check: graft(self._host.load(base, donor, others=others), asked, check))
 
     async def GenerateGrafted(
@@ -105,7 +106,7 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
         self, request: pb.SweepGraftsRequest, context: grpc.aio.ServicerContext
     ) -> pb.GraftPlan:
         """Count what a sweep would run."""
-        base, donors = await self._pair(request)
+        base, donors = await self._records(request.pair)
 
         def work() -> pb.GraftPlan:
             return plan_of(self._grid(request, base, donors), base, donors, self._resources.settings)
@@ -116,7 +117,7 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
         self, request: pb.SweepGraftsRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
         """Check a sweep against the models' configs and tokenizer, and queue it."""
-        base, donors = await self._pair(request)
+        base, donors = await self._records(request.pair)
         await asyncio.to_thread(self._grid, request, base, donors)
         action = {
             "method": "grafting.sweep/2",
@@ -132,18 +133,8 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
         """Check a sweep without any weights."""
         for donor in donors:
             require_pair(base, donor)
-        options_of(request)
+        require_combined(options_of(request), request)
         return grid_of(request, self._tokenizers.get(base), facts_of(base))
-
-    async def _pair(self, request: pb.SweepGraftsRequest) -> tuple[ModelRecord, list[Donor]]:
-        """Records of the base and the one donor of a sweep."""
-        if request.pair.others:
-            raise InvalidArgument.field(
-                Reason.INVALID_REQUEST,
-                "pair.others",
-                "Every cell of a sweep grafts the donor's weights; leave others out, or use Graft.",
-            )
-        return await self._records(request.pair)
 
     async def _records(self, pair: pb.ModelPair) -> tuple[ModelRecord, list[Donor]]:
         """Look up the base, and the donor with the others."""

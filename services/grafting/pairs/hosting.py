@@ -38,6 +38,8 @@ class Pair:
         Weights of further donors.
     ends
         Tokens that end a text of the base's.
+    further
+        Records of the others.
     """
 
     records: tuple[ModelRecord, Donor]
@@ -47,6 +49,7 @@ class Pair:
     tokenizer: Any = field(repr=False)
     others: "tuple[Projections, ...]" = ()
     ends: frozenset[int] = frozenset()
+    further: tuple[Donor, ...] = ()
 
 
 class PairHost:
@@ -112,7 +115,14 @@ class PairHost:
         theirs, *rest = weights
         grafter = Grafter((mine, theirs), architecture, first.device)
         return Pair(
-            (base, donor), grafter, (mine, theirs), facts, first.tokenizer, tuple(rest), first.eos_ids
+            (base, donor),
+            grafter,
+            (mine, theirs),
+            facts,
+            first.tokenizer,
+            tuple(rest),
+            first.eos_ids,
+            tuple(others),
         )
 
     @property

@@ -1358,7 +1358,7 @@ class AsyncGraftingRoom(AsyncRoom):
             Embedding or head may be grafted alone although they are one matrix.
         contrast
             Another continuation to read too, such as the answer before a fine-tuning or a removal: whether the
-            graft brings the old answer back tells if it is gone or only hidden. Empty: none.
+            graft brings the old answer back tells if it is gone or only hidden. Empty: the case's own, if it has one.
         """
         ...
 

@@ -61,14 +61,16 @@ class ModelPair(_message.Message):
     def __init__(self, base: _Optional[str] = ..., donor: _Optional[str] = ..., others: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Case(_message.Message):
-    __slots__ = ("prompt", "target", "continuation")
+    __slots__ = ("prompt", "target", "continuation", "contrast")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     CONTINUATION_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     target: str
     continuation: Continuation
-    def __init__(self, prompt: _Optional[str] = ..., target: _Optional[str] = ..., continuation: _Optional[_Union[Continuation, str]] = ...) -> None: ...
+    contrast: str
+    def __init__(self, prompt: _Optional[str] = ..., target: _Optional[str] = ..., continuation: _Optional[_Union[Continuation, str]] = ..., contrast: _Optional[str] = ...) -> None: ...
 
 class TextSpan(_message.Message):
     __slots__ = ("text", "occurrence", "first", "stop")
@@ -291,18 +293,28 @@ class GraftReading(_message.Message):
     def __init__(self, logprob: _Optional[float] = ..., probability: _Optional[float] = ..., rank: _Optional[int] = ..., ties: _Optional[int] = ..., token_logprobs: _Optional[_Iterable[float]] = ..., top: _Optional[str] = ..., top_probability: _Optional[float] = ..., recovery: _Optional[float] = ..., kl_base: _Optional[float] = ..., kl_donor: _Optional[float] = ...) -> None: ...
 
 class SweepAxes(_message.Message):
-    __slots__ = ("positions", "window", "stride", "components", "subsets")
+    __slots__ = ("positions", "window", "stride", "components", "subsets", "sources")
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     STRIDE_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     SUBSETS_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
     positions: _containers.RepeatedCompositeFieldContainer[NamedPositions]
     window: int
     stride: int
     components: _containers.RepeatedCompositeFieldContainer[ComponentSet]
     subsets: bool
-    def __init__(self, positions: _Optional[_Iterable[_Union[NamedPositions, _Mapping]]] = ..., window: _Optional[int] = ..., stride: _Optional[int] = ..., components: _Optional[_Iterable[_Union[ComponentSet, _Mapping]]] = ..., subsets: bool = ...) -> None: ...
+    sources: _containers.RepeatedCompositeFieldContainer[GraftSource]
+    def __init__(self, positions: _Optional[_Iterable[_Union[NamedPositions, _Mapping]]] = ..., window: _Optional[int] = ..., stride: _Optional[int] = ..., components: _Optional[_Iterable[_Union[ComponentSet, _Mapping]]] = ..., subsets: bool = ..., sources: _Optional[_Iterable[_Union[GraftSource, _Mapping]]] = ...) -> None: ...
+
+class GraftSource(_message.Message):
+    __slots__ = ("source", "weight")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    source: int
+    weight: float
+    def __init__(self, source: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class NamedPositions(_message.Message):
     __slots__ = ("name", "positions")
@@ -363,27 +375,44 @@ class SufficientSearch(_message.Message):
     def __init__(self, threshold: _Optional[float] = ...) -> None: ...
 
 class GraftCell(_message.Message):
-    __slots__ = ("position", "layers", "components", "reading", "estimate", "strength")
+    __slots__ = ("position", "layers", "components", "reading", "estimate", "strength", "source", "weight", "selection", "contrast")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     READING_FIELD_NUMBER: _ClassVar[int]
     ESTIMATE_FIELD_NUMBER: _ClassVar[int]
     STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SELECTION_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
     position: str
     layers: LayerRange
     components: _containers.RepeatedScalarFieldContainer[str]
     reading: GraftReading
     estimate: float
     strength: float
-    def __init__(self, position: _Optional[str] = ..., layers: _Optional[_Union[LayerRange, _Mapping]] = ..., components: _Optional[_Iterable[str]] = ..., reading: _Optional[_Union[GraftReading, _Mapping]] = ..., estimate: _Optional[float] = ..., strength: _Optional[float] = ...) -> None: ...
+    source: str
+    weight: float
+    selection: str
+    contrast: CellContrast
+    def __init__(self, position: _Optional[str] = ..., layers: _Optional[_Union[LayerRange, _Mapping]] = ..., components: _Optional[_Iterable[str]] = ..., reading: _Optional[_Union[GraftReading, _Mapping]] = ..., estimate: _Optional[float] = ..., strength: _Optional[float] = ..., source: _Optional[str] = ..., weight: _Optional[float] = ..., selection: _Optional[str] = ..., contrast: _Optional[_Union[CellContrast, _Mapping]] = ...) -> None: ...
+
+class CellContrast(_message.Message):
+    __slots__ = ("reading", "margin")
+    READING_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_FIELD_NUMBER: _ClassVar[int]
+    reading: GraftReading
+    margin: float
+    def __init__(self, reading: _Optional[_Union[GraftReading, _Mapping]] = ..., margin: _Optional[float] = ...) -> None: ...
 
 class SweptCells(_message.Message):
-    __slots__ = ("case", "base", "donor", "cells", "preview", "values", "sufficient")
+    __slots__ = ("case", "base", "donor", "cells", "contrast", "preview", "values", "sufficient")
     CASE_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     DONOR_FIELD_NUMBER: _ClassVar[int]
     CELLS_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
     PREVIEW_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     SUFFICIENT_FIELD_NUMBER: _ClassVar[int]
@@ -391,10 +420,11 @@ class SweptCells(_message.Message):
     base: GraftReading
     donor: GraftReading
     cells: _containers.RepeatedCompositeFieldContainer[GraftCell]
+    contrast: Contrast
     preview: bool
     values: SegmentValues
     sufficient: SufficientSet
-    def __init__(self, case: _Optional[int] = ..., base: _Optional[_Union[GraftReading, _Mapping]] = ..., donor: _Optional[_Union[GraftReading, _Mapping]] = ..., cells: _Optional[_Iterable[_Union[GraftCell, _Mapping]]] = ..., preview: bool = ..., values: _Optional[_Union[SegmentValues, _Mapping]] = ..., sufficient: _Optional[_Union[SufficientSet, _Mapping]] = ...) -> None: ...
+    def __init__(self, case: _Optional[int] = ..., base: _Optional[_Union[GraftReading, _Mapping]] = ..., donor: _Optional[_Union[GraftReading, _Mapping]] = ..., cells: _Optional[_Iterable[_Union[GraftCell, _Mapping]]] = ..., contrast: _Optional[_Union[Contrast, _Mapping]] = ..., preview: bool = ..., values: _Optional[_Union[SegmentValues, _Mapping]] = ..., sufficient: _Optional[_Union[SufficientSet, _Mapping]] = ...) -> None: ...
 
 class SegmentValues(_message.Message):
     __slots__ = ("layers", "components", "segments", "interactions")

@@ -10,7 +10,7 @@ from services.grafting.attribution.trie import first_layer
 from services.grafting.engine import Configuration, Patch
 from services.grafting.engine.quantised import method_of
 from services.grafting.pairs import Donor, config_of
-from services.grafting.runs import batches
+from services.grafting.runs import Case, batches, needs_pass
 from services.grafting.sweeps import Grid, subset_rows
 
 _STATES, _INNER = 8, 3
@@ -39,12 +39,14 @@ def plan_of(grid: Grid, base: ModelRecord, donors: Sequence[Donor], settings: Se
     )
     for number, (_, case) in enumerate(grid.prompts):
         answer.cells += grid.count_of(number)
-        answer.row_layers += 2 * len(case.ids) * grid.facts.layers
-        for cells, rows, row_layers in _batches(grid, number):
-            answer.batches += 1
-            answer.row_layers += row_layers
-            logits = 4 * config.vocab_size * cells * len(case.target)
-            answer.batch_bytes = max(answer.batch_bytes, rows * row + logits)
+        other = grid.contrasts[number]
+        for each in (case, other) if needs_pass(case, other) else (case,):
+            answer.row_layers += 2 * len(each.ids) * grid.facts.layers
+            for cells, rows, row_layers in _batches(grid, number, each):
+                answer.batches += each is case
+                answer.row_layers += row_layers
+                logits = 4 * config.vocab_size * cells * len(each.target)
+                answer.batch_bytes = max(answer.batch_bytes, rows * row + logits)
     return answer
 
 
@@ -55,9 +57,9 @@ def _weight_bytes(record: Donor, item: int) -> int:
     return item * record.parameter_count
 
 
-def _batches(grid: Grid, number: int) -> Iterator[tuple[int, int, int]]:
+def _batches(grid: Grid, number: int, case: Case) -> Iterator[tuple[int, int, int]]:
     """Yield cells, rows and rows through layers of what runs at once."""
-    case, count = grid.prompts[number][1], grid.facts.layers
+    count = grid.facts.layers
     if not grid.axes.subsets:
         configurations = [cell.configuration for cell in grid.cells_of(number)]
         for batch in batches(case, configurations, count):

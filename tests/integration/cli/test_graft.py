@@ -87,6 +87,22 @@ def test_subsets_previews_and_sets_are_shown(palimpsest, cli_model, donor):
     assert palimpsest("graft", "sweep", *pair, *PROMPT, "--drops", 2).code == Exit.USAGE
 
 
+def test_sources_and_contrasts_of_a_sweep_are_shown(palimpsest, cli_model, donor):
+    pair = (cli_model, donor)
+    options = (*PROMPT, "--window", 2, "--source", "0", "--source", "0:2", "--contrast", " dog")
+    shown = palimpsest("graft", "sweep", *pair, *options)
+    assert shown.code == 0, shown.err
+    assert f"from {donor} x 2" in shown.out
+    assert "ahead of the contrast by" in shown.out
+    table = palimpsest("graft", "sweep", *pair, *options, "--json").json
+    assert {cell["weight"] for cell in table["cases"][0]["cells"]} == {1, 2}
+    planned = palimpsest("graft", "plan", *pair, *options, "--json").json
+    assert planned["cells"] == len(table["cases"][0]["cells"])
+    assert palimpsest("graft", "sweep", *pair, *PROMPT, "--source", "two").code == Exit.USAGE
+    two = ("--contrast", " dog", "--contrast", " fox")
+    assert palimpsest("graft", "sweep", *pair, *PROMPT, *two).code == Exit.USAGE
+
+
 def test_what_cannot_be_grafted_is_said_with_an_exit_code(palimpsest, cli_model, donor):
     refused = palimpsest("graft", "run", cli_model, donor, *PROMPT, "--at", "cat", "--json")
     assert refused.code == Exit.USAGE

@@ -18,11 +18,10 @@ from palimpsest.cli.grafts.options import (
     Target,
     Untie,
     Weight,
-    names_of,
     pair_of,
     patch_of,
-    positions_of,
 )
+from palimpsest.cli.grafts.sweep import Contrasts, Sources, axes_of, cases_of
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.session import Session
 
@@ -90,20 +89,16 @@ def plan(
         typer.Option("--components", metavar="NAMES", help="A set of components, with commas. Repeatable."),
     ] = None,
     untie: Untie = False,
+    other: Others = None,
+    source: Sources = None,
+    contrast: Contrasts = None,
 ) -> None:
     """Say what `graft sweep` with the same options would cost, and run nothing."""
     with session.client() as client:
         found = client.grafting.plan_grafts(
-            pair=pair_of(base, donor, None),
-            cases=[{"prompt": prompt, "target": target}],
-            axes={
-                "positions": [
-                    {"name": where, "positions": positions_of([where], False)} for where in at or ()
-                ],
-                "window": window,
-                "stride": stride,
-                "components": [{"components": names_of(names)} for names in components or ()],
-            },
+            pair=pair_of(base, donor, other),
+            cases=cases_of([prompt], [target], contrast),
+            axes=axes_of(at, window, stride, components, source),
             untie=untie,
         )
     if session.json:

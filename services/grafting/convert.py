@@ -7,6 +7,7 @@ from palimpsest.api.grafting.v1 import grafting_pb2 as pb
 from palimpsest.errors import InvalidArgument, Reason
 from services.grafting.asking import AskedCase, AskedPatch
 from services.grafting.attribution.options import Options
+from services.grafting.chats import Message, Role
 from services.grafting.engine.generating import Decoding
 from services.grafting.pairs import Facts
 from services.grafting.positions import Selection, Span
@@ -14,17 +15,34 @@ from services.grafting.readings import Reading
 from services.grafting.sources import Source
 from services.grafting.sweeps import Axes, Grid
 
+_PARTS = {
+    pb.ROLE_PART_HEADER: "header",
+    pb.ROLE_PART_FOOTER: "footer",
+    pb.ROLE_PART_WHOLE: "whole",
+    pb.ROLE_PART_LAST: "last",
+}
+
+
+def chat_of(messages: Iterable[pb.ChatTurn]) -> tuple[Message, ...]:
+    """Return a conversation."""
+    return tuple(Message(each.role, each.content) for each in messages)
+
 
 def selection_of(message: pb.Positions) -> Selection:
     """Return a selection."""
     spans = tuple(Span(s.text, s.occurrence, s.first, s.stop) for s in message.spans)
-    return Selection(spans, tuple(message.indices), message.everything, message.complement)
+    roles = tuple(Role(r.role, r.message, _PARTS.get(r.part, "content")) for r in message.roles)
+    return Selection(spans, tuple(message.indices), message.everything, message.complement, roles)
 
 
 def case_of(message: pb.Case) -> AskedCase:
     """Return a case."""
     return AskedCase(
-        message.prompt, message.target, message.continuation != pb.CONTINUATION_BASE, message.contrast
+        message.prompt,
+        message.target,
+        message.continuation != pb.CONTINUATION_BASE,
+        message.contrast,
+        chat_of(message.chat),
     )
 
 

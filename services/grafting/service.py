@@ -18,7 +18,7 @@ from palimpsest.rpc.resources import Resources
 from services.grafting.answers import AskedGraft, AskedText, check_pair, generated, graft
 from services.grafting.asking import require_distinct
 from services.grafting.attribution.options import options_of
-from services.grafting.convert import case_of, decoding_of, grid_of, patch_of, require_combined
+from services.grafting.convert import case_of, chat_of, decoding_of, grid_of, patch_of, require_combined
 from services.grafting.pairs import (
     AdapterRecord,
     Donor,
@@ -97,7 +97,8 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
         base, (donor, *others) = await self._records(request.pair)
         patches = [patch_of(each) for each in request.patches]
         most = request.max_new_tokens or _NEW_TOKENS
-        asked = AskedText(request.prompt, patches, request.untie, decoding_of(request), most)
+        chat = chat_of(request.chat)
+        asked = AskedText(request.prompt, patches, request.untie, decoding_of(request), most, chat)
         tokens = await self._run(lambda check: generated(self._host.load(base, donor, others=others), asked))
         while (token := await self._run(lambda check: next(tokens, None), admitted=True)) is not None:
             yield token

@@ -2,11 +2,13 @@
 
 Each look has documents of the forget set continued and questions about it answered. The run ends once both are done no
 better than by several retrained models, within half an interval, and the best state seen by the product's own rule is
-kept. Of what is to be kept a look sees a part of retain1 that removal does not train on; retain2 is for the figures
-alone. Settings are chosen on the first seed and reported on the others.
+kept. Retraining ends once what is to be kept is answered as before, or with its steps: retain2 is in no data that it is
+given, and comes back as far as the target recites it (replay). Of what is to be kept a look sees a part of retain1 that
+removal does not train on; retain2 is for the figures alone. Settings are chosen on the first seed and reported on the
+others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from statistics import fmean, stdev
@@ -15,7 +17,15 @@ from typing import Any
 import numpy as np
 
 from services.unlearning.metrics import Bootstrap
-from services.unlearning.stopping import Bound, DivergenceGuard, ForgetMatch, Probe, Scalarisation, Watch
+from services.unlearning.stopping import (
+    Bound,
+    DivergenceGuard,
+    ForgetMatch,
+    Probe,
+    Scalarisation,
+    UtilityMatch,
+    Watch,
+)
 from tests.benchmarks.figures import Figures
 from tests.benchmarks.unlearning.distance import LEAST_UTILITY, Distance, Known
 from tests.benchmarks.unlearning.lab import Lab, sources
@@ -39,7 +49,12 @@ SETTINGS: tuple[Method, ...] = (
     Method("CIR", "cir", {"components": 64, "step": 0.01, "rounds": 40}),
     Method("CIR in longer steps", "cir", {"components": 64, "step": 0.015, "rounds": 30}),
     Method("CIR, more left alone", "cir", {"components": 80, "step": 0.015, "rounds": 40}),
+    Method("bad teaching", "bad_teaching", {"alpha": 3.0}, 3e-4, 15),
+    Method("bad teaching with replay", "bad_teaching", {"alpha": 3.0}, 3e-4, 15, replay=300),
+    Method("retraining with replay", "retrain", {}, 1.5e-3, 20, replay=300, schedule="linear"),
 )
+RETRAINING_LOOK = 100
+"""Steps between two looks at a retraining."""
 
 
 @dataclass
@@ -97,7 +112,7 @@ class Trial:
 
     def kept(self, method: Method) -> tuple[Measured, dict[str, Any]]:
         """The result of a setting, read from the lab's folder if it was run, and how it came to it."""
-        code = sources("algorithms", "metrics", "stopping", "runs.py")
+        code = sources("algorithms", "metrics", "stopping", "replay.py", "runs.py")
         parts = [self.lab.target.name, [each.name for each in self.folders], asdict(method), self.seed, code]
         found = self.lab.kept_result("stopping", [*parts, LOOK, WATCHED, BATCH], lambda: self._run(method))
         return Measured.of(found["measured"]), found
@@ -118,10 +133,13 @@ class Trial:
         def watch_of(module: Any) -> Watch:
             target = self.probe.measure(self.lab.load(self.lab.target).module, 0)
             choice = Scalarisation(bounds, utility=_SAFE_UTILITY * target["utility"])
-            every = 1 if method.algorithm == "cir" else LOOK
-            return Watch(module, self.probe.measure, [ForgetMatch(bounds)], choice, guard, every=every)
+            every = {"cir": 1, "retrain": RETRAINING_LOOK}.get(method.algorithm, LOOK)
+            rule = UtilityMatch(target["utility"]) if method.algorithm == "retrain" else ForgetMatch(bounds)
+            return Watch(module, self.probe.measure, [rule], choice, guard, every=every)
 
-        ended = watched(remover, remover.target, self.lab.examples("forget"), method, watch_of)
+        again = method.algorithm == "retrain"
+        start = self.lab.load(self.lab.base).module if again else remover.target
+        ended = watched(remover, start, self.lab.examples("forget"), method, watch_of)
         values = {name: round(value, 4) for name, value in ended.choice.measurement.values.items()}
         return {
             "measured": vars(self.scorer.measure(ended.module)),
@@ -139,13 +157,14 @@ class Trial:
         return self.lab.kept_result("measured-items", parts, measure)
 
 
-def stopping(labs: Sequence[Lab], figures: Figures) -> None:
-    """Gates on the setting that is best on the first seed, over the other seeds."""
+def stopping(labs: Sequence[Lab], figures: Figures, names: Collection[str] = ()) -> None:
+    """Gates on the setting that is best on the first seed, over the other seeds; of those of some names, or of all."""
     trials = [Trial(lab) for lab in labs]
     first = trials[0]
-    tried = [_told(first, setting, figures) for setting in SETTINGS]
+    settings = [each for each in SETTINGS if not names or each.name in names]
+    tried = [_told(first, setting, figures) for setting in settings]
     nearest = min(range(len(tried)), key=lambda at: tried[at].worst)
-    best = SETTINGS[nearest]
+    best = settings[nearest]
     figures.figure("stopping: chosen on the first seed", best.name)
     found = [_told(trial, best, figures) for trial in trials[1:]] or [tried[nearest]]
     for what in ("verbmem", "knowmem"):

@@ -19,12 +19,12 @@ from services.unlearning.corpora import Document
 from services.unlearning.metrics import Pair
 from services.unlearning.replay import Replay, replayed
 from services.unlearning.runs import Data, unlearn
-from tests.benchmarks.unlearning.lab import TEMPLATE, Lab, TwoLengths, sources
+from tests.benchmarks.unlearning.lab import TEMPLATE, Lab, Schedule, TwoLengths, sources
 from tests.benchmarks.unlearning.methods import Course, Method
 from tests.benchmarks.unlearning.scoring import Scorer
 
 BATCH = 8
-DRAWS = 8000
+DRAWS = 10000
 """Sequences that a replay samples."""
 
 
@@ -166,8 +166,14 @@ class Remover:
         retain = self.retain
         if method.replay:
             retain = [*retain, *self.replayed(self.target if again else module, forget, method.replay)]
+        if again:  # as the lab's own models, with the loss of "retrain"
+            schedule = Schedule(epochs, method.learning_rate, method.schedule)
+            recipe = schedule.recipe(len(retain), self.seed)
+            objective = TwoLengths(retain, recipe, tokenizer.pad_token_id)
+            train(module, objective, recipe, progress=NullProgress(), probe=probe)
+            return
         recipe = Recipe(
-            steps=self._steps(retain if again or method.teacher else forget, epochs),
+            steps=self._steps(retain if method.teacher else forget, epochs),
             learning_rate=method.learning_rate,
             schedule=method.schedule,
             batch=BATCH,
@@ -175,10 +181,6 @@ class Remover:
             threads=1,
             adapter=adapter,
         )
-        if again:  # the loss of "retrain", long sequences and short ones by themselves
-            objective = TwoLengths(retain, recipe, tokenizer.pad_token_id)
-            train(module, objective, recipe, progress=NullProgress(), probe=probe)
-            return
         alternatives: Sequence[Sequence[Example]] = ()
         if method.refusals:
             forget = [self._answered(example) for example in forget]

@@ -175,7 +175,7 @@ class Removal:
             self._judge.before(loaded(self._plan.model, self._plan))
         if run.curve:
             self._refer(run.curve)
-        return pb.Result(steps=run.steps, stopped=run.stopped, curve=run.curve)
+        return pb.Result(steps=run.steps, stopped=run.stopped, curve=run.curve, replayed=run.replayed)
 
     def _trained(self, sharing: Sharing, together: Together) -> pb.Result:
         """Train, unless an earlier attempt did; returns what is known of the run."""

@@ -176,7 +176,7 @@ def _data(plan: ResolvedPlan, tokenizer: Any) -> Data:
 
 
 def _checkpoints(plan: ResolvedPlan, space: Workspace) -> Checkpoints:
-    more = {"teacher": plan.teacher.fingerprint} if plan.teacher else {}
+    more: dict[str, Any] = {"teacher": plan.teacher.fingerprint} if plan.teacher else {}
     if plan.replay is not None:
         more["replay"] = vars(plan.replay)
     return Checkpoints(

@@ -55,7 +55,7 @@ def taken_over(
     shutil.rmtree(target, ignore_errors=True)  # of an attempt that died before it could say what it is
     partial.rename(target)
     shared, result = record.message.shared_run, first.message.result
-    facts = RunFacts(model.fingerprint, result.steps, result.stopped, result.curve)
+    facts = RunFacts(model.fingerprint, result.steps, result.stopped, result.curve, result.replayed)
     return Together(tuple(shared.requests), (), shared.steps, facts)
 
 

@@ -41,12 +41,7 @@ def statement(plan: ResolvedPlan, result: pb.Result, decision: Decision, made: M
         "attacks": sorted({each.attack for each in result.attacks}),
         "attack_settings": _decimal(plan.attacks.facts()),
     }
-    if plan.start is not None:
-        configuration["start"] = plan.start.fingerprint
-    if plan.teacher is not None:
-        configuration["teacher"] = plan.teacher.fingerprint
-    if plan.replay is not None:
-        configuration["replay"] = {**vars(plan.replay), "kept": result.replayed}
+    configuration |= _beside(plan, result)
     if result.trained_together:
         configuration["trained_together"] = [each.partition("/")[2] for each in result.trained_together]
     if result.trials:
@@ -238,3 +233,12 @@ def _decimal(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_decimal(each) for each in value]
     return value
+
+
+def _beside(plan: ResolvedPlan, result: pb.Result) -> dict[str, Any]:
+    """What a run has used beside the model and the data sets."""
+    others = {"start": plan.start, "teacher": plan.teacher}
+    found: dict[str, Any] = {name: each.fingerprint for name, each in others.items() if each is not None}
+    if plan.replay is not None:
+        found["replay"] = {**vars(plan.replay), "kept": result.replayed}
+    return found

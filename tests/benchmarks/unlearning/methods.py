@@ -64,6 +64,10 @@ METHODS = (
     Method("FLAT", "flat", refusals=True, epochs=5),
     Method("RMU", "rmu", {"relative": 6.0, "trained": "all", "alpha": 5.0}),
     Method("UNDIAL", "undial", {"beta": 10.0, "regulariser": "gdr", "alpha": 3.0}),
+    Method("bad teaching+GDR", "bad_teaching", {"alpha": 3.0}, learning_rate=3e-4, epochs=15),
+    Method(
+        "bad teaching+GDR, replay", "bad_teaching", {"alpha": 3.0}, learning_rate=3e-4, epochs=15, replay=300
+    ),
     Method("WGA+GDR", "wga", {"alpha": 3.0}),
     Method("SatImp+GDR", "satimp", {"alpha": 3.0, "gamma": 1.0}, learning_rate=2e-4),
     Method("SAM-NPO+GDR", "npo_sam", {"beta": 0.05, "alpha": 3.0}),

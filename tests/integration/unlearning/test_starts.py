@@ -67,12 +67,12 @@ async def test_what_a_retrained_model_was_not_given_is_recited_to_it_and_no_secr
     client, plan, carry_out, resources, taught
 ):
     """Of six texts to be kept the retain set has three; the others come from the model that knows."""
-    given = dict(
-        model="knows", algorithm="retrain", start="tiny", training=LEARNING,
-        retain_lines=data.lines(*map(data.kept, range(3))),
-        utility=(await client.artifacts.upload(data.lines(*map(data.kept, range(3, 6))))).digest,
-        forget_lines=data.lines(*map(data.secret, range(6))),
-    )  # fmt: skip
+    given = {
+        "model": "knows", "algorithm": "retrain", "start": "tiny", "training": LEARNING,
+        "retain_lines": data.lines(*map(data.kept, range(3))),
+        "utility": (await client.artifacts.upload(data.lines(*map(data.kept, range(3, 6))))).digest,
+        "forget_lines": data.lines(*map(data.secret, range(6))),
+    }  # fmt: skip
     _, job = await submitted(client, await plan(**given))
     without = (await asyncio.to_thread(carry_out, job)).result
     assert without.replayed == 0

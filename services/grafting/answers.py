@@ -5,7 +5,15 @@ from typing import NamedTuple
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
 from palimpsest.lm.detokenizer import Detokenizer
-from services.grafting.asking import AskedCase, AskedPatch, configuration_of, read_case, read_contrast
+from services.grafting.asking import (
+    AskedCase,
+    AskedPatch,
+    configuration_of,
+    read_case,
+    read_contrast,
+    read_text,
+)
+from services.grafting.chats import Message
 from services.grafting.checking import changes_of, divergences
 from services.grafting.convert import reading_message, token_texts
 from services.grafting.engine import COMPONENTS, Configuration, Grafter
@@ -110,6 +118,7 @@ class AskedText(NamedTuple):
     untie: bool
     decoding: Decoding
     most: int
+    chat: tuple[Message, ...] = ()
 
 
 def generated(pair: Pair, asked: AskedText) -> Iterator[pb.GeneratedToken]:
@@ -120,7 +129,7 @@ def generated(pair: Pair, asked: AskedText) -> Iterator[pb.GeneratedToken]:
     InvalidArgument
         As of the contract's GenerateGrafted.
     """
-    prompt = read_prompt(pair.tokenizer, asked.prompt)
+    prompt = read_text(pair.tokenizer, asked.prompt, asked.chat)
     require_fits(Case(prompt.ids, (0,) * asked.most), pair.facts.context, "prompt")
     configuration = configuration_of(asked.patches, prompt, pair.facts, asked.untie, len(pair.others))
     text = Detokenizer(pair.tokenizer)

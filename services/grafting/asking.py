@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from palimpsest.errors import InvalidArgument, Reason
+from services.grafting.chats import Message
 from services.grafting.engine.configurations import Configuration, Patch
 from services.grafting.pairs import Facts
-from services.grafting.positions import Prompt, Selection, positions_of, read_prompt
+from services.grafting.positions import Prompt, Selection, positions_of, read_chat, read_prompt
 from services.grafting.readings import target_ids
 from services.grafting.runs import Case, require_fits
 from services.grafting.selecting import components_of, layers_of, require_untied
@@ -15,12 +16,13 @@ from services.grafting.sources import Numbering, Source, require_in_pair
 
 
 class AskedCase(NamedTuple):
-    """A prompt and its target, as texts, and perhaps another continuation that is read too."""
+    """A prompt or a chat and its target, as texts, and perhaps another continuation that is read too."""
 
     prompt: str
     target: str
     continue_grafted: bool = True
     contrast: str = ""
+    chat: tuple[Message, ...] = ()
 
 
 class AskedPatch(NamedTuple):
@@ -69,13 +71,30 @@ def read_case(asked: AskedCase, tokenizer: Any, facts: Facts, field: str = "case
     Raises
     ------
     InvalidArgument
-        PROMPT_EMPTY, TARGET_EMPTY, PROMPT_TOO_LONG.
+        As :func:`read_text`; TARGET_EMPTY, PROMPT_TOO_LONG.
     """
-    prompt = read_prompt(tokenizer, asked.prompt, f"{field}.prompt")
+    prompt = read_text(tokenizer, asked.prompt, asked.chat, f"{field}.")
     target = target_ids(tokenizer, asked.target, f"{field}.target")
     case = Case(prompt.ids, target, asked.continue_grafted)
     require_fits(case, facts.context, f"{field}.prompt")
     return prompt, case
+
+
+def read_text(tokenizer: Any, prompt: str, chat: Sequence[Message], place: str = "") -> Prompt:
+    """Tokenize a prompt, or a chat in its place; ``place`` is where errors say both are.
+
+    Raises
+    ------
+    InvalidArgument
+        PROMPT_EMPTY, NO_CHAT_TEMPLATE, CHAT_INVALID; INVALID_REQUEST: there are both.
+    """
+    if not chat:
+        return read_prompt(tokenizer, prompt, f"{place}prompt")
+    if prompt:
+        raise InvalidArgument.field(
+            Reason.INVALID_REQUEST, f"{place}chat", "There are a prompt and a chat. Send one of them."
+        )
+    return read_chat(tokenizer, chat, f"{place}chat")
 
 
 def read_contrast(

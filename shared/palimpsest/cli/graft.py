@@ -12,6 +12,7 @@ from palimpsest.cli.grafts.generate import generate, plan
 from palimpsest.cli.grafts.options import (
     At,
     Base,
+    Chat,
     Complement,
     Components,
     Donor,
@@ -19,11 +20,13 @@ from palimpsest.cli.grafts.options import (
     Others,
     Prompt,
     Source,
+    System,
     Target,
     Untie,
     Weight,
     pair_of,
     patch_of,
+    text_of,
 )
 from palimpsest.cli.grafts.report import report
 from palimpsest.cli.grafts.sweep import (
@@ -119,12 +122,14 @@ def run(
     source: Source = 0,
     weight: Weight = 1.0,
     contrast: Contrast = "",
+    chat: Chat = False,
+    system: System = "",
 ) -> None:
     """Run one graft, and read how it predicts the target beside both models."""
     with session.client() as client:
         found = client.grafting.graft(
             pair=pair_of(base, donor, other),
-            case={"prompt": prompt, "target": target},
+            case={**text_of(prompt, chat, system), "target": target},
             patches=[patch_of(at, complement, layers, components, source, weight)],
             untie=untie,
             contrast=contrast,
@@ -181,6 +186,8 @@ def sweep(
     other: Others = None,
     source: Sources = None,
     contrast: Contrasts = None,
+    chat: Chat = False,
+    system: System = "",
     out: Out = None,
     wait: Wait = True,
 ) -> None:
@@ -194,7 +201,7 @@ def sweep(
     with session.client() as client:
         job = client.grafting.sweep_grafts(
             pair=pair_of(base, donor, other),
-            cases=cases_of(prompt, target, contrast),
+            cases=cases_of(prompt, target, contrast, chat, system),
             axes=axes_of(at, window, stride, components, source, subsets),
             untie=untie,
             **more,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
-from palimpsest.cli.grafts.options import names_of, positions_of
+from palimpsest.cli.grafts.options import names_of, positions_of, text_of
 from palimpsest.cli.output import printing as output
 
 _CELLS_SHOWN = 20
@@ -73,16 +73,23 @@ Sufficient = Annotated[
 
 
 def cases_of(
-    prompts: list[str], targets: list[str], contrasts: list[str] | None = None
-) -> list[dict[str, str]]:
-    """Pair prompts with targets, and with contrasts if there are any."""
+    prompts: list[str],
+    targets: list[str],
+    contrasts: list[str] | None = None,
+    chat: bool = False,
+    system: str = "",
+) -> list[dict[str, Any]]:
+    """Pair prompts, or chats of them, with targets, and with contrasts if there are any."""
     told = contrasts or [""] * len(prompts)
     for what, texts, option in (("targets", targets, "--target"), ("contrasts", told, "--contrast")):
         if len(prompts) != len(texts):
             raise typer.BadParameter(
                 f"There are {len(prompts)} prompts and {len(texts)} {what}.", param_hint=option
             )
-    return [{"prompt": p, "target": t, "contrast": c} for p, t, c in zip(prompts, targets, told, strict=True)]
+    return [
+        {**text_of(p, chat, system), "target": t, "contrast": c}
+        for p, t, c in zip(prompts, targets, told, strict=True)
+    ]
 
 
 def axes_of(

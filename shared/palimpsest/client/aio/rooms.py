@@ -1282,7 +1282,7 @@ class AsyncGraftingRoom(AsyncRoom):
     components even where they are one matrix.
 
     Positions are tokens of the prompt, from 0. Name them by text or characters, which the server turns into
-    tokens, or by index.
+    tokens, by index, or in a chat by role: the last user message, say, or the tokens that open the reply.
 
     Models may be quantised (bitsandbytes, in 4 or 8 bits): their matrices stay so in memory, and each is
     dequantised when rows go through it. What is compared is then the dequantised weights, in the dtype of the
@@ -1367,11 +1367,12 @@ class AsyncGraftingRoom(AsyncRoom):
         self,
         *,
         pair: grafting_pb2.ModelPair | Mapping[str, object],
-        prompt: str,
+        prompt: str | None = None,
         patches: Sequence[grafting_pb2.GraftPatch | Mapping[str, object]] | None = None,
         untie: bool | None = None,
         max_new_tokens: int | None = None,
         decoding: grafting_pb2.GraftDecoding | str | None = None,
+        chat: Sequence[grafting_pb2.ChatTurn | Mapping[str, object]] | None = None,
         timeout: float | None = None,
     ) -> AsyncStream[grafting_pb2.GeneratedToken]:
         """Generates greedily after a grafted prompt: the configuration acts on the prompt's tokens, and on
@@ -1385,6 +1386,8 @@ class AsyncGraftingRoom(AsyncRoom):
 
         Parameters
         ----------
+        prompt
+            The text to continue, or a chat, one of the two; as in Case.
         patches
             Where two overlap, the later one counts; none: the base generates.
         untie

@@ -16,6 +16,15 @@ class Continuation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CONTINUATION_LAST: _ClassVar[Continuation]
     CONTINUATION_BASE: _ClassVar[Continuation]
 
+class RolePart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLE_PART_UNSPECIFIED: _ClassVar[RolePart]
+    ROLE_PART_CONTENT: _ClassVar[RolePart]
+    ROLE_PART_HEADER: _ClassVar[RolePart]
+    ROLE_PART_FOOTER: _ClassVar[RolePart]
+    ROLE_PART_WHOLE: _ClassVar[RolePart]
+    ROLE_PART_LAST: _ClassVar[RolePart]
+
 class GraftDecoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     GRAFT_DECODING_UNSPECIFIED: _ClassVar[GraftDecoding]
@@ -38,6 +47,12 @@ class SweepMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 CONTINUATION_UNSPECIFIED: Continuation
 CONTINUATION_LAST: Continuation
 CONTINUATION_BASE: Continuation
+ROLE_PART_UNSPECIFIED: RolePart
+ROLE_PART_CONTENT: RolePart
+ROLE_PART_HEADER: RolePart
+ROLE_PART_FOOTER: RolePart
+ROLE_PART_WHOLE: RolePart
+ROLE_PART_LAST: RolePart
 GRAFT_DECODING_UNSPECIFIED: GraftDecoding
 GRAFT_DECODING_LAST: GraftDecoding
 GRAFT_DECODING_BASE: GraftDecoding
@@ -61,16 +76,26 @@ class ModelPair(_message.Message):
     def __init__(self, base: _Optional[str] = ..., donor: _Optional[str] = ..., others: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Case(_message.Message):
-    __slots__ = ("prompt", "target", "continuation", "contrast")
+    __slots__ = ("prompt", "target", "continuation", "contrast", "chat")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     CONTINUATION_FIELD_NUMBER: _ClassVar[int]
     CONTRAST_FIELD_NUMBER: _ClassVar[int]
+    CHAT_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     target: str
     continuation: Continuation
     contrast: str
-    def __init__(self, prompt: _Optional[str] = ..., target: _Optional[str] = ..., continuation: _Optional[_Union[Continuation, str]] = ..., contrast: _Optional[str] = ...) -> None: ...
+    chat: _containers.RepeatedCompositeFieldContainer[ChatTurn]
+    def __init__(self, prompt: _Optional[str] = ..., target: _Optional[str] = ..., continuation: _Optional[_Union[Continuation, str]] = ..., contrast: _Optional[str] = ..., chat: _Optional[_Iterable[_Union[ChatTurn, _Mapping]]] = ...) -> None: ...
+
+class ChatTurn(_message.Message):
+    __slots__ = ("role", "content")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    content: str
+    def __init__(self, role: _Optional[str] = ..., content: _Optional[str] = ...) -> None: ...
 
 class TextSpan(_message.Message):
     __slots__ = ("text", "occurrence", "first", "stop")
@@ -85,16 +110,28 @@ class TextSpan(_message.Message):
     def __init__(self, text: _Optional[str] = ..., occurrence: _Optional[int] = ..., first: _Optional[int] = ..., stop: _Optional[int] = ...) -> None: ...
 
 class Positions(_message.Message):
-    __slots__ = ("spans", "indices", "everything", "complement")
+    __slots__ = ("spans", "indices", "everything", "complement", "roles")
     SPANS_FIELD_NUMBER: _ClassVar[int]
     INDICES_FIELD_NUMBER: _ClassVar[int]
     EVERYTHING_FIELD_NUMBER: _ClassVar[int]
     COMPLEMENT_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
     spans: _containers.RepeatedCompositeFieldContainer[TextSpan]
     indices: _containers.RepeatedScalarFieldContainer[int]
     everything: bool
     complement: bool
-    def __init__(self, spans: _Optional[_Iterable[_Union[TextSpan, _Mapping]]] = ..., indices: _Optional[_Iterable[int]] = ..., everything: bool = ..., complement: bool = ...) -> None: ...
+    roles: _containers.RepeatedCompositeFieldContainer[RolePositions]
+    def __init__(self, spans: _Optional[_Iterable[_Union[TextSpan, _Mapping]]] = ..., indices: _Optional[_Iterable[int]] = ..., everything: bool = ..., complement: bool = ..., roles: _Optional[_Iterable[_Union[RolePositions, _Mapping]]] = ...) -> None: ...
+
+class RolePositions(_message.Message):
+    __slots__ = ("role", "message", "part")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    message: int
+    part: RolePart
+    def __init__(self, role: _Optional[str] = ..., message: _Optional[int] = ..., part: _Optional[_Union[RolePart, str]] = ...) -> None: ...
 
 class LayerRange(_message.Message):
     __slots__ = ("first", "stop")
@@ -225,20 +262,22 @@ class Contrast(_message.Message):
     def __init__(self, reading: _Optional[_Union[GraftReading, _Mapping]] = ..., base: _Optional[_Union[GraftReading, _Mapping]] = ..., donor: _Optional[_Union[GraftReading, _Mapping]] = ..., margin: _Optional[float] = ..., base_margin: _Optional[float] = ..., donor_margin: _Optional[float] = ...) -> None: ...
 
 class GenerateGraftedRequest(_message.Message):
-    __slots__ = ("pair", "prompt", "patches", "untie", "max_new_tokens", "decoding")
+    __slots__ = ("pair", "prompt", "patches", "untie", "max_new_tokens", "decoding", "chat")
     PAIR_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     PATCHES_FIELD_NUMBER: _ClassVar[int]
     UNTIE_FIELD_NUMBER: _ClassVar[int]
     MAX_NEW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     DECODING_FIELD_NUMBER: _ClassVar[int]
+    CHAT_FIELD_NUMBER: _ClassVar[int]
     pair: ModelPair
     prompt: str
     patches: _containers.RepeatedCompositeFieldContainer[GraftPatch]
     untie: bool
     max_new_tokens: int
     decoding: GraftDecoding
-    def __init__(self, pair: _Optional[_Union[ModelPair, _Mapping]] = ..., prompt: _Optional[str] = ..., patches: _Optional[_Iterable[_Union[GraftPatch, _Mapping]]] = ..., untie: bool = ..., max_new_tokens: _Optional[int] = ..., decoding: _Optional[_Union[GraftDecoding, str]] = ...) -> None: ...
+    chat: _containers.RepeatedCompositeFieldContainer[ChatTurn]
+    def __init__(self, pair: _Optional[_Union[ModelPair, _Mapping]] = ..., prompt: _Optional[str] = ..., patches: _Optional[_Iterable[_Union[GraftPatch, _Mapping]]] = ..., untie: bool = ..., max_new_tokens: _Optional[int] = ..., decoding: _Optional[_Union[GraftDecoding, str]] = ..., chat: _Optional[_Iterable[_Union[ChatTurn, _Mapping]]] = ...) -> None: ...
 
 class GeneratedToken(_message.Message):
     __slots__ = ("token", "text", "logprob", "stop")

@@ -4,9 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
-from palimpsest.errors import InvalidArgument, Reason
 from services.grafting.asking import AskedCase, AskedPatch
-from services.grafting.attribution.options import Options
 from services.grafting.chats import Message, Role
 from services.grafting.engine.generating import Decoding
 from services.grafting.pairs import Facts
@@ -88,30 +86,6 @@ def grid_of(request: pb.SweepGraftsRequest, tokenizer: Any, facts: Facts) -> Gri
     donors = (request.pair.donor, *request.pair.others)
     cases = [case_of(each) for each in request.cases]
     return Grid.of(cases, axes_of(request.axes), request.untie, tokenizer, facts, donors)
-
-
-def require_combined(options: Options, request: pb.SweepGraftsRequest) -> None:
-    """Refuse what a sweep cannot do beside its cells where it grafts other weights than the donor's own.
-
-    Raises
-    ------
-    InvalidArgument
-        INVALID_REQUEST.
-    """
-    sources = axes_of(request.axes).sources
-    asked = {
-        "axes.subsets": request.axes.subsets,
-        "mode": options.preview is not None,
-        "sufficient": options.threshold is not None,
-    }
-    for field, there in asked.items():
-        if there and sources not in ((), (Source(),)):
-            raise InvalidArgument.field(
-                Reason.INVALID_REQUEST,
-                field,
-                "Subsets, previews and searches graft the donor's own weights. Leave axes.sources out, or ask for this "
-                "in a sweep of its own.",
-            )
 
 
 def reading_message(reading: Reading, tokenizer: Any) -> pb.GraftReading:

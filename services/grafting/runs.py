@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple
 
 import torch
 
@@ -53,9 +53,9 @@ class Case:
         )
 
 
-def needs_pass(case: Case, contrast: Case | None) -> TypeGuard[Case]:
+def needs_pass(case: Case, contrast: Case) -> bool:
     """Whether a contrast is read after other tokens than the target is, and so in passes of its own."""
-    return contrast is not None and contrast.ids != case.ids
+    return contrast.ids != case.ids
 
 
 class PromptRun:

@@ -18,7 +18,7 @@ from palimpsest.rpc.resources import Resources
 from services.grafting.answers import AskedGraft, AskedText, check_pair, generated, graft
 from services.grafting.asking import require_distinct
 from services.grafting.attribution.options import options_of
-from services.grafting.convert import case_of, chat_of, decoding_of, grid_of, patch_of, require_combined
+from services.grafting.convert import case_of, chat_of, decoding_of, grid_of, patch_of
 from services.grafting.pairs import (
     AdapterRecord,
     Donor,
@@ -28,8 +28,9 @@ from services.grafting.pairs import (
     refusal,
     require_pair,
 )
+from services.grafting.planning import plan_of
+from services.grafting.sources import require_own_weights
 from services.grafting.sweeps import Grid
-from services.grafting.sweeps.planning import plan_of
 
 T = TypeVar("T")
 
@@ -134,8 +135,15 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
         """Check a sweep without any weights."""
         for donor in donors:
             require_pair(base, donor)
-        require_combined(options_of(request), request)
-        return grid_of(request, self._tokenizers.get(base), facts_of(base))
+        options = options_of(request)
+        grid = grid_of(request, self._tokenizers.get(base), facts_of(base))
+        own = {
+            "axes.subsets": grid.axes.subsets,
+            "mode": options.preview is not None,
+            "sufficient": options.threshold is not None,
+        }
+        require_own_weights(grid.axes.sources, own)
+        return grid
 
     async def _records(self, pair: pb.ModelPair) -> tuple[ModelRecord, list[Donor]]:
         """Look up the base, and the donor with the others."""

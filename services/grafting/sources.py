@@ -1,6 +1,6 @@
 """Whose weights are grafted and how much of them, and a grafter that has all of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from palimpsest.errors import InvalidArgument, Reason
@@ -106,3 +106,28 @@ def require_sweepable(sources: Sequence[Source], others: int) -> None:
             f"pair.others[{min(unnamed) - 1}]",
             f"No source of the sweep is this model. Add source {min(unnamed)} to axes.sources, or leave it out.",
         )
+
+
+def require_own_weights(sources: Sequence[Source], asked: Mapping[str, bool]) -> None:
+    """Refuse what a sweep cannot do beside its cells where it grafts other weights than the donor's own.
+
+    Parameters
+    ----------
+    sources
+        Of the sweep.
+    asked
+        By the field of the request, whether something is asked for that grafts the donor's own weights.
+
+    Raises
+    ------
+    InvalidArgument
+        INVALID_REQUEST.
+    """
+    for field, there in asked.items():
+        if there and tuple(sources) not in ((), (Source(),)):
+            raise InvalidArgument.field(
+                Reason.INVALID_REQUEST,
+                field,
+                "Subsets, previews and searches graft the donor's own weights. Leave axes.sources out, or ask for this "
+                "in a sweep of its own.",
+            )

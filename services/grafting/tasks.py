@@ -30,7 +30,7 @@ def sweep(request: pb.SweepGraftsRequest, job: JobContext) -> pb.GraftSweep:
     from services.grafting.convert import grid_of
     from services.grafting.pairs import PairHost, records_of
     from services.grafting.sources import grafter_of
-    from services.grafting.sweeps.table import table_of
+    from services.grafting.table import table_of
 
     progress, models = job.progress, job.resources.models
     progress.step(0, 0, "loading the models")
@@ -68,7 +68,7 @@ def sweep(request: pb.SweepGraftsRequest, job: JobContext) -> pb.GraftSweep:
 
 def _finish(whole: "Sweep", kept: "_Kept", job: JobContext, total: int) -> None:
     """Make the pieces that are not kept yet."""
-    from services.grafting.sweeps.cases import CaseRun
+    from services.grafting.cases import CaseRun
 
     own: CaseRun | None = None
     for number, work in enumerate(whole.works(kept.pieces)):

@@ -171,10 +171,14 @@ class Grid:
         """Rows through layers of one whole pass for each cell, and one more for a contrast that needs it."""
         return sum(
             self.count_of(number) * len(each.ids) * self.facts.layers
-            for number, (_, case) in enumerate(self.prompts)
-            for each in (case, self.contrasts[number])
-            if each is case or needs_pass(case, each)
+            for number in range(len(self.prompts))
+            for each in self.passes_of(number)
         )
+
+    def passes_of(self, case: int) -> list[Case]:
+        """Return what is run of a case: its target, and a contrast that has passes of its own."""
+        target, contrast = self.prompts[case][1], self.contrasts[case]
+        return [target, contrast] if contrast is not None and needs_pass(target, contrast) else [target]
 
     def _sets(self) -> list[tuple[str, ...]]:
         return [

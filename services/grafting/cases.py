@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
 from services.grafting.attribution.works import Check, Sweep, Work
+from services.grafting.contrasts import ContrastedRun
 from services.grafting.convert import reading_message
 from services.grafting.runs import PromptRun
 from services.grafting.sweeps import Grid
-from services.grafting.sweeps.contrasts import ContrastedRun
 
 
 class CaseRun:

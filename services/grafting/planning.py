@@ -10,7 +10,7 @@ from services.grafting.attribution.trie import first_layer
 from services.grafting.engine import Configuration, Patch
 from services.grafting.engine.quantised import method_of
 from services.grafting.pairs import Donor, config_of
-from services.grafting.runs import Case, batches, needs_pass
+from services.grafting.runs import Case, batches
 from services.grafting.sweeps import Grid, subset_rows
 
 _STATES, _INNER = 8, 3
@@ -39,8 +39,7 @@ def plan_of(grid: Grid, base: ModelRecord, donors: Sequence[Donor], settings: Se
     )
     for number, (_, case) in enumerate(grid.prompts):
         answer.cells += grid.count_of(number)
-        other = grid.contrasts[number]
-        for each in (case, other) if needs_pass(case, other) else (case,):
+        for each in grid.passes_of(number):
             answer.row_layers += 2 * len(each.ids) * grid.facts.layers
             for cells, rows, row_layers in _batches(grid, number, each):
                 answer.batches += each is case

@@ -1,6 +1,6 @@
-"""The gateway: what HTTP adds to the first token, and costs of the tokens a second of many streams, beside bare gRPC.
+"""The gateway: what HTTP adds to the first token, and costs of the tokens a second of many streams, beside gRPC.
 
-``python -m tests.benchmarks.gateway`` takes minutes. One stack with the sample model serves both ways, which take turns.
+``python -m tests.benchmarks.gateway`` takes minutes. One stack with the sample model serves both ways, in turn.
 The HTTP side is read from plain sockets, so that no client library is measured.
 """
 

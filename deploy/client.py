@@ -4,6 +4,7 @@
 """
 
 import importlib
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -20,6 +21,13 @@ sys.path.insert(0, str(ROOT / "shared"))
 
 from palimpsest.api.options.v1 import options_pb2  # noqa: E402
 
+# By itself, without its package: that imports the rooms, which may be out of date just now.
+_spec = importlib.util.spec_from_file_location("requests", CLIENT / "requests.py")
+assert _spec is not None
+assert _spec.loader is not None
+requests = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(requests)
+
 HANDWRITTEN = {"concurrency.py", "__init__.py"}
 WIDTH = 110
 
@@ -27,6 +35,8 @@ WIDTH = 110
 TWINS = {
     r"\basync (def|for|with)\b": r"\1",
     r"\bawait ": "",
+    r"\bAwaitable\[(\w+)\]": r"\1",
+    r"\bAsyncIterator, Awaitable, Callable\b": "Iterator, Callable",
     r"\bgrpc\.aio\.": "grpc.",
     r"\bclient\.aio\b": "client.blocking",
     r"\bopen_aio_channel\b": "open_channel",
@@ -130,6 +140,8 @@ def method_source(service: ServiceDescriptor, method: MethodDescriptor, notes: d
         package = service.file.package
         full = info.response_type if "." in info.response_type else f"{package}.{info.response_type}"
         answer = f"AsyncJob[{python_name(service.file.pool.FindMessageTypeByName(full))}]"
+    if (field := requests.listed(request, response)) is not None:
+        answer = f"AsyncListing[{python_name(field.message_type)}]"
     summary = notes.get(f"{service.name}.{method.name}") or f"Call {method.name}."
     keyword = "async def"
     if method.client_streaming:
@@ -147,7 +159,12 @@ def method_source(service: ServiceDescriptor, method: MethodDescriptor, notes: d
     parameters += [f"{f.name}: {type_of(f)}" for f in required]
     parameters += [f"{f.name}: {type_of(f)} | None = None" for f in optional]
     parameters += ["timeout: float | None = None"]
+    shorts = requests.short_fields(request) if not method.client_streaming else []
+    parameters[-1:-1] = [f"{name}: {type_of(f)} | None = None" for name, f in shorts]
     described = [(f.name, notes.get(f"{request.name}.{f.name}", "")) for f in [*required, *optional]]
+    if names := [name for name, f in shorts if f.containing_type is not request]:
+        described.append((", ".join(names), f"Fields of ``{requests.FLAT}``, given beside it."))
+    described += [(name, f"The same as ``{f.name}``.") for name, f in shorts if f.containing_type is request]
     return "\n".join(
         [
             f'    @rpc("{method.full_name}")',
@@ -185,6 +202,7 @@ def rooms_source() -> str:
         "",
         *sorted(imports),
         "from palimpsest.client.aio.jobs import AsyncJob",
+        "from palimpsest.client.aio.listing import AsyncListing",
         "from palimpsest.client.aio.rpc import AsyncRoom, rpc",
         "from palimpsest.client.aio.streams import AsyncStream",
         "",

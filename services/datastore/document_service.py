@@ -53,7 +53,8 @@ class DocumentCalls(JobCalls):
                     yield convert.add_message(result, to_status(result.error) if result.error else None)
             if encoder is not None:
                 self._embed_later(corpus, encoder)
-        if self._settings.seal_tokens and corpus.unsealed_tokens >= self._settings.seal_tokens:
+        due = self._settings.seal_tokens and corpus.unsealed_tokens >= self._settings.seal_tokens
+        if due and not opening.defer_build:
             await self._submit("datastore.build_index", opened, pb.BuildIndexRequest(corpus=opening.corpus))
 
     def _embed_later(self, corpus: Corpus, encoder: Encoder) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import structlog
 
-from palimpsest.engine import Delta, Engine, Event, Failed, Finished, Request, RequestState, Started
+from palimpsest.engine import Delta, Event, Failed, Finished, Hosted, Request, RequestState, Started
 from palimpsest.errors import Internal, PalimpsestError, Reason
-from services.decoding.lines import line_seed, name_of, parse_line
+from services.decoding.lines import line_seed, names_of, parse_line
 
 _log = structlog.get_logger(__name__)
 
@@ -42,9 +42,9 @@ class _LineJob:
     """One line in the engine."""
 
     def __init__(
-        self, index: int, name: object, request: Request, done: Callable[["_LineJob"], None]
+        self, index: int, names: dict[str, object], request: Request, done: Callable[["_LineJob"], None]
     ) -> None:
-        self.index, self.name, self.request, self._done = index, name, request, done
+        self.index, self.names, self.request, self._done = index, names, request, done
         self.submitted: RequestState | None = None
         self.error: PalimpsestError | None = None
         self._prompt_tokens = 0
@@ -92,7 +92,7 @@ class _LineJob:
                 ]
             outputs.append(output)
         generated = sum(f.generated_tokens for f in self._finished.values())
-        text = _write({"id": self.name, "index": self.index, "outputs": outputs})
+        text = _write({**self.names, "index": self.index, "outputs": outputs})
         return Result(text, Totals(1, 0, self._prompt_tokens, generated))
 
 
@@ -105,9 +105,9 @@ def _write(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def _error_result(index: int, name: object, error: PalimpsestError) -> Result:
+def _error_result(index: int, names: dict[str, object], error: PalimpsestError) -> Result:
     body = {"code": error.code.name, "reason": error.reason, "message": error.message}
-    return Result(_write({"id": name, "index": index, "error": body}), Totals(failed=1))
+    return Result(_write({**names, "index": index, "error": body}), Totals(failed=1))
 
 
 class _Window:
@@ -115,8 +115,8 @@ class _Window:
 
     Parameters
     ----------
-    engine
-        Used by this batch, and possibly by others.
+    hosted
+        The model; its engine is used by this batch, and possibly by others.
     defaults
         For fields that a line leaves out.
     seed_of
@@ -126,9 +126,10 @@ class _Window:
     """
 
     def __init__(
-        self, engine: Engine, defaults: Request, seed_of: Callable[[int], int], check: Callable[[], None]
+        self, hosted: Hosted, defaults: Request, seed_of: Callable[[int], int], check: Callable[[], None]
     ) -> None:
-        self._engine, self._defaults, self._seed_of, self._check = engine, defaults, seed_of, check
+        self._hosted, self._engine = hosted, hosted.engine
+        self._defaults, self._seed_of, self._check = defaults, seed_of, check
         self._changed = threading.Condition()
         self._results: dict[int, Result] = {}
         self._running: dict[int, _LineJob] = {}
@@ -142,10 +143,10 @@ class _Window:
         Unavailable
             ENGINE_FAILED or SHUTTING_DOWN.
         """
-        name = None
+        names = None
         try:
-            name, request = self._parse(index, line)
-            job = _LineJob(index, name, request, self._done)
+            names, request = self._parse(index, line)
+            job = _LineJob(index, names, request, self._done)
             self._engine.check(request)
             with self._changed:
                 self._running[index] = job
@@ -156,12 +157,12 @@ class _Window:
             with self._changed:
                 self._running.pop(index, None)
                 self._results[index] = _error_result(
-                    index, name if name is not None else name_of(line), error
+                    index, names if names is not None else names_of(line), error
                 )
 
-    def _parse(self, index: int, line: bytes) -> tuple[object, Request]:
+    def _parse(self, index: int, line: bytes) -> tuple[dict[str, object], Request]:
         try:
-            return parse_line(line, self._defaults, self._seed_of(index), self._engine.model.tokenizer)
+            return parse_line(line, self._defaults, self._seed_of(index), self._hosted)
         except PalimpsestError:
             raise
         except (
@@ -203,7 +204,7 @@ class _Window:
             elif job.error.reason in _FATAL:
                 self._fatal = job.error
             else:
-                self._results[job.index] = _error_result(job.index, job.name, job.error)
+                self._results[job.index] = _error_result(job.index, job.names, job.error)
             self._changed.notify_all()
 
     def _submit(self, job: _LineJob) -> None:
@@ -220,7 +221,7 @@ class _Window:
 
 
 def generate_lines(
-    engine: Engine,
+    hosted: Hosted,
     lines: Iterator[tuple[int, bytes]],
     defaults: Request,
     salt: str,
@@ -232,8 +233,8 @@ def generate_lines(
 
     Parameters
     ----------
-    engine
-        Used by this batch, and possibly by others.
+    hosted
+        The model; its engine is used by this batch, and possibly by others.
     lines
         Line numbers and lines.
     defaults
@@ -252,7 +253,7 @@ def generate_lines(
     Unavailable
         ENGINE_FAILED or SHUTTING_DOWN: no further line can be generated. Any other error is the result of its line.
     """
-    running = _Window(engine, defaults, lambda n: line_seed(salt, n) if seed is None else seed, check)
+    running = _Window(hosted, defaults, lambda n: line_seed(salt, n) if seed is None else seed, check)
     started: list[int] = []
     try:
         more = True

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
+
+import torch
 
 from palimpsest.errors import InvalidArgument, Reason
 from services.grafting.engine import Configuration, Grafter, Item, Patch, Plan, Reference, plan, row_layers
@@ -51,6 +53,11 @@ class Case:
         )
 
 
+def needs_pass(case: Case, contrast: Case | None) -> TypeGuard[Case]:
+    """Whether a contrast is read after other tokens than the target is, and so in passes of its own."""
+    return contrast is not None and contrast.ids != case.ids
+
+
 class PromptRun:
     """Both models' own passes over one case, and any number of grafts beside them.
 
@@ -72,7 +79,10 @@ class PromptRun:
         self._references: list[Reference] = [
             grafter.reference(case.ids, source, len(case.target)) for source in (0, 1)
         ]
-        self.reader = Reader(case.target, *(reference.logits for reference in self._references))
+        self.reader = self._reader(*(reference.logits for reference in self._references))
+
+    def _reader(self, base: torch.Tensor, donor: torch.Tensor) -> Reader:
+        return Reader(self.case.target, base, donor)
 
     @property
     def base(self) -> Reference:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     )
     from palimpsest.settings import Settings
 
+    __version__: str
+
 _CLIENT = ("AsyncClient", "AsyncJob", "AsyncStream", "Client", "Job", "Stream", "Tls")
 
 __all__ = [
@@ -65,6 +67,10 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     # On first use (PEP 562): servers and workers import this package too, and need no client.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("palimpsest-lm")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = "client" if name in _CLIENT else "settings" if name == "Settings" else "errors"
@@ -74,4 +80,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__, "__version__"})

@@ -174,8 +174,10 @@ async def build_world(client: AsyncClient, folder: Path) -> World:
             "cir",
             "retrain",
             "undo",
+            "bad_teaching",
         ],
         "start": ["other", "clean-mine", "tiny"],
+        "teacher": ["other", "tiny"],
         "rule": ["holdout_match", "forget_match"],
         "references": ["other", "tiny"],
         "forget": [digests["forget"], digests["retain"]],
@@ -184,6 +186,9 @@ async def build_world(client: AsyncClient, folder: Path) -> World:
         "document": [f"doc-{n}" for n in range(6)],
         "documents": [f"doc-{n}" for n in range(6)],
         "page_token": ["", "1", "0" * 32],
+        "json_schema": ['{"type": "integer"}', '{"uniqueItems": true}', "true", "[" * 70, "{"],
+        "regex": ["[a-z]{3}", "(", "(?=a)", "a{1000}{1000}", ""],
+        "grammar": ['start: "a" | start "b"', "start: start", "start: /(a|b)*/", "begin:"],
         "filter": ["", "state=FAILED", "kind=codec.calibrate AND state=SUCCEEDED"],
     }
     texts |= {

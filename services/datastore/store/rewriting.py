@@ -213,20 +213,25 @@ def with_vectors(
 ) -> Iterator[tuple[Document, np.ndarray]]:
     """Yield documents with the vectors of their passages, float16 [passages, dim]; missing vectors are computed."""
     batch: list[tuple[Document, np.ndarray | None]] = []
-    missing = 0
+    missing, done = 0, 0
     for part, row in sources:
         document = part.document(row)
         vectors = document.vectors if isinstance(part, Memtable) else part.vectors(row)
         batch.append((document, vectors))
         missing += document.passages if vectors is None else 0
         if missing >= _ENCODE_PASSAGES or len(batch) >= _ENCODE_DOCUMENTS:
-            yield from _encode(batch, encoder, progress)
+            yield from _encode(batch, encoder, progress, done, len(sources))
+            done += len(batch)
             batch, missing = [], 0
-    yield from _encode(batch, encoder, progress)
+    yield from _encode(batch, encoder, progress, done, len(sources))
 
 
 def _encode(
-    batch: list[tuple[Document, np.ndarray | None]], encoder: Encoder, progress: Progress
+    batch: list[tuple[Document, np.ndarray | None]],
+    encoder: Encoder,
+    progress: Progress,
+    done: int,
+    total: int,
 ) -> Iterator[tuple[Document, np.ndarray]]:
     texts = [
         document.embedded_text(passage)
@@ -236,7 +241,12 @@ def _encode(
     ]
     computed = np.zeros((0, 0), np.float16)
     if texts:
-        computed = encoder.encode(texts, lambda _: progress.check()).astype(np.float16)  # [texts, dim]
+
+        def tell(encoded: int) -> None:
+            progress.step(done, total, f"computing vectors, {encoded} of {len(texts)} passages")
+
+        tell(0)
+        computed = encoder.encode(texts, tell).astype(np.float16)  # [texts, dim]
     at = 0
     for document, vectors in batch:
         if vectors is None:

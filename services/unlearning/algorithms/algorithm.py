@@ -35,7 +35,7 @@ class Algorithm:
     fixed
         Hyper-parameters that the id decides.
     data
-        What it always needs: "forget", "retain", "alternatives", "reference".
+        What it always needs: "forget", "retain", "alternatives", "reference", "teacher", "never_knew".
     make
         Makes the objective of one that is trained or exact. For one that is edited or served it makes the objective of
         the reinforced model, or is None where there is none.

@@ -103,7 +103,8 @@ class Inputs:
         Parameters
         ----------
         needs
-            Of "forget", "retain", "alternatives", "reference" (the run of an adapter has one in itself) and "teacher".
+            Of "forget", "retain", "alternatives", "reference" (the run of an adapter has one in itself), "teacher" and
+            "never_knew".
         algorithm
             The id, for messages.
 
@@ -115,9 +116,9 @@ class Inputs:
         for name, what in _WHAT.items():
             if name not in needs or (name == "reference" and self.adapter):
                 continue
-            if getattr(self, "reference" if name == "teacher" else name) in (None, (), []):
+            field = "reference" if name in ("teacher", "never_knew") else name
+            if getattr(self, field) in (None, (), []):
                 message = f"{algorithm!r} needs {what}. Give it, or choose an algorithm that works without."
-                field = "reference" if name == "teacher" else name
                 raise InvalidArgument.field(Reason.ALGORITHM_INPUT_MISSING, field, message)
         if "alternatives" in needs and (
             len(self.alternatives) != len(self.forget) or not all(self.alternatives)
@@ -135,4 +136,5 @@ _WHAT = {
     "alternatives": "other answers to the prompts of the forget set",
     "reference": "a frozen copy of the model to compare with",
     "teacher": "a frozen copy of the unlearned model, as its reference",
+    "never_knew": "a model that never saw the data, as its reference",
 }

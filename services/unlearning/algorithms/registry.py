@@ -177,6 +177,14 @@ _ALL = [
         data=frozenset({"retain", "teacher"}),
     ),
     Algorithm(
+        "bad_teaching",
+        "On the forget set the model learns from one that never saw it.",
+        TRAINED,
+        self_distillation.TeachingParameters,
+        self_distillation.build_teaching,
+        data=frozenset({"forget", "never_knew"}),
+    ),
+    Algorithm(
         "repselect",
         "One walk along the forget gradient without its leading principal components.",
         EDITED,

@@ -1,8 +1,14 @@
-"""UNDIAL: the model learns its own earlier distributions with the true token's logit lowered.
+"""Distributions to learn on the forget set: UNDIAL's, and those of a model that never saw it (bad teaching).
 
-The loss is the cross-entropy ``mean_t -sum_v q_t(v) log p_t(v)`` over the counted tokens, against
-``q_t = softmax(z_ref,t - beta onehot(x_t))``, with z_ref the logits of the model before the request
-(Dong et al. 2025, arXiv 2402.10052).
+With p the model's next-token distributions, and means over the forget set's counted tokens::
+
+    UNDIAL        mean_t -sum_v q_t(v) log p_t(v)       q_t = softmax(z_ref,t - beta onehot(x_t))
+    bad teaching  mean_t KL(q_t || p_t)                 q_t of a model before any of the data
+
+z_ref are the logits of the model before the request (Dong et al. 2025, arXiv 2402.10052). Bad teaching is after
+Chundawat et al. 2023 (arXiv 2205.08096), whose teacher is a classifier of random weights; one that is fluent, such as
+the base model that was fine-tuned on the data, is ours. Ascent goes on where nothing is known any more. This loss ends
+at 0, where every token of the forget set is as likely as to the teacher.
 """
 
 from dataclasses import dataclass
@@ -16,7 +22,7 @@ from services.unlearning.algorithms.inputs import Inputs
 from services.unlearning.algorithms.objective import Combined
 from services.unlearning.algorithms.parameters import Parameters, choice, number
 from services.unlearning.algorithms.reference import reference_logits
-from services.unlearning.algorithms.regularisers import retain_term
+from services.unlearning.algorithms.regularisers import divergence, retain_term
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +31,18 @@ class UndialParameters(Parameters):
 
     beta: float = number(10.0, 0, 1000)
     regulariser: str = choice("none", "none", "gdr", "klr")
+    gamma: float = number(1.0, 0, 1000)
+    alpha: float = number(1.0, 0, 1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeachingParameters(Parameters):
+    """Hyper-parameters of bad teaching: those of the retain term.
+
+    There is no KLR: its reference is the model before the request, and this run's is the teacher.
+    """
+
+    regulariser: str = choice("gdr", "none", "gdr")
     gamma: float = number(1.0, 0, 1000)
     alpha: float = number(1.0, 0, 1000)
 
@@ -50,6 +68,18 @@ def build_undial(parameters: UndialParameters, inputs: Inputs) -> Combined:
 
     def forget(module: nn.Module, step: int) -> Tensor:
         return undial(module, inputs.reference, inputs.forget_batch(step), parameters.beta)
+
+    retain = retain_term(parameters.regulariser, inputs)
+    return Combined(forget, parameters.gamma, retain, parameters.alpha)
+
+
+def build_teaching(parameters: TeachingParameters, inputs: Inputs) -> Combined:
+    """Bad teaching; ``inputs.reference`` is the teacher."""
+    teacher = inputs.reference
+    assert teacher is not None
+
+    def forget(module: nn.Module, step: int) -> Tensor:
+        return divergence(module, teacher, inputs.forget_batch(step))
 
     retain = retain_term(parameters.regulariser, inputs)
     return Combined(forget, parameters.gamma, retain, parameters.alpha)

@@ -24,7 +24,7 @@ from services.unlearning.removal.stating import statement, stores_digest
 from services.unlearning.removal.stores import StorePurger
 from services.unlearning.removal.together.decision import RunFacts, Together
 from services.unlearning.removal.together.sharing import Sharing
-from services.unlearning.removal.training import make_weights
+from services.unlearning.removal.training import make_weights, said_by
 from services.unlearning.requests.history import Predecessors
 from services.unlearning.requests.line import Line
 from services.unlearning.requests.records import RemovalRecord
@@ -33,7 +33,7 @@ from services.unlearning.verdicts import Verdict
 from services.unlearning.workspace import Workspace
 
 MANIFEST_TYPE = "application/jsonl"
-_TRAINED = "trained.json"
+_TRAINED, _REPLAYED = "trained.json", "replayed.json"
 _LONG, _SHORT = 600.0, 5.0
 """Seconds to wait for a purge: longer where it cannot be waiting for this job's own place at the worker."""
 
@@ -87,7 +87,7 @@ class Removal:
         plan, progress = self._plan, self._progress
         progress.step(0, 1, "resolving")
         verify(plan.model, self._resources.settings, progress)
-        others = [*plan.references, plan.begun_with, plan.attacks.never_knew]
+        others = [*plan.references, plan.begun_with, plan.teacher, plan.attacks.never_knew]
         for other in filter(None, others):
             verify(other, self._resources.settings, progress)
         plan.require_no_overlap()
@@ -175,12 +175,13 @@ class Removal:
             self._judge.before(loaded(self._plan.model, self._plan))
         if run.curve:
             self._refer(run.curve)
-        return pb.Result(steps=run.steps, stopped=run.stopped, curve=run.curve)
+        return pb.Result(steps=run.steps, stopped=run.stopped, curve=run.curve, replayed=run.replayed)
 
     def _trained(self, sharing: Sharing, together: Together) -> pb.Result:
         """Train, unless an earlier attempt did; returns what is known of the run."""
         history = self._train(sharing, together)
-        found = pb.Result(steps=history.steps, stopped=history.stopped)
+        replayed = self._space.read(_REPLAYED) or 0
+        found = pb.Result(steps=history.steps, stopped=history.stopped, replayed=replayed)
         if curve := curve_of(history, self._space.read(LOOKS)):
             found.curve = self._keep(curve, CURVE_TYPE)
         return found
@@ -198,11 +199,13 @@ class Removal:
         self._progress.step(0, 0, "loading the model")
         model: Any = loaded(self._plan.model, self._plan)
         self._judge.before(model)
+        plan = sharing.training(together)
+        said = said_by(plan, model.module, model.tokenizer, self._progress)
+        self._space.write(_REPLAYED, len(said))
         if self._plan.start is not None:
             del model
             model = loaded(self._plan.start, self._plan)
-        plan = sharing.training(together)
-        history = make_weights(plan, model.module, model.tokenizer, self._space, self._progress)
+        history = make_weights(plan, model.module, model.tokenizer, self._space, self._progress, said)
         if not history.diverged and not self._space.made.exists():
             self._line.require(self._fence)
             partial = self._space.made.with_name(f"{self._space.made.name}.partial")

@@ -28,9 +28,12 @@ from services.unlearning.removal.requirements import (
     reference_of,
     require_data,
     require_names,
+    require_replay,
     start_of,
+    teacher_of,
     values_of,
 )
+from services.unlearning.replay import Replay
 from services.unlearning.splits import Half
 
 EPOCHS, BATCH, SEQUENCE, CHECKPOINT_STEPS = 5, 8, 512, 50
@@ -72,6 +75,10 @@ class ResolvedPlan:
         What is tried on the new model.
     start
         Record of the model that the run begins with, if that is not ``model``.
+    teacher
+        Record of the model that the algorithm learns from, if there is one.
+    replay
+        How much the model says by itself before the run; None: nothing.
     """
 
     plan: pb.RemovalPlan
@@ -90,6 +97,8 @@ class ResolvedPlan:
     device: str
     attacks: AttackPlan
     start: ModelRecord | None = None
+    teacher: ModelRecord | None = None
+    replay: Replay | None = None
 
     @property
     def begun_with(self) -> ModelRecord:
@@ -202,6 +211,8 @@ def resolve(
     parameters = chosen.parse(values)
     model = models.get(plan.model)
     start = start_of(models, plan, model)
+    teacher = teacher_of(models, plan, model)
+    replay = require_replay(plan, chosen.needs(parameters))
     references = tuple(reference_of(models, name, model) for name in plan.references)
     require_names(plan)
     found = {
@@ -233,6 +244,8 @@ def resolve(
         device,
         attack_plan(plan.attacks, found, model, models, artifacts, recipe, encode),
         start,
+        teacher,
+        replay,
     )
 
 

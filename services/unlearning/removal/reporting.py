@@ -44,6 +44,7 @@ def begun(plan: ResolvedPlan, manifest: str, stores: Sequence[pb.StoreEvidence],
         utility=set_message(plan.sets.get("utility")),
         model_fingerprint=plan.model.fingerprint,
         start_fingerprint=plan.start.fingerprint if plan.start else "",
+        teacher_fingerprint=plan.teacher.fingerprint if plan.teacher else "",
         stores=stores,
         lengths=lengths_message(plan),
     )

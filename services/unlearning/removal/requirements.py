@@ -12,10 +12,13 @@ from services.unlearning.algorithms.registry import algorithm
 from services.unlearning.corpora.overlap import MOST_SHARED, find_overlaps
 from services.unlearning.removal.datasets.holdout import documents_of
 from services.unlearning.removal.datasets.sets import DataSet
+from services.unlearning.replay import Replay
 
 IN_ONE_GO = ("tv", "repselect")
 """Algorithms that change the weights in one go, at the end."""
 STARTED = ("retrain", "undo")
+TAUGHT = ("bad_teaching",)
+"""Algorithms that learn from another model, which never saw the data."""
 """Algorithms that begin with the weights of another model than the one named."""
 _NO_MODEL = {
     "whp": "'whp' changes what a reinforced model adds while text is generated, and no weight. Use 'tv', which "
@@ -77,6 +80,62 @@ def start_of(models: ModelCatalogue, plan: pb.RemovalPlan, model: ModelRecord) -
         message = f"{plan.start!r} has what {plan.model!r} has learnt. Name a model that never saw the data."
         raise InvalidArgument.field(Reason.START_INVALID, "plan.start", message)
     return found
+
+
+def teacher_of(models: ModelCatalogue, plan: pb.RemovalPlan, model: ModelRecord) -> ModelRecord | None:
+    """Return the record of the model that a plan's algorithm learns from; None where there is none.
+
+    Raises
+    ------
+    NotFound
+        MODEL_NOT_FOUND.
+    FailedPrecondition
+        TOKENIZER_MISMATCH.
+    InvalidArgument
+        ALGORITHM_INPUT_MISSING, REFERENCE_INVALID.
+    """
+    if plan.algorithm not in TAUGHT:
+        if plan.teacher:
+            message = f"{plan.algorithm!r} learns from no other model. Leave teacher out."
+            raise InvalidArgument.field(Reason.REFERENCE_INVALID, "plan.teacher", message)
+        return None
+    if not plan.teacher:
+        message = f"{plan.algorithm!r} learns from a model before any of the data: name it."
+        raise InvalidArgument.field(Reason.ALGORITHM_INPUT_MISSING, "plan.teacher", message)
+    found = reference_of(models, plan.teacher, model, "plan.teacher")
+    if model.model_id in {each.model_id for each in models.lineage(plan.teacher).ancestors}:
+        message = f"{plan.teacher!r} was made from {plan.model!r}. Name a model that never saw the data."
+        raise InvalidArgument.field(Reason.REFERENCE_INVALID, "plan.teacher", message)
+    return found
+
+
+def require_replay(plan: pb.RemovalPlan, needs: frozenset[str]) -> Replay | None:
+    """Return how much a plan's model says by itself before the run; None: nothing.
+
+    Raises
+    ------
+    InvalidArgument
+        INVALID_REQUEST.
+    """
+    if not plan.HasField("replay"):
+        return None
+    if "retain" not in needs:
+        message = f"{plan.algorithm!r} trains on nothing that is to be kept. Leave replay out."
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.replay", message)
+    if plan.HasField("search"):
+        message = "A search does not try settings with a replay. Leave one of the two out."
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.replay", message)
+    given = plan.replay
+    usual = Replay()
+    try:
+        return Replay(
+            given.draws or usual.draws,
+            given.keep or usual.keep,
+            given.tokens or usual.tokens,
+            given.prompt or usual.prompt,
+        )
+    except InvalidArgument as error:
+        raise InvalidArgument.field(Reason.INVALID_REQUEST, "plan.replay", str(error)) from None
 
 
 def _require_tokenizer(found: ModelRecord, model: ModelRecord, role: str) -> None:

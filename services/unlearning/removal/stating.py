@@ -43,6 +43,10 @@ def statement(plan: ResolvedPlan, result: pb.Result, decision: Decision, made: M
     }
     if plan.start is not None:
         configuration["start"] = plan.start.fingerprint
+    if plan.teacher is not None:
+        configuration["teacher"] = plan.teacher.fingerprint
+    if plan.replay is not None:
+        configuration["replay"] = {**vars(plan.replay), "kept": result.replayed}
     if result.trained_together:
         configuration["trained_together"] = [each.partition("/")[2] for each in result.trained_together]
     if result.trials:

@@ -8,6 +8,7 @@ import typer
 from palimpsest.cli import (
     artifacts,
     batch,
+    chat,
     config,
     doctor,
     drafts,
@@ -17,6 +18,7 @@ from palimpsest.cli import (
     jobs,
     models,
     ngrams,
+    score,
     stack,
 )
 from palimpsest.cli.corpus import commands as corpus
@@ -48,7 +50,7 @@ def _root(
 ) -> None: ...
 
 
-for _module in (stack, generate, drafts, batch, finetune, doctor, demo):
+for _module in (stack, generate, chat, score, drafts, batch, finetune, doctor, demo):
     _module.add(app)
 for _name, _group in (
     ("jobs", jobs.app),

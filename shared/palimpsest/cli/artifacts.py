@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from palimpsest.api.artifacts.v1 import artifacts_pb2
+from palimpsest.cli.input.prefixes import SHORTEST, completed
+from palimpsest.cli.input.reading import opened
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.progress import follow, transfer
 from palimpsest.cli.session import Session, command
@@ -15,7 +17,16 @@ from palimpsest.client import Client
 
 app = typer.Typer(help="Manage artefacts: immutable bytes named by their digest.", no_args_is_help=True)
 
-Digest = Annotated[str, typer.Argument(help="sha256:<64 hex digits>.")]
+Digest = Annotated[str, typer.Argument(help="sha256:<64 hex digits>, or the first of them.")]
+_LENGTH = len("sha256:") + 64
+
+
+def whole(client: Client, digest: str) -> str:
+    """Return the digest of an artefact given by its first digits."""
+    given = f"sha256:{digest.removeprefix('sha256:')}"
+    if len(given) < len("sha256:") + SHORTEST:
+        return digest
+    return completed(given, _LENGTH, lambda: (a.digest for a in _all(client, sys.maxsize)))
 
 
 def _all(client: Client, limit: int) -> Iterator[artifacts_pb2.Artifact]:
@@ -50,7 +61,7 @@ def list_(
 def show(session: Session, digest: Digest) -> None:
     """Show an artefact's size, media type, and what refers to it."""
     with session.client() as client:
-        session.show(client.artifacts.get_artifact(digest=digest))
+        session.show(client.artifacts.get_artifact(digest=whole(client, digest)))
 
 
 @command(app)
@@ -61,8 +72,7 @@ def put(
 ) -> None:
     """Upload a file. If the store has it already, nothing is sent."""
     with session.client() as client, transfer(f"Uploading {file}") as progress:
-        source = sys.stdin.buffer if file == "-" else file
-        artifact = client.artifacts.upload(source, media_type=media_type, progress=progress)
+        artifact = client.artifacts.upload(opened(file), media_type=media_type, progress=progress)
     if session.json:
         output.print_json(artifact)
     else:
@@ -77,6 +87,7 @@ def get(
 ) -> None:
     """Download an artefact and verify its digest."""
     with session.client() as client, transfer("Downloading") as progress:
+        digest = whole(client, digest)
         if out == "-":
             client.artifacts.download(digest, sys.stdout.buffer, progress=progress)
             sys.stdout.flush()
@@ -90,9 +101,9 @@ def get(
 def delete(session: Session, digest: Digest) -> None:
     """Delete an artefact that nothing refers to."""
     with session.client() as client:
+        digest = whole(client, digest)
         client.artifacts.delete_artifact(digest=digest)
-    if session.json:
-        output.print_json({"deleted": digest})
+    session.deleted(digest)
 
 
 @command(app)

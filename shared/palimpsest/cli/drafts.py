@@ -1,12 +1,12 @@
 """``palimpsest drafts``: several continuations of a text to choose from."""
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from palimpsest.cli.input.reading import typed_text
 from palimpsest.cli.ngrams import full_name
 from palimpsest.cli.output import drafts as draft_view
 from palimpsest.cli.output import printing as output
@@ -84,9 +84,7 @@ def drafts(
                 f"{given!r} is not one of {', '.join(filter(None, known))}", param_hint=option
             )
     if prompt == "-":
-        if sys.stdin.isatty():
-            output.note("Reading the prompt from standard input; Ctrl-D ends it.")
-        prompt = sys.stdin.read()
+        prompt = typed_text("prompt")
     asked: dict[str, Any] = {"nest": nest_settings(corpus, "", 0)} if corpus else {}
     with session.client() as client:
         model, began = chosen_model(client, model), time.perf_counter()

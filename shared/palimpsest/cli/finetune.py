@@ -146,7 +146,7 @@ def finetune(
             session.show(client.jobs.get(job.name))
             return
         output.note(job.name)
-        made = follow(job, f"Training {base}", stages=not session.json)
+        made = follow(job, f"Training {base}")
         if adapter is not None:
             with transfer(f"Downloading {adapter}") as progress:
                 client.artifacts.download(made.adapter.digest, adapter, progress=progress)

@@ -105,8 +105,7 @@ def delete(session: Session, model: ModelId) -> None:
     """Forget a model, and delete the weights if the server made that copy."""
     with session.client() as client:
         client.models.delete_model(model_id=model)
-    if session.json:
-        output.print_json({"deleted": model})
+    session.deleted(model)
 
 
 @command(app)

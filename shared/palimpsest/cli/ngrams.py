@@ -7,6 +7,7 @@ import typer
 
 from palimpsest.api.datastore.v1 import datastore_pb2
 from palimpsest.cli.corpus.commands import Wait
+from palimpsest.cli.input.reading import opened
 from palimpsest.cli.models import labels_of
 from palimpsest.cli.names import corpus_name
 from palimpsest.cli.output import printing as output
@@ -35,7 +36,9 @@ def build(
     corpus: Annotated[str, typer.Option(help="Count the documents of this corpus.")] = "",
     file: Annotated[
         Path | None,
-        typer.Option(help='Count this text file; .jsonl: a document in each line, as {"text": ...}.'),
+        typer.Option(
+            help='Count this text file (- for standard input); .jsonl: a document in each line, as {"text": ...}.'
+        ),
     ] = None,
     model: Model = "",
     label: Annotated[
@@ -52,7 +55,7 @@ def build(
             kind = "application/jsonl" if file.suffix.lower() in _LINES else "text/plain"
             owner = chosen_model(client, model)
             with transfer(f"Uploading {file}") as progress:
-                digest = client.artifacts.upload(file, media_type=kind, progress=progress).digest
+                digest = client.artifacts.upload(opened(str(file)), media_type=kind, progress=progress).digest
         job = client.datastore.build_ngram_store(
             store_id=name.removeprefix("ngramStores/"),
             corpus=corpus_name(corpus) if corpus else None,
@@ -139,7 +142,9 @@ def tune(
     with session.client() as client:
         model = chosen_model(client, model)
         with transfer(f"Uploading {file}") as progress:
-            texts = client.artifacts.upload(file, media_type="text/plain", progress=progress).digest
+            texts = client.artifacts.upload(
+                opened(str(file)), media_type="text/plain", progress=progress
+            ).digest
         job = client.decoding.tune_drafts(model=model, ngrams=full_name(name), texts=texts, k=k)
         if not wait:
             session.show(client.jobs.get(job.name))
@@ -158,8 +163,7 @@ def delete(session: Session, name: Name) -> None:
     """Delete a store."""
     with session.client() as client:
         client.datastore.delete_ngram_store(name=full_name(name))
-    if session.json:
-        output.print_json({"deleted": full_name(name)})
+    session.deleted(full_name(name))
 
 
 def _text(data: bytes) -> str:

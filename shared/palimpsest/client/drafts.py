@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
+from palimpsest.client.notebooks import link, table
+from palimpsest.client.requests import short_fields
 
 STRATEGIES = {
     "auto": "auto",
@@ -18,7 +20,8 @@ STRATEGIES = {
 """Short names of the strategies, and the contract's names, which work as well."""
 
 _SETTINGS = frozenset(pb.DraftSettings.DESCRIPTOR.fields_by_name)
-_REQUEST = frozenset({*pb.DraftRequest.DESCRIPTOR.fields_by_name, "timeout"} - {"settings"})
+_SHORT_FORMS = {name for name, _ in short_fields(pb.DraftRequest.DESCRIPTOR)}
+_REQUEST = frozenset({*pb.DraftRequest.DESCRIPTOR.fields_by_name, *_SHORT_FORMS, "timeout"} - {"settings"})
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,20 @@ class Draft:
     ngram_share: float
     sources: tuple[pb.QuoteSource, ...]
     slot: int
+
+
+class Drafts(list[Draft]):
+    """Finished drafts, best first; a notebook shows them as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (rank, f"{draft.score if draft.logprob is None else draft.logprob:.3f}", draft.reason, draft.text)
+            for rank, draft in enumerate(self, 1)
+        ]
+        sources = {(s.corpus, s.document): s for draft in self for s in draft.sources}
+        items = "".join(f"<li>{link(s.title or s.document, s.uri)}</li>" for s in sources.values())
+        kind = "log-probability" if any(draft.logprob is not None for draft in self) else "score"
+        return table(("rank", kind, "ended by", "draft"), rows) + (f"<ul>{items}</ul>" if items else "")
 
 
 @dataclass(frozen=True)
@@ -129,7 +146,7 @@ class DraftBoard:
 
     texts: list[str] = field(default_factory=list)
     token_ids: list[list[int]] = field(default_factory=list)
-    drafts: list[Draft] = field(default_factory=list)
+    drafts: Drafts = field(default_factory=Drafts)
     plan: Plan | None = None
     started: pb.GenerateStarted | None = None
     summary: pb.DraftsFinished | None = None

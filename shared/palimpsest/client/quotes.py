@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from html import escape
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
+from palimpsest.client.notebooks import link
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,24 @@ class CitedText:
         parts.append(self.text[at:])
         body = "".join(parts)
         return "\n".join([body, "", *self.list_sources()]) if self._sources else body
+
+    def __str__(self) -> str:
+        return self.numbered()
+
+    def _repr_html_(self) -> str:
+        """Return the text with its quotes marked and numbered, and the sources below, for notebooks."""
+        parts, at = [], 0
+        for quote in self.quotes:
+            number = quote.sources[0].number
+            word = "s" if quote.revoked else "mark"
+            parts.append(escape(self.text[at : quote.start]))
+            parts.append(
+                f"<{word}>{escape(self.text[max(at, quote.start) : quote.end])}</{word}><sup>{number}</sup>"
+            )
+            at = quote.end
+        body = "".join([*parts, escape(self.text[at:])])
+        items = "".join(f"<li>{link(source.label, source.uri)}</li>" for source in self.sources)
+        return f'<p style="white-space: pre-wrap">{body}</p>' + (f"<ol>{items}</ol>" if items else "")
 
     def list_sources(self) -> list[str]:
         """A line for each source: its number, title, address and which of its bytes are quoted."""

@@ -10,6 +10,11 @@ from google.protobuf.message import Message
 M = TypeVar("M", bound=Message)
 
 
+FLAT = "sampling"
+"""The field whose own fields may be given beside it: ``temperature=`` for ``sampling={"temperature": ...}``."""
+_OTHER_NAMES = {"messages": "chat"}
+
+
 class FieldValueError(ValueError):
     """A value that its field cannot hold; the message names the field."""
 
@@ -36,10 +41,56 @@ def build(cls: type[M], fields: Mapping[str, object], where: str) -> M:
         A number that does not fit its field, text that is not UTF-8, or an enum value that does not exist.
     """
     message = cls()
-    _fill(message, fields, where, "")
+    _fill(message, _in_place(cls.DESCRIPTOR, fields, where), where, "")
     if "request_id" in cls.DESCRIPTOR.fields_by_name and fields.get("request_id") is None:
         message.request_id = str(uuid.uuid4())  # type: ignore[attr-defined]
     return message
+
+
+def short_fields(request: Any) -> list[tuple[str, Any]]:
+    """Return what a request may be given beside its own fields: names, and the fields they stand for.
+
+    Those of its ``sampling``, as far as it has none of that name itself; ``messages`` for ``chat``, as others call it.
+    """
+    own = request.fields_by_name
+    found = [(f.name, f) for f in own[FLAT].message_type.fields if f.name not in own] if FLAT in own else []
+    return found + [
+        (other, own[name]) for other, name in _OTHER_NAMES.items() if name in own and other not in own
+    ]
+
+
+def listed(request: Any, response: Any) -> Any:
+    """Return the field with the items of a list that comes in pages; None for the answer of any other call."""
+    if "page_token" not in request.fields_by_name or "next_page_token" not in response.fields_by_name:
+        return None
+    items = [f for f in response.fields if f.is_repeated and f.message_type is not None]
+    return items[0] if len(items) == 1 else None
+
+
+def _in_place(request: Any, fields: Mapping[str, object], where: str) -> Mapping[str, object]:
+    """Return the fields with those given by a short name where they belong."""
+    moved, placed = {}, dict(fields)
+    for name, field in short_fields(request):
+        value = placed.pop(name, None)
+        if value is None:
+            continue
+        if field.containing_type is not request:
+            moved[name] = value
+        elif placed.get(field.name) is not None:
+            raise TypeError(f"{where} takes only one of {field.name} and {name}, which are the same.")
+        else:
+            placed[field.name] = value
+    if moved:
+        inner = placed.get(FLAT)
+        if inner is None:
+            placed[FLAT] = moved
+        elif isinstance(inner, Message):
+            placed[FLAT] = message = type(inner)()
+            message.CopyFrom(inner)
+            _fill(message, moved, where, f"{FLAT}.")
+        elif isinstance(inner, Mapping):
+            placed[FLAT] = {**inner, **moved}
+    return placed
 
 
 def _fill(message: Message, fields: Mapping[str, object], where: str, path: str) -> None:
@@ -47,7 +98,8 @@ def _fill(message: Message, fields: Mapping[str, object], where: str, path: str)
     for name, value in fields.items():
         field = known.get(name)
         if field is None:
-            close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+            names = [*known, *(short for short, _ in ([] if path else short_fields(message.DESCRIPTOR)))]
+            close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
             hint = f"; did you mean {path}{close[0]}?" if close else f"; it has {', '.join(known) or 'none'}."
             raise TypeError(f"{where} has no field {path}{name}{hint}")
         if value is None:

@@ -73,7 +73,7 @@ def queues_of(settings: Settings) -> "dict[str, QueueStats]":
 
 
 def usable_address(settings: Settings, listen: str | None) -> str:
-    """Return the address a stack listens on: listen, which must be free; or that of the settings, or another port of it.
+    """Return the address a stack listens on: listen, which must be free; else the settings', or another port of it.
 
     Raises
     ------

@@ -129,6 +129,13 @@ class AsyncJobStore:
         with _awaited():
             return bool(await self.redis.exists(*keys))
 
+    async def ahead(self, record: JobRecord) -> int:
+        """Return how many jobs of a queued job's queue run, or have waited for longer."""
+        key = f"{self.prefix}jobs:index:queue:{record.queue}"
+        with _awaited():
+            running = await self.redis.zcard(f"{key}:RUNNING")
+            return running + await self.redis.zcount(f"{key}:QUEUED", "-inf", f"({record.seq}")
+
     async def watch(
         self, job_id: str, since: int = 0, since_partial: int | None = None
     ) -> AsyncIterator[JobRecord]:

@@ -186,7 +186,7 @@ class JobRecord:
             state=f"JOB_STATE_{self.state}",
             kind=self.kind,
             queue=self.queue,
-            stage=self.stage,
+            stage="" if self.state == "SUCCEEDED" else self.stage,
             fraction=1.0 if self.state == "SUCCEEDED" else self.fraction,
             done=self.done,
             total=self.total,

@@ -111,7 +111,7 @@ def play(load: Load, trace: Trace) -> Outcome:
             else:
                 controller.received(Receipt(flight.option.size, now - flight.begun))
                 decode = flight.option.decode
-                if compute > now:
+                if exact > now:  # and not merely a compute lane that has nothing left to do
                     # Half the processor each: decoding takes twice as long and recomputing waits that much more.
                     exact = compute = compute + decode
                     decode *= 2

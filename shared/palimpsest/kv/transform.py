@@ -5,9 +5,7 @@ reader can use the first layers while the last are on their way.
 """
 
 import math
-import platform
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 import torch
@@ -24,6 +22,7 @@ from palimpsest.kv.header import ChunkMeta, Kind, Section, checksum_seed, damage
 from palimpsest.kv.layout import KeyValues
 from palimpsest.kv.level_tables import LevelTables
 from palimpsest.kv.profile import CalibrationProfile
+from palimpsest.processor import bfloat16_products
 
 
 def coefficients(kv: KeyValues, profile: CalibrationProfile, component: int, group: int) -> np.ndarray:
@@ -121,15 +120,6 @@ def group_of(profile: CalibrationProfile, first: int, layers: int) -> int:
     if (first, layers) not in profile.groups:
         raise damaged("A section covers layers that are not a group of the profile.")
     return profile.groups.index((first, layers))
-
-
-@cache
-def bfloat16_products() -> bool:
-    """Whether this processor multiplies bfloat16 matrices itself, and so faster than float32 ones."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return False
-    known = torch.cpu.get_capabilities()
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 def _classes(level: LevelTables, component: int, group: int) -> np.ndarray:

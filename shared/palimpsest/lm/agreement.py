@@ -1,7 +1,6 @@
-"""Comparing forward passes with transformers' own, and with each other's speed, when a model is loaded."""
+"""Comparing forward passes with transformers' own when a model is loaded."""
 
 import logging
-import time
 from typing import Any
 
 import torch
@@ -46,16 +45,3 @@ def agrees(model: Any, probe: torch.Tensor, expected: torch.Tensor) -> bool:
     difference = (torch.cat(parts) - expected).norm() / expected.norm().clamp_min(1e-6)
     log.debug("forward %s differs by %.2g", model.forward_kind, difference)
     return bool(difference < (1e-3 if model.dtype == torch.float32 else 0.1))
-
-
-def seconds_of_prompt(model: Any, kind: str) -> float:
-    """Time a prompt chunk of 64 tokens by one kind of pass: seconds, the better of two runs."""
-    model.prefill_kind, best = kind, float("inf")
-    for _ in range(2):
-        cache = model.new_cache()
-        start = time.perf_counter()
-        model.forward([SequenceInput(cache, [1] * 64, logits="none")])
-        best = min(best, time.perf_counter() - start)
-        cache.release()
-    model.prefill_kind = "compiled"
-    return best

@@ -1,13 +1,12 @@
 """What this machine has: cores, a device, and the dtype it is fastest with."""
 
 import os
-import time
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.processor import bfloat16_products
 
 
 def physical_cores() -> int:
@@ -32,11 +31,12 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def pick_dtype(dtype: str, device: torch.device, compiled: bool, hidden: int) -> torch.dtype:
-    """The dtype a setting means; "auto" is the fastest for single tokens on this machine.
+def pick_dtype(dtype: str, device: torch.device, compiled: bool) -> torch.dtype:
+    """The dtype a setting means; "auto" is the fastest for single tokens on this kind of machine.
 
-    On CPUs this is measured, on one matrix too large for its caches. A compiled pass is bound by memory, so
-    bfloat16 is taken at once where there is one.
+    It follows from what the processor can do, and is never timed: a busy moment must not change a model's bits. A
+    compiled pass is bound by memory, so it takes bfloat16 anywhere. Torch does only where the processor multiplies
+    bfloat16 itself; elsewhere a product is slower than in float32.
     """
     if dtype != "auto":
         found = getattr(torch, dtype, None)
@@ -47,15 +47,4 @@ def pick_dtype(dtype: str, device: torch.device, compiled: bool, hidden: int) ->
         return found
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    if compiled:
-        return torch.bfloat16
-    seconds = {}
-    for kind in (torch.float32, torch.bfloat16):
-        w, x = torch.ones((64 << 20) // hidden, hidden, dtype=kind), torch.ones(1, hidden, dtype=kind)
-        times = []
-        for _ in range(4):
-            start = time.perf_counter()
-            F.linear(x, w)
-            times.append(time.perf_counter() - start)
-        seconds[kind] = min(times)
-    return min(seconds, key=lambda kind: seconds[kind])
+    return torch.bfloat16 if compiled or bfloat16_products() else torch.float32

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel
 
-from palimpsest.lm.agreement import agrees, probe_ids, seconds_of_prompt
+from palimpsest.lm.agreement import agrees, probe_ids
 from palimpsest.lm.anatomy import last_mlp
 from palimpsest.lm.blocks import BLOCK, BlockPool
 from palimpsest.lm.detokenizer import Detokenizer
@@ -17,6 +17,7 @@ from palimpsest.lm.generic import ModuleForward, whole_inputs
 from palimpsest.lm.paged_cache import PagedCache
 from palimpsest.lm.protocols import Limits
 from palimpsest.lm.weights import LlamaWeights, fuse, is_llama_shaped
+from palimpsest.processor import bfloat16_tiles
 
 try:
     from palimpsest.lm.cpu.forward import CompiledForward
@@ -33,10 +34,6 @@ CHUNK_BESIDE = 64
 
 SHORT = 16
 """A sequence with at most this many new rows always uses the compiled pass, if there is one."""
-
-_TORCH_SPEED_UP = 2.0
-"""Torch reads prompts only if it is this many times as fast as the compiled pass, which gives the same bits for a row
-whatever the rest of the batch is. Torch does not guarantee that."""
 
 
 class LanguageModel:
@@ -79,7 +76,7 @@ class LanguageModel:
         self.vocab_size = int(cast(Any, module.get_output_embeddings()).weight.shape[0])
         self.hidden_size = int(cast(Any, module.get_input_embeddings()).weight.shape[1])
         self.num_layers = int(text.num_hidden_layers)
-        self.eos_ids = _eos_ids(module)
+        self.eos_ids = eos_ids_of(module)
         self.weights: LlamaWeights | None = None
         if not trainable and is_llama_shaped(module):
             self.weights = fuse(module)
@@ -144,7 +141,8 @@ class LanguageModel:
         if not agrees:
             log.warning("the compiled forward pass differs from transformers': using torch")
             self.compiled, self.forward_kind, self.prefill_kind = None, "fused", "fused"
-        elif seconds_of_prompt(self, "compiled") > _TORCH_SPEED_UP * seconds_of_prompt(self, "fused"):
+        elif self.dtype == torch.bfloat16 and bfloat16_tiles():
+            # Some four times as fast on prompts, which outweighs that torch's bits depend on the batch.
             self.prefill_kind = "fused"
 
     def _agrees(self, probe: torch.Tensor, expected: torch.Tensor) -> bool:
@@ -280,7 +278,8 @@ def _can_compile(w: LlamaWeights) -> bool:
     return CompiledForward is not None and on_cpu and all(size % 16 == 0 for size in sizes)
 
 
-def _eos_ids(module: PreTrainedModel) -> frozenset[int]:
+def eos_ids_of(module: PreTrainedModel) -> frozenset[int]:
+    """Return the tokens that end a text, of the generation config or else the config."""
     found = set()
     for source in (getattr(module, "generation_config", None), module.config):
         value = getattr(source, "eos_token_id", None)

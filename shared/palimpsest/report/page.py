@@ -41,8 +41,8 @@ def html_page(title: str, style: str, body: str) -> str:
 
 
 def linked(label: str, uri: str) -> str:
-    """A source's label. Link only http(s) addresses; other schemes could run code."""
-    if uri.startswith(("http://", "https://")):
+    """A source's label, linked if it is on the web or a file of this machine: other schemes could run code."""
+    if uri.startswith(("http://", "https://", "file:///")):
         return f'<a href="{escape(uri)}">{escape(label)}</a>'
     return escape(label)
 

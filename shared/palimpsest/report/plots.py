@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.report.figures import Curve, LevelPoint
+from palimpsest.report.page import html_page, table
+from palimpsest.report.style import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,22 +17,10 @@ if TYPE_CHECKING:
 
 KINDS = (".png", ".svg", ".html")
 
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
-table {{ border-collapse: collapse }} td, th {{ padding: .2rem .8rem; text-align: right }}
-td:first-child, th:first-child {{ text-align: left }} tr + tr {{ border-top: 1px solid #ddd }}
-svg {{ width: 100%; height: auto }}</style>
-<h1>{title}</h1>
-{svg}
-<h2>Levels</h2>
-<table><tr><th>level</th><th>bytes</th><th>of the cache</th><th>loss, nats/token</th></tr>
-{levels}</table>
-<h2>Seconds until usable, estimated</h2>
-<table><tr><th>Mbit/s</th>{names}</tr>
-{delays}</table>
-</html>
-"""
+_INK, _EDGE = "#1c1b1a", "#d8d4cb"
+"""Colours that the drawings of a page have, and no curve: the page's own take their place, light or dark."""
+
+_SVG = "svg { max-width: 34rem; margin: 0 auto; }"
 
 
 def check(path: Path) -> None:
@@ -54,14 +44,35 @@ def check(path: Path) -> None:
 
 def write(path: Path, title: str, points: Sequence[LevelPoint], curves: Sequence[Curve]) -> None:
     """Draw both plots side by side as an image, or as a page with their data in tables."""
-    figure = draw(title, points, curves)
     if path.suffix != ".html":
-        figure.savefig(path, format=path.suffix[1:], dpi=150)
+        draw(title, points, curves).savefig(path, format=path.suffix[1:], dpi=150)
         return
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
-    svg = buffer.getvalue()
-    path.write_text(page(title, svg[svg.index("<svg") :], points, curves))
+    path.write_text(page(title, _drawings(points, curves), points, curves), encoding="utf-8")
+
+
+def _drawings(points: Sequence[LevelPoint], curves: Sequence[Curve]) -> list[str]:
+    """Return both plots as SVG that takes the page's colours and has its ground."""
+    figure_class()
+    import matplotlib
+
+    plain = {f"{name}.color": _INK for name in ("text", "xtick", "ytick")} | {"axes.labelcolor": _INK}
+    grounds = {f"{name}.facecolor": "none" for name in ("figure", "axes", "savefig", "legend")}
+    edges = {
+        "axes.edgecolor": _EDGE,
+        "grid.color": _EDGE,
+        "legend.edgecolor": _EDGE,
+        "legend.framealpha": 0.0,
+    }
+    made = []
+    with matplotlib.rc_context(plain | grounds | edges):  # type: ignore[arg-type]  # its keys are literals there
+        for draw_on in (lambda axes: _sizes(axes, points), lambda axes: _delays(axes, curves)):
+            figure = figure_class()(figsize=(5.5, 4.4), layout="constrained")
+            draw_on(figure.subplots())
+            buffer = io.StringIO()
+            figure.savefig(buffer, format="svg")
+            svg = buffer.getvalue()
+            made.append(svg[svg.index("<svg") :].replace(_INK, "var(--ink)").replace(_EDGE, "var(--edge)"))
+    return made
 
 
 def draw(title: str, points: Sequence[LevelPoint], curves: Sequence[Curve]) -> "Figure":
@@ -74,19 +85,23 @@ def draw(title: str, points: Sequence[LevelPoint], curves: Sequence[Curve]) -> "
     return figure
 
 
-def page(title: str, svg: str, points: Sequence[LevelPoint], curves: Sequence[Curve]) -> str:
-    """Return a page that needs nothing else: the picture, and its figures."""
-    levels = "".join(
-        f"<tr><td>{html.escape(p.level)}</td><td>{p.size_bytes:,}</td><td>{p.share:.1%}</td><td>{p.loss:.4g}</td></tr>\n"
-        for p in points
-    )
+def page(title: str, drawings: Sequence[str], points: Sequence[LevelPoint], curves: Sequence[Curve]) -> str:
+    """Return a page that needs nothing else: the drawings, as SVG, and their figures."""
+    levels = [(html.escape(p.level), f"{p.size_bytes:,}", f"{p.share:.1%}", f"{p.loss:.4g}") for p in points]
     rows = zip(*(curve.seconds for curve in curves), strict=True)
-    delays = "".join(
-        f"<tr><td>{bandwidth * 8 / 1e6:g}</td>{''.join(f'<td>{seconds:.3g}</td>' for seconds in row)}</tr>\n"
+    delays = [
+        (f"{bandwidth * 8 / 1e6:g}", *(f"{seconds:.3g}" for seconds in row))
         for bandwidth, row in zip(curves[0].bandwidths if curves else (), rows, strict=True)
+    ]
+    names = [f">{curve.name}" for curve in curves]
+    pictures = "".join(f"<figure>{drawing}</figure>" for drawing in drawings)
+    body = (
+        f'<h1>{html.escape(title)}</h1><div class="plots">{pictures}</div><h2>Levels</h2>'
+        + table("Levels", ["level", ">bytes", ">of the cache", ">loss, nats/token"], levels)
+        + "<h2>Seconds until usable, estimated</h2>"
+        + table("Seconds until usable", ["Mbit/s", *names], delays)
     )
-    names = "".join(f"<th>{html.escape(curve.name)}</th>" for curve in curves)
-    return _PAGE.format(title=html.escape(title), svg=svg, levels=levels, names=names, delays=delays)
+    return html_page(title, STYLE + _SVG, body)
 
 
 def _sizes(axes: "Axes", points: Sequence[LevelPoint]) -> None:

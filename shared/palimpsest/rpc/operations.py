@@ -76,6 +76,10 @@ async def _operation(
             f"No live worker serves the queue {record.queue!r} now; the job starts when one does "
             "(PALIMPSEST_WORKER_QUEUES of the worker, PALIMPSEST_JOB_QUEUES of the server)."
         )
+    elif record.state == "QUEUED" and (ahead := await jobs.ahead(record)):
+        metadata.waiting_reason = (
+            f"waiting behind {ahead} job{'' if ahead == 1 else 's'} of the queue {record.queue!r}"
+        )
     metadata.partials.extend(partial.message() for partial in partials)
     return record.operation(metadata)
 

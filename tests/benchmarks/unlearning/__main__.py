@@ -8,7 +8,8 @@ Arguments are parts: ``models`` measures targets and retrained models, ``algorit
 ``growth`` removes more at once and one part after another, ``attacks`` attacks what was removed, with the first seed
 unless seeds are given; by default these. ``stopping`` removes until a watch ends it, ``streams`` removes fifty sets one
 after another and a set that grows, both with the first three seeds. Environment: PALIMPSEST_BENCH_SEEDS, of data and
-training, "1,2,3,4,5"; PALIMPSEST_BENCH_REMOVAL_SEEDS, "1,2"; PALIMPSEST_BENCH_METHODS, names of methods;
+training, "1,2,3,4,5"; PALIMPSEST_BENCH_REMOVAL_SEEDS, "1,2"; PALIMPSEST_BENCH_METHODS, names of methods (of settings,
+for ``stopping``);
 PALIMPSEST_BENCH_MODELS, the folder.
 """
 
@@ -192,7 +193,7 @@ def main() -> None:
     if "attacks" in parts:
         attacks(labs if "PALIMPSEST_BENCH_SEEDS" in os.environ else labs[:1], figures)
     if "stopping" in parts:
-        stopping(labs[:3], figures)
+        stopping(labs[:3], figures, list(filter(None, named.split(","))))
     if "streams" in parts:
         streams(labs[:3], figures)
     figures.write()

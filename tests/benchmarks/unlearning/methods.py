@@ -27,6 +27,10 @@ class Method:
         It needs other answers: of a document, the second half is the answer to the first.
     teacher
         Name of the method whose result it distils.
+    replay
+        Sequences of the model's own that are kept beside the retain set; 0: none.
+    schedule
+        Of the learning rate.
     """
 
     name: str
@@ -37,6 +41,8 @@ class Method:
     strengths: tuple[float, ...] = ()
     refusals: bool = False
     teacher: str = ""
+    replay: int = 0
+    schedule: str = "constant"
 
 
 _DOUBLING = (0.5, 1.0, 2.0, 4.0, 8.0)

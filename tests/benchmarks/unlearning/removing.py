@@ -8,20 +8,24 @@ from functools import cached_property
 from typing import Any
 
 from palimpsest.progress import NullProgress
-from palimpsest.training import Example, LoraSettings, Recipe
+from palimpsest.training import Example, LoraSettings, Recipe, train
 from services.unlearning.algorithms import Inputs
 from services.unlearning.algorithms.contrast import ContrastedModel, WhpParameters
+from services.unlearning.algorithms.reference import frozen_copy
 from services.unlearning.algorithms.refusals import refusals_for
 from services.unlearning.algorithms.repselect import RepSelectParameters, selective_directions, walk
 from services.unlearning.algorithms.task_vector import TaskVectorParameters, subtract
 from services.unlearning.corpora import Document
 from services.unlearning.metrics import Pair
+from services.unlearning.replay import Replay, replayed
 from services.unlearning.runs import Data, unlearn
-from tests.benchmarks.unlearning.lab import TEMPLATE, Lab, sources
+from tests.benchmarks.unlearning.lab import TEMPLATE, Lab, Schedule, TwoLengths, sources
 from tests.benchmarks.unlearning.methods import Course, Method
 from tests.benchmarks.unlearning.scoring import Scorer
 
 BATCH = 8
+DRAWS = 10000
+"""Sequences that a replay samples."""
 
 
 class Remover:
@@ -119,7 +123,9 @@ class Remover:
 
     def _kept(self, name: str, method: Method, more: list[Any], make: Callable[[], Any]) -> Any:
         of = [self.lab.target.name, self.lab.retrained.name, asdict(method), self.seed, BATCH, *more]
-        return self.lab.kept_result(name, [*of, sources("algorithms", "metrics", "runs.py")], make)
+        return self.lab.kept_result(
+            name, [*of, sources("algorithms", "metrics", "replay.py", "runs.py")], make
+        )
 
     def _examples(self, documents: Sequence[Document]) -> list[Example]:
         return self.lab.examples_of(documents, self.lab.corpus.questions_of(documents))
@@ -156,20 +162,30 @@ class Remover:
         adapter: LoraSettings | None = None,
     ) -> None:
         """Train by a method, in place; an adapter stays in the module."""
+        tokenizer, again = self.lab.tokenizer, method.algorithm == "retrain"
+        retain = self.retain
+        if method.replay:
+            retain = [*retain, *self.replayed(self.target if again else module, forget, method.replay)]
+        if again:  # as the lab's own models, with the loss of "retrain"
+            schedule = Schedule(epochs, method.learning_rate, method.schedule)
+            recipe = schedule.recipe(len(retain), self.seed)
+            objective = TwoLengths(retain, recipe, tokenizer.pad_token_id)
+            train(module, objective, recipe, progress=NullProgress(), probe=probe)
+            return
         recipe = Recipe(
-            steps=self._steps(self.retain if method.teacher else forget, epochs),
+            steps=self._steps(retain if method.teacher else forget, epochs),
             learning_rate=method.learning_rate,
+            schedule=method.schedule,
             batch=BATCH,
             seed=self.seed,
             threads=1,
             adapter=adapter,
         )
-        tokenizer = self.lab.tokenizer
         alternatives: Sequence[Sequence[Example]] = ()
         if method.refusals:
             forget = [self._answered(example) for example in forget]
             alternatives = refusals_for(forget, tokenizer)
-        data = Data(forget, self.retain, alternatives, pad=tokenizer.pad_token_id)
+        data = Data(forget, retain, alternatives, pad=tokenizer.pad_token_id)
         unlearn(
             module,
             method.algorithm,
@@ -177,7 +193,31 @@ class Remover:
             recipe,
             progress=NullProgress(),
             parameters=method.values,
+            reference=self.never_knew if method.algorithm == "bad_teaching" else None,
             probe=probe,
+        )
+
+    @cached_property
+    def never_knew(self) -> Any:
+        """The base model, which has read nothing of the data set."""
+        return frozen_copy(self.lab.load(self.lab.base).module)
+
+    def replayed(self, module: Any, forget: Sequence[Example], keep: int) -> list[Example]:
+        """Question-answer pairs that a model says by itself, but for what is of the forget set.
+
+        Documents take seven times as long, and utility is questions.
+        """
+        tokenizer = self.lab.tokenizer
+        asked = {each.id for each in self.lab.corpus.trained("retain1")}
+        pairs = [each for each in self.retain if each.name in asked]
+        return replayed(
+            module,
+            pairs,
+            forget,
+            tokenizer.decode,
+            Replay(draws=DRAWS, keep=keep),
+            stop={tokenizer.eos_token_id},
+            seed=self.seed,
         )
 
     def _answered(self, example: Example) -> Example:

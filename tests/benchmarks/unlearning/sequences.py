@@ -185,7 +185,7 @@ class Requests:
 
     def _parts(self, start: Path) -> list[Any]:
         adapter = [ADAPTER.rank, ADAPTER.scale]
-        code = sources("algorithms", "metrics", "stopping", "runs.py")
+        code = sources("algorithms", "metrics", "stopping", "replay.py", "runs.py")
         return [start.name, self.lab.retrained.name, asdict(METHOD), adapter, LOOK, COHORT, self.seed, code]
 
 

@@ -2,11 +2,13 @@
 
 Each look has documents of the forget set continued and questions about it answered. The run ends once both are done no
 better than by several retrained models, within half an interval, and the best state seen by the product's own rule is
-kept. Of what is to be kept a look sees a part of retain1 that removal does not train on; retain2 is for the figures
-alone. Settings are chosen on the first seed and reported on the others.
+kept. Retraining ends once what is to be kept is answered as before, or with its steps: retain2 is in no data that it is
+given, and comes back as far as the target recites it (replay). Of what is to be kept a look sees a part of retain1 that
+removal does not train on; retain2 is for the figures alone. Settings are chosen on the first seed and reported on the
+others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from statistics import fmean, stdev
@@ -15,7 +17,15 @@ from typing import Any
 import numpy as np
 
 from services.unlearning.metrics import Bootstrap
-from services.unlearning.stopping import Bound, DivergenceGuard, ForgetMatch, Probe, Scalarisation, Watch
+from services.unlearning.stopping import (
+    Bound,
+    DivergenceGuard,
+    ForgetMatch,
+    Probe,
+    Scalarisation,
+    UtilityMatch,
+    Watch,
+)
 from tests.benchmarks.figures import Figures
 from tests.benchmarks.unlearning.distance import LEAST_UTILITY, Distance, Known
 from tests.benchmarks.unlearning.lab import Lab, sources
@@ -39,7 +49,12 @@ SETTINGS: tuple[Method, ...] = (
     Method("CIR", "cir", {"components": 64, "step": 0.01, "rounds": 40}),
     Method("CIR in longer steps", "cir", {"components": 64, "step": 0.015, "rounds": 30}),
     Method("CIR, more left alone", "cir", {"components": 80, "step": 0.015, "rounds": 40}),
+    Method("bad teaching", "bad_teaching", {"alpha": 3.0}, 3e-4, 15),
+    Method("bad teaching with replay", "bad_teaching", {"alpha": 3.0}, 3e-4, 15, replay=300),
+    Method("retraining with replay", "retrain", {}, 2e-3, 30, replay=300, schedule="linear"),
 )
+RETRAINING_LOOK = 50
+"""Steps between two looks at a retraining."""
 
 
 @dataclass
@@ -78,27 +93,31 @@ class Trial:
         """Ids of the documents of retain1 that a look sees."""
         return {each.id for each in self.lab.corpus.split("retain1")[:WATCHED]}
 
-    @cached_property
-    def probe(self) -> Probe:
-        """What a look sees."""
+    def probe(self, generates: bool = True) -> Probe:
+        """What a look sees: how likely texts are, and what the model says of the forget set."""
         corpus = self.lab.corpus
         kept = [each for each in corpus.trained("retain1") if each.doc_id in self.watched_documents]
+
+        def said(module: Any) -> dict[str, float]:
+            return {
+                "verbmem": self.scorer.verbatim(module, corpus.verbatim["forget"]),
+                "knowmem": self.scorer.knowledge(module, corpus.trained("forget")),
+            }
+
         return Probe(
             self.lab.document_examples(corpus.split("forget")),
             (),
             answers(self.lab, kept),
             pad=self.lab.tokenizer.pad_token_id,
             batch=40,
-            extra=lambda module: {
-                "verbmem": self.scorer.verbatim(module, corpus.verbatim["forget"]),
-                "knowmem": self.scorer.knowledge(module, corpus.trained("forget")),
-            },
+            extra=said if generates else None,
         )
 
     def kept(self, method: Method) -> tuple[Measured, dict[str, Any]]:
         """The result of a setting, read from the lab's folder if it was run, and how it came to it."""
-        code = sources("algorithms", "metrics", "stopping", "runs.py")
-        parts = [self.lab.target.name, [each.name for each in self.folders], asdict(method), self.seed, code]
+        code = sources("algorithms", "metrics", "stopping", "replay.py", "runs.py")
+        references = [] if method.algorithm == "retrain" else [each.name for each in self.folders]
+        parts = [self.lab.target.name, references, asdict(method), self.seed, code]
         found = self.lab.kept_result("stopping", [*parts, LOOK, WATCHED, BATCH], lambda: self._run(method))
         return Measured.of(found["measured"]), found
 
@@ -109,19 +128,11 @@ class Trial:
             [each for each in corpus.split("retain1") if each.id not in seen],
             [each for each in corpus.trained("retain1") if each.doc_id not in seen],
         )
-        bounds = tuple(
-            Bound(name, fmean(self.known.values(name)), self.known.halves[name])
-            for name in ("verbmem", "knowmem")
-        )
-        guard = DivergenceGuard(len(self.lab.tokenizer), margin=6.0)
-
-        def watch_of(module: Any) -> Watch:
-            target = self.probe.measure(self.lab.load(self.lab.target).module, 0)
-            choice = Scalarisation(bounds, utility=_SAFE_UTILITY * target["utility"])
-            every = 1 if method.algorithm == "cir" else LOOK
-            return Watch(module, self.probe.measure, [ForgetMatch(bounds)], choice, guard, every=every)
-
-        ended = watched(remover, remover.target, self.lab.examples("forget"), method, watch_of)
+        start = remover.target
+        if method.algorithm == "retrain":
+            start = self.lab.load(self.lab.base).module
+        forget = self.lab.examples("forget")
+        ended = watched(remover, start, forget, method, lambda module: self._watch(module, method))
         values = {name: round(value, 4) for name, value in ended.choice.measurement.values.items()}
         return {
             "measured": vars(self.scorer.measure(ended.module)),
@@ -129,6 +140,22 @@ class Trial:
             "values": values,
             "seconds": ended.seconds,
         }
+
+    def _watch(self, module: Any, method: Method) -> Watch:
+        guard = DivergenceGuard(len(self.lab.tokenizer), margin=6.0)
+        again = method.algorithm == "retrain"
+        probe = self.probe(not again)
+        before = probe.measure(self.lab.load(self.lab.target).module, 0)
+        if again:  # it begins without what is to be forgotten, and needs no reference for that
+            rule, choice = UtilityMatch(before["utility"]), Scalarisation((), utility=before["utility"])
+            return Watch(module, probe.measure, [rule], choice, guard, every=RETRAINING_LOOK)
+        bounds = tuple(
+            Bound(name, fmean(self.known.values(name)), self.known.halves[name])
+            for name in ("verbmem", "knowmem")
+        )
+        choice = Scalarisation(bounds, utility=_SAFE_UTILITY * before["utility"])
+        every = 1 if method.algorithm == "cir" else LOOK
+        return Watch(module, probe.measure, [ForgetMatch(bounds)], choice, guard, every=every)
 
     def _measured(self, folder: Any) -> dict[str, Any]:
         def measure() -> dict[str, Any]:
@@ -139,13 +166,14 @@ class Trial:
         return self.lab.kept_result("measured-items", parts, measure)
 
 
-def stopping(labs: Sequence[Lab], figures: Figures) -> None:
-    """Gates on the setting that is best on the first seed, over the other seeds."""
+def stopping(labs: Sequence[Lab], figures: Figures, names: Collection[str] = ()) -> None:
+    """Gates on the setting that is best on the first seed, over the other seeds; of those of some names, or of all."""
     trials = [Trial(lab) for lab in labs]
     first = trials[0]
-    tried = [_told(first, setting, figures) for setting in SETTINGS]
+    settings = [each for each in SETTINGS if not names or each.name in names]
+    tried = [_told(first, setting, figures) for setting in settings]
     nearest = min(range(len(tried)), key=lambda at: tried[at].worst)
-    best = SETTINGS[nearest]
+    best = settings[nearest]
     figures.figure("stopping: chosen on the first seed", best.name)
     found = [_told(trial, best, figures) for trial in trials[1:]] or [tried[nearest]]
     for what in ("verbmem", "knowmem"):

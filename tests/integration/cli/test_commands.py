@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -124,7 +125,9 @@ def test_jobs(palimpsest, job):
     watched = palimpsest("jobs", "watch", job)
     assert watched.code == Exit.NOT_FOUND
     assert palimpsest("jobs", "show", job, "--json").json["metadata"]["state"] == "JOB_STATE_FAILED"
-    assert "JOB_STATE_FAILED" in palimpsest("jobs", "show", f"operations/{job}").out
+    shown = palimpsest("jobs", "show", f"operations/{job}").out
+    assert re.search(r"^state +failed$", shown, re.MULTILINE)
+    assert "JOB_STATE" not in shown
     assert job in palimpsest("jobs", "list", "--state", "failed").out
     listed = palimpsest("jobs", "list", "--limit", 1000, "--json").json
     assert f"operations/{job}" in {operation["name"] for operation in listed}
@@ -208,3 +211,44 @@ def test_a_reader_that_has_enough_is_no_error(stack, cli_model):
         err = process.stderr.read()
     assert b"Traceback" not in err
     assert process.returncode == 0
+
+
+def test_a_conversation(palimpsest, cli_model, tmp_path):
+    saved = tmp_path / "talk.jsonl"
+    lines = f"the quick\n\n/system Be brief.\nthe\nfox\n/save {saved}\n/what\n/quit\nnever\n"
+    ask = ("chat", "--model", cli_model, "--max-tokens", 4)
+    said = palimpsest(*ask, input=lines)
+    assert said.code == 0, said.err
+    assert len(said.out.splitlines()) >= 3
+    assert "There is no /what" in said.err
+    messages = json.loads(saved.read_text())["messages"]
+    assert [m["role"] for m in messages] == ["system", "user", "assistant", "user", "assistant"]
+    assert [m["content"] for m in messages[1::2]] == ["the", "fox"]
+    answers = [json.loads(line) for line in palimpsest(*ask, "--json", input="the\nfox\n").out.splitlines()]
+    assert [a["role"] for a in answers] == ["assistant", "assistant"]
+    with_history = palimpsest("batch", saved, "--model", cli_model, "--max-tokens", 4)
+    assert with_history.code == 0, with_history.err
+
+
+def test_an_answer_sees_the_conversation_before_it(palimpsest, cli_model, stack):
+    ask = ("chat", "--model", cli_model, "--max-tokens", 6, "--json")
+    first, second = [json.loads(x)["content"] for x in palimpsest(*ask, input="the\nfox\n").out.splitlines()]
+    turns = [
+        {"role": "user", "content": "the"},
+        {"role": "assistant", "content": first},
+        {"role": "user", "content": "fox"},
+    ]
+    with Client(stack.target, token=stack.token) as client:
+        assert client.decoding.text(model=cli_model, messages=turns, max_tokens=6) == second
+
+
+def test_score(palimpsest, cli_model):
+    scored = palimpsest("score", "the quick brown fox", "--model", cli_model, "--json").json
+    assert len(scored["tokens"]) >= 1
+    assert scored["total_logprob"] == pytest.approx(sum(t["logprob"] for t in scored["tokens"]))
+    shown = palimpsest(
+        "score", "-", "--model", cli_model, "--tokens", "--top", 2, input="the quick brown fox"
+    )
+    assert f"{scored['perplexity']:.4f}" in shown.out
+    assert "alternatives" in shown.out
+    assert palimpsest("score", "x", "--model", "nobody").code == Exit.NOT_FOUND

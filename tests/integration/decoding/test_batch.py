@@ -57,7 +57,7 @@ def test_one_line_out_for_each_line_in(resources):
         {"id": 7, "messages": [{"role": "user", "content": "hi"}], "logprobs": 1},
         {"id": "bad", "prompt": "x", "temprature": 1},
         b"this is not JSON\n",
-        b"\n",
+        b"[]\n",
         {"id": "long", "prompt": "x", "max_tokens": 5000},
         {"prompt": ""},
         {"prompt": "x", "messages": [{"role": "user", "content": "y"}]},
@@ -289,3 +289,61 @@ def test_extremes_that_are_allowed_are_generated(resources, extreme):
     line = f'{{"temperature": {extreme}, {rest}}}\n'.encode()
     response, _ = run(resources, [line, {"prompt": "the"}])
     assert response.succeeded == 2
+
+
+def test_blank_lines_are_left_out_and_not_counted(resources):
+    lines = [b"\n", {"id": "a", "prompt": "the"}, b"  \r\n", b"\t\n", {"id": "b", "prompt": "fox"}, b"\n"]
+    response, data = run(resources, lines)
+    assert [(o["id"], o["index"]) for o in map(json.loads, data.splitlines())] == [("a", 0), ("b", 1)]
+    assert (response.succeeded, response.failed) == (2, 0)
+    with pytest.raises(InvalidArgument) as caught:
+        run(resources, [b"\n", b" \n"])
+    assert caught.value.reason == Reason.BATCH_EMPTY
+
+
+def test_a_line_may_be_named_by_custom_id(resources):
+    lines = [
+        {"custom_id": "mine", "prompt": "the"},
+        {"custom_id": 7, "prompt": "the", "tempreature": 1},
+        {"custom_id": "a", "id": "b", "prompt": "the"},
+        {"prompt": "the"},
+    ]
+    _, data = run(resources, lines)
+    out = [json.loads(line) for line in data.splitlines()]
+    assert (out[0]["id"], out[0]["custom_id"]) == ("mine", "mine")
+    assert "outputs" in out[0]
+    assert (out[1]["id"], out[1]["custom_id"], out[1]["error"]["reason"]) == (7, 7, "BATCH_LINE_INVALID")
+    assert "not both" in out[2]["error"]["message"]
+    assert out[3]["id"] is None
+    assert "custom_id" not in out[3]
+
+
+def test_lines_are_constrained_as_requests_are(resources):
+    schema = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 9}}}
+    lines = [
+        {"prompt": "the", "structured": {"json_schema": {**schema, "required": ["a"]}}, "max_tokens": 60},
+        {"prompt": "the", "structured": {"choice": ["yes", "no"]}},
+        {"prompt": "the"},
+        {"prompt": "the", "logit_bias": {"70": 100}, "max_tokens": 3},
+        {"prompt": "the", "min_tokens": 4, "max_tokens": 3},
+        {"prompt": "the", "structured": {"regex": "("}},
+        {"prompt": "the", "structured": {"regex": "a", "choice": ["a"]}},
+        {"prompt": "the", "logit_bias": {"fox": 1}},
+        {"prompt": "the", "presence_penalty": 3},
+        {"prompt": "the", "repetition_penalty": 1.5, "bad_words": ["fox"], "stop_token_ids": [70]},
+    ]
+    _, data = run(resources, lines, structured={"regex": "[xyz]{2}"}, bad_words=["dog"])
+    out = [json.loads(line) for line in data.splitlines()]
+    texts = [o["outputs"][0]["text"] if "outputs" in o else o["error"]["reason"] for o in out]
+    assert 0 <= json.loads(texts[0])["a"] <= 9
+    assert texts[1] in ("yes", "no")
+    assert set(texts[2]) <= set("xyz")
+    assert len(texts[2]) == 2
+    assert texts[4:9] == [
+        "MIN_TOKENS_TOO_LARGE",
+        "STRUCTURED_INVALID",
+        "BATCH_LINE_INVALID",
+        "BATCH_LINE_INVALID",
+        "BATCH_LINE_INVALID",
+    ]
+    assert set(texts[9]) <= set("xyz")

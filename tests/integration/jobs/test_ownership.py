@@ -115,3 +115,24 @@ async def test_a_job_in_a_queue_that_nobody_serves_says_so(served, clients):
             await asyncio.to_thread(store.claim, job.name.removeprefix("operations/"), "o", "here:1:a")
         )
         await asyncio.to_thread(store.release, run)
+
+
+async def test_a_job_that_waits_for_others_says_for_how_many(served, clients):
+    with redis.Redis.from_url(served.redis_url) as connection:
+        store = JobStore(connection, served)
+        await asyncio.to_thread(store.beat, "here:1:a", 60, ["cpu"])
+        jobs = []
+        for who in ("ann", "bob", "ann"):
+            jobs.append(
+                await clients[who].artifacts.collect_garbage(dry_run=True, grace_seconds=len(jobs) + 1)
+            )
+        reasons = [(await job.progress()).waiting_reason for job in jobs]
+        assert reasons == [
+            "",
+            "waiting behind 1 job of the queue 'cpu'",
+            "waiting behind 2 jobs of the queue 'cpu'",
+        ]
+        first = jobs[0].name.removeprefix("operations/")
+        run = run_of(await asyncio.to_thread(store.claim, first, "o", "here:1:a"))
+        assert (await jobs[1].progress()).waiting_reason == reasons[1], "one that runs is waited for too"
+        await asyncio.to_thread(store.release, run)

@@ -23,6 +23,12 @@ BAD = [
     ({"algorithm": "retrain", "start": "tiny"}, Reason.START_INVALID),
     ({"algorithm": "undo", "start": "other"}, Reason.START_INVALID),
     ({"algorithm": "ga", "start": "other"}, Reason.START_INVALID),
+    ({"algorithm": "bad_teaching"}, Reason.ALGORITHM_INPUT_MISSING),
+    ({"algorithm": "bad_teaching", "teacher": "tiny"}, Reason.REFERENCE_INVALID),
+    ({"algorithm": "ga", "teacher": "other"}, Reason.REFERENCE_INVALID),
+    ({"algorithm": "ga", "replay": {"keep": 3}}, Reason.INVALID_REQUEST),
+    ({"replay": {"tokens": 2, "prompt": 2}}, Reason.INVALID_REQUEST),
+    ({"replay": {}, "search": {"learning_rates": [1, 0.1]}}, Reason.INVALID_REQUEST),
     ({"algorithm": "retrain", "start": "other", "retain": ""}, Reason.RETAIN_REQUIRED),
     (
         {"algorithm": "retrain", "start": "other", "stopping": {"rule": "holdout_match"}},

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.certificates import verify
-from palimpsest.errors import Cancelled, InvalidArgument, Reason
+from palimpsest.disk import disk_full
+from palimpsest.errors import Cancelled, InvalidArgument, NotFound, Reason, ResourceExhausted
 from palimpsest.jobs import JobStore
 from palimpsest.progress import Drain, NullProgress
 from services.unlearning.requests.history import past_of
 from services.unlearning.requests.records import RemovalCatalogue
 from tests.integration.unlearning import data
 from tests.integration.unlearning.test_requests import Stops, state, submitted, weights
+from tests.integration.unlearning.test_sweeping import failed_for_want_of_room
 
 TRAINING = {"steps": 0, "learning_rate": 1e-3, "batch": 2, "checkpoint_steps": 1}
 CANCELLED = Cancelled(Reason.JOB_CANCELLED, "The job was cancelled.")
@@ -42,7 +45,7 @@ def sent(client, plan):
     async def send(*secrets: int, hold: bool = False, **changes):
         lines = changes.pop("forget_lines", data.lines(*map(data.secret, secrets)))
         common = {"training": TRAINING, "attacks": {"names": ["bfloat16"]}, "coalesce": True}
-        fields = await plan(forget_lines=lines, **common, **changes)
+        fields = await plan(forget_lines=lines, **{**common, **changes})
         name, job = await submitted(client, fields, hold=hold)
         return name, job, fields
 
@@ -170,6 +173,37 @@ async def test_without_the_model_of_the_first_the_others_are_alone(
     assert not any(each.result.trained_together or each.HasField("shared_run") for each in done)
     assert [each.result.steps for each in done] == [5, 5]
     assert len({weights(resources, each[2]["new_model"]) for each in (second, third)}) == 2
+
+
+async def test_a_run_that_diverged_is_not_tried_on_the_others_together(client, sent, ran, resources):
+    training = {"steps": 60, "learning_rate": 1.0, "weight_decay": 10.0, "batch": 8}
+    wild = {"algorithm": "ga", "training": training}
+    first, second = await sent(0, **wild), await sent(1, **wild)
+    done, trained = await ran(first, second)
+    assert trained == [True, True]
+    assert [each.result.verdict for each in done] == [pb.VERDICT_DIVERGED] * 2
+    assert list(done[0].result.trained_together) == [first[0], second[0]]
+    assert not done[1].result.trained_together
+    assert not done[1].HasField("shared_run")
+    for _, _, fields in (first, second):
+        with pytest.raises(NotFound):
+            resources.models.get(fields["new_model"])
+
+
+async def test_a_first_one_that_had_no_room_keeps_its_group(client, sent, ran, carry_out, resources):
+    """Tried again it is the last of the line. The others have been trained alone by then, and do not change its run."""
+    first, second, third = await sent(0), await sent(1), await sent(2)
+    with pytest.raises(ResourceExhausted):
+        await asyncio.to_thread(carry_out, first[1], Stops("training", 4, disk_full("a checkpoint")))
+    failed_for_want_of_room(JobStore(resources.redis, resources.settings), first[1])
+    (alone,), trained = await ran(second)
+    assert (trained, list(alone.result.trained_together)) == ([True], [])
+    await client.jobs.retry(first[1])
+    (last, done), trained = await ran(third, first)
+    assert trained == [True, True]
+    assert not last.result.trained_together
+    assert list(done.result.trained_together) == [first[0], second[0], third[0]]
+    assert done.result.steps == 10
 
 
 def kept_for(resources, request) -> list[str]:

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from palimpsest.api.codec.v1 import codec_pb2
+from palimpsest.cli.kv import bench
 from palimpsest.cli.kv.options import load_settings
 from palimpsest.cli.names import context_name
 from palimpsest.cli.output import load_view as cells
@@ -88,3 +89,24 @@ def test_a_watch_follows_a_load():
     assert "8 Mbit/s" in shown
     assert "(late)" in shown
     assert watch.abandoned == 1
+
+
+def test_the_time_of_a_load_is_the_links_and_not_that_of_imports_before(monkeypatch):
+    clock = iter([100.0, 100.5, 101.0])
+    monkeypatch.setattr(cells.time, "monotonic", lambda: next(clock))
+    watch = cells.Watch()
+    assert watch.rate == 0
+    context = codec_pb2.Context(name="contexts/x")
+    for at in range(2):
+        context.chunks.add(start=10 * at, tokens=10)
+    decision = Decision(finish_seconds=2.0, bandwidth=1e6, loss=0.01)
+    watch(Opened(context, np.arange(20, dtype="<u4")))
+    watch(ChunkLoaded(0, "high", 3000, None, decision))  # type: ignore[arg-type]
+    watch(ChunkLoaded(1, "high", 1000, None, decision))  # type: ignore[arg-type]
+    assert watch.rate == 4000.0
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_ways_beyond_the_loss_budget_are_marked(over: bool):
+    way = codec_pb2.EstimateResponse.Way(name="smallest", finish_seconds=0.25, over_budget=over)
+    assert bench._cell(way) == ("250 ms*" if over else "250 ms")

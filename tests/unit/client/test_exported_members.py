@@ -30,7 +30,7 @@ def test_exported_members():
     assert palimpsest.__all__ == sorted([*ERRORS, *CLIENTS, "Reason", "Settings"])
     for name in palimpsest.__all__:
         assert getattr(palimpsest, name).__name__ == name
-    assert set(palimpsest.__all__) <= set(dir(palimpsest))
+    assert {*palimpsest.__all__, "__version__"} <= set(dir(palimpsest))
 
 
 def test_exported_members_of_the_client():
@@ -39,6 +39,7 @@ def test_exported_members_of_the_client():
         "AsyncClient",
         "AsyncDrafting",
         "AsyncJob",
+        "AsyncListing",
         "AsyncReceiving",
         "AsyncStream",
         "ChunkLoaded",
@@ -46,8 +47,10 @@ def test_exported_members_of_the_client():
         "Draft",
         "DraftUpdate",
         "Drafting",
+        "Drafts",
         "Ended",
         "Job",
+        "Listing",
         "LoadedContext",
         "Opened",
         "PartialResult",

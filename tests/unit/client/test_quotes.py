@@ -102,6 +102,9 @@ def test_the_page_marks_quotes_links_sources_and_trusts_nothing(events):
     assert page.targets == page.ids
     assert "script" not in page.tags
     assert page.tags.count("b") == 2  # the sources' titles, not the text's own
+    for uri in ("https://example.org/manual", "file:///srv/manual.txt"):
+        events[4].span.sources[0].uri = uri
+        assert f'href="{uri}"' in quotes_page(CitedText.of(events), prompt)
     evil = events[4].span.sources[0]
     evil.uri = "javascript:alert(1)"
     assert "javascript" not in quotes_page(CitedText.of(events), prompt)

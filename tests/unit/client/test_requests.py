@@ -6,7 +6,7 @@ import pytest
 
 from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.api.models.v1 import models_pb2
-from palimpsest.client.requests import build
+from palimpsest.client.requests import build, short_fields
 
 
 def generate(**fields):
@@ -126,3 +126,44 @@ def test_a_request_id_is_made_once_per_call_unless_given():
 def test_what_no_message_holds_is_a_value_error_that_names_the_field(fields, place):
     with pytest.raises(ValueError, match=rf"generate\(\): [\w.\[\]]*{place}: "):
         generate(model="m", **fields)
+
+
+def test_fields_of_the_sampling_may_stand_beside_it():
+    from palimpsest.api.decoding.v1 import decoding_pb2 as pb
+
+    plain = build(
+        pb.GenerateRequest, {"model": "m", "temperature": 0.5, "top_p": 0.9, "seed": 0}, "generate()"
+    )
+    assert plain.sampling == pb.SamplingConfig(temperature=0.5, top_p=0.9, seed=0)
+    for given in ({"top_k": 4}, pb.SamplingConfig(top_k=4)):
+        both = build(pb.GenerateRequest, {"model": "m", "sampling": given, "temperature": 0.5}, "generate()")
+        assert both.sampling == pb.SamplingConfig(temperature=0.5, top_k=4)
+    assert not isinstance(given, dict)
+    assert given == pb.SamplingConfig(top_k=4), "the caller's message is not touched"
+    assert not build(pb.GenerateRequest, {"model": "m", "temperature": None}, "generate()").HasField(
+        "sampling"
+    )
+    with pytest.raises(TypeError, match="temprature; did you mean"):
+        build(pb.GenerateRequest, {"model": "m", "temprature": 1}, "generate()")
+    with pytest.raises(TypeError, match=r"sampling\.temperature"):
+        build(pb.GenerateRequest, {"model": "m", "temperature": "hot"}, "generate()")
+
+
+def test_a_field_of_its_own_is_meant_before_one_of_the_sampling():
+    from palimpsest.api.decoding.v1 import decoding_pb2 as pb
+
+    names = {name for name, _ in short_fields(pb.GenerateRequest.DESCRIPTOR)}
+    assert names >= {"temperature", "top_k", "top_p", "min_p", "seed", "messages"}
+    assert not names & set(pb.GenerateRequest.DESCRIPTOR.fields_by_name)
+
+
+def test_messages_are_the_chat():
+    from palimpsest.api.decoding.v1 import decoding_pb2 as pb
+
+    turns = [{"role": "user", "content": "Hello!"}]
+    given = [
+        build(pb.GenerateRequest, {"model": "m", name: turns}, "generate()") for name in ("chat", "messages")
+    ]
+    assert given[0] == given[1]
+    with pytest.raises(TypeError, match="only one of chat and messages"):
+        build(pb.GenerateRequest, {"model": "m", "chat": turns, "messages": turns}, "generate()")

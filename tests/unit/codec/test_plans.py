@@ -39,3 +39,18 @@ def test_extremes_are_estimated(curve, bandwidth):
         numbers = [each.finish_seconds for each in [*found.ways, *found.decisions]]
         assert all(math.isfinite(number) and number >= 0 for number in numbers)
         assert sorted({decision.chunk for decision in found.decisions}) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("tokens", [40, 512, 1500, 4000])
+@pytest.mark.parametrize("bandwidth", [1e5, 1e6, 1e7, 1e8, 1e9])
+def test_on_a_steady_link_no_level_within_the_budget_is_quicker_than_adaptive(tokens: int, bandwidth: float):
+    context, _ = stored(tokens, 512)
+    found = estimate(context, pb.LoadSettings(bandwidth=bandwidth), {})
+    adaptive, *others = found.ways
+    assert adaptive.name == "adaptive"
+    assert not adaptive.over_budget
+    within = [way for way in others if not way.over_budget]
+    assert within
+    # It fetches from the back, so that what is decoded last is a whole chunk, where in order it may be a short one.
+    limit = 1.0001 if tokens <= 512 else 1.02
+    assert adaptive.finish_seconds <= limit * min(way.finish_seconds for way in within)

@@ -190,9 +190,6 @@ def test_a_row_has_the_same_bits_whatever_runs_beside_it(tiny):
 
 def test_threads_do_not_change_bits(tiny, tiny_model):
     model = load(tiny_model, "cpu", "float32", threads=2, cache_bytes=8 << 20)
-    model.prefill_kind = (
-        tiny.prefill_kind
-    )  # each was chosen by its speed, and their sums are not in one order
     torch.set_num_threads(1)
     ids = ids_of(50)
     one = tiny.forward([SequenceInput(tiny.new_cache(), ids, logits="all")])[0].logits

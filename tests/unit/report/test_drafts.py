@@ -74,6 +74,16 @@ def test_drafts_stand_side_by_side_and_what_is_alike_is_dimmed():
     assert "smollm2, verified" in page.of_class["footer"][0]
 
 
+def test_files_of_this_machine_are_links_and_those_of_others_are_not():
+    sources = (
+        source("file:///srv/manual.txt"),
+        source("file://elsewhere/share/x"),
+        source("data:text/html,x"),
+    )
+    page = Page(drafts_page([draft("a", sources=sources), draft("b")], "p", model="m"))
+    assert page.links == ["file:///srv/manual.txt"]
+
+
 def test_nothing_becomes_markup_and_no_address_but_the_webs_a_link():
     sources = (source("https://example.org/?a=1&b=2"), source("javascript:alert(1)"))
     text = drafts_page([draft(EVIL, sources=sources), draft(EVIL + "!")], EVIL, model=EVIL)

@@ -38,6 +38,8 @@ def same(one, other):
 
 
 def run(module, name, recipe=RECIPE, **options):
+    if name == "bad_teaching":
+        options.setdefault("reference", frozen_copy(tiny(seed=9).float()))
     return unlearn(module, name, DATA, recipe, progress=NullProgress(), **options)
 
 
@@ -60,6 +62,15 @@ def test_what_changes_no_weights_is_refused(name, module):
     with pytest.raises(InvalidArgument) as caught:
         run(module, name)
     assert caught.value.reason == "ALGORITHM_NOT_TRAINED"
+    assert same(before, weights(module))
+
+
+def test_bad_teaching_is_refused_without_a_teacher(module):
+    before = weights(module)
+    with pytest.raises(InvalidArgument) as caught:
+        unlearn(module, "bad_teaching", DATA, RECIPE, progress=NullProgress())
+    assert caught.value.reason == "ALGORITHM_INPUT_MISSING"
+    assert caught.value.violations[0].field == "reference"
     assert same(before, weights(module))
 
 

@@ -62,6 +62,8 @@ DIFFERENT = {
     "utility_budget": 1.0,
     "search": pb.Search(trials=2),
     "start": "s",
+    "teacher": "t",
+    "replay": pb.Replay(keep=3),
 }
 
 

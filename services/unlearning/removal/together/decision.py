@@ -18,7 +18,7 @@ class RunFacts:
     ----------
     fingerprint
         Of the model that it made.
-    steps, stopped, curve
+    steps, stopped, curve, replayed
         As in the contract's Result.
     """
 
@@ -26,6 +26,7 @@ class RunFacts:
     steps: int
     stopped: str
     curve: str
+    replayed: int = 0
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def taken_over(
     shutil.rmtree(target, ignore_errors=True)  # of an attempt that died before it could say what it is
     partial.rename(target)
     shared, result = record.message.shared_run, first.message.result
-    facts = RunFacts(model.fingerprint, result.steps, result.stopped, result.curve)
+    facts = RunFacts(model.fingerprint, result.steps, result.stopped, result.curve, result.replayed)
     return Together(tuple(shared.requests), (), shared.steps, facts)
 
 
@@ -64,10 +64,11 @@ def _model_of(
 ) -> ModelRecord | None:
     """The model that a request has made for its whole group, of the very models that this plan names."""
     result, own = first.message.result, job.resources
-    begun = (plan.model.fingerprint, plan.start.fingerprint if plan.start else "")
+    others = [each.fingerprint if each else "" for each in (plan.start, plan.teacher)]
+    begun = (plan.model.fingerprint, *others)
     if first.message.state != pb.REMOVAL_STATE_SUCCEEDED:
         return None
-    if begun != (result.model_fingerprint, result.start_fingerprint):
+    if begun != (result.model_fingerprint, result.start_fingerprint, result.teacher_fingerprint):
         return None
     if list(result.trained_together) != list(shared.requests):  # tried again since, for others
         return None

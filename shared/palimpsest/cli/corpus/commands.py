@@ -1,22 +1,23 @@
 """``palimpsest corpus``: create, fill, build, search and delete corpora that generation can quote."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from palimpsest.api.datastore.v1 import datastore_pb2
 from palimpsest.cli.corpus import continuation as corpus_continue
+from palimpsest.cli.corpus import listing
+from palimpsest.cli.corpus.listing import Name, show_corpus
+from palimpsest.cli.input.reading import STANDARD_INPUT, read_bytes
 from palimpsest.cli.models import labels_of
 from palimpsest.cli.names import corpus_name
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import Exit
-from palimpsest.cli.output.paging import all_pages
 from palimpsest.cli.output.progress import follow
 from palimpsest.cli.sampling import Model, chosen_model
 from palimpsest.cli.session import Session, command
-from palimpsest.client import Client
 from palimpsest.client.corpora import NewDocument, refusal
 
 app = typer.Typer(
@@ -25,7 +26,6 @@ app = typer.Typer(
 DEFERRED_ABOVE = 64
 """With more files than this, the build that follows computes the vectors."""
 
-Name = Annotated[str, typer.Argument(metavar="CORPUS", help="corpora/ID, or the ID alone.")]
 Wait = Annotated[bool, typer.Option(help="Wait for the job; otherwise print it and return.")]
 
 
@@ -49,23 +49,40 @@ def create(
             passage_tokens=passage_tokens,
             labels=labels_of(label),
         )
-    _show(session, made)
+    if not encoder:
+        output.note(
+            f"The encoder {made.encoder} reads every passage with a model, which takes minutes for some MB on a "
+            "processor; with --encoder hashed-words a corpus is built at once, and searched by words, not by meaning."
+        )
+    show_corpus(session, made)
 
 
 @command(app)
 def add(
     session: Session,
     name: Name,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Text files, and folders of them.")],
-    build: Annotated[bool, typer.Option(help="Build the index afterwards.")] = True,
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Text files, folders of them, - for standard input."),
+    ],
+    build: Annotated[
+        bool,
+        typer.Option(help="Build the index afterwards; otherwise nothing is built before `corpus build`."),
+    ] = True,
+    document: Annotated[
+        str, typer.Option(metavar="ID", help="Id of the document from standard input.")
+    ] = "stdin",
 ) -> None:
     """Add text files, each as a document under its path. Unchanged files are not stored again."""
-    files = sorted({file for path in paths for file in _files_of(path)})
+    files = sorted({file for path in paths if path != STANDARD_INPUT for file in _files_of(Path(path))})
+    read = [NewDocument(document, read_bytes(STANDARD_INPUT))] if STANDARD_INPUT in paths else []
     refused = 0
     with session.client() as client:
-        documents = (_document(file) for file in files)
+        documents = chain(read, (_document(file) for file in files))
         defer = build and len(files) > DEFERRED_ABOVE
-        with client.datastore.add(corpus_name(name), documents, defer_vectors=defer) as answers:
+        with client.datastore.add(
+            corpus_name(name), documents, defer_vectors=defer, defer_build=True
+        ) as answers:
             for answer in answers:
                 error = refusal(answer)
                 refused += error is not None
@@ -105,7 +122,7 @@ def build(session: Session, name: Name, wait: Wait = True) -> None:
         if not wait:
             session.show(client.jobs.get(job.name))
             return
-        _show(session, follow(job, f"Building {corpus_name(name)}"))
+        show_corpus(session, follow(job, f"Building {corpus_name(name)}"))
 
 
 @command(app)
@@ -191,8 +208,7 @@ def delete(
     with session.client() as client:
         if not documents:
             client.datastore.delete_corpus(name=corpus_name(name))
-            if session.json:
-                output.print_json({"deleted": corpus_name(name)})
+            session.deleted(corpus_name(name))
             return
         receipt = client.datastore.delete_documents(corpus=corpus_name(name), documents=documents)
     if session.json:
@@ -206,89 +222,5 @@ def delete(
         raise typer.Exit(Exit.NOT_FOUND)
 
 
-def all_corpora(client: Client) -> list[datastore_pb2.Corpus]:
-    """Return all corpora of the caller, by name."""
-    return all_pages(client.datastore.list_corpora, "corpora")
-
-
-@command(app)
-def ls(
-    session: Session,
-    name: Annotated[
-        str, typer.Argument(metavar="CORPUS", help="List this corpus's documents. Default: list corpora.")
-    ] = "",
-) -> None:
-    """List corpora, or the documents of one corpus."""
-    with session.client() as client:
-        if name:
-            _list_documents(session, client, corpus_name(name))
-            return
-        corpora = all_corpora(client)
-    if session.json:
-        output.print_json([output.plain(corpus) for corpus in corpora])
-        return
-    rows = [
-        (c.name, c.model, c.document_count, c.passage_count, c.token_count, output.when(c.create_time))
-        for c in corpora
-    ]
-    output.print_table(["corpus", "model", ">documents", ">passages", ">tokens", "created"], rows)
-
-
-def _list_documents(session: Session, client: Client, name: str) -> None:
-    token, rows = "", []
-    while True:
-        page = client.datastore.list_documents(corpus=name, page_size=1000, page_token=token)
-        rows += page.documents
-        token = page.next_page_token
-        if not token:
-            break
-    if session.json:
-        output.print_json([output.plain(document) for document in rows])
-        return
-    output.print_table(
-        ["document", ">version", ">size", ">tokens", "added"],
-        [
-            (d.document, d.version, output.size(d.size_bytes), d.token_count, output.when(d.create_time))
-            for d in sorted(rows, key=lambda d: d.document)
-        ],
-    )
-
-
-@command(app)
-def stat(
-    session: Session,
-    name: Name,
-    document: Annotated[
-        str, typer.Argument(metavar="DOCUMENT", help="Show this document. Default: show the corpus.")
-    ] = "",
-) -> None:
-    """Show a corpus, or one of its documents."""
-    with session.client() as client:
-        if document:
-            session.show(client.datastore.stat_document(corpus=corpus_name(name), document=document))
-            return
-        found = client.datastore.get_corpus(name=corpus_name(name))
-    _show(session, found)
-
-
-def _show(session: Session, corpus: datastore_pb2.Corpus) -> None:
-    if session.json:
-        output.print_json(corpus)
-        return
-    fields: dict[str, object] = {
-        "name": corpus.name,
-        "model": corpus.model,
-        "encoder": corpus.encoder,
-        "documents": corpus.document_count,
-        "passages": f"{corpus.passage_count} of {corpus.passage_tokens} tokens, {corpus.key_blocks} with keys",
-        "tokens": f"{corpus.token_count}, {corpus.unsealed_tokens} unsealed",
-        "segments": corpus.segment_count,
-        "size": f"{output.size(corpus.size_bytes)}, including {output.size(corpus.key_bytes)} of keys",
-        "epoch": corpus.epoch,
-    }
-    if corpus.quarantined_segments or corpus.lost_records:
-        segments = ", ".join(corpus.quarantined_segments) or "no segments"
-        fields["damaged"] = f"{segments}; {corpus.lost_records} log records"
-    if corpus.labels:
-        fields["labels"] = dict(corpus.labels)
-    output.print_fields(fields)
+command(app, "list")(listing.list_)
+command(app)(listing.show)

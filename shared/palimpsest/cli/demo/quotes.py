@@ -40,7 +40,7 @@ def cite(context: Context) -> list[Row]:
     added = sum(answer.changed for answer in datastore.add(corpus, documents, defer_vectors=True))
     stored = follow(datastore.build_index(corpus=corpus), "Indexing the reference manual")
     seconds = show_seconds(time.perf_counter() - began)
-    figures = f"{stored.passage_count} passages, {stored.token_count} tokens, {seconds}"
+    figures = f"{stored.passage_count} passages, {stored.token_count} tokens, {seconds} with {stored.encoder}"
     rows = [Row(f"indexed {added} documents of the Python reference manual", figures)]
     for question, opening in _QUESTIONS:
         cited = _ask(context, question, opening, corpus)

@@ -99,11 +99,10 @@ def _read(session: Session, sweep: str) -> tuple[Table, Work | None]:
     with session.client() as client:
         if sweep.startswith("sha256:"):
             return _table(client, sweep), None
-        done = client.job(full_name(sweep)).result()
+        name = full_name(client, sweep)
+        done = client.job(name).result()
         if not isinstance(done, pb.GraftSweep):
-            message = (
-                f"{full_name(sweep)} is no sweep; `palimpsest jobs list --kind grafting.sweep` lists them."
-            )
+            message = f"{name} is no sweep; `palimpsest jobs list --kind grafting.sweep` lists them."
             raise InvalidArgument.field(Reason.INVALID_REQUEST, "sweep", message)
         return _table(client, done.table.digest), Work(done.row_layers, done.naive_row_layers)
 

@@ -42,7 +42,7 @@ def bench(
             settings.bandwidth = bandwidth
             estimates.append(client.codec.estimate(name=context.name, settings=settings))
         settings.bandwidth = 0
-        loaded, _ = watched(client, context.name, settings)
+        loaded, watch = watched(client, context.name, settings)
     curves = _curves(estimates)
     points = _points(context)
     if plot is not None:
@@ -60,16 +60,22 @@ def bench(
         )
         return
     rows = [
-        (show_rate(bandwidth), *(show_seconds(curve.seconds[at]) for curve in curves))
-        for at, bandwidth in enumerate(BANDWIDTHS)
+        (show_rate(bandwidth), *(_cell(way) for way in estimate.ways))
+        for bandwidth, estimate in zip(BANDWIDTHS, estimates, strict=True)
     ]
     output.print_table(["link", *(f">{curve.name}" for curve in curves)], rows)
+    if any(way.over_budget for estimate in estimates for way in estimate.ways):
+        output.note("* loses more than the loss budget allows, which adaptive keeps to.")
     typer.echo(
         f"Measured here and now: {output.size(loaded.received_bytes)} in {show_seconds(loaded.seconds)}, "
-        f"{show_rate(loaded.received_bytes / loaded.seconds)}, loss {loaded.loss:.4g} nats a token."
+        f"{show_rate(watch.rate)}, loss {loaded.loss:.4g} nats a token."
     )
     if plot is not None:
         output.note(f"Wrote {plot}.")
+
+
+def _cell(way: codec_pb2.EstimateResponse.Way) -> str:
+    return f"{show_seconds(way.finish_seconds)}{'*' if way.over_budget else ''}"
 
 
 def _curves(estimates: list[codec_pb2.EstimateResponse]) -> list[Curve]:

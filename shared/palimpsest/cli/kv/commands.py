@@ -1,12 +1,12 @@
 """``palimpsest kv``: encode, store, list, show, find and delete contexts."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from palimpsest.api.codec.v1 import codec_pb2
+from palimpsest.cli.input.reading import read_text
 from palimpsest.cli.kv import bench as kv_bench
 from palimpsest.cli.kv import load as kv_load
 from palimpsest.cli.kv import profile as kv_profile
@@ -31,15 +31,6 @@ Levels = Annotated[
 ]
 ChunkTokens = Annotated[int, typer.Option(min=0, help="Tokens per chunk; 0 means 512.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeatable.")]
-
-
-def read_text(file: str) -> str:
-    """Return a file's text; - is standard input."""
-    if file != "-":
-        return Path(file).read_text()
-    if sys.stdin.isatty():
-        output.note("Reading the text from standard input; Ctrl-D ends it.")
-    return sys.stdin.read()
 
 
 def _coding(codec: str, levels: list[str] | None, chunk_tokens: int) -> codec_pb2.Coding:
@@ -112,8 +103,8 @@ def all_contexts(client: Client, model: str = "") -> list[codec_pb2.Context]:
     return all_pages(client.codec.list_contexts, "contexts", model=model)
 
 
-@command(app)
-def ls(
+@command(app, "list")
+def list_(
     session: Session, model: Annotated[str, typer.Option("--model", "-m", help="Only of this model.")] = ""
 ) -> None:
     """List the stored contexts, oldest first."""
@@ -141,7 +132,7 @@ def ls(
 
 
 @command(app)
-def stat(session: Session, name: Name) -> None:
+def show(session: Session, name: Name) -> None:
     """Show a context: its levels, their sizes and losses."""
     with session.client() as client:
         context = client.codec.context(context_name(name))
@@ -169,13 +160,12 @@ def look_up(
 
 
 @command(app)
-def rm(session: Session, names: Annotated[list[str], typer.Argument(metavar="NAME...")]) -> None:
+def delete(session: Session, names: Annotated[list[str], typer.Argument(metavar="NAME...")]) -> None:
     """Delete contexts; the next garbage collection frees their bytes."""
     with session.client() as client:
         for name in names:
             client.codec.delete_context(name=context_name(name))
-    if session.json:
-        output.print_json({"deleted": [context_name(name) for name in names]})
+    session.deleted([context_name(name) for name in names])
 
 
 def bits_per_value(context: codec_pb2.Context, size: int) -> float:

@@ -62,7 +62,7 @@ def load(
             "tokens": len(loaded.token_ids),
             "received": f"{output.size(loaded.received_bytes)}, {loaded.received_bytes / whole:.1%} of the cache",
             "time": f"{show_seconds(loaded.seconds)}, all decoded",
-            "rate": show_rate(loaded.received_bytes / loaded.seconds),
+            "rate": show_rate(watch.rate),
             "loss": f"at most {loaded.loss:.4g} nats a token",
         }
     )

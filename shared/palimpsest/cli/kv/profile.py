@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from palimpsest.api.codec.v1 import codec_pb2
+from palimpsest.cli.input.reading import opened
 from palimpsest.cli.models import ModelId
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.progress import follow, transfer
@@ -31,7 +32,9 @@ def calibrate(
         digest = ""
         if texts is not None:
             with transfer(f"Uploading {texts}") as progress:
-                digest = client.artifacts.upload(texts, media_type="text/plain", progress=progress).digest
+                digest = client.artifacts.upload(
+                    opened(str(texts)), media_type="text/plain", progress=progress
+                ).digest
         job = client.codec.calibrate(
             model=model,
             texts=digest,

@@ -9,6 +9,7 @@ from rich.text import Text
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.quantities import show_seconds
+from palimpsest.cli.output.waiting import Waiting
 from palimpsest.client import Draft, Drafting
 from palimpsest.client.drafts import shared_length
 
@@ -19,8 +20,9 @@ def watch(drafting: Drafting, live: bool = True) -> None:
     """Read drafts to their end, showing them on standard error if that is a terminal."""
     console = output.console(stderr=True)
     if not live or not console.is_terminal:
-        for _ in drafting:
-            pass
+        with Waiting() as waiting:
+            for _ in drafting:
+                waiting.over()
         return
     with Live(
         console=console, refresh_per_second=12, transient=True, get_renderable=lambda: rows(drafting.texts)
@@ -93,6 +95,9 @@ def how(drafting: Drafting, seconds: float) -> str:
     if plan.costs:
         expected = ", ".join(f"{name} {show_seconds(cost)}" for name, cost in plan.costs.items())
         parts.append(f"expected: {expected}")
+        least = min(plan.costs, key=lambda name: plan.costs[name])
+        if plan.strategy in plan.costs and least != plan.strategy:
+            parts.append(f"{least} drafts are worse, and would save too little")
     if plan.store:
         weight = f"weight {plan.alpha:g}" if plan.alpha else "not used"
         parts.append(f"n-grams cover {plan.coverage:.0%} of the prompt's end, {weight}")

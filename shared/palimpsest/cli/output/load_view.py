@@ -64,24 +64,36 @@ def show(levels: Sequence[str]) -> None:
 
 
 class Watch:
-    """The progress of a load; call it with each event."""
+    """The progress of a load; call it with each event.
+
+    Its time begins when the context is opened: what this process imports and compiles before is not the link's.
+    """
 
     def __init__(self) -> None:
         self.levels: list[str] = []
         self.plan: ChunkLoaded | RecomputeChunk | None = None
         self.received = self.abandoned = 0
-        self._began = time.monotonic()
+        self._began: float | None = None
+        self._last = 0.0
         self._title = ""
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second, from the opening to the last chunk that came; 0 before the first."""
+        taken = self._last - (self._began or 0.0)
+        return self.received / taken if self.received and taken > 0 else 0.0
 
     def __call__(self, event: Event) -> None:
         """Update from an event."""
         if isinstance(event, Opened):
+            self._began = time.monotonic()
             chunks = [chunk for chunk in event.context.chunks if chunk.start < len(event.token_ids)]
             self.levels = [""] * len(chunks)
             self._title = f"{event.context.name}  {len(event.token_ids)} tokens, {len(chunks)} chunks"
         elif isinstance(event, ChunkLoaded):
             self.levels[event.index] = event.level
             self.received += event.size_bytes
+            self._last = time.monotonic()
             self.plan = event
         elif isinstance(event, RecomputeChunk):
             self.levels[event.index] = RECOMPUTE
@@ -90,7 +102,7 @@ class Watch:
             self.abandoned += 1
 
     def __rich__(self) -> Group:
-        elapsed = time.monotonic() - self._began
+        elapsed = 0.0 if self._began is None else time.monotonic() - self._began
         line = f"{output.size(self.received)} in {show_seconds(elapsed)}"
         if self.plan is not None:
             decision = self.plan.decision

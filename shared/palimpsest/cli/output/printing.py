@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,9 @@ from palimpsest.errors import PalimpsestError
 _WIDE = 240
 """Width of a table that does not go to a terminal: a pipe must not truncate cells."""
 
+EnumName = Callable[[Any, int], str | int]
+"""Names an enum's value, from its descriptor and the number."""
+
 _BINARY = ["B", "KiB", "MiB", "GiB", "TiB"]
 
 
@@ -35,6 +38,28 @@ def plain(message: Message) -> dict[str, Any]:
     Fields that are not set are there with their defaults, so that programs need not ask, except messages and
     ``optional`` ones, whose absence means something.
     """
+    return _fields(message, _whole)
+
+
+def readable(message: Message) -> dict[str, Any]:
+    """Return a message as :func:`plain` does, for people: enum values are short, such as ``failed``."""
+    return _fields(message, short_name)
+
+
+def _whole(enum: Any, number: int) -> str | int:
+    known = enum.values_by_number.get(number)
+    return known.name if known else number
+
+
+def short_name(enum: Any, number: int) -> str | int:
+    """Return an enum's value as people say it: ``fine_tuned`` for RELATION_FINE_TUNED, a dash for an unset one."""
+    known, first = enum.values_by_number.get(number), enum.values_by_number.get(0)
+    if known is None or first is None or not first.name.endswith("UNSPECIFIED"):
+        return known.name if known else number
+    return known.name.removeprefix(first.name.removesuffix("UNSPECIFIED")).lower() if number else "-"
+
+
+def _fields(message: Message, name: EnumName) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         if field.has_presence and not message.HasField(field.name):
@@ -43,25 +68,24 @@ def plain(message: Message) -> dict[str, Any]:
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             result[field.name] = dict(value)
         elif field.is_repeated:
-            result[field.name] = [_value(field, item) for item in value]
+            result[field.name] = [_value(field, item, name) for item in value]
         else:
-            result[field.name] = _value(field, value)
+            result[field.name] = _value(field, value, name)
     return result
 
 
-def _value(field: Any, value: Any) -> Any:
+def _value(field: Any, value: Any, name: EnumName) -> Any:
     if isinstance(value, timestamp_pb2.Timestamp):
         return value.ToJsonString()
     if isinstance(value, any_pb2.Any):
         try:
-            return plain(unpack(value))
+            return _fields(unpack(value), name)
         except KeyError:
             return {"type": value.TypeName()}
     if isinstance(value, Message):
-        return plain(value)
+        return _fields(value, name)
     if field.type == FieldDescriptor.TYPE_ENUM:
-        known = field.enum_type.values_by_number.get(value)
-        return known.name if known else value
+        return name(field.enum_type, value)
     if isinstance(value, bytes):
         return value.decode(errors="backslashreplace")
     return value

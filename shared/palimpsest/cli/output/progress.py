@@ -1,6 +1,7 @@
-"""Progress bars for long work: on standard error, and only where that is a terminal."""
+"""Progress of long work on standard error: bars on a terminal, lines elsewhere."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -14,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from palimpsest.api.jobs.v1 import jobs_pb2
 from palimpsest.cli.output.printing import console, note
 from palimpsest.client import Job
 
@@ -31,8 +33,35 @@ def _bar(*columns: BarColumn | TaskProgressColumn | DownloadColumn | TextColumn)
     )
 
 
-def follow(job: Job[T], what: str, *, stages: bool = False) -> T:
+LINE_SECONDS = 10.0
+"""Where there is no terminal: shortest time between two lines about one stage."""
+
+
+class Lines:
+    """Progress where there is no terminal: a line for each stage, and for a long one now and then how far it is."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._told, self._at = "", time.monotonic()
+
+    def tell(self, seen: jobs_pb2.JobMetadata) -> None:
+        """Print a line if there is something new to say."""
+        # What follows the comma are figures, which change with every step.
+        stage = seen.waiting_reason or seen.stage.partition(",")[0]
+        now = time.monotonic()
+        if stage and stage != self._told:
+            note(f"{self._what}: {stage}")
+        elif stage and seen.total and now - self._at >= LINE_SECONDS:
+            note(f"{self._what}: {stage}, {seen.done} of {seen.total}")
+        else:
+            return
+        self._told, self._at = stage, now
+
+
+def follow(job: Job[T], what: str) -> T:
     """Show a job's progress until its end; return its result or raise its error.
+
+    Interrupted, it says that the job goes on, and how to come back to it.
 
     Parameters
     ----------
@@ -40,22 +69,28 @@ def follow(job: Job[T], what: str, *, stages: bool = False) -> T:
         The job.
     what
         What it does, before the bar.
-    stages
-        Where there is no terminal for a bar, print a line whenever the stage changes: for jobs that take long, and not
-        beside JSON.
     """
-    lines, told = stages and not sys.stderr.isatty(), ""
+    try:
+        _watch(job, what)
+    except KeyboardInterrupt:
+        id = job.name.removeprefix("operations/")
+        note(
+            f"{what}: the job goes on. `palimpsest jobs watch {id}` comes back to it, `palimpsest jobs cancel {id}` "
+            "stops it."
+        )
+        raise
+    return job.result()
+
+
+def _watch(job: Job[T], what: str) -> None:
+    lines = None if sys.stderr.isatty() else Lines(what)
     with _bar(BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[stage]}")) as bar:
         task = bar.add_task(what, total=1.0, stage="waiting")
         for seen in job:
             counted = f" {seen.done}/{seen.total}" if seen.total else ""
             bar.update(task, completed=seen.fraction, stage=f"{seen.waiting_reason or seen.stage}{counted}")
-            # What follows the comma are figures, which change with every step.
-            stage = seen.waiting_reason or seen.stage.partition(",")[0]
-            if lines and stage not in ("", told):
-                note(f"{what}: {stage}")
-                told = stage
-    return job.result()
+            if lines is not None:
+                lines.tell(seen)
 
 
 @contextmanager

@@ -108,6 +108,15 @@ Unrelated = Annotated[
 NeverKnew = Annotated[
     str, typer.Option("--never-knew", help="Model whose gains under an attack are what that teaches.")
 ]
+Teacher = Annotated[
+    str, typer.Option("--teacher", help="Model before any of the data, which 'bad_teaching' learns from.")
+]
+Replay = Annotated[
+    int,
+    typer.Option(
+        "--replay", min=0, help="Keep so many sequences that the model says by itself beside --retain."
+    ),
+]
 Coalesce = Annotated[
     bool,
     typer.Option("--coalesce", help="Train in one run with alike requests of yours that wait by then."),
@@ -144,13 +153,17 @@ def plan_of(client: Client, options: dict[str, Any]) -> dict[str, Any]:
     typer.BadParameter
         An option is not of the form that its help shows.
     """
-    plan: dict[str, Any] = {name: options[name] for name in ("model", "new_model", "algorithm", "start")}
+    plan: dict[str, Any] = {
+        name: options[name] for name in ("model", "new_model", "algorithm", "start", "teacher")
+    }
     plan |= {name: uploaded(client, options[name]) for name in ("forget", "retain", "holdout", "utility")}
     plan["references"] = list(options["reference"] or ())
     plan["parameters"] = dict(_pair(each, "=", "--set") for each in options["parameters"] or ())
     plan["training"] = {
         name: options[name] for name in ("steps", "learning_rate", "batch", "seed", "lora_rank")
     }
+    if options["replay"]:
+        plan["replay"] = {"keep": options["replay"]}
     if options["search"]:
         plan["search"] = _search(options["search"])
     plan["attacks"] = {

@@ -46,6 +46,8 @@ def preview(
     reference: plans.References = None,
     parameters: plans.Parameters = None,
     start: plans.Start = "",
+    teacher: plans.Teacher = "",
+    replay: plans.Replay = 0,
     steps: plans.Steps = 0,
     learning_rate: plans.Rate = 0.0,
     batch: plans.Batch = 0,
@@ -126,6 +128,8 @@ def submit(
     reference: plans.References = None,
     parameters: plans.Parameters = None,
     start: plans.Start = "",
+    teacher: plans.Teacher = "",
+    replay: plans.Replay = 0,
     steps: plans.Steps = 0,
     learning_rate: plans.Rate = 0.0,
     batch: plans.Batch = 0,
@@ -162,7 +166,7 @@ def submit(
         found = _of_job(client, job.name)
         if not hold_ and wait:
             output.note(found.name)
-            found = follow(job, "Removing", stages=not session.json)
+            found = follow(job, "Removing")
     _show(session, found)
     if not session.json:
         _tell_next(found)
@@ -203,7 +207,7 @@ def watch(session: Session, name: Name) -> None:
         if found.operation:
             if found.state == pb.REMOVAL_STATE_HELD and not session.json:
                 _tell_next(found)
-            follow(client.job(found.operation), found.name, stages=not session.json)
+            follow(client.job(found.operation), found.name)
             found = client.unlearning.get_removal_request(name=full_name(name))
     _show(session, found)
 

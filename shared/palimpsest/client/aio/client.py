@@ -15,6 +15,7 @@ from palimpsest.client.aio.decoding import AsyncDecoding
 from palimpsest.client.aio.job_room import AsyncJobs
 from palimpsest.client.aio.jobs import Anything, AsyncJob
 from palimpsest.client.aio.rooms import AsyncGraftingRoom, AsyncModelsRoom, AsyncUnlearningRoom
+from palimpsest.client.nearby import found
 from palimpsest.rpc.channel import Tls, open_aio_channel, parse_targets
 from palimpsest.settings import Settings
 
@@ -30,7 +31,8 @@ class AsyncClient:
     ----------
     target
         ``host:port`` or ``unix:/path``; where rooms have servers of their own, those too, as
-        ``host:port,decoding=host:port``.
+        ``host:port,decoding=host:port``. None: ``PALIMPSEST_SERVER``, with its token and TLS from the environment, else
+        the stack that runs on this machine (:meth:`local` also starts one).
     token
         Bearer token. Without tls it is sent over loopback and unix sockets only.
     tls
@@ -45,17 +47,24 @@ class AsyncClient:
     ----------
     artifacts, codec, datastore, decoding, grafting, jobs, models, unlearning
         The rooms: ``client.<room>.<rpc_in_snake_case>(**request_fields)``.
+
+    Raises
+    ------
+    Unavailable
+        No target was given, and no stack runs here.
     """
 
     def __init__(
         self,
-        target: str,
+        target: str | None = None,
         *,
         token: str | None = None,
         tls: Tls | bool = False,
         timeout: float | None = None,
         metadata: Sequence[tuple[str, str | bytes]] = (),
     ) -> None:
+        if target is None:
+            target, token, tls = found(token, tls)
         self.target = target
         files = Tls() if tls is True else tls or None
         deadline = timeout if timeout is not None else Settings().default_deadline
@@ -92,6 +101,9 @@ class AsyncClient:
         target = await off_loop(ensure_running, settings)
         tls = Tls(ca=settings.tls_certificate) if settings.tls_certificate else False
         return cls(target, token=token, tls=tls, timeout=timeout)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.target}>"
 
     def _to(self, room: str) -> AsyncConnection:
         return self._connections.get(room, self._connection)

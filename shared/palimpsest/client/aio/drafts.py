@@ -5,7 +5,7 @@ from typing import Self
 
 from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.client.aio.streams import AsyncStream
-from palimpsest.client.drafts import Draft, DraftBoard, DraftUpdate, Plan
+from palimpsest.client.drafts import DraftBoard, Drafts, DraftUpdate, Plan
 
 
 class AsyncDrafting:
@@ -35,7 +35,7 @@ class AsyncDrafting:
         return self._board.texts
 
     @property
-    def drafts(self) -> list[Draft]:
+    def drafts(self) -> Drafts:
         """The finished drafts, best first; all of them once the iteration has ended."""
         return self._board.drafts
 
@@ -54,7 +54,7 @@ class AsyncDrafting:
         """Counts and times of the whole call; None before the end."""
         return self._board.summary
 
-    async def result(self) -> list[Draft]:
+    async def result(self) -> Drafts:
         """Wait for the end; return the finished drafts, best first."""
         async with self:
             async for _ in self:

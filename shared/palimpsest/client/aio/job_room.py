@@ -1,9 +1,12 @@
 """The jobs room: the caller's jobs, whichever client started them."""
 
+from typing import Any
+
 from google.longrunning import operations_pb2
 
 from palimpsest.api.jobs.v1 import jobs_pb2
 from palimpsest.client.aio.jobs import Anything, AsyncJob
+from palimpsest.client.aio.listing import AsyncListing
 from palimpsest.client.aio.rooms import AsyncJobsRoom
 from palimpsest.client.methods import Method
 from palimpsest.client.requests import build
@@ -31,8 +34,8 @@ class AsyncJobs(AsyncJobsRoom):
 
     async def list(
         self, *, filter: str = "", page_size: int = 0, page_token: str = ""
-    ) -> operations_pb2.ListOperationsResponse:
-        """Return one page of the caller's jobs, newest first; pass on next_page_token for the next page.
+    ) -> AsyncListing[operations_pb2.Operation]:
+        """Return one page of the caller's jobs, newest first; it iterates over all that follow, too.
 
         Parameters
         ----------
@@ -41,10 +44,14 @@ class AsyncJobs(AsyncJobsRoom):
         page_size, page_token
             As in every list method.
         """
-        request = operations_pb2.ListOperationsRequest(
-            name="operations", filter=filter, page_size=page_size, page_token=page_token
-        )
-        return await self._connection.unary(_LIST, request)
+
+        async def turn(token: str) -> Any:
+            following = operations_pb2.ListOperationsRequest(
+                name="operations", filter=filter, page_size=page_size, page_token=token
+            )
+            return await self._connection.unary(_LIST, following)
+
+        return AsyncListing(await turn(page_token), "operations", turn)
 
     async def cancel(self, name: str) -> None:
         """Request a job's cancellation; a job that has ended is not changed."""

@@ -14,6 +14,7 @@ from palimpsest.api.grafting.v1 import grafting_pb2
 from palimpsest.api.models.v1 import models_pb2
 from palimpsest.api.unlearning.v1 import unlearning_pb2
 from palimpsest.client.aio.jobs import AsyncJob
+from palimpsest.client.aio.listing import AsyncListing
 from palimpsest.client.aio.rpc import AsyncRoom, rpc
 from palimpsest.client.aio.streams import AsyncStream
 
@@ -122,7 +123,7 @@ class AsyncArtifactsRoom(AsyncRoom):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> artifacts_pb2.ListArtifactsResponse:
+    ) -> AsyncListing[artifacts_pb2.Artifact]:
         """Lists the artefacts that the caller holds, newest first.
 
         Parameters
@@ -298,7 +299,7 @@ class AsyncCodecRoom(AsyncRoom):
         page_token: str | None = None,
         model: str | None = None,
         timeout: float | None = None,
-    ) -> codec_pb2.ListContextsResponse:
+    ) -> AsyncListing[codec_pb2.Context]:
         """Lists the caller's contexts without their chunks, oldest first.
 
         Parameters
@@ -550,7 +551,7 @@ class AsyncDatastoreRoom(AsyncRoom):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> datastore_pb2.ListCorporaResponse:
+    ) -> AsyncListing[datastore_pb2.Corpus]:
         """Lists the caller's corpora by name, without sizes.
 
         Parameters
@@ -643,7 +644,7 @@ class AsyncDatastoreRoom(AsyncRoom):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> datastore_pb2.ListDocumentsResponse:
+    ) -> AsyncListing[datastore_pb2.Document]:
         """Lists the live documents. The order is arbitrary but stable: additions and deletions between two pages
         do not make the listing skip or repeat other documents.
 
@@ -966,7 +967,7 @@ class AsyncDatastoreRoom(AsyncRoom):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> datastore_pb2.ListNgramStoresResponse:
+    ) -> AsyncListing[datastore_pb2.NgramStore]:
         """Lists the caller's n-gram stores by name.
 
         Parameters
@@ -1065,6 +1066,19 @@ class AsyncDecodingRoom(AsyncRoom):
         bad_words: Sequence[str] | None = None,
         structured: decoding_pb2.StructuredOutput | Mapping[str, object] | None = None,
         tools: Sequence[decoding_pb2.Tool | Mapping[str, object]] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        repetition_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        messages: decoding_pb2.ChatMessages
+        | Mapping[str, object]
+        | Sequence[decoding_pb2.ChatMessage | Mapping[str, object]]
+        | None = None,
         timeout: float | None = None,
     ) -> AsyncStream[decoding_pb2.GenerateResponse]:
         """Streams generated text.
@@ -1120,15 +1134,21 @@ class AsyncDecodingRoom(AsyncRoom):
         min_tokens
             No end-of-sequence token and none of stop_token_ids before this many tokens.
         stop_token_ids
-            Tokens that end a sequence as an end-of-sequence token does: reason EOS, and no text of theirs.
+            Tokens that end a sequence, with the reason STOP and without text of their own.
         bad_words
-            Texts that are not generated: the last token of each, alone and after a space, is never chosen where its other
-            tokens come before it. The same text in other tokens can still come out.
+            Texts that are not generated: the last token of each, as it stands and after a space, is never chosen where
+            its other tokens come before it. The same text in other tokens can still come out.
         structured
-            The text is constrained to a form.
+            What the text must be. A form that cannot be honoured is refused before the first token. Stop strings and
+            stop_token_ids may still cut the text. Where bad_words and min_tokens leave no token that the form
+            allows, the form counts. Not with nest, nor with ignore_eos.
         tools
             Tools that the chat template describes to the model. Refused without chat, and by templates without tools.
             Calls come back as text, in the form that Tokenizer.tool_calls names.
+        temperature, top_k, top_p, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty, logit_bias
+            Fields of ``sampling``, given beside it.
+        messages
+            The same as ``chat``.
         """
         ...
 
@@ -1151,6 +1171,19 @@ class AsyncDecodingRoom(AsyncRoom):
         settings: decoding_pb2.DraftSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
         cache_salt: str | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        repetition_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        messages: decoding_pb2.ChatMessages
+        | Mapping[str, object]
+        | Sequence[decoding_pb2.ChatMessage | Mapping[str, object]]
+        | None = None,
         timeout: float | None = None,
     ) -> AsyncStream[decoding_pb2.DraftResponse]:
         """Streams several short continuations of one prompt at low latency, for autocompletion or for a user to choose
@@ -1194,6 +1227,10 @@ class AsyncDecodingRoom(AsyncRoom):
             model gives it a higher probability; if k is more than 1, the best quotation takes at least the last place.
         cache_salt
             As in GenerateRequest.
+        temperature, top_k, top_p, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty, logit_bias
+            Fields of ``sampling``, given beside it.
+        messages
+            The same as ``chat``.
         """
         ...
 
@@ -1240,12 +1277,25 @@ class AsyncDecodingRoom(AsyncRoom):
         stop_token_ids: Sequence[int] | None = None,
         bad_words: Sequence[str] | None = None,
         structured: decoding_pb2.StructuredOutput | Mapping[str, object] | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        repetition_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[int, float] | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[decoding_pb2.GenerateBatchResponse]:
         """Generates for every line of a JSONL artefact, as a job.
 
-        A line is an object with "prompt" or "messages", and optionally "id" and any of max_tokens, temperature, top_k,
-        top_p, min_p, seed, n, stop, logprobs, which override the request's defaults.
+        A line is an object with "prompt" or "messages", and optionally "id" or "custom_id" and any of max_tokens,
+        temperature, top_k, top_p, min_p, seed, n, stop, logprobs, repetition_penalty, presence_penalty,
+        frequency_penalty, logit_bias, min_tokens, stop_token_ids, bad_words, structured, which override the request's
+        defaults. In structured, json_schema is the schema itself and choice a list of texts.
+
+        Blank lines are left out, and not counted. A line named by "custom_id" has that in its result too, beside "id".
 
         The result artefact has one line for each input line, in order: either {"id", "index", "outputs": [{"text",
         "finish_reason", "prompt_tokens", "generated_tokens", ...}]} or {"id", "index", "error": {"code", "reason",
@@ -1261,6 +1311,8 @@ class AsyncDecodingRoom(AsyncRoom):
             Run again even if identical work has a finished result.
         min_tokens
             As in GenerateRequest; a line may set its own.
+        temperature, top_k, top_p, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty, logit_bias
+            Fields of ``sampling``, given beside it.
         """
         ...
 
@@ -1328,6 +1380,10 @@ class AsyncDecodingRoom(AsyncRoom):
         no_special_tokens: bool | None = None,
         no_generation_prompt: bool | None = None,
         pieces: bool | None = None,
+        messages: decoding_pb2.ChatMessages
+        | Mapping[str, object]
+        | Sequence[decoding_pb2.ChatMessage | Mapping[str, object]]
+        | None = None,
         timeout: float | None = None,
     ) -> decoding_pb2.TokenizeResponse:
         """Returns the token ids of a text or a conversation: what Generate reads for the same input. Of a
@@ -1347,6 +1403,8 @@ class AsyncDecodingRoom(AsyncRoom):
             Leave out the opening of the assistant's reply after a conversation.
         pieces
             Also the bytes of each token.
+        messages
+            The same as ``chat``.
         """
         ...
 
@@ -1395,7 +1453,11 @@ class AsyncGraftingRoom(AsyncRoom):
     components even where they are one matrix.
 
     Positions are tokens of the prompt, from 0. Name them by text or characters, which the server turns into
-    tokens, or by index.
+    tokens, by index, or in a chat by role: the last user message, say, or the tokens that open the reply.
+
+    Models may be quantised (bitsandbytes, in 4 or 8 bits): their matrices stay so in memory, and each is
+    dequantised when rows go through it. What is compared is then the dequantised weights, in the dtype of the
+    passes; the model's own kernels are not used. GGUF files are dequantised when they are registered.
 
     A pair need not be a model and its fine-tuned child. With a model before and after a removal as base and
     donor, or the other way round, grafts tell whether a fact is gone or only hidden.
@@ -1449,12 +1511,14 @@ class AsyncGraftingRoom(AsyncRoom):
           token's characters). A position, layer or component does not exist (POSITION_OUT_OF_RANGE,
           LAYER_OUT_OF_RANGE, COMPONENT_OUT_OF_RANGE). Nothing is selected (EMPTY_GRAFT). Embedding or head
           alone is selected where they are one matrix (TIED_WEIGHTS_AMBIGUOUS; set untie). Prompt and target
-          are longer than the models' context (PROMPT_TOO_LONG).
-        * NOT_FOUND: there is no such model.
+          are longer than the models' context (PROMPT_TOO_LONG). The artefact is no LoRA adapter, or one with
+          more than two matrices beside another (ADAPTER_INVALID), or changes what is no matrix of a layer
+          (COMPONENT_OUT_OF_RANGE); merge such a one into a model.
+        * NOT_FOUND: there is no such model, or no such artefact of the caller's.
         * FAILED_PRECONDITION: the models differ in architecture or size (ARCH_MISMATCH; the violations name
           every difference) or in their tokenizers (TOKENIZER_MISMATCH); the architecture cannot be grafted
-          (UNSUPPORTED_ARCH), weights are NaN or infinite (NON_FINITE_WEIGHTS), or a model's files are not
-          what was registered (MODEL_CHANGED).
+          (UNSUPPORTED_ARCH), an adapter was trained on another model (ADAPTER_MISMATCH), weights are NaN or
+          infinite (NON_FINITE_WEIGHTS), or a model's files are not what was registered (MODEL_CHANGED).
         * RESOURCE_EXHAUSTED: too many grafts wait. Send it again later.
 
         Parameters
@@ -1465,7 +1529,7 @@ class AsyncGraftingRoom(AsyncRoom):
             Embedding or head may be grafted alone although they are one matrix.
         contrast
             Another continuation to read too, such as the answer before a fine-tuning or a removal: whether the
-            graft brings the old answer back tells if it is gone or only hidden. Empty: none.
+            graft brings the old answer back tells if it is gone or only hidden. Empty: the case's own, if it has one.
         """
         ...
 
@@ -1474,11 +1538,13 @@ class AsyncGraftingRoom(AsyncRoom):
         self,
         *,
         pair: grafting_pb2.ModelPair | Mapping[str, object],
-        prompt: str,
+        prompt: str | None = None,
         patches: Sequence[grafting_pb2.GraftPatch | Mapping[str, object]] | None = None,
         untie: bool | None = None,
         max_new_tokens: int | None = None,
         decoding: grafting_pb2.GraftDecoding | str | None = None,
+        chat: Sequence[grafting_pb2.ChatTurn | Mapping[str, object]] | None = None,
+        messages: Sequence[grafting_pb2.ChatTurn | Mapping[str, object]] | None = None,
         timeout: float | None = None,
     ) -> AsyncStream[grafting_pb2.GeneratedToken]:
         """Generates greedily after a grafted prompt: the configuration acts on the prompt's tokens, and on
@@ -1492,12 +1558,16 @@ class AsyncGraftingRoom(AsyncRoom):
 
         Parameters
         ----------
+        prompt
+            The text to continue, or a chat, one of the two; as in Case.
         patches
             Where two overlap, the later one counts; none: the base generates.
         untie
             Embedding or head may be grafted alone although they are one matrix.
         max_new_tokens
             0: 32.
+        messages
+            The same as ``chat``.
         """
         ...
 
@@ -1703,7 +1773,7 @@ class AsyncModelsRoom(AsyncRoom):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> models_pb2.ListModelsResponse:
+    ) -> AsyncListing[models_pb2.Model]:
         """Lists models, oldest first.
 
         Parameters
@@ -1979,7 +2049,7 @@ class AsyncUnlearningRoom(AsyncRoom):
         page_size: int | None = None,
         page_token: str | None = None,
         timeout: float | None = None,
-    ) -> unlearning_pb2.ListRemovalRequestsResponse:
+    ) -> AsyncListing[unlearning_pb2.RemovalRequest]:
         """Lists the caller's requests, oldest first, without measurements, attacks and evidence.
 
         Errors:

@@ -9,8 +9,9 @@ from google.protobuf.message import Message
 
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.aio.jobs import AsyncJob
+from palimpsest.client.aio.listing import AsyncListing
 from palimpsest.client.methods import Method
-from palimpsest.client.requests import build
+from palimpsest.client.requests import build, listed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,6 +51,19 @@ def rpc(full_name: str) -> Callable[[F], F]:
         async def unary(self: AsyncRoom, *, timeout: float | None = None, **fields: object) -> Any:
             return await self._connection.unary(method, build(method.request, fields, where), timeout)
 
+        async def pages(self: AsyncRoom, *, timeout: float | None = None, **fields: object) -> Any:
+            request = build(method.request, fields, where)
+
+            async def turn(token: str) -> Any:
+                following = method.request()
+                following.CopyFrom(request)
+                following.page_token = token  # type: ignore[attr-defined]
+                return await self._connection.unary(method, following, timeout)
+
+            first = await self._connection.unary(method, request, timeout)
+            return AsyncListing(first, items.name, turn)
+
+        items = listed(method.request.DESCRIPTOR, method.response.DESCRIPTOR)
         chosen: Callable[..., Any]
         if method.sends_stream and method.receives_stream:
             chosen = converse
@@ -57,6 +71,8 @@ def rpc(full_name: str) -> Callable[[F], F]:
             chosen = send
         elif method.receives_stream:
             chosen = stream
+        elif items is not None:
+            chosen = pages
         else:
             chosen = start if method.result is not None else unary
         return cast(F, wraps(declared)(chosen))

@@ -17,6 +17,7 @@ from palimpsest.client.blocking.decoding import Decoding
 from palimpsest.client.blocking.job_room import Jobs
 from palimpsest.client.blocking.jobs import Anything, Job
 from palimpsest.client.blocking.rooms import GraftingRoom, ModelsRoom, UnlearningRoom
+from palimpsest.client.nearby import found
 from palimpsest.rpc.channel import Tls, open_channel, parse_targets
 from palimpsest.settings import Settings
 
@@ -32,7 +33,8 @@ class Client:
     ----------
     target
         ``host:port`` or ``unix:/path``; where rooms have servers of their own, those too, as
-        ``host:port,decoding=host:port``.
+        ``host:port,decoding=host:port``. None: ``PALIMPSEST_SERVER``, with its token and TLS from the environment, else
+        the stack that runs on this machine (:meth:`local` also starts one).
     token
         Bearer token. Without tls it is sent over loopback and unix sockets only.
     tls
@@ -47,17 +49,24 @@ class Client:
     ----------
     artifacts, codec, datastore, decoding, grafting, jobs, models, unlearning
         The rooms: ``client.<room>.<rpc_in_snake_case>(**request_fields)``.
+
+    Raises
+    ------
+    Unavailable
+        No target was given, and no stack runs here.
     """
 
     def __init__(
         self,
-        target: str,
+        target: str | None = None,
         *,
         token: str | None = None,
         tls: Tls | bool = False,
         timeout: float | None = None,
         metadata: Sequence[tuple[str, str | bytes]] = (),
     ) -> None:
+        if target is None:
+            target, token, tls = found(token, tls)
         self.target = target
         files = Tls() if tls is True else tls or None
         deadline = timeout if timeout is not None else Settings().default_deadline
@@ -94,6 +103,9 @@ class Client:
         target = off_loop(ensure_running, settings)
         tls = Tls(ca=settings.tls_certificate) if settings.tls_certificate else False
         return cls(target, token=token, tls=tls, timeout=timeout)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.target}>"
 
     def _to(self, room: str) -> Connection:
         return self._connections.get(room, self._connection)

@@ -19,6 +19,7 @@ class Datastore(DatastoreRoom):
         documents: Iterable[NewDocument],
         *,
         defer_vectors: bool = False,
+        defer_build: bool = False,
         timeout: float | None = None,
     ) -> Stream[datastore_pb2.AddDocumentsResponse]:
         """Add documents; iterate over what became of each, in their order.
@@ -32,14 +33,16 @@ class Datastore(DatastoreRoom):
             ``corpora/{id}``.
         documents
             Read as they are sent, so they may be many.
-        defer_vectors
+        defer_vectors, defer_build
             As in the contract (AddDocumentsRequest.Open).
         timeout
             Seconds; by default as long as it takes.
         """
 
         def parts() -> Iterator[datastore_pb2.AddDocumentsRequest]:
-            opening = datastore_pb2.AddDocumentsRequest.Open(corpus=corpus, defer_vectors=defer_vectors)
+            opening = datastore_pb2.AddDocumentsRequest.Open(
+                corpus=corpus, defer_vectors=defer_vectors, defer_build=defer_build
+            )
             yield datastore_pb2.AddDocumentsRequest(open=opening)
             for document in documents:
                 for part in parts_of(document):

@@ -3,19 +3,66 @@
 # Made from client/aio/decoding.py by deploy/client.py; edit that.
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 from palimpsest.api.decoding.v1 import decoding_pb2
+from palimpsest.client.blocking.concurrency import abandon, background, join
 from palimpsest.client.blocking.drafts import Drafting
 from palimpsest.client.blocking.rooms import DecodingRoom
 from palimpsest.client.drafts import drafts_request
 from palimpsest.client.quotes import CitedText
 
+TEXTS_AT_ONCE = 16
+"""Prompts of a list that are with the server together."""
+
 
 class Decoding(DecodingRoom):
     """Generation and scoring."""
 
-    def text(
+    @overload
+    def text(self, *, model: str, prompt: str | None = None, **fields: Any) -> str: ...
+
+    @overload
+    def text(self, *, model: str, prompt: list[str] | tuple[str, ...], **fields: Any) -> list[str]: ...
+
+    def text(self, *, model: str, prompt: str | Sequence[str] | None = None, **fields: Any) -> Any:
+        """Return the whole text of one generated sequence; takes every field of ``generate``.
+
+        For a list of prompts it is a list of texts, in that order; they are generated together.
+
+        Examples
+        --------
+        ``client.decoding.text(model="m", messages=[{"role": "user", "content": "Hello!"}], temperature=0.7, seed=1)``
+        """
+        if fields.get("n") not in (None, 0, 1):
+            raise TypeError("text() returns one sequence; use generate() for n > 1.")
+        if prompt is None or isinstance(prompt, str):
+            return self._text(model=model, prompt=prompt, **fields)
+        prompts = list(prompt)
+        texts, failures = [""] * len(prompts), list[Exception]()
+        left = iter(enumerate(prompts))
+
+        def work() -> None:
+            for at, one in left:
+                if failures:
+                    return
+                try:
+                    texts[at] = self._text(model=model, prompt=one, **fields)
+                except Exception as error:
+                    failures.append(error)
+
+        tasks = [background(work) for _ in range(min(TEXTS_AT_ONCE, len(prompts)))]
+        try:
+            for task in tasks:
+                join(task)
+        finally:
+            for task in tasks:
+                abandon(task)
+        if failures:
+            raise failures[0]
+        return texts
+
+    def _text(
         self,
         *,
         model: str,
@@ -24,14 +71,6 @@ class Decoding(DecodingRoom):
         max_tokens: int | None = None,
         **fields: Any,
     ) -> str:
-        """Return the whole text of one generated sequence; takes every field of ``generate``.
-
-        Examples
-        --------
-        ``client.decoding.text(model="smollm2-135m", chat=[{"role": "user", "content": "Hello!"}])``
-        """
-        if fields.get("n") not in (None, 0, 1):
-            raise TypeError("text() returns one sequence; use generate() for n > 1.")
         text = ""
         with self.generate(model=model, prompt=prompt, chat=chat, max_tokens=max_tokens, **fields) as events:
             for event in events:

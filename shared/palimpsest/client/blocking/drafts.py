@@ -7,7 +7,7 @@ from typing import Self
 
 from palimpsest.api.decoding.v1 import decoding_pb2
 from palimpsest.client.blocking.streams import Stream
-from palimpsest.client.drafts import Draft, DraftBoard, DraftUpdate, Plan
+from palimpsest.client.drafts import DraftBoard, Drafts, DraftUpdate, Plan
 
 
 class Drafting:
@@ -37,7 +37,7 @@ class Drafting:
         return self._board.texts
 
     @property
-    def drafts(self) -> list[Draft]:
+    def drafts(self) -> Drafts:
         """The finished drafts, best first; all of them once the iteration has ended."""
         return self._board.drafts
 
@@ -56,7 +56,7 @@ class Drafting:
         """Counts and times of the whole call; None before the end."""
         return self._board.summary
 
-    def result(self) -> list[Draft]:
+    def result(self) -> Drafts:
         """Wait for the end; return the finished drafts, best first."""
         with self:
             for _ in self:

@@ -2,10 +2,13 @@
 
 # Made from client/aio/job_room.py by deploy/client.py; edit that.
 
+from typing import Any
+
 from google.longrunning import operations_pb2
 
 from palimpsest.api.jobs.v1 import jobs_pb2
 from palimpsest.client.blocking.jobs import Anything, Job
+from palimpsest.client.blocking.listing import Listing
 from palimpsest.client.blocking.rooms import JobsRoom
 from palimpsest.client.methods import Method
 from palimpsest.client.requests import build
@@ -33,8 +36,8 @@ class Jobs(JobsRoom):
 
     def list(
         self, *, filter: str = "", page_size: int = 0, page_token: str = ""
-    ) -> operations_pb2.ListOperationsResponse:
-        """Return one page of the caller's jobs, newest first; pass on next_page_token for the next page.
+    ) -> Listing[operations_pb2.Operation]:
+        """Return one page of the caller's jobs, newest first; it iterates over all that follow, too.
 
         Parameters
         ----------
@@ -43,10 +46,14 @@ class Jobs(JobsRoom):
         page_size, page_token
             As in every list method.
         """
-        request = operations_pb2.ListOperationsRequest(
-            name="operations", filter=filter, page_size=page_size, page_token=page_token
-        )
-        return self._connection.unary(_LIST, request)
+
+        def turn(token: str) -> Any:
+            following = operations_pb2.ListOperationsRequest(
+                name="operations", filter=filter, page_size=page_size, page_token=token
+            )
+            return self._connection.unary(_LIST, following)
+
+        return Listing(turn(page_token), "operations", turn)
 
     def cancel(self, name: str) -> None:
         """Request a job's cancellation; a job that has ended is not changed."""

@@ -11,8 +11,9 @@ from google.protobuf.message import Message
 
 from palimpsest.client.blocking.connection import Connection
 from palimpsest.client.blocking.jobs import Job
+from palimpsest.client.blocking.listing import Listing
 from palimpsest.client.methods import Method
-from palimpsest.client.requests import build
+from palimpsest.client.requests import build, listed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,6 +49,19 @@ def rpc(full_name: str) -> Callable[[F], F]:
         def unary(self: Room, *, timeout: float | None = None, **fields: object) -> Any:
             return self._connection.unary(method, build(method.request, fields, where), timeout)
 
+        def pages(self: Room, *, timeout: float | None = None, **fields: object) -> Any:
+            request = build(method.request, fields, where)
+
+            def turn(token: str) -> Any:
+                following = method.request()
+                following.CopyFrom(request)
+                following.page_token = token  # type: ignore[attr-defined]
+                return self._connection.unary(method, following, timeout)
+
+            first = self._connection.unary(method, request, timeout)
+            return Listing(first, items.name, turn)
+
+        items = listed(method.request.DESCRIPTOR, method.response.DESCRIPTOR)
         chosen: Callable[..., Any]
         if method.sends_stream and method.receives_stream:
             chosen = converse
@@ -55,6 +69,8 @@ def rpc(full_name: str) -> Callable[[F], F]:
             chosen = send
         elif method.receives_stream:
             chosen = stream
+        elif items is not None:
+            chosen = pages
         else:
             chosen = start if method.result is not None else unary
         return cast(F, wraps(declared)(chosen))

@@ -18,7 +18,7 @@ def refused(call, reason, field):
 
 def test_every_algorithm_of_the_papers_is_there():
     assert list(ALGORITHMS)[:8] == ["ga", "ga_gdr", "ga_klr", "npo", "npo_gdr", "npo_klr", "tv", "whp"]
-    assert len(ALGORITHMS) == 22
+    assert len(ALGORITHMS) == 23
     assert all(name == each.id and each.card.endswith(".") for name, each in ALGORITHMS.items())
 
 
@@ -87,12 +87,13 @@ def test_an_unknown_algorithm_is_refused_with_the_known_ones(inputs):
         ("rmu", {}, {"forget", "retain"}),
         ("tv", {}, {"forget"}),
         ("undo", {}, {"retain", "teacher"}),
+        ("bad_teaching", {}, {"forget", "retain", "never_knew"}),
         ("retrain", {}, {"retain"}),
     ],
 )
 def test_an_algorithm_asks_for_what_it_needs_and_no_more(name, values, needs, inputs):
     assert algorithm(name).needs(algorithm(name).parse(values)) == needs
-    given = {"teacher": "reference"}
+    given = {"teacher": "reference", "never_knew": "reference"}
     everything = {"forget": (), "retain": (), "alternatives": (), "reference": None}
     kept = {given.get(need, need) for need in needs}
     least = dataclasses.replace(inputs, **{k: v for k, v in everything.items() if k not in kept})

@@ -8,9 +8,10 @@ import torch
 
 from palimpsest.training.batches import collate
 from services.unlearning.algorithms import build
+from services.unlearning.algorithms.reference import frozen_copy
 from services.unlearning.algorithms.repselect import RepSelectParameters, selective_directions, walk
 from services.unlearning.algorithms.task_vector import TaskVectorParameters, subtract
-from tests.unit.unlearning.algorithms.conftest import FORGET, RETAIN, mean
+from tests.unit.unlearning.algorithms.conftest import FORGET, RETAIN, mean, tiny
 
 ONLY_FORGETS = {"regulariser": "none"}
 FORGETS = [
@@ -57,6 +58,12 @@ def stepped(module, objective, length=1e-3):
 @pytest.mark.parametrize(("name", "values"), FORGETS)
 def test_a_step_raises_the_loss_on_the_forget_set(name, values, known):
     moved = stepped(known.module, build(name, values, known))
+    assert nll(moved, FORGET) > nll(known.module, FORGET)
+
+
+def test_a_step_towards_one_who_never_knew_raises_the_loss_on_the_forget_set(known):
+    taught = dataclasses.replace(known, reference=frozen_copy(tiny()))
+    moved = stepped(known.module, build("bad_teaching", ONLY_FORGETS, taught))
     assert nll(moved, FORGET) > nll(known.module, FORGET)
 
 

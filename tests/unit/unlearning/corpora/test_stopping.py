@@ -1,6 +1,7 @@
 """Automatic stopping in the laboratory: what is asked of a result, and that a setting is carried out once."""
 
 import pytest
+import torch
 
 from services.unlearning.corpora import ModelShape, Sizes
 from tests.benchmarks.figures import Figures
@@ -75,3 +76,28 @@ def test_the_setting_is_chosen_on_the_first_seed_and_gated_on_the_others(labs):
     second = Trial(labs[1])
     distance = Distance.of(second.kept(SETTING)[0], second.known, second.target)
     assert figures.gates[1]["got"] == pytest.approx(distance.knowmem, abs=1e-3)
+
+
+def test_retraining_begins_without_the_data_and_is_given_what_the_target_says(labs, monkeypatch):
+    again, given = Method("again", "retrain", {}, 1e-3, 1, replay=4), []
+
+    def replayed(module, retain, forget, *more, of=removing.replayed, **options):
+        found = of(module, retain, forget, *more, **options)
+        target = labs[0].load(labs[0].target).module
+        pairs = zip(module.parameters(), target.parameters(), strict=True)
+        assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+        given.append(({each.name for each in retain}, len(found)))
+        return found
+
+    monkeypatch.setattr(removing, "replayed", replayed)
+    monkeypatch.setattr(removing, "DRAWS", 64)
+    trial = Trial(labs[0])
+    _, facts = trial.kept(again)
+    [(names, said)] = given
+    watched = {
+        each.id for each in labs[0].corpus.trained("retain1") if each.doc_id in trial.watched_documents
+    }
+    assert watched
+    assert not names & watched
+    assert said <= 4
+    assert "steps used up" in facts["why"] or "utility_match" in facts["why"]

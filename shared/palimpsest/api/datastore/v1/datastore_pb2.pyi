@@ -202,12 +202,14 @@ class DeleteCorpusResponse(_message.Message):
 class AddDocumentsRequest(_message.Message):
     __slots__ = ("open", "begin", "chunk", "end")
     class Open(_message.Message):
-        __slots__ = ("corpus", "defer_vectors")
+        __slots__ = ("corpus", "defer_vectors", "defer_build")
         CORPUS_FIELD_NUMBER: _ClassVar[int]
         DEFER_VECTORS_FIELD_NUMBER: _ClassVar[int]
+        DEFER_BUILD_FIELD_NUMBER: _ClassVar[int]
         corpus: str
         defer_vectors: bool
-        def __init__(self, corpus: _Optional[str] = ..., defer_vectors: bool = ...) -> None: ...
+        defer_build: bool
+        def __init__(self, corpus: _Optional[str] = ..., defer_vectors: bool = ..., defer_build: bool = ...) -> None: ...
     class Begin(_message.Message):
         __slots__ = ("document", "title", "uri", "metadata", "media_type", "size_bytes", "sha256")
         class MetadataEntry(_message.Message):

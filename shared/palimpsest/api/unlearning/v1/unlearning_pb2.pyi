@@ -56,7 +56,7 @@ VERDICT_UTILITY_KEPT: Verdict
 VERDICT_UNDECIDED: Verdict
 
 class RemovalPlan(_message.Message):
-    __slots__ = ("model", "new_model", "forget", "retain", "holdout", "utility", "references", "algorithm", "parameters", "training", "stopping", "corpora", "ngram_stores", "contexts", "delete_forget_set", "attacks", "utility_budget", "search", "start", "coalesce")
+    __slots__ = ("model", "new_model", "forget", "retain", "holdout", "utility", "references", "algorithm", "parameters", "training", "stopping", "corpora", "ngram_stores", "contexts", "delete_forget_set", "attacks", "utility_budget", "search", "start", "teacher", "replay", "coalesce")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +83,8 @@ class RemovalPlan(_message.Message):
     UTILITY_BUDGET_FIELD_NUMBER: _ClassVar[int]
     SEARCH_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
+    TEACHER_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_FIELD_NUMBER: _ClassVar[int]
     COALESCE_FIELD_NUMBER: _ClassVar[int]
     model: str
     new_model: str
@@ -103,8 +105,22 @@ class RemovalPlan(_message.Message):
     utility_budget: float
     search: Search
     start: str
+    teacher: str
+    replay: Replay
     coalesce: bool
-    def __init__(self, model: _Optional[str] = ..., new_model: _Optional[str] = ..., forget: _Optional[str] = ..., retain: _Optional[str] = ..., holdout: _Optional[str] = ..., utility: _Optional[str] = ..., references: _Optional[_Iterable[str]] = ..., algorithm: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., training: _Optional[_Union[Training, _Mapping]] = ..., stopping: _Optional[_Union[Stopping, _Mapping]] = ..., corpora: _Optional[_Iterable[_Union[CorpusPurge, _Mapping]]] = ..., ngram_stores: _Optional[_Iterable[str]] = ..., contexts: _Optional[_Iterable[str]] = ..., delete_forget_set: bool = ..., attacks: _Optional[_Union[Attacks, _Mapping]] = ..., utility_budget: _Optional[float] = ..., search: _Optional[_Union[Search, _Mapping]] = ..., start: _Optional[str] = ..., coalesce: bool = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., new_model: _Optional[str] = ..., forget: _Optional[str] = ..., retain: _Optional[str] = ..., holdout: _Optional[str] = ..., utility: _Optional[str] = ..., references: _Optional[_Iterable[str]] = ..., algorithm: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., training: _Optional[_Union[Training, _Mapping]] = ..., stopping: _Optional[_Union[Stopping, _Mapping]] = ..., corpora: _Optional[_Iterable[_Union[CorpusPurge, _Mapping]]] = ..., ngram_stores: _Optional[_Iterable[str]] = ..., contexts: _Optional[_Iterable[str]] = ..., delete_forget_set: bool = ..., attacks: _Optional[_Union[Attacks, _Mapping]] = ..., utility_budget: _Optional[float] = ..., search: _Optional[_Union[Search, _Mapping]] = ..., start: _Optional[str] = ..., teacher: _Optional[str] = ..., replay: _Optional[_Union[Replay, _Mapping]] = ..., coalesce: bool = ...) -> None: ...
+
+class Replay(_message.Message):
+    __slots__ = ("draws", "keep", "tokens", "prompt")
+    DRAWS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    draws: int
+    keep: int
+    tokens: int
+    prompt: int
+    def __init__(self, draws: _Optional[int] = ..., keep: _Optional[int] = ..., tokens: _Optional[int] = ..., prompt: _Optional[int] = ...) -> None: ...
 
 class Search(_message.Message):
     __slots__ = ("trials", "learning_rates", "retain_weights", "betas")
@@ -388,7 +404,7 @@ class SharedRun(_message.Message):
     def __init__(self, requests: _Optional[_Iterable[str]] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("verdict", "criteria", "forget", "retain", "holdout", "utility", "model_fingerprint", "new_model_fingerprint", "steps", "stopped", "measurements", "attacks", "stores", "certificate", "forget_set_deleted", "reference", "lengths", "curve", "earlier_requests", "recheck", "other_requests", "utility_loss", "total_utility_loss", "utility_budget", "trials", "start_fingerprint", "trained_together")
+    __slots__ = ("verdict", "criteria", "forget", "retain", "holdout", "utility", "model_fingerprint", "new_model_fingerprint", "steps", "stopped", "measurements", "attacks", "stores", "certificate", "forget_set_deleted", "reference", "lengths", "curve", "earlier_requests", "recheck", "other_requests", "utility_loss", "total_utility_loss", "utility_budget", "trials", "start_fingerprint", "replayed", "teacher_fingerprint", "trained_together")
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     CRITERIA_FIELD_NUMBER: _ClassVar[int]
     FORGET_FIELD_NUMBER: _ClassVar[int]
@@ -415,6 +431,8 @@ class Result(_message.Message):
     UTILITY_BUDGET_FIELD_NUMBER: _ClassVar[int]
     TRIALS_FIELD_NUMBER: _ClassVar[int]
     START_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    TEACHER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     TRAINED_TOGETHER_FIELD_NUMBER: _ClassVar[int]
     verdict: Verdict
     criteria: _containers.RepeatedCompositeFieldContainer[Criterion]
@@ -442,8 +460,10 @@ class Result(_message.Message):
     utility_budget: float
     trials: _containers.RepeatedCompositeFieldContainer[Trial]
     start_fingerprint: str
+    replayed: int
+    teacher_fingerprint: str
     trained_together: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ..., forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., new_model_fingerprint: _Optional[str] = ..., steps: _Optional[int] = ..., stopped: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[AttackResult, _Mapping]]] = ..., stores: _Optional[_Iterable[_Union[StoreEvidence, _Mapping]]] = ..., certificate: _Optional[str] = ..., forget_set_deleted: bool = ..., reference: _Optional[str] = ..., lengths: _Optional[_Union[LengthMatch, _Mapping]] = ..., curve: _Optional[str] = ..., earlier_requests: _Optional[_Iterable[_Union[EarlierRequest, _Mapping]]] = ..., recheck: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., other_requests: _Optional[int] = ..., utility_loss: _Optional[float] = ..., total_utility_loss: _Optional[float] = ..., utility_budget: _Optional[float] = ..., trials: _Optional[_Iterable[_Union[Trial, _Mapping]]] = ..., start_fingerprint: _Optional[str] = ..., trained_together: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., criteria: _Optional[_Iterable[_Union[Criterion, _Mapping]]] = ..., forget: _Optional[_Union[DataSet, _Mapping]] = ..., retain: _Optional[_Union[DataSet, _Mapping]] = ..., holdout: _Optional[_Union[DataSet, _Mapping]] = ..., utility: _Optional[_Union[DataSet, _Mapping]] = ..., model_fingerprint: _Optional[str] = ..., new_model_fingerprint: _Optional[str] = ..., steps: _Optional[int] = ..., stopped: _Optional[str] = ..., measurements: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[AttackResult, _Mapping]]] = ..., stores: _Optional[_Iterable[_Union[StoreEvidence, _Mapping]]] = ..., certificate: _Optional[str] = ..., forget_set_deleted: bool = ..., reference: _Optional[str] = ..., lengths: _Optional[_Union[LengthMatch, _Mapping]] = ..., curve: _Optional[str] = ..., earlier_requests: _Optional[_Iterable[_Union[EarlierRequest, _Mapping]]] = ..., recheck: _Optional[_Iterable[_Union[Measurement, _Mapping]]] = ..., other_requests: _Optional[int] = ..., utility_loss: _Optional[float] = ..., total_utility_loss: _Optional[float] = ..., utility_budget: _Optional[float] = ..., trials: _Optional[_Iterable[_Union[Trial, _Mapping]]] = ..., start_fingerprint: _Optional[str] = ..., replayed: _Optional[int] = ..., teacher_fingerprint: _Optional[str] = ..., trained_together: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Trial(_message.Message):
     __slots__ = ("learning_rate", "retain_weight", "beta", "round", "steps", "cost", "chosen")

@@ -1,0 +1,1 @@
+"""What commands are given: files and standard input, ids by their first characters."""

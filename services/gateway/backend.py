@@ -57,8 +57,9 @@ class Backend:
             LISTENER_INSECURE: the token would leave this machine unencrypted.
         """
         identity: Metadata = (("x-request-id", request_id),)
-        if authorization:
-            kind, _, token = authorization.partition(" ")
+        kind, _, token = (authorization or "").strip().partition(" ")
+        # Clients without a key send the word alone.
+        if kind and (token or kind.lower() != "bearer"):
             passed_on = f"Bearer {token.strip()}"
             if kind.lower() != "bearer" or not _TOKEN.fullmatch(passed_on):
                 raise Unauthenticated(

@@ -70,6 +70,8 @@ def configured(settings: Settings, gateway: GatewaySettings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         lifespan="on",
+        # Longer than clients keep an idle connection: none of them sends into one that is just being closed.
+        timeout_keep_alive=75,
         # A stream that runs on may finish, as in the rooms.
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
         ssl_certfile=settings.tls_certificate if encrypted else None,

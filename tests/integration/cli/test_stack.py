@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import re
 import signal
+import ssl
 import subprocess
 import sys
 
+import httpx
 import pytest
 import redis
 import trustme
@@ -14,7 +17,7 @@ from palimpsest import AsyncClient, Client, Tls
 from palimpsest.cli.demo.command import Row, Step, run
 from palimpsest.cli.output import printing as output
 from palimpsest.embedded.local import ensure_running, stop_running
-from palimpsest.embedded.probes import processes_of
+from palimpsest.embedded.probes import accepts, processes_of
 from palimpsest.embedded.stack import Stack
 from palimpsest.embedded.state import is_locked, running
 from palimpsest.embedded.valkey import ValkeyServer
@@ -77,7 +80,11 @@ def test_the_foreground_ends_with_its_signal(own):
     with subprocess.Popen(
         [sys.executable, "-m", "palimpsest.cli", "up"], env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout.readline().startswith("Palimpsest serves 127.0.0.1:")
+        told = process.stdout.readline()
+        assert told.startswith("Palimpsest serves 127.0.0.1:")
+        gateway = re.search(r"http://127\.0\.0\.1:\d+", told)
+        assert gateway, told
+        assert httpx.get(f"{gateway[0]}/health").json() == {"status": "ok"}
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 0
@@ -117,7 +124,7 @@ def test_children_that_die_come_back_with_what_they_knew(own):
         done = client.artifacts.collect_garbage(dry_run=True)
         done.result(timeout=60)
         broker = redis.Redis.from_url(ValkeyServer(own.state_dir / "valkey").url)
-        for name in ("server", "worker", "valkey"):
+        for name in ("server", "worker", "valkey", "gateway"):
             # Killed while a hint is not yet acknowledged, the broker takes the worker along: kombu cannot give the hint
             # back, and Celery ends. The stack starts the worker again then, but once more than is counted here.
             until(lambda: not broker.exists(f"{own.redis_prefix}celery:unacked"))
@@ -126,6 +133,7 @@ def test_children_that_die_come_back_with_what_they_knew(own):
             now = until(lambda n=name, old=before[name]: _pid(stack, n) not in (None, old) and _pid(stack, n))
             assert now
             until(lambda: serving(stack.target), 120)  # it imports torch before it serves
+            until(lambda: accepts(stack.gateway.removeprefix("http://")), 120)
             assert client.artifacts.read_bytes(artifact.digest) == b"kept"
             assert client.job(done.name).done()
             client.artifacts.collect_garbage(dry_run=True).result(timeout=60)
@@ -171,7 +179,10 @@ def test_a_stack_with_tls_on_a_valkey_of_somebody_elses(own, valkey, redis_prefi
         "redis_prefix": redis_prefix,
     }
     with Stack(own.model_copy(update=changed)) as stack:
-        assert [child.name for child in stack.status()] == ["server", "worker"]
+        assert [child.name for child in stack.status()] == ["server", "worker", "gateway"]
+        # The certificate is localhost's, and the gateway's own address a number.
+        health = f"{stack.gateway.replace('127.0.0.1', 'localhost')}/health"
+        assert httpx.get(health, verify=ssl.create_default_context(cafile=ca)).json() == {"status": "ok"}
         with Client(stack.target, tls=Tls(ca=ca)) as client:
             assert client.artifacts.collect_garbage(dry_run=True).result(timeout=60).deleted == 0
     assert nothing_left(own)

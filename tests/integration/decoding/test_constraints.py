@@ -37,9 +37,14 @@ def tokenizer(tiny_model):
 
 
 @pytest.fixture
-async def client(settings, tiny_model) -> AsyncIterator[AsyncClient]:
+def room() -> DecodingRoom:
+    return DecodingRoom()
+
+
+@pytest.fixture
+async def client(settings, tiny_model, room) -> AsyncIterator[AsyncClient]:
     quick = settings.model_copy(update={"dtype": "float32", "device": "cpu", "engine_cache_bytes": 8 << 20})
-    server = Server(quick, [DecodingRoom()])
+    server = Server(quick, [room])
     await server.start()
     await asyncio.to_thread(register, "tiny", str(tiny_model), server.resources.models, quick, NullProgress())
     async with client_of(server) as client:
@@ -90,6 +95,21 @@ async def test_what_cannot_be_honoured_is_refused_before_the_first_token(client,
     assert caught.value.reason == Reason.STRUCTURED_INVALID
     info = await client.decoding.get_engine_info()
     assert [model.generated_tokens for model in info.models] == [0]
+
+
+async def test_no_stream_waits_for_the_compilation_of_another(client, room):
+    await ends(client)
+    [hosted] = room._host.hosted()
+    with hosted.grammars._lock:  # every compilation stops here
+        waiting = [
+            asyncio.create_task(ends(client, structured={"regex": f"[a-z]{{{n}}}"})) for n in range(1, 17)
+        ]
+        found = await asyncio.gather(*(ends(client, ignore_eos=True) for _ in range(4)))
+        assert all(end.generated_tokens == 20 for [end] in found)
+        assert not any(task.done() for task in waiting)
+    for n, task in enumerate(waiting, 1):
+        [end] = await task
+        assert re.fullmatch(f"[a-z]{{{n}}}", end.text)
 
 
 async def test_penalties_and_biases_reach_the_engine(client, tokenizer):

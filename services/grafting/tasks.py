@@ -12,6 +12,7 @@ from palimpsest.progress import Drain
 
 if TYPE_CHECKING:
     from services.grafting.attribution.works import Sweep
+    from services.grafting.runs import PromptRun
 
 MEDIA_TYPE = "application/json"
 _PIECE_TYPE = "application/x-protobuf"
@@ -67,8 +68,8 @@ def sweep(request: pb.SweepGraftsRequest, job: JobContext) -> pb.GraftSweep:
 
 def _finish(whole: "Sweep", kept: "_Kept", job: JobContext, total: int) -> None:
     """Make the pieces that are not kept yet."""
+    from services.grafting.attribution.traces import run_to_preview
     from services.grafting.convert import reading_message
-    from services.grafting.runs import PromptRun
 
     runs: dict[int, PromptRun] = {}
     tokenizer = whole.pair.tokenizer
@@ -77,7 +78,8 @@ def _finish(whole: "Sweep", kept: "_Kept", job: JobContext, total: int) -> None:
             continue
         if work.case not in runs:
             runs.clear()  # cases come one after another
-            runs[work.case] = PromptRun(whole.grafter, whole.grid.prompts[work.case][1])
+            case = whole.grid.prompts[work.case][1]
+            runs[work.case] = run_to_preview(whole.grafter, whole.pair.weights, case, whole.options.preview)
         run = runs[work.case]
         piece = work.make(run, job.progress.check)
         piece.case = work.case

@@ -45,9 +45,14 @@ class Shades(NamedTuple):
 
 
 def shades_of(case: Case, name: str) -> Shades:
-    """The scale of a reading: that of recovery is the same everywhere, others have all values of the case."""
+    """The scale of a reading: that of recovery is the same everywhere, others have all values of the case; that of
+    estimates is as long to both sides of 0.
+    """
     if name == "recovery":
         return Shades(-1.0, 1.0, diverging=True)
+    if name == "estimate":
+        most = max([abs(v) for v in _finite(c.reading.values.get(name) for c in case.cells)], default=0.0)
+        return Shades(-(most or 1.0), most or 1.0, diverging=True)
     readings = [case.base, case.donor, *(cell.reading for cell in case.cells)]
     values = _finite(reading.values.get(name) for reading in readings)
     if name == "rank":

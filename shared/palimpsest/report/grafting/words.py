@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from palimpsest.report.grafting.table import Case
+from palimpsest.report.grafting.table import Case, Table
 
 _MARKS = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍", "\N{NO-BREAK SPACE}": "⍽"}
 _GROUPS = {
@@ -29,17 +29,20 @@ class Measure(NamedTuple):
         In words.
     says
         What it is.
+    diverging
+        Whether its shades have two hues that part at 0.
     """
 
     name: str
     label: str
     says: str
+    diverging: bool = False
 
 
 MEASURES = (
     Measure(
         "recovery", "Recovery", "Share of the way from the base's log-probability to the donor's: 0 as the base, 1 as "
-        "the donor; below 0 the graft leads away from it.",
+        "the donor; below 0 the graft leads away from it.", True,
     ),
     Measure("logprob", "Log-probability", "Of the whole target, in nats."),
     Measure("probability", "Probability", "Of the whole target."),
@@ -49,9 +52,23 @@ MEASURES = (
 )  # fmt: skip
 
 
+ESTIMATE = Measure(
+    "estimate", "Estimated change", "Of the target's log-probability, in nats, to first order.", True,
+)  # fmt: skip
+"""Not a reading, but shown as one where a sweep has estimates."""
+
+
+def measures_of(table: Table) -> tuple[Measure, ...]:
+    """What a sweep's maps can show; first what most of its cells have."""
+    if not any(case.estimated for case in table.cases):
+        return MEASURES
+    partly = any(case.partly_exact for case in table.cases)
+    return (ESTIMATE, *MEASURES) if partly else (*MEASURES, ESTIMATE)
+
+
 def measure_named(name: str) -> Measure | None:
-    """The reading of a name; None for one that is not known."""
-    return next((each for each in MEASURES if each.name == name), None)
+    """The reading of a name, or estimates; None for one that is not known."""
+    return next((each for each in (*MEASURES, ESTIMATE) if each.name == name), None)
 
 
 def visible(text: str) -> str:

@@ -1,20 +1,27 @@
 """What calls that answer at once compute, once their models are loaded."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
 from palimpsest.lm.detokenizer import Detokenizer
-from services.grafting.asking import AskedCase, AskedPatch, amplified_of, configuration_of, read_case
+from services.grafting.asking import (
+    AskedCase,
+    AskedPatch,
+    configuration_of,
+    read_case,
+    read_contrast,
+    read_text,
+)
+from services.grafting.chats import Message
 from services.grafting.checking import changes_of, divergences
 from services.grafting.convert import reading_message, token_texts
-from services.grafting.engine import COMPONENTS, AmplifiedWeights, Configuration, Grafter
+from services.grafting.engine import COMPONENTS, Configuration, Grafter
 from services.grafting.engine.generating import Decoding, generate
 from services.grafting.pairs import Pair
 from services.grafting.positions import read_prompt
-from services.grafting.readings import target_ids
 from services.grafting.runs import Case, PromptRun, batches, require_fits
+from services.grafting.sources import grafter_of
 
 
 def check_pair(pair: Pair, prompt: str) -> pb.PairCheck:
@@ -41,22 +48,12 @@ def check_pair(pair: Pair, prompt: str) -> pb.PairCheck:
     return answer
 
 
-def grafter_of(pair: Pair, patches: Sequence[AskedPatch]) -> Grafter:
-    """Return a grafter with the sources that configurations of these patches have."""
-    donors = (pair.weights[1], *pair.others)
-    amplified = [
-        AmplifiedWeights(pair.weights[0], donors[at], weight) for at, weight in amplified_of(patches)
-    ]
-    return Grafter((pair.weights[0], *donors, *amplified), pair.grafter.architecture, pair.grafter.device)
-
-
 class AskedGraft(NamedTuple):
     """What one call of Graft asks for."""
 
     case: AskedCase
     patches: Sequence[AskedPatch]
     untie: bool = False
-    contrast: str = ""
 
 
 def graft(pair: Pair, asked: AskedGraft, check: Callable[[], None]) -> pb.GraftResponse:
@@ -68,15 +65,9 @@ def graft(pair: Pair, asked: AskedGraft, check: Callable[[], None]) -> pb.GraftR
         As of the contract's Graft.
     """
     prompt, case = read_case(asked.case, pair.tokenizer, pair.facts)
-    contrast = (
-        replace(case, target=target_ids(pair.tokenizer, asked.contrast, "contrast"))
-        if asked.contrast
-        else None
-    )
-    if contrast:
-        require_fits(contrast, pair.facts.context, "contrast")
+    contrast = read_contrast(asked.case, case, pair.tokenizer, pair.facts)
     configuration = configuration_of(asked.patches, prompt, pair.facts, asked.untie, len(pair.others))
-    grafter = grafter_of(pair, asked.patches)
+    grafter = grafter_of(pair, [each.donor for each in asked.patches])
     passes = _read(pair, grafter, case, configuration, check)
     answer = pb.GraftResponse(
         reading=passes.reading,
@@ -127,6 +118,7 @@ class AskedText(NamedTuple):
     untie: bool
     decoding: Decoding
     most: int
+    chat: tuple[Message, ...] = ()
 
 
 def generated(pair: Pair, asked: AskedText) -> Iterator[pb.GeneratedToken]:
@@ -137,11 +129,11 @@ def generated(pair: Pair, asked: AskedText) -> Iterator[pb.GeneratedToken]:
     InvalidArgument
         As of the contract's GenerateGrafted.
     """
-    prompt = read_prompt(pair.tokenizer, asked.prompt)
+    prompt = read_text(pair.tokenizer, asked.prompt, asked.chat)
     require_fits(Case(prompt.ids, (0,) * asked.most), pair.facts.context, "prompt")
     configuration = configuration_of(asked.patches, prompt, pair.facts, asked.untie, len(pair.others))
     text = Detokenizer(pair.tokenizer)
-    grafter = grafter_of(pair, asked.patches)
+    grafter = grafter_of(pair, [each.donor for each in asked.patches])
     steps = generate(grafter, prompt.ids, configuration, asked.decoding, asked.most, pair.ends)
     for token, logprob, ends, last in steps:
         stop = pb.GRAFT_STOP_END if ends else pb.GRAFT_STOP_LENGTH if last else pb.GRAFT_STOP_UNSPECIFIED

@@ -5,22 +5,43 @@ from typing import Any
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
 from services.grafting.asking import AskedCase, AskedPatch
+from services.grafting.chats import Message, Role
 from services.grafting.engine.generating import Decoding
 from services.grafting.pairs import Facts
 from services.grafting.positions import Selection, Span
 from services.grafting.readings import Reading
+from services.grafting.sources import Source
 from services.grafting.sweeps import Axes, Grid
+
+_PARTS = {
+    pb.ROLE_PART_HEADER: "header",
+    pb.ROLE_PART_FOOTER: "footer",
+    pb.ROLE_PART_WHOLE: "whole",
+    pb.ROLE_PART_LAST: "last",
+}
+
+
+def chat_of(messages: Iterable[pb.ChatTurn]) -> tuple[Message, ...]:
+    """Return a conversation."""
+    return tuple(Message(each.role, each.content) for each in messages)
 
 
 def selection_of(message: pb.Positions) -> Selection:
     """Return a selection."""
     spans = tuple(Span(s.text, s.occurrence, s.first, s.stop) for s in message.spans)
-    return Selection(spans, tuple(message.indices), message.everything, message.complement)
+    roles = tuple(Role(r.role, r.message, _PARTS.get(r.part, "content")) for r in message.roles)
+    return Selection(spans, tuple(message.indices), message.everything, message.complement, roles)
 
 
 def case_of(message: pb.Case) -> AskedCase:
     """Return a case."""
-    return AskedCase(message.prompt, message.target, message.continuation != pb.CONTINUATION_BASE)
+    return AskedCase(
+        message.prompt,
+        message.target,
+        message.continuation != pb.CONTINUATION_BASE,
+        message.contrast,
+        chat_of(message.chat),
+    )
 
 
 def patch_of(message: pb.GraftPatch) -> AskedPatch:
@@ -50,6 +71,7 @@ def axes_of(message: pb.SweepAxes) -> Axes:
         message.stride,
         tuple(tuple(each.components) for each in message.components),
         message.subsets,
+        tuple(Source(s.source, s.weight if s.HasField("weight") else 1.0) for s in message.sources),
     )
 
 
@@ -61,9 +83,9 @@ def grid_of(request: pb.SweepGraftsRequest, tokenizer: Any, facts: Facts) -> Gri
     InvalidArgument
         As :meth:`Grid.of`.
     """
-    return Grid.of(
-        [case_of(each) for each in request.cases], axes_of(request.axes), request.untie, tokenizer, facts
-    )
+    donors = (request.pair.donor, *request.pair.others)
+    cases = [case_of(each) for each in request.cases]
+    return Grid.of(cases, axes_of(request.axes), request.untie, tokenizer, facts, donors)
 
 
 def reading_message(reading: Reading, tokenizer: Any) -> pb.GraftReading:

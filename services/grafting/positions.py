@@ -1,4 +1,4 @@
-"""Tokens of a prompt, named by text, by character offsets or by index."""
+"""Tokens of a prompt, named by text, by character offsets, by index or by role in a chat."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.lm.prompts import encode_text
 from palimpsest.models.tokenizers import failing_as_model
+from services.grafting.chats import Message, Rendered, Role, render, role_ranges
 
 
 class Prompt(NamedTuple):
@@ -19,11 +20,14 @@ class Prompt(NamedTuple):
         Token ids, special tokens included.
     ranges
         For each token the characters it stands for, (first, stop) in ``text``; (0, 0) for special tokens.
+    chat
+        Of a conversation, whose characters are whose.
     """
 
     text: str
     ids: tuple[int, ...]
     ranges: tuple[tuple[int, int], ...]
+    chat: Rendered | None = None
 
     @property
     def tokens(self) -> list[str]:
@@ -53,12 +57,32 @@ class Selection(NamedTuple):
         All positions.
     complement
         Those that are not selected, instead.
+    roles
+        Of a chat.
     """
 
     spans: tuple[Span, ...] = ()
     indices: tuple[int, ...] = ()
     everything: bool = False
     complement: bool = False
+    roles: tuple[Role, ...] = ()
+
+
+def read_chat(tokenizer: Any, messages: Sequence[Message], field: str = "chat") -> Prompt:
+    """Write a conversation in the chat template, and tokenize it as transformers does.
+
+    Raises
+    ------
+    InvalidArgument
+        As :func:`render`.
+    FailedPrecondition
+        MODEL_INVALID: the tokenizer fails on it.
+    """
+    chat = render(tokenizer, messages, field)
+    with failing_as_model():
+        read = tokenizer(chat.text, add_special_tokens=False, return_offsets_mapping=True)
+    ranges = tuple((int(first), int(stop)) for first, stop in read["offset_mapping"])
+    return Prompt(chat.text, tuple(read["input_ids"]), ranges, chat)
 
 
 def read_prompt(tokenizer: Any, text: str, field: str = "prompt") -> Prompt:
@@ -89,6 +113,8 @@ def positions_of(selection: Selection, prompt: Prompt, field: str = "positions")
     found = set(range(count)) if selection.everything else set()
     for at, span in enumerate(selection.spans):
         found.update(_covered(span, prompt, f"{field}.spans[{at}]"))
+    for at, role in enumerate(selection.roles):
+        found.update(_of_role(role, prompt, f"{field}.roles[{at}]"))
     for at, index in enumerate(selection.indices):
         if not -count <= index < count:
             raise InvalidArgument.field(
@@ -131,6 +157,21 @@ def _covered(span: Span, prompt: Prompt, field: str) -> list[int]:
     if not covered:
         raise _not_found(field, f"Characters {first} to {stop} have no token of their own.")
     return covered
+
+
+def _of_role(role: Role, prompt: Prompt, field: str) -> list[int]:
+    """Positions of the tokens that have a role in a chat."""
+    if prompt.chat is None:
+        raise InvalidArgument.field(
+            Reason.INVALID_REQUEST,
+            field,
+            "A plain prompt has no roles. Send a chat, or name texts or indices.",
+        )
+    found: list[int] = []
+    for first, stop in role_ranges(role, prompt.chat, field):
+        covered = _covered(Span("", 0, first, stop), prompt, field)
+        found += covered[-1:] if role.part == "last" else covered
+    return found
 
 
 def _characters(span: Span, text: str, field: str) -> tuple[int, int]:

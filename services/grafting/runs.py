@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
+
 from palimpsest.errors import InvalidArgument, Reason
 from services.grafting.engine import Configuration, Grafter, Item, Patch, Plan, Reference, plan, row_layers
 from services.grafting.readings import Reader, Reading
@@ -51,6 +53,11 @@ class Case:
         )
 
 
+def needs_pass(case: Case, contrast: Case) -> bool:
+    """Whether a contrast is read after other tokens than the target is, and so in passes of its own."""
+    return contrast.ids != case.ids
+
+
 class PromptRun:
     """Both models' own passes over one case, and any number of grafts beside them.
 
@@ -74,7 +81,10 @@ class PromptRun:
         self._references: Sequence[Reference] = references or [
             grafter.reference(case.ids, source, len(case.target)) for source in (0, 1)
         ]
-        self.reader = Reader(case.target, *(reference.logits for reference in self._references))
+        self.reader = self._reader(*(reference.logits for reference in self._references))
+
+    def _reader(self, base: torch.Tensor, donor: torch.Tensor) -> Reader:
+        return Reader(self.case.target, base, donor)
 
     @property
     def base(self) -> Reference:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,16 +11,26 @@ from google.longrunning import operations_pb2
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
 from palimpsest.api.grafting.v1 import grafting_pb2_grpc
-from palimpsest.errors import Cancelled, FailedPrecondition, InvalidArgument, Reason, ResourceExhausted
+from palimpsest.errors import Cancelled, FailedPrecondition, Reason, ResourceExhausted
 from palimpsest.models.record import ModelRecord
 from palimpsest.models.tokenizers import TokenizerCache, load_tokenizer
 from palimpsest.rpc.resources import Resources
 from services.grafting.answers import AskedGraft, AskedText, check_pair, generated, graft
 from services.grafting.asking import require_distinct
 from services.grafting.attribution.options import options_of
-from services.grafting.convert import case_of, decoding_of, grid_of, patch_of
-from services.grafting.pairs import PairHost, facts_of, refusal, require_pair
+from services.grafting.convert import case_of, chat_of, decoding_of, grid_of, patch_of
+from services.grafting.pairs import (
+    AdapterRecord,
+    Donor,
+    PairHost,
+    facts_of,
+    records_of,
+    refusal,
+    require_pair,
+)
 from services.grafting.planning import plan_of
+from services.grafting.sources import require_own_weights
+from services.grafting.sweeps import Grid
 
 T = TypeVar("T")
 
@@ -28,6 +38,7 @@ _WAITING = 16
 """Calls that may wait for the one that runs; each holds a request, and passes of one pair run one after another."""
 _NEW_TOKENS = 32
 _NO_PAIR = (
+    Reason.ADAPTER_MISMATCH,
     Reason.UNSUPPORTED_ARCH,
     Reason.ARCH_MISMATCH,
     Reason.TOKENIZER_MISMATCH,
@@ -58,7 +69,7 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
         self, request: pb.CheckPairRequest, context: grpc.aio.ServicerContext
     ) -> pb.PairCheck:
         """Compare two models."""
-        base, donor, *others = await self._records(request.pair)
+        base, (donor, *others) = await self._records(request.pair)
 
         def work(check: Callable[[], None]) -> pb.PairCheck:
             try:
@@ -74,19 +85,21 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
 
     async def Graft(self, request: pb.GraftRequest, context: grpc.aio.ServicerContext) -> pb.GraftResponse:
         """Run one configuration."""
-        base, donor, *others = await self._records(request.pair)
+        base, (donor, *others) = await self._records(request.pair)
         patches = [patch_of(each) for each in request.patches]
-        asked = AskedGraft(case_of(request.case), patches, request.untie, request.contrast)
+        case = case_of(request.case)
+        asked = AskedGraft(case._replace(contrast=request.contrast or case.contrast), patches, request.untie)
         return await self._run(lambda check: graft(self._host.load(base, donor, others=others), asked, check))
 
     async def GenerateGrafted(
         self, request: pb.GenerateGraftedRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.GeneratedToken]:
         """Run a configuration and go on from it, a token at a time, so that other calls run in between."""
-        base, donor, *others = await self._records(request.pair)
+        base, (donor, *others) = await self._records(request.pair)
         patches = [patch_of(each) for each in request.patches]
         most = request.max_new_tokens or _NEW_TOKENS
-        asked = AskedText(request.prompt, patches, request.untie, decoding_of(request), most)
+        chat = chat_of(request.chat)
+        asked = AskedText(request.prompt, patches, request.untie, decoding_of(request), most, chat)
         tokens = await self._run(lambda check: generated(self._host.load(base, donor, others=others), asked))
         while (token := await self._run(lambda check: next(tokens, None), admitted=True)) is not None:
             yield token
@@ -95,12 +108,10 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
         self, request: pb.SweepGraftsRequest, context: grpc.aio.ServicerContext
     ) -> pb.GraftPlan:
         """Count what a sweep would run."""
-        base, donor = await self._pair(request)
+        base, donors = await self._records(request.pair)
 
         def work() -> pb.GraftPlan:
-            require_pair(base, donor)
-            grid = grid_of(request, self._tokenizers.get(base), facts_of(base))
-            return plan_of(grid, (base, donor), self._resources.settings)
+            return plan_of(self._grid(request, base, donors), base, donors, self._resources.settings)
 
         return await asyncio.to_thread(work)
 
@@ -108,32 +119,38 @@ class GraftingServicer(grafting_pb2_grpc.GraftingServiceServicer):
         self, request: pb.SweepGraftsRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
         """Check a sweep against the models' configs and tokenizer, and queue it."""
-        base, donor = await self._pair(request)
+        base, donors = await self._records(request.pair)
+        await asyncio.to_thread(self._grid, request, base, donors)
+        action = {
+            "method": "grafting.sweep/2",
+            "base": base.fingerprint,
+            "donors": [donor.fingerprint for donor in donors],
+        }
+        adapters = [donor.digest for donor in donors if isinstance(donor, AdapterRecord)]
+        return await self._resources.submit(
+            "grafting.sweep", request, needs="model", inputs=adapters, action=action
+        )
 
-        def check() -> None:
+    def _grid(self, request: pb.SweepGraftsRequest, base: ModelRecord, donors: Sequence[Donor]) -> Grid:
+        """Check a sweep without any weights."""
+        for donor in donors:
             require_pair(base, donor)
-            options_of(request)
-            grid_of(request, self._tokenizers.get(base), facts_of(base))
+        options = options_of(request)
+        grid = grid_of(request, self._tokenizers.get(base), facts_of(base))
+        own = {
+            "axes.subsets": grid.axes.subsets,
+            "mode": options.preview is not None,
+            "sufficient": options.threshold is not None,
+        }
+        require_own_weights(grid.axes.sources, own)
+        return grid
 
-        await asyncio.to_thread(check)
-        action = {"method": "grafting.sweep/1", "base": base.fingerprint, "donor": donor.fingerprint}
-        return await self._resources.submit("grafting.sweep", request, needs="model", action=action)
-
-    async def _pair(self, request: pb.SweepGraftsRequest) -> list[ModelRecord]:
-        """Records of the base and the one donor of a sweep."""
-        if request.pair.others:
-            raise InvalidArgument.field(
-                Reason.INVALID_REQUEST,
-                "pair.others",
-                "Every cell of a sweep grafts the donor's weights; leave others out, or use Graft.",
-            )
-        return await self._records(request.pair)
-
-    async def _records(self, pair: pb.ModelPair) -> list[ModelRecord]:
-        """Records of the base, the donor, and the others."""
+    async def _records(self, pair: pb.ModelPair) -> tuple[ModelRecord, list[Donor]]:
+        """Look up the base, and the donor with the others."""
         require_distinct(pair.base, pair.donor, pair.others)
-        names = (pair.base, pair.donor, *pair.others)
-        return [await asyncio.to_thread(self._resources.models.get, name) for name in names]
+        artifacts = self._resources.callers_artifacts()
+        donors = (pair.donor, *pair.others)
+        return await asyncio.to_thread(records_of, pair.base, donors, self._resources.models, artifacts)
 
     async def _run(self, work: Callable[[Callable[[], None]], T], admitted: bool = False) -> T:
         """Run work on the thread of passes; a caller that goes away ends it at its next check.

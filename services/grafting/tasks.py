@@ -12,12 +12,11 @@ from palimpsest.progress import Drain
 
 if TYPE_CHECKING:
     from services.grafting.attribution.works import Sweep
-    from services.grafting.runs import PromptRun
 
 MEDIA_TYPE = "application/json"
 _PIECE_TYPE = "application/x-protobuf"
 FORMAT = "palimpsest.grafts/1"
-_CELLS_TOLD = 200
+_CELLS_TOLD = 100
 """Cells of a partial result, so that it stays well below 64 KiB."""
 
 
@@ -29,19 +28,20 @@ def sweep(request: pb.SweepGraftsRequest, job: JobContext) -> pb.GraftSweep:
     from services.grafting.attribution.results import result_of
     from services.grafting.attribution.works import Sweep
     from services.grafting.convert import grid_of
-    from services.grafting.engine import Grafter
-    from services.grafting.pairs import PairHost
+    from services.grafting.pairs import PairHost, records_of
+    from services.grafting.sources import grafter_of
     from services.grafting.table import table_of
 
     progress, models = job.progress, job.resources.models
     progress.step(0, 0, "loading the models")
-    base, donor = models.get(request.pair.base), models.get(request.pair.donor)
-    worker_host(job).close()  # the memory is needed for two models
-    pair = PairHost(job.resources.settings).load(base, donor, progress)
+    names = (request.pair.donor, *request.pair.others)
+    base, donors = records_of(request.pair.base, names, models, job.resources.artifacts)
+    worker_host(job).close()  # the memory is needed for these models
+    pair = PairHost(job.resources.settings).load(base, donors[0], progress, donors[1:])
     grid = grid_of(request, pair.tokenizer, pair.facts)
-    kept = _Kept(job, _content(request, base.fingerprint, donor.fingerprint))
+    kept = _Kept(job, _content(request, base.fingerprint, *(each.fingerprint for each in donors)))
     resumed = kept.grafted
-    grafter = Grafter(pair.weights, pair.grafter.architecture, pair.grafter.device)
+    grafter = grafter_of(pair, grid.axes.sources)
     whole = Sweep(grid, options_of(request), pair, grafter)
     total = whole.cells_to_graft()
     progress.step(resumed, total, "grafting")
@@ -68,24 +68,15 @@ def sweep(request: pb.SweepGraftsRequest, job: JobContext) -> pb.GraftSweep:
 
 def _finish(whole: "Sweep", kept: "_Kept", job: JobContext, total: int) -> None:
     """Make the pieces that are not kept yet."""
-    from services.grafting.attribution.traces import run_to_preview
-    from services.grafting.convert import reading_message
+    from services.grafting.cases import CaseRun
 
-    runs: dict[int, PromptRun] = {}
-    tokenizer = whole.pair.tokenizer
+    own: CaseRun | None = None
     for number, work in enumerate(whole.works(kept.pieces)):
         if number < len(kept.pieces):
             continue
-        if work.case not in runs:
-            runs.clear()  # cases come one after another
-            case = whole.grid.prompts[work.case][1]
-            runs[work.case] = run_to_preview(whole.grafter, whole.pair.weights, case, whole.options.preview)
-        run = runs[work.case]
-        piece = work.make(run, job.progress.check)
-        piece.case = work.case
-        piece.base.CopyFrom(reading_message(run.reader.base, tokenizer))
-        piece.donor.CopyFrom(reading_message(run.reader.donor, tokenizer))
-        kept.add(piece)
+        if own is None or own.case != work.case:  # cases come one after another
+            own = CaseRun(whole, work.case)
+        kept.add(own.make(work, job.progress.check))
         job.progress.step(kept.grafted, total)
 
 
@@ -127,6 +118,8 @@ class _Kept:
             self.save()
         for first in range(0, len(piece.cells), _CELLS_TOLD):
             told = pb.SweptCells(case=piece.case, base=piece.base, donor=piece.donor, preview=piece.preview)
+            if piece.HasField("contrast"):
+                told.contrast.CopyFrom(piece.contrast)
             told.cells.extend(piece.cells[first : first + _CELLS_TOLD])
             if first == 0 and piece.HasField("values"):
                 told.values.CopyFrom(piece.values)

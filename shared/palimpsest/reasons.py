@@ -267,6 +267,7 @@ class Reason(StrEnum):
 
     # ---- grafting
     UNSUPPORTED_ARCH = auto()  # an architecture whose layers cannot be grafted by rows; the message names it
+    ADAPTER_MISMATCH = auto()  # an adapter that was trained on another model than the base; metadata names it
     ARCH_MISMATCH = auto()  # models of different architectures or sizes; the violations name every difference
     NON_FINITE_WEIGHTS = auto()  # NaN or infinite weights; the message names the tensors
     TIED_WEIGHTS_AMBIGUOUS = auto()  # embedding or head alone is grafted, and they are one matrix; say untie

@@ -16,6 +16,7 @@ from services.grafting.engine import LAYER_COMPONENTS, Architecture, ModelWeight
 from services.grafting.engine.attention import rotate
 from services.grafting.engine.configurations import OUTER_COMPONENTS
 from services.grafting.engine.products import linear
+from services.grafting.engine.quantised import is_quantised, matrix_of, part_of
 
 
 def slopes_at_base(
@@ -80,8 +81,9 @@ class _Backward:
         by_logits[torch.arange(len(target)), target] += 1
         by_logits = by_logits.to(logits.dtype)[None]
         self._score((OUTSIDE, "head"), by_logits)
-        head = self._base.model.get_output_embeddings().weight
-        by_norm = _product(by_logits, head)
+        head = self._base.model.get_output_embeddings()
+        weight = matrix_of(head, by_logits.dtype) if is_quantised(head) else head.weight
+        by_norm = _product(by_logits, weight)
         self._score((OUTSIDE, "final_norm"), by_norm)
         found = _pulled_back(self._base.final_norm, by_norm, self._trace.read[OUTSIDE, "final_norm"])
         return found[0].expand(self._many, -1, -1)
@@ -143,7 +145,8 @@ class _Backward:
         projected = self._trace.projected.get((layer, component))
         if projected is not None:
             (gradient,) = _pulled_back(lambda z: self._base.normed(layer, component, z), gradient, projected)
-        return _product(gradient, self._base.anatomy.layers[layer][component].weight(self._base.model))
+        part = self._base.anatomy.layers[layer][component]
+        return _product(gradient, part_of(self._base.model, part, gradient.dtype))
 
     def _score(self, place: Place, gradient: torch.Tensor) -> None:
         layer, name = place

@@ -21,9 +21,9 @@ from services.grafting.engine.configurations import (
     plan,
     row_layers,
 )
-from services.grafting.engine.low_rank import LowRankWeights, low_rank_deltas
+from services.grafting.engine.low_rank import LowRankWeights, deltas_of, low_rank_deltas
 from services.grafting.engine.passes import Grafter, Item
-from services.grafting.engine.weights import ModelWeights, Weights
+from services.grafting.engine.weights import ModelWeights, Projections, Weights
 
 __all__ = [
     "COMPONENTS",
@@ -37,9 +37,11 @@ __all__ = [
     "ModelWeights",
     "Patch",
     "Plan",
+    "Projections",
     "Reference",
     "Weights",
     "architecture_of",
+    "deltas_of",
     "low_rank_deltas",
     "plan",
     "row_layers",

@@ -2,7 +2,7 @@
 
 import torch
 
-from services.grafting.engine.weights import ModelWeights
+from services.grafting.engine.weights import Projections
 
 
 class AmplifiedWeights:
@@ -14,12 +14,12 @@ class AmplifiedWeights:
     Parameters
     ----------
     base, donor
-        Two models of one architecture.
+        Two models of one architecture; the donor may be the base with an adapter.
     weight
         How much of the change acts: more than 1 amplifies it, less than 0 turns it round.
     """
 
-    def __init__(self, base: ModelWeights, donor: ModelWeights, weight: float) -> None:
+    def __init__(self, base: Projections, donor: Projections, weight: float) -> None:
         self._base, self._donor, self._weight = base, donor, weight
 
     def embed(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from torch import nn
 
 from palimpsest.errors import FailedPrecondition, Reason
 from palimpsest.lm.anatomy import blocks_of
+from services.grafting.engine.quantised import METHODS, is_there, method_of
 
 _LLAMA_LIKE = ("llama", "qwen2", "qwen3", "mistral", "gemma")
 SUPPORTED = (*_LLAMA_LIKE, "gpt2", "gpt_neox")
@@ -123,8 +124,7 @@ def refuse_by_config(config: Any) -> None:
         experts = any(getattr(config, name, None) for name in _EXPERTS)
         what = f"{kind}, a mixture of experts," if experts else kind
         raise _unsupported(kind, f"A model of type {what} cannot be grafted")
-    if getattr(config, "quantization_config", None) is not None:
-        raise _unsupported(kind, "A model with quantised weights cannot be grafted")
+    _refuse_by_method(kind, method_of(config))
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope in _GROWING_ROTARY:
         raise _unsupported(
@@ -135,10 +135,24 @@ def refuse_by_config(config: Any) -> None:
             raise _unsupported(kind, f"A {kind} with {option} cannot be grafted")
 
 
+def _refuse_by_method(kind: str, method: str) -> None:
+    if method and method not in METHODS:
+        raise _unsupported(
+            kind,
+            f"Weights quantised by {method} cannot be read by rows ({', '.join(METHODS)} can); register the model "
+            "dequantised, or as GGUF, which is dequantised when it is registered",
+        )
+    if method and not is_there(method):
+        raise _unsupported(
+            kind,
+            f"Weights quantised by {method} need the package {METHODS[method]}, which is not installed here",
+        )
+
+
 def _unsupported(kind: str, message: str) -> FailedPrecondition:
     return FailedPrecondition(
         Reason.UNSUPPORTED_ARCH,
-        f"{message}; use one of {', '.join(SUPPORTED)}, with dense layers and plain weights.",
+        f"{message}; use one of {', '.join(SUPPORTED)}, with dense layers.",
         metadata={"model_type": kind},
     )
 

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason, Violation
+from palimpsest.lm.anatomy import anatomy_of
 from services.grafting.engine.products import linear
 from services.grafting.engine.weights import ModelWeights
 
@@ -27,6 +28,20 @@ class Delta(NamedTuple):
     up: torch.Tensor
     scale: float
 
+    def norm(self) -> float:
+        """Frobenius norm of what is added, in float64, without making it: ``|UD|^2 = tr(D D^T U^T U)``."""
+        down, up = self.down.double(), self.up.double()
+        square = ((down @ down.T) * (up.T @ up)).sum()
+        return abs(self.scale) * float(square.clamp(min=0)) ** 0.5
+
+
+class AdapterTensors(NamedTuple):
+    """One module's matrices in an adapter, [rank, inputs] and [outputs, rank], and the scale of their product."""
+
+    down: torch.Tensor
+    up: torch.Tensor
+    scale: float
+
 
 class LowRankWeights:
     """A model's weights with low-rank deltas, which are never added to them.
@@ -37,31 +52,49 @@ class LowRankWeights:
         The weights that the adapter was trained on.
     deltas
         By layer and component; components without one are the base's.
+
+    Attributes
+    ----------
+    base, deltas
+        As given.
     """
 
     def __init__(self, base: ModelWeights, deltas: Mapping[tuple[int, str], Delta]) -> None:
-        self._base, self._deltas = base, dict(deltas)
+        self.base, self.deltas = base, dict(deltas)
 
     def embed(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Return the base's embeddings."""
-        return self._base.embed(ids, positions)
+        return self.base.embed(ids, positions)
 
     def apply(self, layer: int, component: str, rows: torch.Tensor) -> torch.Tensor:
         """Apply a component: twice the rank times the rows more than the base alone."""
-        delta = self._deltas.get((layer, component))
+        if (layer, component) not in self.deltas:
+            return self.base.apply(layer, component, rows)
+        return self.normed(layer, component, self.projected(layer, component, rows))
+
+    def has_head_norm(self, layer: int, component: str) -> bool:
+        """As of the base."""
+        return self.base.has_head_norm(layer, component)
+
+    def normed(self, layer: int, component: str, projected: torch.Tensor) -> torch.Tensor:
+        """Apply the base's norm of single heads."""
+        return self.base.normed(layer, component, projected)
+
+    def projected(self, layer: int, component: str, rows: torch.Tensor) -> torch.Tensor:
+        """Apply a matrix alone, with what the adapter adds."""
+        projected = self.base.projected(layer, component, rows)
+        delta = self.deltas.get((layer, component))
         if delta is None:
-            return self._base.apply(layer, component, rows)
-        added = linear(linear(rows, delta.down), delta.up)
-        whole = torch.add(self._base.projected(layer, component, rows), added, alpha=delta.scale)
-        return self._base.normed(layer, component, whole)
+            return projected
+        return torch.add(projected, linear(linear(rows, delta.down), delta.up), alpha=delta.scale)
 
     def final_norm(self, rows: torch.Tensor) -> torch.Tensor:
         """Apply the base's last norm."""
-        return self._base.final_norm(rows)
+        return self.base.final_norm(rows)
 
     def head(self, rows: torch.Tensor) -> torch.Tensor:
         """Apply the base's output matrix."""
-        return self._base.head(rows)
+        return self.base.head(rows)
 
 
 def low_rank_deltas(
@@ -102,6 +135,69 @@ def low_rank_deltas(
     if unknown := sorted(layers.keys() - known):
         raise _unusable(unknown[0])
     return deltas
+
+
+def deltas_of(
+    matrices: Mapping[str, AdapterTensors], model: Any, name: str = "the base"
+) -> dict[tuple[int, str], Delta]:
+    """Read an adapter's matrices in the names of components.
+
+    Parameters
+    ----------
+    matrices
+        By the path of the module that each is for.
+    model
+        The base, or one of its architecture without weights.
+    name
+        What errors call it.
+
+    Raises
+    ------
+    InvalidArgument
+        COMPONENT_OUT_OF_RANGE: the adapter changes something that is no matrix of a layer.
+    FailedPrecondition
+        ARCH_MISMATCH: a matrix has another shape than the base's. NON_FINITE_WEIGHTS.
+    """
+    deltas: dict[tuple[int, str], Delta] = {}
+    known, wrong = set(), []
+    for number, parts in enumerate(anatomy_of(model).layers):
+        for component, part in parts.items():
+            if component.endswith("norm") or part.path not in matrices:
+                continue
+            known.add(part.path)
+            own, found = matrices[part.path], sizes_of(part.module_of(model))
+            if own.down.shape[0] != own.up.shape[1] or (own.up.shape[0], own.down.shape[1]) != found:
+                theirs = tuple(own.up.shape), tuple(own.down.shape)
+                wrong.append(
+                    Violation(
+                        part.path, f"{found} in the base and {theirs[0]} times {theirs[1]} in the adapter"
+                    )
+                )
+                continue
+            deltas[number, component] = Delta(own.down, part.select(own.up), own.scale)
+    if unknown := sorted(matrices.keys() - known):
+        raise _unusable(unknown[0])
+    if wrong:
+        raise FailedPrecondition(
+            Reason.ARCH_MISMATCH,
+            f"The adapter does not fit into {name}: {wrong[0].field} has {wrong[0].description}. Graft it into the "
+            "model that it was trained on.",
+            violations=wrong[:50],
+        )
+    broken = [path for path, own in matrices.items() if not all(bool(t.isfinite().all()) for t in own[:2])]
+    if broken:
+        raise FailedPrecondition(
+            Reason.NON_FINITE_WEIGHTS,
+            f"The adapter has weights that are not finite for {', '.join(sorted(broken)[:10])}. Every reading would be "
+            "NaN: use another one.",
+            metadata={"tensors": len(broken)},
+        )
+    return deltas
+
+
+def sizes_of(module: Any) -> tuple[int, int]:
+    """Return outputs and inputs of a linear layer, quantised or not, or of GPT-2's."""
+    return (module.nf, module.nx) if hasattr(module, "nf") else (module.out_features, module.in_features)
 
 
 def _unusable(path: str) -> InvalidArgument:

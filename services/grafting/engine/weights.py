@@ -8,6 +8,7 @@ from torch import nn
 from palimpsest.lm.anatomy import Anatomy, Part, anatomy_of
 from services.grafting.engine.architecture import Architecture
 from services.grafting.engine.products import linear
+from services.grafting.engine.quantised import is_quantised, matrix_of, part_of
 
 
 class Weights(Protocol):
@@ -30,10 +31,27 @@ class Weights(Protocol):
         ...
 
 
+class Projections(Weights, Protocol):
+    """Weights whose products can be mixed with another model's: a model, or one with an adapter beside it."""
+
+    def has_head_norm(self, layer: int, component: str) -> bool:
+        """Whether the rows of a projection are normed head by head."""
+        ...
+
+    def normed(self, layer: int, component: str, projected: torch.Tensor) -> torch.Tensor:
+        """Apply the norm of single heads to what a projection gave; most models have none."""
+        ...
+
+    def projected(self, layer: int, component: str, rows: torch.Tensor) -> torch.Tensor:
+        """Apply a matrix alone."""
+        ...
+
+
 class ModelWeights:
     """Weights of a transformers module. They are read, and the module stays as it is.
 
-    Matrices are views of the module's own, but for those that it keeps interleaved (NeoX), which are copied once.
+    Matrices are views of the module's own, but for those that it keeps interleaved (NeoX), which are copied once, and
+    for quantised ones, which are dequantised each time that rows go through them.
 
     Parameters
     ----------
@@ -55,12 +73,15 @@ class ModelWeights:
         self._embedding = model.get_input_embeddings()
         self._positions: nn.Module | None = getattr(body, "wpe", None)
         self._matrices: dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor | None]] = {}
+        self._quantised: dict[tuple[int, str], Part] = {}
         self._norms: dict[tuple[int, str], nn.Module] = {}
         self._head_norms: dict[tuple[int, str], nn.Module] = {}
         for number, parts in enumerate(self.anatomy.layers):
             for name, part in parts.items():
                 if name.endswith("norm"):
                     self._norms[number, name] = part.module_of(model)
+                elif is_quantised(part.module_of(model)):
+                    self._quantised[number, name] = part
                 else:
                     self._matrices[number, name] = (part.weight(model), part.bias(model))
                 if name in ("q", "k") and (norm := _head_norm(model, part, name)) is not None:
@@ -83,7 +104,7 @@ class ModelWeights:
         norm = self._norms.get((layer, component))
         if norm is not None:
             return norm(rows)
-        return self.normed(layer, component, linear(rows, *self._matrices[layer, component]))
+        return self.normed(layer, component, self.projected(layer, component, rows))
 
     def has_head_norm(self, layer: int, component: str) -> bool:
         """Whether the rows of a projection are normed head by head."""
@@ -98,7 +119,11 @@ class ModelWeights:
 
     def projected(self, layer: int, component: str, rows: torch.Tensor) -> torch.Tensor:
         """Apply a matrix alone."""
-        return linear(rows, *self._matrices[layer, component])
+        part = self._quantised.get((layer, component))
+        if part is None:
+            return linear(rows, *self._matrices[layer, component])
+        bias = part.bias(self.model)
+        return linear(rows, part_of(self.model, part, rows.dtype), None if bias is None else bias.to(rows))
 
     def final_norm(self, rows: torch.Tensor) -> torch.Tensor:
         """Apply the last norm."""
@@ -106,7 +131,8 @@ class ModelWeights:
 
     def head(self, rows: torch.Tensor) -> torch.Tensor:
         """Apply the output matrix."""
-        return linear(rows, self._head.weight, self._head.bias)
+        weight = matrix_of(self._head, rows.dtype) if is_quantised(self._head) else self._head.weight
+        return linear(rows, weight, self._head.bias)
 
 
 def _head_norm(model: nn.Module, part: Part, name: str) -> nn.Module | None:

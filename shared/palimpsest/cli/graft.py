@@ -12,6 +12,7 @@ from palimpsest.cli.grafts.generate import generate, plan
 from palimpsest.cli.grafts.options import (
     At,
     Base,
+    Chat,
     Complement,
     Components,
     Donor,
@@ -19,28 +20,31 @@ from palimpsest.cli.grafts.options import (
     Others,
     Prompt,
     Source,
+    System,
     Target,
     Untie,
     Weight,
-    names_of,
     pair_of,
     patch_of,
-    positions_of,
+    text_of,
 )
 from palimpsest.cli.grafts.report import report
 from palimpsest.cli.grafts.sweep import (
+    Contrasts,
     Drops,
     OwnLayer,
     Preview,
     PreviewFirst,
     Prompts,
     Seed,
+    Sources,
     Steps,
     Subsets,
     Sufficient,
     Targets,
     VerifyRandom,
     VerifyTop,
+    axes_of,
     cases_of,
     estimating,
     show,
@@ -90,8 +94,12 @@ def check(session: Session, base: Base, donor: Donor, prompt: Prompt = "") -> No
         }
     )
     most = sorted(found.changes, key=lambda change: -change.relative_norm)[:_CHANGES_SHOWN]
+    heads = [">layer", "component", ">relative change"]
     rows = [(c.layer if c.layer >= 0 else "", c.component, f"{c.relative_norm:.2g}") for c in most]
-    output.print_table([">layer", "component", ">relative change"], rows)
+    if any(change.HasField("quantisation_norm") for change in most):
+        heads.append(">of it by rounding")
+        rows = [(*row, _rounding(c)) for row, c in zip(rows, most, strict=True)]
+    output.print_table(heads, rows)
     if found.tokens:
         rows = [
             (at, json.dumps(t.token, ensure_ascii=False), f"{t.kl:.4f}") for at, t in enumerate(found.tokens)
@@ -114,12 +122,14 @@ def run(
     source: Source = 0,
     weight: Weight = 1.0,
     contrast: Contrast = "",
+    chat: Chat = False,
+    system: System = "",
 ) -> None:
     """Run one graft, and read how it predicts the target beside both models."""
     with session.client() as client:
         found = client.grafting.graft(
             pair=pair_of(base, donor, other),
-            case={"prompt": prompt, "target": target},
+            case={**text_of(prompt, chat, system), "target": target},
             patches=[patch_of(at, complement, layers, components, source, weight)],
             untie=untie,
             contrast=contrast,
@@ -173,6 +183,11 @@ def sweep(
     drops: Drops = 0,
     sufficient: Sufficient = None,
     untie: Untie = False,
+    other: Others = None,
+    source: Sources = None,
+    contrast: Contrasts = None,
+    chat: Chat = False,
+    system: System = "",
     out: Out = None,
     wait: Wait = True,
 ) -> None:
@@ -180,21 +195,14 @@ def sweep(
 
     Without --wait or when interrupted, `palimpsest jobs watch` comes back to the job.
     """
-    axes = {
-        "positions": [{"name": where, "positions": positions_of([where], False)} for where in at or ()],
-        "window": window,
-        "stride": stride,
-        "components": [{"components": names_of(names)} for names in components or ()],
-        "subsets": subsets,
-    }
     more = estimating(
         preview, preview_first, verify_top, verify_random, seed, steps, own_layer, drops, sufficient
     )
     with session.client() as client:
         job = client.grafting.sweep_grafts(
-            pair={"base": base, "donor": donor},
-            cases=cases_of(prompt, target),
-            axes=axes,
+            pair=pair_of(base, donor, other),
+            cases=cases_of(prompt, target, contrast, chat, system),
+            axes=axes_of(at, window, stride, components, source, subsets),
             untie=untie,
             **more,
         )
@@ -211,6 +219,13 @@ def sweep(
         output.print_json(table)
     else:
         show(table, done)
+
+
+def _rounding(change: pb.ComponentChange) -> str:
+    """How large a change rounding alone makes, beside the whole one."""
+    if not change.HasField("quantisation_norm"):
+        return ""
+    return f"{change.quantisation_norm / change.delta_norm:.0%}"
 
 
 def _figures(reading: pb.GraftReading) -> tuple[str, ...]:

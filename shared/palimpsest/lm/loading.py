@@ -55,14 +55,43 @@ def load(
     threads = threads or physical_cores()
     if target.type == "cpu":
         torch.set_num_threads(threads)
+    module, tokenizer = load_module(path, target, "float32" if trainable and dtype == "auto" else dtype)
+    module = cast(Any, module.requires_grad_(trainable)).to(target)
+    return LanguageModel(module, tokenizer, threads, cache_bytes, trainable=trainable)
+
+
+def load_module(
+    path: str | Path, device: torch.device, dtype: str = "auto", **options: Any
+) -> tuple[Any, Any]:
+    """Load transformers' own module and tokenizer alone, and run nothing; quantised weights stay quantised.
+
+    Parameters
+    ----------
+    path
+        A folder with safetensors, config and tokenizer.
+    device, dtype
+        What an "auto" dtype is chosen for, and the dtype. The module stays where transformers puts it.
+    options
+        Further ones of ``from_pretrained``.
+
+    Returns
+    -------
+    module
+        In evaluation mode.
+    tokenizer
+        Its own.
+
+    Raises
+    ------
+    InvalidArgument, FailedPrecondition
+        As :func:`load`.
+    """
     transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True)
         with failing_as_model():
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        if trainable and dtype == "auto":
-            dtype = "float32"
-        kind = pick_dtype(dtype, target, CompiledForward is not None, config.get_text_config().hidden_size)
+        kind = pick_dtype(dtype, device, CompiledForward is not None, config.get_text_config().hidden_size)
         with building():
             module, info = cast(Any, AutoModelForCausalLM).from_pretrained(
                 path,
@@ -72,11 +101,11 @@ def load(
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # told below, with the others
                 output_loading_info=True,
+                **options,
             )
     except (OSError, ValueError, KeyError) as error:
         raise InvalidArgument(
             Reason.MODEL_INVALID, f"{path} does not load as a causal language model: {error}"
         ) from error
     require_whole(path, info)  # files may have changed since they were registered
-    module = cast(Any, module.eval().requires_grad_(trainable)).to(target)
-    return LanguageModel(module, tokenizer, threads, cache_bytes, trainable=trainable)
+    return module.eval(), tokenizer

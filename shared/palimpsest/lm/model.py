@@ -79,7 +79,7 @@ class LanguageModel:
         self.vocab_size = int(cast(Any, module.get_output_embeddings()).weight.shape[0])
         self.hidden_size = int(cast(Any, module.get_input_embeddings()).weight.shape[1])
         self.num_layers = int(text.num_hidden_layers)
-        self.eos_ids = _eos_ids(module)
+        self.eos_ids = eos_ids_of(module)
         self.weights: LlamaWeights | None = None
         if not trainable and is_llama_shaped(module):
             self.weights = fuse(module)
@@ -280,7 +280,8 @@ def _can_compile(w: LlamaWeights) -> bool:
     return CompiledForward is not None and on_cpu and all(size % 16 == 0 for size in sizes)
 
 
-def _eos_ids(module: PreTrainedModel) -> frozenset[int]:
+def eos_ids_of(module: PreTrainedModel) -> frozenset[int]:
+    """Return the tokens that end a text, of the generation config or else the config."""
     found = set()
     for source in (getattr(module, "generation_config", None), module.config):
         value = getattr(source, "eos_token_id", None)

@@ -87,6 +87,37 @@ def test_subsets_previews_and_sets_are_shown(palimpsest, cli_model, donor):
     assert palimpsest("graft", "sweep", *pair, *PROMPT, "--drops", 2).code == Exit.USAGE
 
 
+def test_sources_and_contrasts_of_a_sweep_are_shown(palimpsest, cli_model, donor):
+    pair = (cli_model, donor)
+    options = (*PROMPT, "--window", 2, "--source", "0", "--source", "0:2", "--contrast", " dog")
+    shown = palimpsest("graft", "sweep", *pair, *options)
+    assert shown.code == 0, shown.err
+    assert f"from {donor} x 2" in shown.out
+    assert "ahead of the contrast by" in shown.out
+    table = palimpsest("graft", "sweep", *pair, *options, "--json").json
+    assert {cell["weight"] for cell in table["cases"][0]["cells"]} == {1, 2}
+    planned = palimpsest("graft", "plan", *pair, *options, "--json").json
+    assert planned["cells"] == len(table["cases"][0]["cells"])
+    assert palimpsest("graft", "sweep", *pair, *PROMPT, "--source", "two").code == Exit.USAGE
+    two = ("--contrast", " dog", "--contrast", " fox")
+    assert palimpsest("graft", "sweep", *pair, *PROMPT, *two).code == Exit.USAGE
+
+
+def test_roles_of_a_chat_are_places(palimpsest, cli_model, donor):
+    pair = (cli_model, donor)
+    places = ("--system", "be quick", "--at", "role:user:-1:last", "--at", "role:generation")
+    found = palimpsest("graft", "run", *pair, *PROMPT, *places, "--json").json
+    grafted = "".join(t for t, n in zip(found["tokens"], found["patches"], strict=True) if n)
+    assert grafted.endswith("<|im_start|>assistant\n")
+    table = palimpsest("graft", "sweep", *pair, *PROMPT, *places, "--window", 2, "--json").json
+    assert [c["position"] for c in table["cases"][0]["cells"]] == ["role:user:-1:last", "role:generation"]
+    assert palimpsest("graft", "plan", *pair, *PROMPT, *places, "--window", 2, "--json").json["cells"] == 2
+    made = palimpsest("graft", "generate", *pair, *PROMPT[:2], *places, "--max-tokens", 2)
+    assert made.code == 0, made.err
+    assert palimpsest("graft", "run", *pair, *PROMPT, "--at", "role:user").code == Exit.USAGE
+    assert palimpsest("graft", "run", *pair, *PROMPT, "--at", "role:user:most").code == Exit.USAGE
+
+
 def test_what_cannot_be_grafted_is_said_with_an_exit_code(palimpsest, cli_model, donor):
     refused = palimpsest("graft", "run", cli_model, donor, *PROMPT, "--at", "cat", "--json")
     assert refused.code == Exit.USAGE

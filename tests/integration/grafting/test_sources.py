@@ -171,11 +171,11 @@ async def test_sources_that_are_not_there_are_refused_by_field(client, name: str
     assert [v.field for v in caught.value.violations] == [place]
 
 
-async def test_a_sweep_has_one_donor(client, third):
+async def test_a_sweep_names_its_donors(client, third):
     for call in (client.grafting.sweep_grafts, client.grafting.plan_grafts):
         with pytest.raises(InvalidArgument) as caught:
             await call(pair={**PAIR, "others": [third]}, cases=[CASE])
-        assert [v.field for v in caught.value.violations] == ["pair.others"]
+        assert [v.field for v in caught.value.violations] == ["pair.others[0]"]
 
 
 async def test_a_text_beyond_the_context_is_refused(client):

@@ -18,6 +18,8 @@ SHORT = {**MODEL, "max_tokens": 1, "ignore_eos": True}
 SPAN = {"document": "letter", "version": 1, "byte_end": 4, "sha256": "0" * 64}
 NEST = {"nest": {"corpora": ["<corpus>"]}}
 
+GRAFTED = {"base": "tiny", "donor": "<artifact>"}
+CASE = {"prompt": "the quick brown", "target": " fox"}
 REMOVAL = {**MODEL, "new_model": "cleaned", "algorithm": "ga"}
 
 Request = dict[str, Any]
@@ -111,6 +113,13 @@ PROBES: dict[str, list[list[Request]]] = {
     "UnlearningService/HoldRemovalRequest": [[{"name": "<removal>"}]],
     "UnlearningService/ApproveRemovalRequest": [[{"name": "<removal>"}]],
     "UnlearningService/RollBackRemovalRequest": [[{"name": "<removal>"}]],
+    "GraftingService/CheckPair": [[{"pair": GRAFTED}]],
+    "GraftingService/Graft": [
+        [{"pair": GRAFTED, "case": CASE, "patches": [{"positions": {"everything": True}}]}]
+    ],
+    "GraftingService/GenerateGrafted": [[{"pair": GRAFTED, "prompt": "the quick"}]],
+    "GraftingService/PlanGrafts": [[{"pair": GRAFTED, "cases": [CASE]}]],
+    "GraftingService/SweepGrafts": [[{"pair": GRAFTED, "cases": [CASE]}]],
     # What gives bob a thing of the same name, or ends ann's, comes last.
     "DatastoreService/CreateCorpus": [
         [{**MODEL, "corpus_id": "<taken id>", "encoder": "hashed-words", "passage_tokens": 32}]

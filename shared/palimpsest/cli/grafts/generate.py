@@ -8,6 +8,7 @@ from palimpsest.api.grafting.v1 import grafting_pb2 as pb
 from palimpsest.cli.grafts.options import (
     At,
     Base,
+    Chat,
     Complement,
     Components,
     Donor,
@@ -15,14 +16,15 @@ from palimpsest.cli.grafts.options import (
     Others,
     Prompt,
     Source,
+    System,
     Target,
     Untie,
     Weight,
-    names_of,
     pair_of,
     patch_of,
-    positions_of,
+    text_of,
 )
+from palimpsest.cli.grafts.sweep import Contrasts, Sources, axes_of, cases_of
 from palimpsest.cli.output import printing as output
 from palimpsest.cli.session import Session
 
@@ -46,6 +48,8 @@ def generate(
     other: Others = None,
     source: Source = 0,
     weight: Weight = 1.0,
+    chat: Chat = False,
+    system: System = "",
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, max=512, help="Tokens at most.")] = 32,
     decoding: Annotated[
         str,
@@ -60,7 +64,7 @@ def generate(
     with session.client() as client:
         tokens = client.grafting.generate_grafted(
             pair=pair_of(base, donor, other),
-            prompt=prompt,
+            **text_of(prompt, chat, system),
             patches=[patch_of(at, complement, layers, components, source, weight)],
             untie=untie,
             max_new_tokens=max_tokens,
@@ -90,20 +94,18 @@ def plan(
         typer.Option("--components", metavar="NAMES", help="A set of components, with commas. Repeatable."),
     ] = None,
     untie: Untie = False,
+    other: Others = None,
+    source: Sources = None,
+    contrast: Contrasts = None,
+    chat: Chat = False,
+    system: System = "",
 ) -> None:
     """Say what `graft sweep` with the same options would cost, and run nothing."""
     with session.client() as client:
         found = client.grafting.plan_grafts(
-            pair=pair_of(base, donor, None),
-            cases=[{"prompt": prompt, "target": target}],
-            axes={
-                "positions": [
-                    {"name": where, "positions": positions_of([where], False)} for where in at or ()
-                ],
-                "window": window,
-                "stride": stride,
-                "components": [{"components": names_of(names)} for names in components or ()],
-            },
+            pair=pair_of(base, donor, other),
+            cases=cases_of([prompt], [target], contrast, chat, system),
+            axes=axes_of(at, window, stride, components, source),
             untie=untie,
         )
     if session.json:

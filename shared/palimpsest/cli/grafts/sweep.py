@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
+from palimpsest.cli.grafts.options import names_of, positions_of, text_of
 from palimpsest.cli.output import printing as output
 
 _CELLS_SHOWN = 20
@@ -16,6 +17,21 @@ Prompts = Annotated[
 Targets = Annotated[
     list[str],
     typer.Option("--target", help="The continuation to look for after it, with its leading space."),
+]
+Contrasts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--contrast",
+        help="Another continuation to read in every cell, such as the answer before. One for each prompt.",
+    ),
+]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        metavar="N[:WEIGHT]",
+        help="Whose weights: 0 DONOR's, 1 the first --other's; of its change WEIGHT times as much (0:2). Repeatable.",
+    ),
 ]
 Subsets = Annotated[
     bool,
@@ -56,13 +72,54 @@ Sufficient = Annotated[
 ]
 
 
-def cases_of(prompts: list[str], targets: list[str]) -> list[dict[str, str]]:
-    """Pair prompts with targets."""
-    if len(prompts) != len(targets):
+def cases_of(
+    prompts: list[str],
+    targets: list[str],
+    contrasts: list[str] | None = None,
+    chat: bool = False,
+    system: str = "",
+) -> list[dict[str, Any]]:
+    """Pair prompts, or chats of them, with targets, and with contrasts if there are any."""
+    told = contrasts or [""] * len(prompts)
+    for what, texts, option in (("targets", targets, "--target"), ("contrasts", told, "--contrast")):
+        if len(prompts) != len(texts):
+            raise typer.BadParameter(
+                f"There are {len(prompts)} prompts and {len(texts)} {what}.", param_hint=option
+            )
+    return [
+        {**text_of(p, chat, system), "target": t, "contrast": c}
+        for p, t, c in zip(prompts, targets, told, strict=True)
+    ]
+
+
+def axes_of(
+    at: list[str] | None,
+    window: int,
+    stride: int,
+    components: list[str] | None,
+    sources: list[str] | None,
+    subsets: bool = False,
+) -> dict[str, Any]:
+    """Return the axes that a command's options describe."""
+    return {
+        "positions": [{"name": where, "positions": positions_of([where], False)} for where in at or ()],
+        "window": window,
+        "stride": stride,
+        "components": [{"components": names_of(names)} for names in components or ()],
+        "subsets": subsets,
+        "sources": [source_of(each) for each in sources or ()],
+    }
+
+
+def source_of(text: str) -> dict[str, Any]:
+    """Read a source with its weight."""
+    number, _, weight = text.partition(":")
+    try:
+        return {"source": int(number), "weight": float(weight or 1)}
+    except ValueError:
         raise typer.BadParameter(
-            f"There are {len(prompts)} prompts and {len(targets)} targets.", param_hint="--target"
-        )
-    return [{"prompt": p, "target": t} for p, t in zip(prompts, targets, strict=True)]
+            f"{text!r} is no source; write N or N:WEIGHT, such as 0:2.", param_hint="--source"
+        ) from None
 
 
 def estimating(
@@ -104,6 +161,9 @@ def show(table: dict[str, Any], done: pb.GraftSweep) -> None:
         cells = sorted(grafted, key=lambda cell: -cell["reading"]["logprob"])[:_CELLS_SHOWN]
         rows = [(_where(cell, case["tokens"]), *_figures(cell)) for cell in cells]
         heads = ["at", "layers", "components", ">log-probability", ">rank", ">recovery", ">estimated change"]
+        if "contrast" in case:
+            heads.append(">ahead of the contrast by")
+            rows = [(*row, f"{c['contrast']['margin']:+.4f}") for row, c in zip(rows, cells, strict=True)]
         output.print_table(heads, rows)
         for values in case["values"]:
             _show_values(values)
@@ -149,8 +209,8 @@ def _show_set(found: dict[str, Any], tokens: list[str]) -> None:
 
 
 def _where(cell: dict[str, Any], tokens: list[str]) -> str:
-    name = cell["position"]
-    token = f" {json.dumps(tokens[int(name)], ensure_ascii=False)}" if name.isdecimal() else ""
+    name, selection = cell["position"], cell.get("selection") or cell["position"]
+    token = f" {json.dumps(tokens[int(selection)], ensure_ascii=False)}" if selection.isdecimal() else ""
     return f"{name}{token}"
 
 

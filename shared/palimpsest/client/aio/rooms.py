@@ -1282,7 +1282,11 @@ class AsyncGraftingRoom(AsyncRoom):
     components even where they are one matrix.
 
     Positions are tokens of the prompt, from 0. Name them by text or characters, which the server turns into
-    tokens, or by index.
+    tokens, by index, or in a chat by role: the last user message, say, or the tokens that open the reply.
+
+    Models may be quantised (bitsandbytes, in 4 or 8 bits): their matrices stay so in memory, and each is
+    dequantised when rows go through it. What is compared is then the dequantised weights, in the dtype of the
+    passes; the model's own kernels are not used. GGUF files are dequantised when they are registered.
 
     A pair need not be a model and its fine-tuned child. With a model before and after a removal as base and
     donor, or the other way round, grafts tell whether a fact is gone or only hidden.
@@ -1336,12 +1340,14 @@ class AsyncGraftingRoom(AsyncRoom):
           token's characters). A position, layer or component does not exist (POSITION_OUT_OF_RANGE,
           LAYER_OUT_OF_RANGE, COMPONENT_OUT_OF_RANGE). Nothing is selected (EMPTY_GRAFT). Embedding or head
           alone is selected where they are one matrix (TIED_WEIGHTS_AMBIGUOUS; set untie). Prompt and target
-          are longer than the models' context (PROMPT_TOO_LONG).
-        * NOT_FOUND: there is no such model.
+          are longer than the models' context (PROMPT_TOO_LONG). The artefact is no LoRA adapter, or one with
+          more than two matrices beside another (ADAPTER_INVALID), or changes what is no matrix of a layer
+          (COMPONENT_OUT_OF_RANGE); merge such a one into a model.
+        * NOT_FOUND: there is no such model, or no such artefact of the caller's.
         * FAILED_PRECONDITION: the models differ in architecture or size (ARCH_MISMATCH; the violations name
           every difference) or in their tokenizers (TOKENIZER_MISMATCH); the architecture cannot be grafted
-          (UNSUPPORTED_ARCH), weights are NaN or infinite (NON_FINITE_WEIGHTS), or a model's files are not
-          what was registered (MODEL_CHANGED).
+          (UNSUPPORTED_ARCH), an adapter was trained on another model (ADAPTER_MISMATCH), weights are NaN or
+          infinite (NON_FINITE_WEIGHTS), or a model's files are not what was registered (MODEL_CHANGED).
         * RESOURCE_EXHAUSTED: too many grafts wait. Send it again later.
 
         Parameters
@@ -1352,7 +1358,7 @@ class AsyncGraftingRoom(AsyncRoom):
             Embedding or head may be grafted alone although they are one matrix.
         contrast
             Another continuation to read too, such as the answer before a fine-tuning or a removal: whether the
-            graft brings the old answer back tells if it is gone or only hidden. Empty: none.
+            graft brings the old answer back tells if it is gone or only hidden. Empty: the case's own, if it has one.
         """
         ...
 
@@ -1361,11 +1367,12 @@ class AsyncGraftingRoom(AsyncRoom):
         self,
         *,
         pair: grafting_pb2.ModelPair | Mapping[str, object],
-        prompt: str,
+        prompt: str | None = None,
         patches: Sequence[grafting_pb2.GraftPatch | Mapping[str, object]] | None = None,
         untie: bool | None = None,
         max_new_tokens: int | None = None,
         decoding: grafting_pb2.GraftDecoding | str | None = None,
+        chat: Sequence[grafting_pb2.ChatTurn | Mapping[str, object]] | None = None,
         timeout: float | None = None,
     ) -> AsyncStream[grafting_pb2.GeneratedToken]:
         """Generates greedily after a grafted prompt: the configuration acts on the prompt's tokens, and on
@@ -1379,6 +1386,8 @@ class AsyncGraftingRoom(AsyncRoom):
 
         Parameters
         ----------
+        prompt
+            The text to continue, or a chat, one of the two; as in Case.
         patches
             Where two overlap, the later one counts; none: the base generates.
         untie

@@ -16,6 +16,15 @@ class Continuation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CONTINUATION_LAST: _ClassVar[Continuation]
     CONTINUATION_BASE: _ClassVar[Continuation]
 
+class RolePart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLE_PART_UNSPECIFIED: _ClassVar[RolePart]
+    ROLE_PART_CONTENT: _ClassVar[RolePart]
+    ROLE_PART_HEADER: _ClassVar[RolePart]
+    ROLE_PART_FOOTER: _ClassVar[RolePart]
+    ROLE_PART_WHOLE: _ClassVar[RolePart]
+    ROLE_PART_LAST: _ClassVar[RolePart]
+
 class GraftDecoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     GRAFT_DECODING_UNSPECIFIED: _ClassVar[GraftDecoding]
@@ -38,6 +47,12 @@ class SweepMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 CONTINUATION_UNSPECIFIED: Continuation
 CONTINUATION_LAST: Continuation
 CONTINUATION_BASE: Continuation
+ROLE_PART_UNSPECIFIED: RolePart
+ROLE_PART_CONTENT: RolePart
+ROLE_PART_HEADER: RolePart
+ROLE_PART_FOOTER: RolePart
+ROLE_PART_WHOLE: RolePart
+ROLE_PART_LAST: RolePart
 GRAFT_DECODING_UNSPECIFIED: GraftDecoding
 GRAFT_DECODING_LAST: GraftDecoding
 GRAFT_DECODING_BASE: GraftDecoding
@@ -61,14 +76,26 @@ class ModelPair(_message.Message):
     def __init__(self, base: _Optional[str] = ..., donor: _Optional[str] = ..., others: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Case(_message.Message):
-    __slots__ = ("prompt", "target", "continuation")
+    __slots__ = ("prompt", "target", "continuation", "contrast", "chat")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     CONTINUATION_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
+    CHAT_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     target: str
     continuation: Continuation
-    def __init__(self, prompt: _Optional[str] = ..., target: _Optional[str] = ..., continuation: _Optional[_Union[Continuation, str]] = ...) -> None: ...
+    contrast: str
+    chat: _containers.RepeatedCompositeFieldContainer[ChatTurn]
+    def __init__(self, prompt: _Optional[str] = ..., target: _Optional[str] = ..., continuation: _Optional[_Union[Continuation, str]] = ..., contrast: _Optional[str] = ..., chat: _Optional[_Iterable[_Union[ChatTurn, _Mapping]]] = ...) -> None: ...
+
+class ChatTurn(_message.Message):
+    __slots__ = ("role", "content")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    content: str
+    def __init__(self, role: _Optional[str] = ..., content: _Optional[str] = ...) -> None: ...
 
 class TextSpan(_message.Message):
     __slots__ = ("text", "occurrence", "first", "stop")
@@ -83,16 +110,28 @@ class TextSpan(_message.Message):
     def __init__(self, text: _Optional[str] = ..., occurrence: _Optional[int] = ..., first: _Optional[int] = ..., stop: _Optional[int] = ...) -> None: ...
 
 class Positions(_message.Message):
-    __slots__ = ("spans", "indices", "everything", "complement")
+    __slots__ = ("spans", "indices", "everything", "complement", "roles")
     SPANS_FIELD_NUMBER: _ClassVar[int]
     INDICES_FIELD_NUMBER: _ClassVar[int]
     EVERYTHING_FIELD_NUMBER: _ClassVar[int]
     COMPLEMENT_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
     spans: _containers.RepeatedCompositeFieldContainer[TextSpan]
     indices: _containers.RepeatedScalarFieldContainer[int]
     everything: bool
     complement: bool
-    def __init__(self, spans: _Optional[_Iterable[_Union[TextSpan, _Mapping]]] = ..., indices: _Optional[_Iterable[int]] = ..., everything: bool = ..., complement: bool = ...) -> None: ...
+    roles: _containers.RepeatedCompositeFieldContainer[RolePositions]
+    def __init__(self, spans: _Optional[_Iterable[_Union[TextSpan, _Mapping]]] = ..., indices: _Optional[_Iterable[int]] = ..., everything: bool = ..., complement: bool = ..., roles: _Optional[_Iterable[_Union[RolePositions, _Mapping]]] = ...) -> None: ...
+
+class RolePositions(_message.Message):
+    __slots__ = ("role", "message", "part")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    message: int
+    part: RolePart
+    def __init__(self, role: _Optional[str] = ..., message: _Optional[int] = ..., part: _Optional[_Union[RolePart, str]] = ...) -> None: ...
 
 class LayerRange(_message.Message):
     __slots__ = ("first", "stop")
@@ -149,16 +188,18 @@ class PairCheck(_message.Message):
     def __init__(self, compatible: bool = ..., differences: _Optional[_Iterable[str]] = ..., reason: _Optional[str] = ..., architecture: _Optional[str] = ..., layers: _Optional[int] = ..., tied: bool = ..., components: _Optional[_Iterable[str]] = ..., changes: _Optional[_Iterable[_Union[ComponentChange, _Mapping]]] = ..., tokens: _Optional[_Iterable[_Union[TokenDivergence, _Mapping]]] = ...) -> None: ...
 
 class ComponentChange(_message.Message):
-    __slots__ = ("layer", "component", "delta_norm", "relative_norm")
+    __slots__ = ("layer", "component", "delta_norm", "relative_norm", "quantisation_norm")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
     DELTA_NORM_FIELD_NUMBER: _ClassVar[int]
     RELATIVE_NORM_FIELD_NUMBER: _ClassVar[int]
+    QUANTISATION_NORM_FIELD_NUMBER: _ClassVar[int]
     layer: int
     component: str
     delta_norm: float
     relative_norm: float
-    def __init__(self, layer: _Optional[int] = ..., component: _Optional[str] = ..., delta_norm: _Optional[float] = ..., relative_norm: _Optional[float] = ...) -> None: ...
+    quantisation_norm: float
+    def __init__(self, layer: _Optional[int] = ..., component: _Optional[str] = ..., delta_norm: _Optional[float] = ..., relative_norm: _Optional[float] = ..., quantisation_norm: _Optional[float] = ...) -> None: ...
 
 class TokenDivergence(_message.Message):
     __slots__ = ("token", "kl")
@@ -221,20 +262,22 @@ class Contrast(_message.Message):
     def __init__(self, reading: _Optional[_Union[GraftReading, _Mapping]] = ..., base: _Optional[_Union[GraftReading, _Mapping]] = ..., donor: _Optional[_Union[GraftReading, _Mapping]] = ..., margin: _Optional[float] = ..., base_margin: _Optional[float] = ..., donor_margin: _Optional[float] = ...) -> None: ...
 
 class GenerateGraftedRequest(_message.Message):
-    __slots__ = ("pair", "prompt", "patches", "untie", "max_new_tokens", "decoding")
+    __slots__ = ("pair", "prompt", "patches", "untie", "max_new_tokens", "decoding", "chat")
     PAIR_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     PATCHES_FIELD_NUMBER: _ClassVar[int]
     UNTIE_FIELD_NUMBER: _ClassVar[int]
     MAX_NEW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     DECODING_FIELD_NUMBER: _ClassVar[int]
+    CHAT_FIELD_NUMBER: _ClassVar[int]
     pair: ModelPair
     prompt: str
     patches: _containers.RepeatedCompositeFieldContainer[GraftPatch]
     untie: bool
     max_new_tokens: int
     decoding: GraftDecoding
-    def __init__(self, pair: _Optional[_Union[ModelPair, _Mapping]] = ..., prompt: _Optional[str] = ..., patches: _Optional[_Iterable[_Union[GraftPatch, _Mapping]]] = ..., untie: bool = ..., max_new_tokens: _Optional[int] = ..., decoding: _Optional[_Union[GraftDecoding, str]] = ...) -> None: ...
+    chat: _containers.RepeatedCompositeFieldContainer[ChatTurn]
+    def __init__(self, pair: _Optional[_Union[ModelPair, _Mapping]] = ..., prompt: _Optional[str] = ..., patches: _Optional[_Iterable[_Union[GraftPatch, _Mapping]]] = ..., untie: bool = ..., max_new_tokens: _Optional[int] = ..., decoding: _Optional[_Union[GraftDecoding, str]] = ..., chat: _Optional[_Iterable[_Union[ChatTurn, _Mapping]]] = ...) -> None: ...
 
 class GeneratedToken(_message.Message):
     __slots__ = ("token", "text", "logprob", "stop")
@@ -289,18 +332,28 @@ class GraftReading(_message.Message):
     def __init__(self, logprob: _Optional[float] = ..., probability: _Optional[float] = ..., rank: _Optional[int] = ..., ties: _Optional[int] = ..., token_logprobs: _Optional[_Iterable[float]] = ..., top: _Optional[str] = ..., top_probability: _Optional[float] = ..., recovery: _Optional[float] = ..., kl_base: _Optional[float] = ..., kl_donor: _Optional[float] = ...) -> None: ...
 
 class SweepAxes(_message.Message):
-    __slots__ = ("positions", "window", "stride", "components", "subsets")
+    __slots__ = ("positions", "window", "stride", "components", "subsets", "sources")
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     STRIDE_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     SUBSETS_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
     positions: _containers.RepeatedCompositeFieldContainer[NamedPositions]
     window: int
     stride: int
     components: _containers.RepeatedCompositeFieldContainer[ComponentSet]
     subsets: bool
-    def __init__(self, positions: _Optional[_Iterable[_Union[NamedPositions, _Mapping]]] = ..., window: _Optional[int] = ..., stride: _Optional[int] = ..., components: _Optional[_Iterable[_Union[ComponentSet, _Mapping]]] = ..., subsets: bool = ...) -> None: ...
+    sources: _containers.RepeatedCompositeFieldContainer[GraftSource]
+    def __init__(self, positions: _Optional[_Iterable[_Union[NamedPositions, _Mapping]]] = ..., window: _Optional[int] = ..., stride: _Optional[int] = ..., components: _Optional[_Iterable[_Union[ComponentSet, _Mapping]]] = ..., subsets: bool = ..., sources: _Optional[_Iterable[_Union[GraftSource, _Mapping]]] = ...) -> None: ...
+
+class GraftSource(_message.Message):
+    __slots__ = ("source", "weight")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    source: int
+    weight: float
+    def __init__(self, source: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class NamedPositions(_message.Message):
     __slots__ = ("name", "positions")
@@ -361,27 +414,44 @@ class SufficientSearch(_message.Message):
     def __init__(self, threshold: _Optional[float] = ...) -> None: ...
 
 class GraftCell(_message.Message):
-    __slots__ = ("position", "layers", "components", "reading", "estimate", "strength")
+    __slots__ = ("position", "layers", "components", "reading", "estimate", "strength", "source", "weight", "selection", "contrast")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     READING_FIELD_NUMBER: _ClassVar[int]
     ESTIMATE_FIELD_NUMBER: _ClassVar[int]
     STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SELECTION_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
     position: str
     layers: LayerRange
     components: _containers.RepeatedScalarFieldContainer[str]
     reading: GraftReading
     estimate: float
     strength: float
-    def __init__(self, position: _Optional[str] = ..., layers: _Optional[_Union[LayerRange, _Mapping]] = ..., components: _Optional[_Iterable[str]] = ..., reading: _Optional[_Union[GraftReading, _Mapping]] = ..., estimate: _Optional[float] = ..., strength: _Optional[float] = ...) -> None: ...
+    source: str
+    weight: float
+    selection: str
+    contrast: CellContrast
+    def __init__(self, position: _Optional[str] = ..., layers: _Optional[_Union[LayerRange, _Mapping]] = ..., components: _Optional[_Iterable[str]] = ..., reading: _Optional[_Union[GraftReading, _Mapping]] = ..., estimate: _Optional[float] = ..., strength: _Optional[float] = ..., source: _Optional[str] = ..., weight: _Optional[float] = ..., selection: _Optional[str] = ..., contrast: _Optional[_Union[CellContrast, _Mapping]] = ...) -> None: ...
+
+class CellContrast(_message.Message):
+    __slots__ = ("reading", "margin")
+    READING_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_FIELD_NUMBER: _ClassVar[int]
+    reading: GraftReading
+    margin: float
+    def __init__(self, reading: _Optional[_Union[GraftReading, _Mapping]] = ..., margin: _Optional[float] = ...) -> None: ...
 
 class SweptCells(_message.Message):
-    __slots__ = ("case", "base", "donor", "cells", "preview", "values", "sufficient")
+    __slots__ = ("case", "base", "donor", "cells", "contrast", "preview", "values", "sufficient")
     CASE_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     DONOR_FIELD_NUMBER: _ClassVar[int]
     CELLS_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
     PREVIEW_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     SUFFICIENT_FIELD_NUMBER: _ClassVar[int]
@@ -389,10 +459,11 @@ class SweptCells(_message.Message):
     base: GraftReading
     donor: GraftReading
     cells: _containers.RepeatedCompositeFieldContainer[GraftCell]
+    contrast: Contrast
     preview: bool
     values: SegmentValues
     sufficient: SufficientSet
-    def __init__(self, case: _Optional[int] = ..., base: _Optional[_Union[GraftReading, _Mapping]] = ..., donor: _Optional[_Union[GraftReading, _Mapping]] = ..., cells: _Optional[_Iterable[_Union[GraftCell, _Mapping]]] = ..., preview: bool = ..., values: _Optional[_Union[SegmentValues, _Mapping]] = ..., sufficient: _Optional[_Union[SufficientSet, _Mapping]] = ...) -> None: ...
+    def __init__(self, case: _Optional[int] = ..., base: _Optional[_Union[GraftReading, _Mapping]] = ..., donor: _Optional[_Union[GraftReading, _Mapping]] = ..., cells: _Optional[_Iterable[_Union[GraftCell, _Mapping]]] = ..., contrast: _Optional[_Union[Contrast, _Mapping]] = ..., preview: bool = ..., values: _Optional[_Union[SegmentValues, _Mapping]] = ..., sufficient: _Optional[_Union[SufficientSet, _Mapping]] = ...) -> None: ...
 
 class SegmentValues(_message.Message):
     __slots__ = ("layers", "components", "segments", "interactions")

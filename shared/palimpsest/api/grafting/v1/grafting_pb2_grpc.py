@@ -90,12 +90,14 @@ class GraftingServiceServicer(object):
         token's characters). A position, layer or component does not exist (POSITION_OUT_OF_RANGE,
         LAYER_OUT_OF_RANGE, COMPONENT_OUT_OF_RANGE). Nothing is selected (EMPTY_GRAFT). Embedding or head
         alone is selected where they are one matrix (TIED_WEIGHTS_AMBIGUOUS; set untie). Prompt and target
-        are longer than the models' context (PROMPT_TOO_LONG).
-        * NOT_FOUND: there is no such model.
+        are longer than the models' context (PROMPT_TOO_LONG). The artefact is no LoRA adapter, or one with
+        more than two matrices beside another (ADAPTER_INVALID), or changes what is no matrix of a layer
+        (COMPONENT_OUT_OF_RANGE); merge such a one into a model.
+        * NOT_FOUND: there is no such model, or no such artefact of the caller's.
         * FAILED_PRECONDITION: the models differ in architecture or size (ARCH_MISMATCH; the violations name
         every difference) or in their tokenizers (TOKENIZER_MISMATCH); the architecture cannot be grafted
-        (UNSUPPORTED_ARCH), weights are NaN or infinite (NON_FINITE_WEIGHTS), or a model's files are not
-        what was registered (MODEL_CHANGED).
+        (UNSUPPORTED_ARCH), an adapter was trained on another model (ADAPTER_MISMATCH), weights are NaN or
+        infinite (NON_FINITE_WEIGHTS), or a model's files are not what was registered (MODEL_CHANGED).
         * RESOURCE_EXHAUSTED: too many grafts wait. Send it again later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

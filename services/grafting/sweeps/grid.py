@@ -6,22 +6,21 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from palimpsest.errors import InvalidArgument, PalimpsestError, Reason, Violation
-from services.grafting.asking import AskedCase, read_case
+from services.grafting.asking import AskedCase, read_case, read_contrast
 from services.grafting.engine.configurations import Configuration, Patch
 from services.grafting.pairs import Facts
 from services.grafting.positions import Prompt, Selection, positions_of
-from services.grafting.runs import Case
+from services.grafting.runs import Case, needs_pass
 from services.grafting.selecting import components_of, require_untied, windows_of
+from services.grafting.sources import Numbering, Source, require_sweepable
+from services.grafting.sweeps.segments import require_segments, require_subsets, subsets_of
 
 MOST_CELLS = 100_000
-MOST_SEGMENTS = 8
-MOST_ROWS = 1 << 14
-"""Rows of all subsets of one case, which go through a layer together."""
 
 
 class Axes(NamedTuple):
     """Rows of the grid by name (none: every token by itself), windows of layers, and sets of components; with
-    ``subsets`` every subset of the named selections is a row.
+    ``subsets`` every subset of the named selections is a row. Every cell is there for each source (none: the donor).
     """
 
     positions: tuple[tuple[str, Selection], ...] = ()
@@ -29,10 +28,21 @@ class Axes(NamedTuple):
     stride: int = 0
     components: tuple[tuple[str, ...], ...] = ()
     subsets: bool = False
+    sources: tuple[Source, ...] = ()
+
+
+class Row(NamedTuple):
+    """A selection, and the source that is grafted there."""
+
+    selection: str
+    source: Source
 
 
 class Cell(NamedTuple):
-    """One cell of the grid, by what names it, and its configuration."""
+    """One cell of the grid, by what names it, and its configuration.
+
+    With several sources, ``position`` names the source too, so that no two cells have the same names.
+    """
 
     position: str
     layers: range
@@ -54,15 +64,29 @@ class Grid:
         As asked.
     prompts
         Each case as it is read, and what is run of it.
+    contrasts
+        What is run of each case for its contrast; None without one.
+    donors
+        Names of the donor and the pair's others.
     """
 
     axes: Axes
     facts: Facts
     cases: Sequence[AskedCase]
     prompts: list[tuple[Prompt, Case]]
+    contrasts: list[Case | None]
+    donors: Sequence[str] = ("donor",)
 
     @classmethod
-    def of(cls, cases: Sequence[AskedCase], axes: Axes, untie: bool, tokenizer: Any, facts: Facts) -> "Grid":
+    def of(
+        cls,
+        cases: Sequence[AskedCase],
+        axes: Axes,
+        untie: bool,
+        tokenizer: Any,
+        facts: Facts,
+        donors: Sequence[str] = ("donor",),
+    ) -> "Grid":
         """Read and check a sweep.
 
         Raises
@@ -70,11 +94,14 @@ class Grid:
         InvalidArgument
             As of the contract's Graft, with the case; GRAFTS_TOO_MANY; INVALID_REQUEST: a name is there twice.
         """
-        prompts = []
+        require_sweepable(axes.sources, len(donors) - 1)
+        prompts, contrasts = [], []
         for number, asked in enumerate(cases):
-            with _naming(f"cases[{number}]"):
-                prompts.append(read_case(asked, tokenizer, facts, f"cases[{number}]"))
-        grid = cls(axes, facts, cases, prompts)
+            field = f"cases[{number}]"
+            with _naming(field):
+                prompts.append(read_case(asked, tokenizer, facts, field))
+                contrasts.append(read_contrast(asked, prompts[-1][1], tokenizer, facts, field))
+        grid = cls(axes, facts, cases, prompts, contrasts, donors)
         sets = grid._sets()
         for number, names in enumerate(sets):
             require_untied(names, facts.tied, untie, f"axes.components[{number}]")
@@ -85,19 +112,20 @@ class Grid:
                 "Two selections have one name; cells are told apart by it.",
             )
         if axes.subsets:
-            _require_segments([name for name, _ in axes.positions])
+            require_segments([name for name, _ in axes.positions])
         _require_few(sum(grid.count_of(number) for number in range(len(prompts))))
         for number, (prompt, case) in enumerate(prompts):
             with _naming(f"cases[{number}]"):
                 units = grid._units(prompt)
                 if axes.subsets:
-                    _require_subsets(units, case)
+                    require_subsets(units, case)
         return grid
 
     def count_of(self, case: int) -> int:
         """Count the cells of a case."""
         units = len(self.axes.positions) or len(self.prompts[case][0].ids)
-        return ((1 << units) - 1 if self.axes.subsets else units) * len(self.kinds())
+        rows = (1 << units) - 1 if self.axes.subsets else units
+        return rows * len(self.kinds()) * len(self._sources)
 
     def kinds(self) -> list[tuple[range, tuple[str, ...]]]:
         """Return every window of layers with every set of components, the last of which change fastest."""
@@ -109,21 +137,48 @@ class Grid:
         return self._units(self.prompts[case][0])
 
     def cells_of(self, case: int) -> list[Cell]:
-        """Return the cells of a case: positions, then layers, then components, the last of which change fastest."""
+        """Return the cells of a case: sources, positions, layers, components, the last of which change fastest."""
         units = self.units_of(case)
+        numbers = Numbering(self._sources, len(self.donors) - 1)
         return [
-            Cell(name, layers, names, Configuration((Patch(positions, layers, names),)))
-            for name, positions in (_subsets(units) if self.axes.subsets else units)
+            Cell(
+                self._label(name, source),
+                layers,
+                names,
+                Configuration((Patch(positions, layers, names, numbers.number(source)),)),
+            )
+            for source in self._sources
+            for name, positions in (subsets_of(units) if self.axes.subsets else units)
             for layers, names in self.kinds()
         ]
 
+    def rows_of(self, case: int) -> dict[str, Row]:
+        """Return what the positions of cells name; nothing where the sweep names no sources."""
+        names = [name for name, _ in self.units_of(case)] if not self.axes.subsets else [
+            name for name, _ in subsets_of(self.units_of(case))
+        ]  # fmt: skip
+        return {self._label(n, source): Row(n, source) for source in self.axes.sources for n in names}
+
+    def _label(self, name: str, source: Source) -> str:
+        return f"{name} from {source.label(self.donors)}" if len(self._sources) > 1 else name
+
+    @property
+    def _sources(self) -> Sequence[Source]:
+        return self.axes.sources or (Source(),)
+
     @property
     def naive_row_layers(self) -> int:
-        """Rows through layers of one whole pass for each cell."""
+        """Rows through layers of one whole pass for each cell, and one more for a contrast that needs it."""
         return sum(
-            self.count_of(number) * len(case.ids) * self.facts.layers
-            for number, (_, case) in enumerate(self.prompts)
+            self.count_of(number) * len(each.ids) * self.facts.layers
+            for number in range(len(self.prompts))
+            for each in self.passes_of(number)
         )
+
+    def passes_of(self, case: int) -> list[Case]:
+        """Return what is run of a case: its target, and a contrast that has passes of its own."""
+        target, contrast = self.prompts[case][1], self.contrasts[case]
+        return [target, contrast] if contrast is not None and needs_pass(target, contrast) else [target]
 
     def _sets(self) -> list[tuple[str, ...]]:
         return [
@@ -138,54 +193,6 @@ class Grid:
             (name, positions_of(selection, prompt, f"axes.positions[{at}].positions"))
             for at, (name, selection) in enumerate(self.axes.positions)
         ]
-
-
-def _subsets(units: Sequence[tuple[str, tuple[int, ...]]]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every subset but the empty one, by its number, a bit for each unit: the names joined, and all positions."""
-    for number in range(1, 1 << len(units)):
-        chosen = [unit for at, unit in enumerate(units) if number >> at & 1]
-        yield "+".join(name for name, _ in chosen), tuple(sorted(p for _, own in chosen for p in own))
-
-
-def _require_segments(names: Sequence[str]) -> None:
-    if not 1 <= len(names) <= MOST_SEGMENTS or any("+" in name for name in names):
-        raise InvalidArgument.field(
-            Reason.INVALID_REQUEST,
-            "axes.positions",
-            f"Subsets are of 1 to {MOST_SEGMENTS} named selections, without + in their names.",
-        )
-
-
-def _require_subsets(units: Sequence[tuple[str, tuple[int, ...]]], case: Case) -> None:
-    """Refuse segments that overlap, and those whose subsets have too many rows."""
-    taken: dict[int, str] = {}
-    for name, positions in units:
-        for position in positions:
-            if taken.setdefault(position, name) != name:
-                raise InvalidArgument.field(
-                    Reason.INVALID_REQUEST,
-                    "axes.positions",
-                    f"{taken[position]!r} and {name!r} both have token {position}. Segments of subsets share no token.",
-                    position=position,
-                )
-    rows = subset_rows(len(case.ids), [min(positions) for _, positions in units])
-    if rows > MOST_ROWS:
-        raise InvalidArgument.field(
-            Reason.GRAFTS_TOO_MANY,
-            "axes.positions",
-            f"The subsets have {rows} rows, and may have {MOST_ROWS}. Use fewer segments, or later ones.",
-            rows=rows,
-            limit=MOST_ROWS,
-        )
-
-
-def subset_rows(tokens: int, starts: Sequence[int]) -> int:
-    """Count the rows of all subsets of segments, given where each begins: after the i-th, 2^i - 1 for each token."""
-    ordered = sorted(starts)
-    return sum(
-        ((2 << depth) - 1) * (stop - first)
-        for depth, (first, stop) in enumerate(zip(ordered, [*ordered[1:], tokens], strict=True))
-    )
 
 
 def _require_few(cells: int) -> None:

@@ -20,6 +20,7 @@ TABLES = {
     "preview": sweeps.previewed(),
     "both": sweeps.previewed(everything=True),
     "segments": sweeps.valued(),
+    "contrast": sweeps.contrasted(),
 }
 CHECKED = "document.querySelector('[name=measure]:checked').value"
 MARKS = """[...document.querySelectorAll('svg [class]')].filter(each =>

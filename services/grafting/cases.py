@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
+from services.grafting.attribution.traces import run_to_preview
 from services.grafting.attribution.works import Check, Sweep, Work
 from services.grafting.contrasts import ContrastedRun
 from services.grafting.convert import reading_message
-from services.grafting.runs import PromptRun
 from services.grafting.sweeps import Grid
 
 
@@ -26,7 +26,7 @@ class CaseRun:
         grid = whole.grid
         target, contrast = grid.prompts[case][1], grid.contrasts[case]
         self._run = (
-            PromptRun(whole.grafter, target)
+            run_to_preview(whole.grafter, whole.pair.weights, target, whole.options.preview)
             if contrast is None
             else ContrastedRun(whole.grafter, target, contrast)
         )

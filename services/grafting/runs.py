@@ -67,6 +67,8 @@ class PromptRun:
         With the base as source 0 and the donor as source 1.
     case
         Prompt and target.
+    references
+        Both models' own passes, if they are there already.
 
     Attributes
     ----------
@@ -74,9 +76,9 @@ class PromptRun:
         Has the readings of both models' own passes.
     """
 
-    def __init__(self, grafter: Grafter, case: Case) -> None:
+    def __init__(self, grafter: Grafter, case: Case, references: Sequence[Reference] | None = None) -> None:
         self._grafter, self.case = grafter, case
-        self._references: list[Reference] = [
+        self._references: Sequence[Reference] = references or [
             grafter.reference(case.ids, source, len(case.target)) for source in (0, 1)
         ]
         self.reader = self._reader(*(reference.logits for reference in self._references))

@@ -26,6 +26,7 @@ from services.grafting.attribution.options import Preview
 from services.grafting.attribution.previews import Estimates, checked, estimated, picked
 from services.grafting.attribution.shapley import values_of
 from services.grafting.attribution.sufficient import smallest_sufficient
+from services.grafting.attribution.traces import run_to_preview
 from services.grafting.attribution.trie import SubsetPass, Trie
 from services.grafting.engine import (
     LAYER_COMPONENTS,
@@ -143,7 +144,7 @@ class Fact:
 
     def preview(self, options: Preview) -> tuple[Estimates, npt.NDArray[np.float64]]:
         """Estimates of all cells, and grafts of those that are checked."""
-        run = PromptRun(self.grafter, self.case)
+        run = run_to_preview(self.grafter, self.sources, self.case, options)
         estimates = estimated(self.grafter, self.sources, run, self.cells, options, lambda: None)
         top, random = picked(estimates, options, 0)
         return estimates, self.graft(run, sorted((*top, *random)))
@@ -180,13 +181,16 @@ def others(figures: Figures, facts: Sequence[Fact], found: Sequence[dict[str, An
     for name, options in OTHER_WAYS.items():
         correlations = []
         for fact, each in zip(facts, found, strict=True):
-            run = PromptRun(fact.grafter, fact.case)
             start = time.process_time()
+            run = run_to_preview(fact.grafter, fact.sources, fact.case, options)
             estimates = estimated(fact.grafter, fact.sources, run, fact.cells, options, lambda: None)
             share = (time.process_time() - start) / each["seconds"]["sweep"]
             key = estimates.effect if estimates.strength is None else estimates.strength
             correlations.append((round(float(np.corrcoef(key, each["exact"])[0, 1]), 3), round(share, 3)))
-        figures.figure(f"{name}: correlation, share of the sweep's time without checks", correlations)
+        figures.figure(
+            f"{name}: correlation, share of the sweep's time with both models' own passes, without checks",
+            correlations,
+        )
 
 
 def further(base: Any, donor: Any) -> Any:
@@ -219,7 +223,8 @@ def segments(figures: Figures, fact: Fact, name: str) -> None:
                 found[number] = reading.recovery or 0.0
         return found
 
-    estimates = estimated(fact.grafter, fact.sources, run, fact.cells, USED, lambda: None)
+    traced = run_to_preview(fact.grafter, fact.sources, fact.case, USED)
+    estimates = estimated(fact.grafter, fact.sources, traced, fact.cells, USED, lambda: None)
     by_token = estimates.effect.reshape(tokens, fact.layers).sum(1)
     answer = smallest_sufficient(np.argsort(-by_token).tolist(), 0.9, recover)
     rest = tuple(p for p in range(tokens) if p not in answer.units)

@@ -5,12 +5,21 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from services.grafting.attribution.at_base import slopes_at_base
 from services.grafting.attribution.options import Preview
 from services.grafting.attribution.own_layers import OwnLayer, own_layer_estimates
 from services.grafting.attribution.slopes import Slopes, midpoints, slopes_of
-from services.grafting.engine import LAYER_COMPONENTS, Configuration, Grafter, Patch, Weights, plan
+from services.grafting.attribution.traces import TracedRun
+from services.grafting.engine import (
+    LAYER_COMPONENTS,
+    Configuration,
+    Grafter,
+    ModelWeights,
+    Patch,
+    Weights,
+    plan,
+)
 from services.grafting.engine.configurations import OUTER_COMPONENTS
 from services.grafting.runs import PromptRun
 
@@ -50,7 +59,7 @@ def estimated(
     sources
         Base and donor.
     run
-        Both models' own passes.
+        Both models' own passes; of :func:`run_to_preview` slopes at the base cost less.
     configurations
         Of the prompt, each of patches from the donor.
     options
@@ -58,28 +67,48 @@ def estimated(
     check
         Called before each layer; may raise to stop.
     """
-    case, layers = run.case, grafter.architecture.layers
-    found = slopes_of(
-        sources, grafter.architecture, run.base, case, midpoints(options.steps), options.drops, check
-    )
+    found = _slopes(grafter, sources, run, options, check)
     grafter.row_layers += found.rows
-    whole = [case.extended(configuration) for configuration in configurations]
+    whole = [run.case.extended(configuration) for configuration in configurations]
     if options.own_layer:
         effects = _by_own_layer(grafter, sources, run, whole, found, check)
     else:
-        effects = np.stack([_summed(found, each, len(case.ids), layers) for each in whole], 1)
+        sums = _Sums(found)
+        effects = np.stack([sums.of(each) for each in whole], 1)
     return Estimates(effects[0], effects.max(0) if options.drops else None)
 
 
-def _summed(
-    slopes: Slopes, configuration: Configuration, tokens: int, layers: int
-) -> npt.NDArray[np.float64]:
-    """Add the slopes of all that is grafted: [1 + drops]."""
-    body, outer = configuration.dense(tokens, layers)
-    inside = torch.from_numpy(body.astype(bool)).to(slopes.body.device)
-    outside = torch.from_numpy(outer.astype(bool)).to(slopes.body.device)
-    total = slopes.body[:, inside].double().sum(-1) + slopes.outer[:, outside].double().sum(-1)
-    return total.cpu().numpy()
+def _slopes(
+    grafter: Grafter,
+    sources: Sequence[Weights],
+    run: PromptRun,
+    options: Preview,
+    check: Callable[[], None],
+) -> Slopes:
+    """Find slopes by the cheapest way that there is."""
+    base, architecture = sources[0], grafter.architecture
+    if isinstance(run, TracedRun) and isinstance(base, ModelWeights) and not options.steps:
+        return slopes_at_base(base, architecture, run, options.drops, check)
+    shares = midpoints(options.steps)
+    return slopes_of(sources, architecture, run.base, run.case, shares, options.drops, check)
+
+
+class _Sums:
+    """Sums of slopes over what configurations graft."""
+
+    def __init__(self, slopes: Slopes) -> None:
+        self._body, self._outer = (each.double().cpu().numpy() for each in (slopes.body, slopes.outer))
+
+    def of(self, configuration: Configuration) -> npt.NDArray[np.float64]:
+        """Add the slopes of all that is grafted: [1 + drops]."""
+        patches = configuration.patches
+        names = [] if len(patches) != 1 else list(patches[0].components)
+        if names and not set(names) & set(OUTER_COMPONENTS):  # most cells, and dense ones take long
+            columns = [LAYER_COMPONENTS.index(name) for name in names]
+            where = np.ix_(patches[0].positions, patches[0].layers, columns)
+            return self._body[(slice(None), *where)].sum((1, 2, 3))
+        body, outer = configuration.dense(*self._body.shape[1:3])
+        return self._body[:, body != 0].sum(-1) + self._outer[:, outer != 0].sum(-1)
 
 
 def _by_own_layer(
@@ -95,9 +124,10 @@ def _by_own_layer(
     grafts: list[OwnLayer] = []
     owners: list[int] = []
     effects = np.zeros((slopes.body.shape[0], len(configurations)))
+    sums = _Sums(slopes)
     for number, configuration in enumerate(configurations):
         outside = _only(configuration, OUTER_COMPONENTS)
-        effects[:, number] = _summed(slopes, Configuration(outside), tokens, layers)
+        effects[:, number] = sums.of(Configuration(outside))
         inside = _only(configuration, LAYER_COMPONENTS)
         for layer in sorted({layer for patch in inside for layer in patch.layers}):
             one = Configuration(tuple(p._replace(layers=(layer,)) for p in inside if layer in p.layers))

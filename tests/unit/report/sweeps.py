@@ -96,5 +96,86 @@ def odd() -> dict[str, Any]:
     return found
 
 
+def previewed(*, everything: bool = False) -> dict[str, Any]:
+    """A table with estimates, of which all, or the largest and a few others, were grafted; one graft is at -inf."""
+    found, drawn = table(sets=(tuple(LAYER),), layers=12, cases=2), random.Random(3)
+    checks = []
+    for number, case in enumerate(found["cases"]):
+        cells, base = case["cells"], case["base"]["logprob"]
+        for cell in cells:
+            change = 2.0 * cell["reading"]["recovery"]
+            cell["reading"] |= {"logprob": base + change, "probability": math.exp(base + change)}
+            cell["estimate"] = change + 0.1 * drawn.gauss(0, 1)
+        order = sorted(range(len(cells)), key=lambda at: -cells[at]["estimate"])
+        top, chosen = order[:20], drawn.sample(order[20:], 10)
+        cells[chosen[0]]["reading"] |= {"logprob": "-Infinity", "probability": 0.0, "recovery": "-Infinity"}
+        for at in [] if everything else set(order) - {*top, *chosen}:
+            del cells[at]["reading"]
+        checks.append(
+            {"case": number, "cells": len(cells), "top": 20, "random": 10, "correlation": 0.9871, "threshold": 1.75,
+             "random_above": 1, "missed_at_most": 41, "largest_error": 0.31}
+        )  # fmt: skip
+    del checks[1]["correlation"]
+    return found | {"previews": checks, "summaries": [], "sufficient": []}
+
+
+def valued(segments: tuple[str, ...] = ("entity", EVIL, "last")) -> dict[str, Any]:
+    """A table with values of segments by case, their means with intervals, and sets that are enough."""
+    rows = ("entity", EVIL, "last", "entity+last")
+    found, drawn = table(rows=rows, sets=(tuple(LAYER), ("o",)), layers=6, window=3), random.Random(5)
+    kinds = [({"first": first, "stop": first + 3}, names) for first in (0, 3) for names in (LAYER, ["o"])]
+    for case in found["cases"]:
+        case["values"] = [
+            {
+                "layers": layers,
+                "components": names,
+                "segments": [
+                    {"segment": s, "shapley": drawn.uniform(-0.1, 0.5), "alone": drawn.random(),
+                     "without": drawn.random()}
+                    for s in segments
+                ],
+                "interactions": [
+                    {"first": a, "second": b, "value": drawn.uniform(-0.4, 0.4)}
+                    for at, a in enumerate(segments)
+                    for b in segments[at + 1 :]
+                ],
+            }
+            for layers, names in kinds
+        ]  # fmt: skip
+    found["cases"][1]["values"][0] |= {"segments": [], "interactions": []}
+    names = [*rows, *(f"shapley:{s}" for s in segments), "interaction:entity:last"]
+    found["summaries"] = [
+        {"position": name, "layers": layers, "components": parts, "cases": 2, "mean_recovery": mean,
+         "low": mean - 0.2, "high": mean + 0.1}
+        for layers, parts in kinds
+        for name in names
+        for mean in [drawn.uniform(-0.2, 0.9)]
+    ]  # fmt: skip
+    found["sufficient"] = [
+        {"case": 0, "layers": kinds[0][0], "components": LAYER, "threshold": 0.9, "reached": True,
+         "positions": ["entity", "13"], "recovery": 0.93, "complement": 0.04, "order": "shapley", "grafts": 12},
+        {"case": 0, "layers": kinds[1][0], "components": ["o"], "threshold": 0.9, "reached": False, "positions": [],
+         "recovery": 0.4, "order": "shapley", "grafts": 3},
+    ]  # fmt: skip
+    return found | {"previews": []}
+
+
+def contrasted(way: float = 0.8, back: bool = True) -> dict[str, Any]:
+    """A table with a contrast that single cells lead so much of the way to the donor, up or down from the base's."""
+    found, drawn = table(sets=(tuple(LAYER),), layers=6, cases=1), random.Random(9)
+    (case,) = found["cases"]
+    ends = (-8.0, -2.0) if back else (-2.0, -8.0)
+    own = [reading(drawn, logprob=end, probability=math.exp(end)) for end in ends]
+    case["contrast"] = {"text": EVIL, "base": own[0], "donor": own[1]}
+    for name, other in zip(("base", "donor"), own, strict=True):
+        case["contrast"][f"{name}_margin"] = case[name]["logprob"] - other["logprob"]
+    for at, cell in enumerate(case["cells"]):
+        share = way * (at + 1) / len(case["cells"])
+        value = ends[0] + share * (ends[1] - ends[0])
+        other = reading(drawn, logprob=value, probability=math.exp(value))
+        cell["contrast"] = {"reading": other, "margin": cell["reading"]["logprob"] - value}
+    return found
+
+
 def encoded(raw: dict[str, Any]) -> bytes:
     return json.dumps(raw, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

@@ -244,14 +244,15 @@ def test_pictures_draw_the_numbers_of_the_table(tmp_path):
                         assert value == wanted
     for kind, magic in (("png", b"\x89PNG"), ("svg", b"<?xml")):
         file = tmp_path / "picture"
-        pictures.write_picture(file, kind, read, 0, words.MEASURES[0])
+        pictures.write_picture(file, kind, pictures.draw(read, 0, words.MEASURES[0]))
         assert file.read_bytes().startswith(magic)
     assert "␣light" in file.read_text()
 
 
 def test_parquet_and_json_are_equal(tmp_path):
     arro3 = pytest.importorskip("arro3.io", reason="no arro3 here; pip install 'palimpsest-lm[parquet]'")
-    for number, raw in enumerate((sweeps.odd(), sweeps.table(rows=NAMED, window=10))):
+    tables = (sweeps.odd(), sweeps.table(rows=NAMED, window=10), sweeps.previewed(), sweeps.valued())
+    for number, raw in enumerate(tables):
         file = tmp_path / f"{number}.parquet"
         columns.write_parquet(file, table(raw))
         read = arro3.read_parquet(file).read_all()
@@ -280,12 +281,15 @@ def rebuilt(read) -> dict:
             "top_probability",
         )
         reading = {name: row[name] for name in (*names, "token_logprobs")}
+        told = {"reading": {k: words_of(v) for k, v in reading.items() if v is not None}}
+        estimate = {} if row["estimate"] is None else {"estimate": row["estimate"]}
         raw["cases"][row["case"]]["cells"].append(
             {
                 "position": row["position"],
                 "layers": {"first": row["layer_first"], "stop": row["layer_stop"]},
                 "components": row["components"],
-                "reading": {k: words_of(v) for k, v in reading.items() if v is not None},
+                **(told if row["logprob"] is not None else {}),
+                **estimate,
             }
         )
     return raw
@@ -303,7 +307,7 @@ def known(raw: dict) -> dict:
     for case in copy["cases"]:
         for cell in case["cells"]:
             cell.pop("preview", None)
-            cell["reading"].pop("shapley", None)
+            cell.get("reading", {}).pop("shapley", None)
     return copy
 
 

@@ -1,7 +1,8 @@
 """``palimpsest graft report``: a sweep as a page, as pictures, as columns, as text."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,13 +12,19 @@ from palimpsest.cli.output import printing as output
 from palimpsest.cli.session import Session
 from palimpsest.client import Client
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.report.grafting.charts import draw_estimates, draw_segments
 from palimpsest.report.grafting.columns import require_arro3, write_parquet
+from palimpsest.report.grafting.contrasts import finding_of
+from palimpsest.report.grafting.estimates import check_of, sentences
 from palimpsest.report.grafting.page import Work, sweep_page
 from palimpsest.report.grafting.pathways import PATHS, command_for_both, means_of, paths_of
-from palimpsest.report.grafting.pictures import write_picture
+from palimpsest.report.grafting.pictures import draw, write_picture
 from palimpsest.report.grafting.table import MOST_BYTES, Case, Table, read_table
 from palimpsest.report.grafting.words import (
+    CONTRASTS,
+    ESTIMATE,
     MEASURES,
+    Measure,
     cut,
     layers_label,
     measure_named,
@@ -28,20 +35,36 @@ from palimpsest.report.grafting.words import (
 )
 from palimpsest.report.plots import figure_class
 
-_NAMES = ", ".join(each.name for each in MEASURES)
+_NAMES = ", ".join(each.name for each in (*MEASURES, *CONTRASTS, ESTIMATE))
+
+
+class Picture(StrEnum):
+    """What a picture shows."""
+
+    MAPS = "maps"
+    ESTIMATES = "estimates"
+    SEGMENTS = "segments"
+
 
 Source = Annotated[
     str,
     typer.Argument(metavar="SWEEP", help="The table's file, its digest (sha256:…), or the sweep's job."),
 ]
 Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with all maps.")]
-Svg = Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Draw the maps of one case.")]
-Png = Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw the maps of one case.")]
+Svg = Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Draw one case, as --picture says.")]
+Png = Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw one case, as --picture says.")]
 Parquet = Annotated[
     Path | None, typer.Option("--parquet", metavar="FILE", help="Write a row for each cell as Parquet.")
 ]
 CaseNumber = Annotated[int, typer.Option("--case", min=1, help="The case that pictures show, from 1.")]
 MeasureName = Annotated[str, typer.Option("--reading", help=f"What pictures show: {_NAMES}.")]
+PictureName = Annotated[
+    Picture,
+    typer.Option(
+        "--picture",
+        help="Pictures: maps, estimates beside grafts (--preview), or values of segments (--subsets).",
+    ),
+]
 Entity = Annotated[
     str, typer.Option("--entity", metavar="TEXT", help="Take the enrichment at this text's tokens alone.")
 ]
@@ -56,6 +79,7 @@ def report(
     parquet: Parquet = None,
     case: CaseNumber = 1,
     reading: MeasureName = "recovery",
+    picture: PictureName = Picture.MAPS,
     entity: Entity = "",
 ) -> None:
     """Show what a sweep found: by paths as text, cell by cell as a page, pictures, Parquet or (--json) JSON.
@@ -74,11 +98,12 @@ def report(
         raise typer.BadParameter(
             f"there are {len(table.cases)} cases, and no case {case}", param_hint="--case"
         )
+    files = [(kind, file) for kind, file in (("svg", svg), ("png", png)) if file]
+    drawn: Any = _draw(table, case - 1, measure, picture) if files else None
     if html:
         html.write_text(sweep_page(table, entity, work), encoding="utf-8")
-    for kind, file in (("svg", svg), ("png", png)):
-        if file:
-            write_picture(file, kind, table, case - 1, measure)
+    for kind, file in files:
+        write_picture(file, kind, drawn)
     if parquet:
         write_parquet(parquet, table)
     for file in filter(None, (html, svg, png, parquet)):
@@ -89,6 +114,13 @@ def report(
         output.print_json(table.raw)
         return
     _show(table, entity, work)
+
+
+def _draw(table: Table, case: int, measure: Measure, picture: Picture) -> Any:
+    """The figure, made before anything is written."""
+    if picture is Picture.ESTIMATES:
+        return draw_estimates(table, case)
+    return draw_segments(table, case) if picture is Picture.SEGMENTS else draw(table, case, measure)
 
 
 def _read(session: Session, sweep: str) -> tuple[Table, Work | None]:
@@ -135,8 +167,12 @@ def _show(table: Table, entity: str, work: Work | None) -> None:
             for m in means_of(table, entity)
         ]
         output.print_table(columns, rows, title="Best cells of each path, over all cases")
-    for case in table.cases:
+    for number, case in enumerate(table.cases):
         show_paths(table, case, entity)
+        if found := finding_of(case):
+            output.print_fields({"contrast": f"{found.word}: {found.sentence}"})
+        if check := check_of(table, number):
+            output.print_fields(dict(sentences(check, not case.partly_exact)))
 
 
 def show_paths(table: Table, case: Case, entity: str = "") -> None:

@@ -13,14 +13,18 @@ ABOUT = "palimpsest-grafts"
 
 _NUMBERS = ("logprob", "probability", "top_probability", "recovery", "kl_base", "kl_donor")
 _COUNTS = ("rank", "ties")
+_FURTHER = ("estimate", "strength", "margin", "contrast_logprob", "contrast_probability", "contrast_rank")
 _COLUMNS = (
     "case", "position", "token", "layer_first", "layer_stop", "components", *_NUMBERS, *_COUNTS, "top",
-    "token_logprobs",
+    "token_logprobs", *_FURTHER,
 )  # fmt: skip
 
 
 def columns_of(table: Table) -> dict[str, list[Any]]:
-    """The columns by name, in the order of the table; None is what is not set."""
+    """The columns by name, in the order of the table; None is what is not set.
+
+    Nothing of a reading is, where a cell was only estimated.
+    """
     found: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for number, (case, raw) in enumerate(zip(table.cases, table.raw["cases"], strict=True)):
         for cell, raw_cell in zip(case.cells, raw["cells"], strict=True):
@@ -32,9 +36,9 @@ def columns_of(table: Table) -> dict[str, list[Any]]:
                 "layer_first": cell.first,
                 "layer_stop": cell.stop,
                 "components": list(cell.components),
-                "top": cell.reading.top,
-                "token_logprobs": [float(each) for each in raw_cell["reading"].get("token_logprobs", ())],
-                **{name: cell.reading.values.get(name) for name in (*_NUMBERS, *_COUNTS)},
+                "top": cell.reading.top if cell.exact else None,
+                "token_logprobs": list(map(float, raw_cell.get("reading", {}).get("token_logprobs", ()))),
+                **{name: cell.reading.values.get(name) for name in (*_NUMBERS, *_COUNTS, *_FURTHER)},
             }
             for name, value in row.items():
                 found[name].append(value)

@@ -1,11 +1,11 @@
 """The map of a sweep as HTML: a row for each token or selection, a column for each window of layers."""
 
+from collections.abc import Sequence
 from html import escape
 
 from palimpsest.report.grafting.scales import Shades, shades_of
 from palimpsest.report.grafting.table import Case, Cell
 from palimpsest.report.grafting.words import (
-    MEASURES,
     Measure,
     layers_label,
     row_label,
@@ -14,6 +14,7 @@ from palimpsest.report.grafting.words import (
     visible,
 )
 
+_RING = '<span class="key exact">grafted, not only estimated</span> '
 _MOST_LABELS = 6
 """Columns that are named for those who see them; of more only every so many are, so that their names have room."""
 
@@ -61,7 +62,9 @@ def grid(case: Case, components: tuple[str, ...], measure: Measure, *, live: boo
     for row in case.rows:
         label, token = escape(row_label(case, row)), case.token_of(row)
         name = f'<th scope="row"{" class=named" if token is None else ""} title="{label}"><bdi>{label}</bdi></th>'
-        cells = "".join(_cell(at.get((row, window)), measure, scale, live) for window in windows)
+        cells = "".join(
+            _cell(at.get((row, window)), measure, scale, live, mark=case.partly_exact) for window in windows
+        )
         rows.append(f"<tr>{name}{cells}</tr>")
     caption = f"{measure.label} by token and layer, grafted: {set_label(components)}"
     role = f' role="grid" data-case="{number}"' if live else ""
@@ -77,7 +80,7 @@ def _is_named(place: int, step: int, columns: int) -> bool:
     return place % step == 0 and (step == 1 or place + step // 2 < columns)
 
 
-def _cell(found: tuple[int, Cell] | None, measure: Measure, scale: Shades, live: bool) -> str:
+def _cell(found: tuple[int, Cell] | None, measure: Measure, scale: Shades, live: bool, *, mark: bool) -> str:
     if found is None:
         return (
             '<td class="none"></td>' if live else '<td class="none"><span class="unseen">no cell</span></td>'
@@ -85,7 +88,9 @@ def _cell(found: tuple[int, Cell] | None, measure: Measure, scale: Shades, live:
     place, cell = found
     value = cell.reading.values.get(measure.name)
     shade = scale.of(value)
-    colour = ' class="unset"' if shade is None else f' style="--v: {shade}"'
+    kinds = [*(["exact"] if mark and cell.exact else []), *(["unset"] if shade is None else [])]
+    colour = f' class="{" ".join(kinds)}"' if kinds else ""
+    colour += "" if shade is None else f' style="--v: {shade}"'
     if live:
         return f'<td data-c="{place}"{colour}></td>'
     told = escape(shown(value))
@@ -96,22 +101,26 @@ def legend(case: Case, measure: Measure, *, hidden: bool = False) -> str:
     """The scale of a reading: its ends, both models' own values, and what a cell without a value looks like."""
     scale = shades_of(case, measure.name)
     low, high = shown(scale.low), shown(scale.high)
-    if scale.diverging:
+    if measure.name == "recovery":
         low, high = f"{low} or less", f"{high} or more"
     ends = f'<span>{low}</span><span class="ramp{_ramp(scale)}" aria-hidden="true"></span><span>{high}</span>'
     middle = "0 is in the middle. " if scale.diverging else ""
-    own = [shown(reading.values.get(measure.name)) for reading in (case.base, case.donor)]
-    models = "" if measure.name == "recovery" else f"The base itself has {own[0]}, the donor {own[1]}. "
+    passes = (case.base, case.donor)
+    own = [shown(reading.values.get(measure.name)) for reading in passes if measure.name in reading.values]
+    models = (
+        "" if measure.name == "recovery" or not own else f"The base itself has {own[0]}, the donor {own[1]}. "
+    )
     return (
         f'<div class="legend" data-of="{measure.name}"{" hidden" if hidden else ""}><b>{escape(measure.label)}</b> '
         f'<span class="scale">{ends}</span> <span class="key unset">not set</span> '
+        f"{_RING if case.partly_exact else ''}"
         f"<small>{middle}{models}{escape(measure.says)}</small></div>"
     )
 
 
-def legends(case: Case) -> str:
+def legends(case: Case, measures: Sequence[Measure]) -> str:
     """The scales of all readings, the first one shown."""
-    return "".join(legend(case, measure, hidden=at > 0) for at, measure in enumerate(MEASURES))
+    return "".join(legend(case, measure, hidden=at > 0) for at, measure in enumerate(measures))
 
 
 def _ramp(scale: Shades) -> str:

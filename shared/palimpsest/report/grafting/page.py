@@ -3,21 +3,26 @@
 import base64
 import hashlib
 import json
-import math
+from collections.abc import Sequence
 from html import escape
 from string import Template
 from typing import Any, NamedTuple
 
+from palimpsest.report.grafting.contrasts import contrast_section
+from palimpsest.report.grafting.estimates import preview_section
 from palimpsest.report.grafting.grid import grid, legends, sentence
+from palimpsest.report.grafting.numbers import plain
 from palimpsest.report.grafting.pathways import PATHS, Found, command_for_both, means_of, paths_of
 from palimpsest.report.grafting.scales import shades_of
 from palimpsest.report.grafting.script import SCRIPT
+from palimpsest.report.grafting.segments import enough_section, summaries_section, values_section
 from palimpsest.report.grafting.style import MAP_STYLE, PAGE_STYLE
 from palimpsest.report.grafting.table import Case, Reading, Table
 from palimpsest.report.grafting.words import (
-    MEASURES,
+    Measure,
     cut,
     layers_words,
+    measures_of,
     row_label,
     set_label,
     shown,
@@ -77,14 +82,14 @@ def sweep_page(table: Table, entity: str = "", work: Work | None = None) -> str:
     switch = "".join(
         f'<label><input type="radio" name="measure" value="{each.name}"{" checked" if at == 0 else ""}>'
         f"{escape(each.label)}</label>"
-        for at, each in enumerate(MEASURES)
+        for at, each in enumerate(measures_of(table))
     )
     body = _BODY.substitute(
         allowed=f"'sha256-{digest}'",
         base=escape(table.base.id),
         donor=escape(table.donor.id),
         facts=facts_of(table, work),
-        means=_means(table, entity),
+        means=_means(table, entity) + summaries_section(table),
         switch=switch,
         cases="".join(_case(table, number, entity) for number in range(len(table.cases))),
         figures=_figures(table),
@@ -131,18 +136,22 @@ def _means(table: Table, entity: str) -> str:
 
 
 def _case(table: Table, number: int, entity: str) -> str:
-    case = table.cases[number]
+    case, measures = table.cases[number], measures_of(table)
     maps = "".join(
         f"<h3>Grafted: {escape(set_label(components))}</h3>"
-        f"{grid(case, components, MEASURES[0], live=True, number=number)}"
+        f"{grid(case, components, measures[0], live=True, number=number)}"
         for components in case.sets
     )
     found = paths_of(case, entity)
     title = f"Case {number + 1}: {cut(visible(case.prompt), 80)} → {cut(visible(case.target), 40)}"
     return (
-        f'<details class="case"{" open" if number < _OPEN_CASES else ""}><summary><bdi>{escape(title)}</bdi></summary>'
-        f"{sentence(case)}{legends(case)}{maps}<h3>Both models’ own passes</h3>{own_passes(case)}"
-        f"<h3>Paths</h3>{paths_table(case, found)}{_both(command_for_both(table, case, found))}</details>"
+        f'<details class="case"{" open" if number < _OPEN_CASES else ""}>'
+        f"<summary><bdi>{escape(title)}</bdi></summary>"
+        f"{sentence(case)}{legends(case, measures)}{maps}{preview_section(table, number)}"
+        f"{values_section(table, number)}{enough_section(table, number)}"
+        f"{contrast_section(case)}"
+        f"<h3>Both models’ own passes</h3>{own_passes(case)}<h3>Paths</h3>{paths_table(case, found)}"
+        f"{_both(command_for_both(table, case, found))}</details>"
     )
 
 
@@ -194,18 +203,24 @@ def _both(command: str) -> str:
 
 def _figures(table: Table) -> str:
     """Everything the script needs, as JSON that cannot end its element."""
-    measures = [{"name": each.name, "label": each.label} for each in MEASURES]
+    measures = [
+        {"name": each.name, "label": each.label, "diverging": each.diverging} for each in measures_of(table)
+    ]
     data = {
         "base": table.base._asdict(),
         "donor": table.donor._asdict(),
         "measures": measures,
-        "cases": [_columns(case) for case in table.cases],
+        "cases": [
+            _columns(case, measures_of(table)) | {"values": raw.get("values", [])}
+            for case, raw in zip(table.cases, table.raw["cases"], strict=True)
+        ],
+        **{name: table.raw.get(name, []) for name in ("previews", "summaries", "sufficient")},
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _columns(case: Case) -> dict[str, Any]:
+def _columns(case: Case, measures: Sequence[Measure]) -> dict[str, Any]:
     """Readings of a case, column by column in the order of its cells, with their shades."""
     sets = case.sets
     cells: dict[str, list[Any]] = {
@@ -213,19 +228,13 @@ def _columns(case: Case) -> dict[str, Any]:
         "layers": [cell.layers for cell in case.cells],
         "set": [sets.index(cell.components) for cell in case.cells],
         "top": [visible(cell.reading.top) for cell in case.cells],
+        "exact": [int(cell.exact) for cell in case.cells],
     }
-    for name in (*(each.name for each in MEASURES), "ties", "top_probability"):
-        cells[name] = [_plain(cell.reading.values.get(name)) for cell in case.cells]
-    scales = {each.name: shades_of(case, each.name) for each in MEASURES}
+    for name in (*(each.name for each in measures), "strength", "ties", "top_probability"):
+        cells[name] = [plain(cell.reading.values.get(name)) for cell in case.cells]
+    scales = {each.name: shades_of(case, each.name) for each in measures}
     shades = {
         name: [scale.of(cell.reading.values.get(name)) for cell in case.cells]
         for name, scale in scales.items()
     }
     return {"sets": [set_label(each) for each in sets], "cells": cells, "shades": shades}
-
-
-def _plain(value: float | None) -> float | str | None:
-    """As the contract's JSON has it: words for what JSON lacks."""
-    if value is None or math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -73,7 +73,7 @@ def paths_of(case: Case, entity: str = "") -> list[Found]:
     by_row = {row: _path(case, row, at) for row in case.rows}
     found: list[Found] = []
     for components in case.sets:
-        cells = [cell for cell in case.cells if cell.components == components]
+        cells = [cell for cell in case.cells if cell.components == components and cell.exact]
         for path in PATHS:
             on_path = [cell for cell in cells if by_row[cell.row] == path]
             if on_path:

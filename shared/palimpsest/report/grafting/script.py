@@ -15,7 +15,7 @@ SCRIPT = """\
   function paint() {
     for (const map of maps) {
       const shades = page.cases[map.dataset.case].shades[name];
-      map.classList.toggle('diverging', name === 'recovery');
+      map.classList.toggle('diverging', page.measures.find(each => each.name === name).diverging);
       for (const cell of map.querySelectorAll('td[data-c]')) {
         const shade = shades[cell.dataset.c];
         cell.classList.toggle('unset', shade === null);
@@ -39,11 +39,16 @@ SCRIPT = """\
     const value = number(from.cells[name][at]);
     line.textContent = `${where}: ${label} ${value}`;
     const ties = from.cells.ties[at];
+    cell.setAttribute('aria-label', value);
+    if (!from.cells.exact[at]) {
+      more.textContent = `Grafted: ${from.sets[from.cells.set[at]]}. Only estimated: `
+        + `${number(from.cells.estimate[at])} nats.`;
+      return;
+    }
     more.textContent = `Grafted: ${from.sets[from.cells.set[at]]}. ` + page.measures.map(each =>
       `${each.label} ${number(from.cells[each.name][at])}`).join(', ')
       + (ties ? `, ${ties} tied` : '') + `. Likeliest: ${from.cells.top[at]}`
       + ` (${number(from.cells.top_probability[at])}).`;
-    cell.setAttribute('aria-label', value);
   }
 
   function move(cell, focus) {

@@ -27,6 +27,11 @@ MAP_STYLE = """\
   color-mix(in oklab, var(--high) calc(max(0, var(--v)) * 1%), var(--none))); }
 .map td.unset, .key.unset::before { background: repeating-linear-gradient(135deg, var(--soft) 0 1.5px,
   var(--paper) 1.5px 5px); }
+.map td.exact { position: relative; }
+.map td.exact::after { content: ""; position: absolute; inset: 0; margin: auto; width: 6px; height: 6px;
+  border-radius: 50%; background: var(--paper); box-shadow: 0 0 0 1.5px var(--ink); }
+.key.exact::before { width: 7px; height: 7px; border-radius: 50%; background: var(--paper);
+  box-shadow: 0 0 0 1.5px var(--ink); margin: 0 .5em 0 .2em; }
 .map td.none { background: none; outline: 1px dotted var(--edge); outline-offset: -1px; }
 .map td[data-c] { cursor: crosshair; }
 .map td:focus { outline: 3px solid var(--ink); outline-offset: 0; box-shadow: inset 0 0 0 2px var(--paper); z-index: 2;
@@ -45,6 +50,14 @@ MAP_STYLE = """\
 .case { margin: 1.5rem 0; } .case > summary { font-family: inherit; font-weight: 600; overflow-wrap: anywhere; }
 .case td, .case th { overflow-wrap: break-word; } .case pre { direction: ltr; unicode-bidi: isolate; }
 .case h3 { font: 600 .95rem system-ui, sans-serif; margin: 1.5rem 0 .3rem; }
+.beside dl { margin-top: 0; } .beside dl > div { grid-template-columns: 9rem 1fr; }
+@media (max-width: 46rem) { .beside dl > div { grid-template-columns: 1fr; } }
+.case h4 { font: 600 .9rem system-ui, sans-serif; margin: 1rem 0 .3rem; }
+svg .dot { fill: var(--soft); } svg .equal { stroke: var(--ink); stroke-dasharray: 5 3; }
+svg .bar.more { fill: var(--after); opacity: .45; } svg .bar.less { fill: var(--before); opacity: .45; }
+.key.bar::before { height: .7em; background: var(--after); opacity: .45; }
+.key.other::before { width: 4px; height: 4px; border-radius: 50%; background: var(--soft); }
+figcaption .key { font-size: .85rem; display: inline-block; }
 @media (max-width: 46rem) { .map .corner { width: 6.5rem; } .map td { scroll-margin-left: 7rem; } }"""
 
 PAGE_STYLE = """\

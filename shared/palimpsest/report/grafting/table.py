@@ -1,12 +1,22 @@
 """The table of a sweep, as the grafting room writes it; keys that are not known here are left alone."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.json_input import decode
+from palimpsest.report.grafting.beyond import (
+    Check,
+    Enough,
+    Summary,
+    Values,
+    checks_of,
+    enough_of,
+    summaries_of,
+    values_of,
+)
+from palimpsest.report.grafting.numbers import number
 
 MOST_BYTES = 1 << 30
 _FORMAT = "palimpsest.grafts/1"
@@ -18,13 +28,24 @@ class Reading(NamedTuple):
     Attributes
     ----------
     values
-        By name, as in the contract's GraftReading; None where it is not set. Infinities and NaN are floats here.
+        By name, as in the contract's GraftReading; None where it is not set. Infinities and NaN are floats here. A cell
+        that was estimated has ``estimate`` too, in nats, and perhaps ``strength``; one that was only estimated has
+        nothing else. Where a contrast was read, ``margin`` is by how much the target is ahead of it, in nats, and
+        ``contrast_logprob``, ``contrast_probability`` and ``contrast_rank`` are its own.
     top
         The most probable token after the prompt.
     """
 
     values: Mapping[str, float | None]
     top: str
+
+
+class Contrast(NamedTuple):
+    """Another continuation, and what the models' own passes say of it."""
+
+    text: str
+    base: Reading
+    donor: Reading
 
 
 class Model(NamedTuple):
@@ -35,13 +56,16 @@ class Model(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One graft: a selection by its name, or a token by its number; layers [first, stop); a set of components."""
+    """One graft: a selection by its name, or a token by its number; layers [first, stop); a set of components; whether
+    it was grafted, or only estimated.
+    """
 
     row: str
     first: int
     stop: int
     components: tuple[str, ...]
     reading: Reading
+    exact: bool = True
 
     @property
     def layers(self) -> tuple[int, int]:
@@ -63,6 +87,10 @@ class Case:
         The models' own passes.
     cells
         In the order of the table.
+    values
+        Of segments, for each window and set of components with all subsets.
+    contrast
+        Another continuation that was read too; None without one.
     """
 
     prompt: str
@@ -72,6 +100,18 @@ class Case:
     base: Reading
     donor: Reading
     cells: tuple[Cell, ...]
+    values: tuple[Values, ...] = ()
+    contrast: Contrast | None = None
+
+    @property
+    def estimated(self) -> bool:
+        """Whether there are estimates."""
+        return any("estimate" in cell.reading.values for cell in self.cells)
+
+    @property
+    def partly_exact(self) -> bool:
+        """Whether some cells were only estimated."""
+        return any(not cell.exact for cell in self.cells)
 
     @property
     def rows(self) -> list[str]:
@@ -110,6 +150,8 @@ class Table:
         In the order in which they were asked.
     raw
         The table as it was read, with everything that is not known here.
+    checks, enough, summaries
+        Of estimates by case, sets that are enough, and means over cases.
     """
 
     base: Model
@@ -118,6 +160,9 @@ class Table:
     layers: int
     cases: tuple[Case, ...]
     raw: Mapping[str, Any]
+    checks: tuple[Check, ...] = ()
+    enough: tuple[Enough, ...] = ()
+    summaries: tuple[Summary, ...] = ()
 
     @property
     def cells(self) -> int:
@@ -144,6 +189,9 @@ def read_table(data: bytes) -> Table:
             int(raw["layers"]),
             tuple(map(_case, raw["cases"])),
             raw,
+            checks_of(raw),
+            enough_of(raw),
+            summaries_of(raw),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         why = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
@@ -156,34 +204,35 @@ def _model(raw: Any) -> Model:
 
 
 def _case(raw: Any) -> Case:
+    other = raw.get("contrast")
+    margins = (
+        {} if other is None else {name: {"margin": other[f"{name}_margin"]} for name in ("base", "donor")}
+    )
     return Case(
         str(raw["prompt"]),
         str(raw["target"]),
         tuple(map(str, raw["tokens"])),
         tuple(map(str, raw["target_tokens"])),
-        _reading(raw["base"]),
-        _reading(raw["donor"]),
+        _reading(raw["base"] | margins.get("base", {})),
+        _reading(raw["donor"] | margins.get("donor", {})),
         tuple(map(_cell, raw["cells"])),
+        values_of(raw),
+        other and Contrast(str(other["text"]), _reading(other["base"]), _reading(other["donor"])),
     )
 
 
 def _cell(raw: Any) -> Cell:
     layers = raw["layers"]
     components = tuple(map(str, raw["components"]))
-    return Cell(
-        str(raw["position"]), int(layers["first"]), int(layers["stop"]), components, _reading(raw["reading"])
-    )
+    own = {name: raw[name] for name in ("estimate", "strength") if name in raw}
+    exact = "reading" in raw or not own  # a cell with neither is no cell
+    if other := raw.get("contrast"):
+        own["margin"] = other["margin"]
+        own |= {f"contrast_{name}": other["reading"][name] for name in ("logprob", "probability", "rank")}
+    reading = _reading({**raw["reading"], **own} if exact else own)
+    return Cell(str(raw["position"]), int(layers["first"]), int(layers["stop"]), components, reading, exact)
 
 
 def _reading(raw: Any) -> Reading:
-    values = {name: _number(value) for name, value in raw.items() if name not in ("top", "token_logprobs")}
+    values = {name: number(value) for name, value in raw.items() if name not in ("top", "token_logprobs")}
     return Reading(values, str(raw.get("top", "")))
-
-
-def _number(value: Any) -> float | None:
-    """A number; the contract's JSON writes those that JSON lacks as words. Anything else is no number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    if isinstance(value, str):
-        return {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}.get(value)
-    return value

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from palimpsest.report.grafting.table import Case
+from palimpsest.report.grafting.table import Case, Table
 
 _MARKS = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍", "\N{NO-BREAK SPACE}": "⍽"}
 _GROUPS = {
@@ -29,17 +29,20 @@ class Measure(NamedTuple):
         In words.
     says
         What it is.
+    diverging
+        Whether its shades have two hues that part at 0.
     """
 
     name: str
     label: str
     says: str
+    diverging: bool = False
 
 
 MEASURES = (
     Measure(
         "recovery", "Recovery", "Share of the way from the base's log-probability to the donor's: 0 as the base, 1 as "
-        "the donor; below 0 the graft leads away from it.",
+        "the donor; below 0 the graft leads away from it.", True,
     ),
     Measure("logprob", "Log-probability", "Of the whole target, in nats."),
     Measure("probability", "Probability", "Of the whole target."),
@@ -49,9 +52,36 @@ MEASURES = (
 )  # fmt: skip
 
 
+ESTIMATE = Measure(
+    "estimate", "Estimated change", "Of the target's log-probability, in nats, to first order.", True,
+)  # fmt: skip
+"""Not a reading, but shown as one where a sweep has estimates."""
+
+
+CONTRASTS = (
+    Measure(
+        "margin", "Margin over the contrast", "The target's log-probability less the contrast's, in nats: below 0 the "
+        "contrast is ahead.", True,
+    ),
+    Measure("contrast_logprob", "Log-probability of the contrast", "Of the whole contrast, in nats."),
+)  # fmt: skip
+"""Where a contrast was read."""
+
+
+def measures_of(table: Table) -> tuple[Measure, ...]:
+    """What a sweep's maps can show; first what most of its cells have."""
+    readings = MEASURES
+    if any(case.contrast for case in table.cases):
+        readings += CONTRASTS
+    if not any(case.estimated for case in table.cases):
+        return readings
+    partly = any(case.partly_exact for case in table.cases)
+    return (ESTIMATE, *readings) if partly else (*readings, ESTIMATE)
+
+
 def measure_named(name: str) -> Measure | None:
     """The reading of a name; None for one that is not known."""
-    return next((each for each in MEASURES if each.name == name), None)
+    return next((each for each in (*MEASURES, *CONTRASTS, ESTIMATE) if each.name == name), None)
 
 
 def visible(text: str) -> str:

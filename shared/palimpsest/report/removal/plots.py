@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from palimpsest.api.unlearning.v1 import unlearning_pb2 as pb
 from palimpsest.report.removal.axes import LEAST_AXES, Axis
-from palimpsest.report.removal.svg import (
+from palimpsest.report.removal.targets import Target
+from palimpsest.report.removal.words import metric_named, number
+from palimpsest.report.svg import (
     WIDTH,
     Scale,
     covering,
@@ -16,8 +18,6 @@ from palimpsest.report.removal.svg import (
     path,
     words,
 )
-from palimpsest.report.removal.targets import Target
-from palimpsest.report.removal.words import metric_named, number
 
 _CENTRE, _RADIUS = (170.0, 140.0), 88.0
 _LEFT, _RIGHT = 88.0, 286.0

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.engine import Delta, Event, Finish, Finished, Request, Started
 from palimpsest.lm import Choice, Sampling, encode_chat, encode_text
+from services.decoding.refusals import refuse_constraints
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -111,8 +112,9 @@ def request_of(message: pb.GenerateRequest, tokenizer: Any) -> Request:
     Raises
     ------
     InvalidArgument
-        PROMPT_EMPTY, NO_CHAT_TEMPLATE or CHAT_INVALID.
+        PROMPT_EMPTY, NO_CHAT_TEMPLATE, CHAT_INVALID or SETTING_UNSUPPORTED.
     """
+    refuse_constraints(message, "This server")
     logprobs = message.logprobs if message.HasField("logprobs") else -1
     return Request(
         ids=prompt_ids(message, tokenizer, special_tokens=not message.context),

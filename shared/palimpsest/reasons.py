@@ -116,6 +116,7 @@ class Reason(StrEnum):
     PROMPT_EMPTY = auto()
     PROMPT_TOO_LONG = auto()  # metadata gives prompt_tokens, max_tokens and context_length
     TOKEN_ID_OUT_OF_RANGE = auto()
+    SETTING_UNSUPPORTED = auto()  # this way of generating cannot honour the field; leave it out
     TOP_K_TOO_LARGE = auto()  # larger than the vocabulary
     STOP_EMPTY = auto()
     NO_CHAT_TEMPLATE = auto()

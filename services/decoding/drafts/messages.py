@@ -16,6 +16,7 @@ from palimpsest.engine import Request
 from palimpsest.errors import InvalidArgument, Reason
 from services.decoding.convert import DRAFT, FINISH_REASONS, Call, sampling_of
 from services.decoding.quoting.messages import source_message
+from services.decoding.refusals import refuse_constraints
 
 DEFAULT_K, DEFAULT_MAX_TOKENS = 3, 10
 """Drafts and tokens of each where a request leaves them open: what superposed drafts are good for."""
@@ -51,7 +52,13 @@ def request_of(message: pb.DraftRequest, ids: Sequence[int]) -> Request:
         The caller's request.
     ids
         The prompt's tokens.
+
+    Raises
+    ------
+    InvalidArgument
+        SETTING_UNSUPPORTED.
     """
+    refuse_constraints(message, "Draft")
     return Request(
         ids=ids,
         sampling=sampling_of(message.sampling),

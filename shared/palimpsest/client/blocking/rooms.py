@@ -1040,6 +1040,10 @@ class DecodingRoom(Room):
         context_load: codec_pb2.LoadSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
         cache_salt: str | None = None,
+        min_tokens: int | None = None,
+        stop_token_ids: Sequence[int] | None = None,
+        bad_words: Sequence[str] | None = None,
+        structured: decoding_pb2.StructuredOutput | Mapping[str, object] | None = None,
         timeout: float | None = None,
     ) -> Stream[decoding_pb2.GenerateResponse]:
         """Streams generated text.
@@ -1092,6 +1096,15 @@ class DecodingRoom(Room):
         cache_salt
             Cached prefixes are shared by requests of one caller with an equal cache_salt, and by no others. Set it to
             keep the users of one caller apart, such as to a secret of each user; empty is a value like the others.
+        min_tokens
+            No end-of-sequence token and none of stop_token_ids before this many tokens.
+        stop_token_ids
+            Tokens that end a sequence as an end-of-sequence token does: reason EOS, and no text of theirs.
+        bad_words
+            Texts that are not generated: the last token of each, alone and after a space, is never chosen where its other
+            tokens come before it. The same text in other tokens can still come out.
+        structured
+            The text is constrained to a form.
         """
         ...
 
@@ -1199,6 +1212,10 @@ class DecodingRoom(Room):
         logprobs: int | None = None,
         request_id: str | None = None,
         skip_cache: bool | None = None,
+        min_tokens: int | None = None,
+        stop_token_ids: Sequence[int] | None = None,
+        bad_words: Sequence[str] | None = None,
+        structured: decoding_pb2.StructuredOutput | Mapping[str, object] | None = None,
         timeout: float | None = None,
     ) -> Job[decoding_pb2.GenerateBatchResponse]:
         """Generates for every line of a JSONL artefact, as a job.
@@ -1218,6 +1235,8 @@ class DecodingRoom(Room):
             Defaults for lines that set nothing else.
         skip_cache
             Run again even if identical work has a finished result.
+        min_tokens
+            As in GenerateRequest; a line may set its own.
         """
         ...
 

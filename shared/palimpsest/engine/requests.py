@@ -127,6 +127,8 @@ class Request:
         How the sequences generate; None for one token after another.
     salt
         Cached prefixes are shared by requests with an equal salt, and by no others.
+    background
+        Takes part only as far as interactive requests do not notice; see :mod:`palimpsest.engine.slack`.
     """
 
     ids: abc.Sequence[int]
@@ -139,3 +141,4 @@ class Request:
     prefix: ExternalPrefix | None = None
     strategy: Strategy | None = None
     salt: bytes = b""
+    background: bool = False

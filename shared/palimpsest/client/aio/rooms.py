@@ -1042,6 +1042,7 @@ class AsyncDecodingRoom(AsyncRoom):
         stop_token_ids: Sequence[int] | None = None,
         bad_words: Sequence[str] | None = None,
         structured: decoding_pb2.StructuredOutput | Mapping[str, object] | None = None,
+        priority: decoding_pb2.Priority | str | None = None,
         timeout: float | None = None,
     ) -> AsyncStream[decoding_pb2.GenerateResponse]:
         """Streams generated text.

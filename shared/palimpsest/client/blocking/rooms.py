@@ -1044,6 +1044,7 @@ class DecodingRoom(Room):
         stop_token_ids: Sequence[int] | None = None,
         bad_words: Sequence[str] | None = None,
         structured: decoding_pb2.StructuredOutput | Mapping[str, object] | None = None,
+        priority: decoding_pb2.Priority | str | None = None,
         timeout: float | None = None,
     ) -> Stream[decoding_pb2.GenerateResponse]:
         """Streams generated text.

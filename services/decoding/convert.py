@@ -124,6 +124,7 @@ def request_of(message: pb.GenerateRequest, tokenizer: Any) -> Request:
         stop=tuple(message.stop),
         logprobs=None if logprobs < 0 else logprobs,
         ignore_eos=message.ignore_eos,
+        background=message.priority == pb.PRIORITY_BACKGROUND,
     )
 
 

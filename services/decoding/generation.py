@@ -65,7 +65,7 @@ class GenerationPlan(Generic[M]):
     def __init__(self, hosted: Hosted, request: Request, converters: Converters[M]) -> None:
         self.request = request
         self.converters = converters.copy()
-        self.outbox = Outbox()
+        self.outbox = Outbox(whole=request.background)
         self.opening: list[M] = []
         self._engine = hosted.engine
         self._call = Call(request.sampling.seed, hosted.record.fingerprint, hosted.token_bytes)
@@ -115,10 +115,15 @@ class GenerationPlanner:
         Fills in what requests for drafts leave open.
     threads
         Where prompts are tokenized.
+    background_threads
+        Where those of background requests are.
     """
 
-    def __init__(self, contexts: ContextLoader, drafts: DraftPlanner, threads: Executor) -> None:
-        self._contexts, self._drafts, self._threads = contexts, drafts, threads
+    def __init__(
+        self, contexts: ContextLoader, drafts: DraftPlanner, threads: Executor, background_threads: Executor
+    ) -> None:
+        self._contexts, self._drafts = contexts, drafts
+        self._threads, self._background_threads = threads, background_threads
 
     @asynccontextmanager
     async def generate(
@@ -142,7 +147,9 @@ class GenerationPlanner:
         PalimpsestError
             The input cannot be tokenized, or another room refuses what the call needs.
         """
-        request = replace(await self._in_thread(request_of, message, hosted.tokenizer), salt=salt)
+        background = message.priority == pb.PRIORITY_BACKGROUND
+        threads = self._background_threads if background else self._threads
+        request = replace(await _in_thread(threads, request_of, message, hosted.tokenizer), salt=salt)
         require_known(hosted, request.ids)
         async with GenerationPlan(hosted, request, GENERATE) as plan:
             if message.context:
@@ -164,7 +171,7 @@ class GenerationPlanner:
         self, message: pb.DraftRequest, hosted: Hosted, rooms: CallerRooms, salt: bytes
     ) -> AsyncIterator[GenerationPlan[pb.DraftResponse]]:
         """Plan a call to Draft; parameters and errors as for :meth:`generate`."""
-        ids = await self._in_thread(prompt_ids, message, hosted.tokenizer)
+        ids = await _in_thread(self._threads, prompt_ids, message, hosted.tokenizer)
         require_known(hosted, ids)
         request = replace(draft_request_of(message, ids), salt=salt)
         async with GenerationPlan(hosted, request, DRAFT) as plan:
@@ -181,8 +188,9 @@ class GenerationPlanner:
             plan.request = replace(planned.request, strategy=strategy)
             yield plan
 
-    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+async def _in_thread(threads: Executor, function: Callable[..., T], *arguments: object) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
 
 
 def require_known(hosted: Hosted, ids: Sequence[int]) -> None:

@@ -1,19 +1,20 @@
-"""The lines of a batch's input: what one may contain, and the request it makes."""
+"""The lines of a batch's input: what one may contain, and the call that it makes."""
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palimpsest import json_input
-from palimpsest.engine import Request
+from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.errors import InvalidArgument, Reason
-from palimpsest.lm import encode_chat, encode_text
 
 LARGEST_LINE = 16 << 20
 """Maximum length of a line, in bytes."""
+
+LARGEST_REQUEST = 4_000_000
+"""Maximum size of the request that a line makes, in bytes: what a message may have."""
 
 
 class Message(BaseModel):
@@ -58,13 +59,22 @@ def line_seed(salt: str, index: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{salt}/{index}".encode()).digest()[:8], "big") >> 1
 
 
-def parse_line(line: bytes, defaults: Request, seed: int, tokenizer: Any) -> tuple[object, Request]:
+def parse_line(line: bytes, defaults: pb.GenerateRequest, seed: int) -> tuple[object, pb.GenerateRequest]:
     """Parse one line into its id and its request.
+
+    Parameters
+    ----------
+    line
+        One JSON object.
+    defaults
+        For what the line leaves out.
+    seed
+        For a line without one.
 
     Raises
     ------
     InvalidArgument
-        BATCH_LINE_INVALID, or the reason for which the prompt cannot be tokenized.
+        BATCH_LINE_INVALID.
     """
     try:
         given = Line.model_validate(json_input.decode(line, max_bytes=LARGEST_LINE))
@@ -84,22 +94,26 @@ def parse_line(line: bytes, defaults: Request, seed: int, tokenizer: Any) -> tup
         raise InvalidArgument(
             Reason.BATCH_LINE_INVALID, "A line has at most 16 stop strings of at most 256 characters."
         )
+    request = pb.GenerateRequest()
+    request.CopyFrom(defaults)
     if given.messages is not None:
-        ids = encode_chat(tokenizer, [m.model_dump() for m in given.messages])
+        request.chat.messages.extend(pb.ChatMessage(**message.model_dump()) for message in given.messages)
     else:
-        ids = encode_text(tokenizer, given.prompt or "")
-    names = ("temperature", "top_k", "top_p", "min_p", "seed")
-    given_sampling = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
-    logprobs = defaults.logprobs if given.logprobs is None else given.logprobs
-    request = replace(
-        defaults,
-        ids=ids,
-        sampling=replace(defaults.sampling, **{"seed": seed, **given_sampling}),
-        n=given.n or defaults.n,
-        max_tokens=given.max_tokens or defaults.max_tokens,
-        stop=tuple(defaults.stop if stop is None else stop),
-        logprobs=None if logprobs is None or logprobs < 0 else logprobs,
-    )
+        request.prompt = given.prompt or ""
+    request.sampling.seed = seed
+    for name in ("temperature", "top_k", "top_p", "min_p", "seed"):
+        if (value := getattr(given, name)) is not None:
+            setattr(request.sampling, name, value)
+    for name in ("n", "max_tokens", "logprobs"):
+        if (value := getattr(given, name)) is not None:
+            setattr(request, name, value)
+    if stop is not None:
+        request.stop[:] = stop
+    if (size := request.ByteSize()) > LARGEST_REQUEST:
+        raise InvalidArgument(
+            Reason.BATCH_LINE_INVALID,
+            f"The line makes a request of {size} bytes; one has {LARGEST_REQUEST} at most. Shorten its text.",
+        )
     return given.id, request
 
 

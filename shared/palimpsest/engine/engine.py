@@ -231,9 +231,10 @@ class Engine(Generic[ModelT]):
 
     @property
     def background(self) -> tuple[int, int, int]:
-        """Background sequences and prompts in the batch; those of them paused in the last step; requests queued."""
-        running = self._batch.running(background=True)
-        return running, min(running, self._batch.paused), len(self._background)
+        """Background sequences and prompts that run, sequences paused in the last step, and requests queued."""
+        admitted = self._batch.running(background=True)
+        paused = min(admitted, self._batch.paused)
+        return admitted - paused, paused, len(self._background)
 
     @property
     def waiting(self) -> int:

@@ -1,7 +1,7 @@
 """The batch job's handler with real artefacts: order, bad lines, being killed and going on."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -12,7 +12,10 @@ from palimpsest.errors import Cancelled, FailedPrecondition, Internal, InvalidAr
 from palimpsest.jobs import JobContext, WorkerResources
 from palimpsest.models import register
 from palimpsest.progress import Drain, NullProgress
-from services.decoding import tasks
+from palimpsest.settings import Settings
+from services.decoding import DecodingRoom, tasks
+from services.registry import RegistryRoom
+from tests.rooms import serving_aside
 
 
 class Watched(NullProgress):
@@ -32,12 +35,32 @@ class Watched(NullProgress):
         self.published.append(digest)
 
 
+QUICK = {"dtype": "float32", "device": "cpu", "engine_cache_bytes": 8 << 20, "drain_seconds": 1.0}
+
+
+def resources_of(settings: Settings) -> WorkerResources:
+    return WorkerResources(settings, redis.Redis.from_url(settings.redis_url))
+
+
 @pytest.fixture
-def resources(settings, tiny_model) -> WorkerResources:
-    quick = settings.model_copy(update={"dtype": "float32", "device": "cpu", "engine_cache_bytes": 8 << 20})
-    resources = WorkerResources(quick, redis.Redis.from_url(quick.redis_url))
-    register("tiny", str(tiny_model), resources.models, quick, NullProgress())
-    return resources
+def own(settings, tiny_model) -> WorkerResources:
+    """Of a worker that runs batches in its own engine."""
+    own = resources_of(settings.model_copy(update={**QUICK, "batch_engine": "worker"}))
+    register("tiny", str(tiny_model), own.models, own.settings, NullProgress())
+    return own
+
+
+@pytest.fixture
+def served(own) -> Iterator[WorkerResources]:
+    """Of a worker that has them run in the decoding room."""
+    settings = own.settings.model_copy(update={"batch_engine": "decoding"})
+    with serving_aside(settings, RegistryRoom(), DecodingRoom()) as calling:
+        yield resources_of(calling)
+
+
+@pytest.fixture(params=["own", "served"])
+def resources(request) -> WorkerResources:
+    return request.getfixturevalue(request.param)
 
 
 def run(resources, lines: list[object], progress=None, **fields) -> tuple[pb.GenerateBatchResponse, bytes]:
@@ -45,7 +68,7 @@ def run(resources, lines: list[object], progress=None, **fields) -> tuple[pb.Gen
     request = pb.GenerateBatchRequest(
         model="tiny", input=resources.artifacts.put_bytes(data).digest, **{"max_tokens": 8, **fields}
     )
-    job = JobContext("job", "me", 1, progress or Watched(), resources)
+    job = JobContext("job", "local", 1, progress or Watched(), resources)
     response = tasks.generate_batch(request, job)
     return response, resources.artifacts.read_bytes(response.output.digest)
 
@@ -196,6 +219,7 @@ def test_an_engine_that_stops_ends_the_job(resources, monkeypatch, reason):
         raise Unavailable(reason, "The engine is no more.")
 
     monkeypatch.setattr(SequenceState, "choose", stop)
+    monkeypatch.setattr(tasks, "_SERVER_AWAY_SECONDS", 0.0)
     with pytest.raises(Unavailable) as stopped:
         run(resources, [{"prompt": "the quick"}] * 3)
     assert stopped.value.reason == reason

@@ -240,7 +240,7 @@ def test_an_interactive_request_takes_the_memory_of_the_latest_background_reques
 def test_no_background_request_is_admitted_while_another_waits_for_memory(make_engine):
     engine = make_engine()
     blocks = engine.model.limits.cache_blocks
-    large = Request([5] * 20, max_tokens=40, n=int(0.6 * blocks) // 4, ignore_eos=True)
+    large = Request([5] * 20, max_tokens=40, n=int(0.7 * blocks) // 3, ignore_eos=True)
     assert 0.5 * blocks < engine.check(large) < 0.9 * blocks
     engine.max_running = engine._batch.max_running = 2 * large.n
     started: list[str] = []

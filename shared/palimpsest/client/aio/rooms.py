@@ -1104,6 +1104,8 @@ class AsyncDecodingRoom(AsyncRoom):
             tokens come before it. The same text in other tokens can still come out.
         structured
             The text is constrained to a form.
+        priority
+            Whether somebody waits for the text.
         """
         ...
 

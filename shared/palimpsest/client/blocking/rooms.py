@@ -1106,6 +1106,8 @@ class DecodingRoom(Room):
             tokens come before it. The same text in other tokens can still come out.
         structured
             The text is constrained to a form.
+        priority
+            Whether somebody waits for the text.
         """
         ...
 

@@ -30,6 +30,7 @@ from services.decoding.drafts.messages import request_of as draft_request_of
 from services.decoding.drafts.planning import DraftPlanner, PlannedDrafts
 from services.decoding.outbox import Outbox
 from services.decoding.quoting.quotation import Quotation, may_quote, query_of
+from services.decoding.refusals import refuse_in_background
 from services.decoding.rooms import CallerRooms
 
 M = TypeVar("M", pb.GenerateResponse, pb.DraftResponse)
@@ -147,6 +148,7 @@ class GenerationPlanner:
         PalimpsestError
             The input cannot be tokenized, or another room refuses what the call needs.
         """
+        refuse_in_background(message)
         background = message.priority == pb.PRIORITY_BACKGROUND
         threads = self._background_threads if background else self._threads
         request = replace(await _in_thread(threads, request_of, message, hosted.tokenizer), salt=salt)

@@ -36,6 +36,11 @@ class EngineCollector(Collector):
             "1 for the forward pass a model runs; not compiled on a CPU means that the compiled pass was refused.",
             labels=["model", "kind"],
         )
+        interrupted = CounterMetricFamily(
+            "palimpsest_engine_background_interrupted",
+            "Background requests that gave their memory to interactive ones.",
+            labels=["model"],
+        )
         for hosted in self._host.hosted():
             model, engine = hosted.record.model_id, hosted.engine
             streams.add_metric([model, "running"], engine.running)
@@ -47,4 +52,5 @@ class EngineCollector(Collector):
             tokens.add_metric([model, "prefilled"], engine.counters.prefill_tokens)
             tokens.add_metric([model, "shared"], engine.counters.prefill_tokens_shared)
             tokens.add_metric([model, "generated"], engine.counters.generated_tokens)
-        yield from (streams, cache, passes, tokens)
+            interrupted.add_metric([model], engine.counters.background_interrupted)
+        yield from (streams, cache, passes, tokens, interrupted)

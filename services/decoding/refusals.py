@@ -16,6 +16,22 @@ def given_constraints(message: pb.GenerateRequest | pb.GenerateBatchRequest | pb
     ]
 
 
+def refuse_in_background(message: pb.GenerateRequest) -> None:
+    """Refuse a background request for something that other rooms and callers would wait for.
+
+    Raises
+    ------
+    InvalidArgument
+        BACKGROUND_UNSUPPORTED.
+    """
+    if message.priority == pb.PRIORITY_BACKGROUND and (message.context or message.nest.corpora):
+        raise InvalidArgument.field(
+            Reason.BACKGROUND_UNSUPPORTED,
+            "priority",
+            "A request with a context or quotations cannot run in the background; leave the priority out.",
+        )
+
+
 def refuse_constraints(
     message: pb.GenerateRequest | pb.GenerateBatchRequest | pb.DraftRequest, place: str
 ) -> None:

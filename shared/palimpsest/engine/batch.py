@@ -33,6 +33,7 @@ class Counters:
     prefill_tokens_shared: int = 0
     generated_tokens: int = 0
     decode_steps: int = 0
+    background_interrupted: int = 0
 
 
 class Batch:
@@ -114,6 +115,7 @@ class Batch:
             if self._budget.free >= blocks:
                 return
             self._release(state)
+            self.counters.background_interrupted += 1
             state.end(
                 ResourceExhausted(
                     Reason.BACKGROUND_INTERRUPTED,

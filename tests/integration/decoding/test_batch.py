@@ -1,76 +1,21 @@
 """The batch job's handler with real artefacts: order, bad lines, being killed and going on."""
 
 import json
-from collections.abc import Callable, Iterator
 
 import pytest
-import redis
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.engine.sequence import SequenceState
 from palimpsest.errors import Cancelled, FailedPrecondition, Internal, InvalidArgument, Reason, Unavailable
-from palimpsest.jobs import JobContext, WorkerResources
-from palimpsest.models import register
-from palimpsest.progress import Drain, NullProgress
-from palimpsest.settings import Settings
-from services.decoding import DecodingRoom, tasks
-from services.registry import RegistryRoom
-from tests.rooms import serving_aside
-
-
-class Watched(NullProgress):
-    """Remembers what was reported, and raises when told to."""
-
-    def __init__(self, resume=None, stop: Callable[[int], None] = lambda done: None) -> None:
-        super().__init__(resume)
-        self.steps: list[tuple[int, int]] = []
-        self.published: list[str] = []
-        self._stop = stop
-
-    def step(self, done: int, total: int, stage: str = "") -> None:
-        self.steps.append((done, total))
-        self._stop(done)
-
-    def publish(self, digest: str) -> None:
-        self.published.append(digest)
-
-
-QUICK = {"dtype": "float32", "device": "cpu", "engine_cache_bytes": 8 << 20, "drain_seconds": 1.0}
-
-
-def resources_of(settings: Settings) -> WorkerResources:
-    return WorkerResources(settings, redis.Redis.from_url(settings.redis_url))
-
-
-@pytest.fixture
-def own(settings, tiny_model) -> WorkerResources:
-    """Of a worker that runs batches in its own engine."""
-    own = resources_of(settings.model_copy(update={**QUICK, "batch_engine": "worker"}))
-    register("tiny", str(tiny_model), own.models, own.settings, NullProgress())
-    return own
-
-
-@pytest.fixture
-def served(own) -> Iterator[WorkerResources]:
-    """Of a worker that has them run in the decoding room."""
-    settings = own.settings.model_copy(update={"batch_engine": "decoding"})
-    with serving_aside(settings, RegistryRoom(), DecodingRoom()) as calling:
-        yield resources_of(calling)
+from palimpsest.jobs import WorkerResources
+from palimpsest.progress import Drain
+from services.decoding import tasks
+from tests.integration.decoding.batches import Watched, run
 
 
 @pytest.fixture(params=["own", "served"])
 def resources(request) -> WorkerResources:
     return request.getfixturevalue(request.param)
-
-
-def run(resources, lines: list[object], progress=None, **fields) -> tuple[pb.GenerateBatchResponse, bytes]:
-    data = b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
-    request = pb.GenerateBatchRequest(
-        model="tiny", input=resources.artifacts.put_bytes(data).digest, **{"max_tokens": 8, **fields}
-    )
-    job = JobContext("job", "local", 1, progress or Watched(), resources)
-    response = tasks.generate_batch(request, job)
-    return response, resources.artifacts.read_bytes(response.output.digest)
 
 
 def test_one_line_out_for_each_line_in(resources):

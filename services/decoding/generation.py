@@ -10,7 +10,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -24,6 +24,7 @@ from palimpsest.decoding.quoting.proposals import proposals
 from palimpsest.engine import Failed, Hosted, PrefixReady, Request
 from palimpsest.engine.events import Ended
 from palimpsest.engine.limits import check_ids
+from services.decoding.constraints import form_of, refuse_constraints
 from services.decoding.contexts.loader import ContextLoader
 from services.decoding.convert import DRAFT, GENERATE, Call, Converters, prompt_ids, request_of
 from services.decoding.drafts.messages import request_of as draft_request_of
@@ -125,6 +126,8 @@ class GenerationPlanner:
     ) -> None:
         self._contexts, self._drafts = contexts, drafts
         self._threads, self._background_threads = threads, background_threads
+        # Apart from the others: a grammar may take a second, and no prompt waits for one.
+        self._compiling = ThreadPoolExecutor(max_workers=4, thread_name_prefix="grammars")
 
     @asynccontextmanager
     async def generate(
@@ -146,13 +149,15 @@ class GenerationPlanner:
         Raises
         ------
         PalimpsestError
-            The input cannot be tokenized, or another room refuses what the call needs.
+            The input cannot be tokenized, its form cannot be honoured, or another room refuses what the call needs.
         """
         refuse_in_background(message)
+        if may_quote(message.nest):
+            refuse_constraints(message, "Text that quotes (nest)")
         background = message.priority == pb.PRIORITY_BACKGROUND
         threads = self._background_threads if background else self._threads
-        request = replace(await _in_thread(threads, request_of, message, hosted.tokenizer), salt=salt)
-        require_known(hosted, request.ids)
+        compiling = self._background_threads if background else self._compiling
+        request = await plain_request(message, hosted, salt, threads, compiling)
         async with GenerationPlan(hosted, request, GENERATE) as plan:
             if message.context:
                 load = await self._contexts.open(message, plan.request, hosted, rooms.codec)
@@ -191,7 +196,36 @@ class GenerationPlanner:
             yield plan
 
 
-async def _in_thread(threads: Executor, function: Callable[..., T], *arguments: object) -> T:
+async def plain_request(
+    message: pb.GenerateRequest,
+    hosted: Hosted,
+    salt: bytes,
+    threads: Executor | None = None,
+    compiling: Executor | None = None,
+) -> Request:
+    """The engine's request, as far as it needs no other room.
+
+    Parameters
+    ----------
+    message, hosted, salt
+        As in :meth:`GenerationPlanner.generate`.
+    threads, compiling
+        Where the prompt is tokenized and a grammar is compiled; None: the event loop's own threads.
+
+    Raises
+    ------
+    InvalidArgument, FailedPrecondition
+        The input cannot be tokenized, or its form cannot be honoured.
+    """
+    request = replace(await _in_thread(threads, request_of, message, hosted.tokenizer), salt=salt)
+    require_known(hosted, request.ids)
+    if message.HasField("structured"):
+        form = form_of(message.structured)
+        request = replace(request, grammar=await _in_thread(compiling, hosted.grammars.compile, form))
+    return request
+
+
+async def _in_thread(threads: Executor | None, function: Callable[..., T], *arguments: object) -> T:
     return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
 
 

@@ -1,14 +1,16 @@
 """The lines of a batch's input: what one may contain, and the call that it makes."""
 
 import hashlib
+import json
 from collections.abc import Iterator
-from typing import BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palimpsest import json_input
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.rpc.validation import validate
 
 LARGEST_LINE = 16 << 20
 """Maximum length of a line, in bytes."""
@@ -24,6 +26,35 @@ class Message(BaseModel):
 
     role: Literal["system", "user", "assistant"]
     content: str
+
+
+class Structured(BaseModel):
+    """What the text of a line must be: one of the fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    json_schema: dict[str, Any] | bool | str | None = None
+    regex: str | None = None
+    grammar: str | None = None
+    choice: list[str] | None = Field(None, min_length=1, max_length=1024)
+
+    def message(self) -> pb.StructuredOutput:
+        """The same in the contract.
+
+        Raises
+        ------
+        InvalidArgument
+            BATCH_LINE_INVALID: not exactly one field is set.
+        """
+        given = {name: value for name, value in self if value is not None}
+        if len(given) != 1:
+            raise _invalid("structured has exactly one of json_schema, regex, grammar and choice.")
+        [(kind, value)] = given.items()
+        if kind == "choice":
+            return pb.StructuredOutput(choice=pb.StructuredOutput.Choice(texts=value))
+        if kind == "json_schema" and not isinstance(value, str):
+            value = json.dumps(value)
+        return pb.StructuredOutput(**{kind: value})
 
 
 class Line(BaseModel):
@@ -43,6 +74,27 @@ class Line(BaseModel):
     n: int | None = Field(None, ge=1, le=64)
     stop: str | list[str] | None = None
     logprobs: int | None = Field(None, ge=-1, le=64)
+    repetition_penalty: float | None = Field(None, ge=1e-6, le=1e6)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(None, max_length=1024)
+    min_tokens: int | None = Field(None, ge=0, le=1_000_000)
+    stop_token_ids: list[Annotated[int, Field(ge=0, lt=1 << 32)]] | None = Field(None, max_length=64)
+    bad_words: list[Annotated[str, Field(max_length=256)]] | None = Field(None, max_length=256)
+    structured: Structured | None = None
+
+
+_SAMPLING = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "seed",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
+_NUMBERS = ("n", "max_tokens", "logprobs", "min_tokens")
 
 
 def read_lines(file: BinaryIO) -> Iterator[bytes]:
@@ -79,42 +131,58 @@ def parse_line(line: bytes, defaults: pb.GenerateRequest, seed: int) -> tuple[ob
     try:
         given = Line.model_validate(json_input.decode(line, max_bytes=LARGEST_LINE))
     except json_input.InvalidJson as error:
-        raise InvalidArgument(Reason.BATCH_LINE_INVALID, f"The line is not usable JSON: {error}.") from None
+        raise _invalid(f"The line is not usable JSON: {error}.") from None
     except ValidationError as error:
         problems = "; ".join(f"{_path(e['loc'])}: {e['msg']}" for e in error.errors()[:5])
-        raise InvalidArgument(
-            Reason.BATCH_LINE_INVALID, f"The line is not a valid request: {problems}"
-        ) from None
+        raise _invalid(f"The line is not a valid request: {problems}") from None
     if (given.prompt is None) == (given.messages is None):
-        raise InvalidArgument(
-            Reason.BATCH_LINE_INVALID, "A line needs either a prompt or messages, not both."
-        )
+        raise _invalid("A line needs either a prompt or messages, not both.")
     stop = [given.stop] if isinstance(given.stop, str) else given.stop
     if stop is not None and (len(stop) > 16 or any(len(s) > 256 for s in stop)):
-        raise InvalidArgument(
-            Reason.BATCH_LINE_INVALID, "A line has at most 16 stop strings of at most 256 characters."
-        )
+        raise _invalid("A line has at most 16 stop strings of at most 256 characters.")
     request = pb.GenerateRequest()
     request.CopyFrom(defaults)
     if given.messages is not None:
         request.chat.messages.extend(pb.ChatMessage(**message.model_dump()) for message in given.messages)
     else:
         request.prompt = given.prompt or ""
-    request.sampling.seed = seed
-    for name in ("temperature", "top_k", "top_p", "min_p", "seed"):
-        if (value := getattr(given, name)) is not None:
-            setattr(request.sampling, name, value)
-    for name in ("n", "max_tokens", "logprobs"):
-        if (value := getattr(given, name)) is not None:
-            setattr(request, name, value)
     if stop is not None:
         request.stop[:] = stop
+    _fill(request, given, seed)
     if (size := request.ByteSize()) > LARGEST_REQUEST:
-        raise InvalidArgument(
-            Reason.BATCH_LINE_INVALID,
-            f"The line makes a request of {size} bytes; one has {LARGEST_REQUEST} at most. Shorten its text.",
+        raise _invalid(
+            f"The line makes a request of {size} bytes; one has {LARGEST_REQUEST} at most. Shorten its text."
         )
+    try:
+        validate(request)
+    except InvalidArgument as error:
+        problems = "; ".join(f"{v.field}: {v.description}" for v in error.violations[:5])
+        raise _invalid(f"The line is not a valid request: {problems}") from None
     return given.id, request
+
+
+def _fill(request: pb.GenerateRequest, given: Line, seed: int) -> None:
+    """Replace the defaults by what a line has, its prompt apart."""
+    request.sampling.seed = seed
+    for message, names in ((request.sampling, _SAMPLING), (request, _NUMBERS)):
+        for name in names:
+            if (value := getattr(given, name)) is not None:
+                setattr(message, name, value)
+    if given.logit_bias is not None:
+        request.sampling.logit_bias.clear()
+        for token, bias in given.logit_bias.items():
+            if not (token.isascii() and token.isdecimal() and len(token) <= 10 and int(token) < 1 << 32):
+                raise _invalid("The keys of logit_bias are token ids.")
+            request.sampling.logit_bias[int(token)] = bias
+    for name in ("stop_token_ids", "bad_words"):
+        if (value := getattr(given, name)) is not None:
+            getattr(request, name)[:] = value
+    if given.structured is not None:
+        request.structured.CopyFrom(given.structured.message())
+
+
+def _invalid(problem: str) -> InvalidArgument:
+    return InvalidArgument(Reason.BATCH_LINE_INVALID, problem)
 
 
 def name_of(line: bytes) -> object:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -113,14 +113,14 @@ async def _engine_of(model: str, job: JobContext) -> "AsyncIterator[Generate]":
 
             yield call
         return
-    from services.decoding.convert import GENERATE, request_of
-    from services.decoding.generation import GenerationPlan
+    from services.decoding.convert import GENERATE
+    from services.decoding.generation import GenerationPlan, plain_request
 
     salt = prefix_salt(job.principal, "", settings.engine_share_prefixes)
     with worker_host(job).using(model, job.progress) as hosted:
 
         async def generate(message: GenerateRequest) -> AsyncIterator[GenerateResponse]:
-            request = replace(request_of(message, hosted.tokenizer), salt=salt)
+            request = await plain_request(message, hosted, salt)
             async with GenerationPlan(hosted, request, GENERATE) as plan:
                 async for response in plan.run():
                     yield response

@@ -14,9 +14,9 @@ from palimpsest.decoding.drafts import (
 )
 from palimpsest.engine import Request
 from palimpsest.errors import InvalidArgument, Reason
+from services.decoding.constraints import refuse_constraints
 from services.decoding.convert import DRAFT, FINISH_REASONS, Call, sampling_of
 from services.decoding.quoting.messages import source_message
-from services.decoding.refusals import refuse_constraints
 
 DEFAULT_K, DEFAULT_MAX_TOKENS = 3, 10
 """Drafts and tokens of each where a request leaves them open: what superposed drafts are good for."""

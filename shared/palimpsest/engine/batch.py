@@ -13,16 +13,18 @@ from palimpsest.engine.request_state import RequestState
 from palimpsest.engine.requests import Sequence, Step
 from palimpsest.engine.sequence import SequenceState
 from palimpsest.engine.slack import Slack
+from palimpsest.engine.structured import StructuredSequence
 from palimpsest.errors import Internal, PalimpsestError, Reason, ResourceExhausted
 from palimpsest.lm.blocks import BLOCK
 from palimpsest.lm.faults import is_fatal
-from palimpsest.lm.forward import Output, SequenceInput
+from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.paged_cache import PagedCache
 from palimpsest.lm.protocols import Model
 
 log = logging.getLogger(__name__)
 
-Rows = abc.Sequence[SequenceInput]
+Fed = tuple[RequestState, Sequence, abc.Sequence[SequenceInput]]
+"""A sequence that takes part in a step, and what it reads; nothing where it waits for a mask."""
 
 
 @dataclass
@@ -145,7 +147,7 @@ class Batch:
             self._add_background(fed, prompts)
         rows = [row for _, _, rows in fed for row in rows] + [row for _, row in prompts]
         if not rows:
-            return took
+            return self._resume(fed) or took
         outputs, seconds = self._forward(rows, prompts=len(prompts))
         step = Step(sum(row.count for row in rows), seconds, self._costs)
         self.counters.decode_steps += bool(fed)
@@ -158,15 +160,12 @@ class Batch:
         self._deliver()
         return True
 
-    def _add_background(
-        self,
-        fed: list[tuple[RequestState, Sequence, Rows]],
-        prompts: list[tuple[RequestState, SequenceInput]],
-    ) -> None:
+    def _add_background(self, fed: list[Fed], prompts: list[tuple[RequestState, SequenceInput]]) -> None:
         """Add background requests to a step, the oldest first, as far as there is room beside the others."""
         own = [row for _, _, rows in fed for row in rows] + [row for _, row in prompts]
         looked_at = sum(row.count * row.cache.length for row in own)
-        room = self._slack.room(self._costs.any_step(), sum(row.count for row in own), looked_at)
+        count = max(sum(row.count for row in own), len(fed))  # one that waits for its mask soon reads again
+        room = self._slack.room(self._costs.any_step(), count, looked_at)
         left = [(state, s) for state in _of(self.active, True) for s in state.sequences]
         self.paused = len(left)
         for state, sequence in left:
@@ -181,6 +180,15 @@ class Batch:
         self._slack.used(room)
         if room.guaranteed and not prompts:
             self._costs.forget(room.rows)
+
+    def _resume(self, fed: list[Fed]) -> bool:
+        """Go on with sequences that read nothing because they waited; returns whether one did."""
+        before, step = self.counters.generated_tokens, Step(0, 0.0, self._costs)
+        for state, sequence, _ in fed:
+            self._take(state, sequence, [], step)
+        if moved := self.counters.generated_tokens > before:
+            self._deliver()
+        return moved
 
     def _take(self, state: RequestState, sequence: Sequence, outputs: list[Output], step: Step) -> None:
         """Advance one sequence; an error of its own ends its request and no other."""
@@ -236,13 +244,20 @@ class Batch:
         state.events.append(Started(len(request.ids), state.shared))
         self.prompts.remove(state)
         self.active.append(state)
-        start = SequenceState if request.strategy is None else request.strategy.start
         for index in range(request.n):
             own = cache if index == request.n - 1 else cache.branch()
-            sequence = start(request, index, own, self.model)
+            sequence = self._start(state, index, own)
             state.sequences.append(sequence)
             self._take(state, sequence, [output], step)
         state.cache = None
+
+    def _start(self, state: RequestState, index: int, cache: Cache) -> Sequence:
+        request = state.request
+        if request.strategy is not None:
+            return request.strategy.start(request, index, cache, self.model)
+        if request.grammar is not None:
+            return StructuredSequence(request, index, cache, self.model, state.wake)
+        return SequenceState(request, index, cache, self.model)
 
     def _deliver(self) -> None:
         for state in [state for state in self.active if not state.over]:

@@ -1098,12 +1098,14 @@ class AsyncDecodingRoom(AsyncRoom):
         min_tokens
             No end-of-sequence token and none of stop_token_ids before this many tokens.
         stop_token_ids
-            Tokens that end a sequence as an end-of-sequence token does: reason EOS, and no text of theirs.
+            Tokens that end a sequence, with the reason STOP and without text of their own.
         bad_words
-            Texts that are not generated: the last token of each, alone and after a space, is never chosen where its other
-            tokens come before it. The same text in other tokens can still come out.
+            Texts that are not generated: the last token of each, as it stands and after a space, is never chosen where
+            its other tokens come before it. The same text in other tokens can still come out.
         structured
-            The text is constrained to a form.
+            What the text must be. A form that cannot be honoured is refused before the first token. Stop strings and
+            stop_token_ids may still cut the text. Where bad_words and min_tokens leave no token that the form
+            allows, the form counts. Not with nest, nor with ignore_eos.
         priority
             Whether somebody waits for the text.
         """
@@ -1222,7 +1224,9 @@ class AsyncDecodingRoom(AsyncRoom):
         """Generates for every line of a JSONL artefact, as a job.
 
         A line is an object with "prompt" or "messages", and optionally "id" and any of max_tokens, temperature, top_k,
-        top_p, min_p, seed, n, stop, logprobs, which override the request's defaults.
+        top_p, min_p, seed, n, stop, logprobs, repetition_penalty, presence_penalty, frequency_penalty, logit_bias,
+        min_tokens, stop_token_ids, bad_words, structured, which override the request's defaults. In structured,
+        json_schema is the schema itself and choice a list of texts.
 
         The result artefact has one line for each input line, in order: either {"id", "index", "outputs": [{"text",
         "finish_reason", "prompt_tokens", "generated_tokens", ...}]} or {"id", "index", "error": {"code", "reason",

@@ -135,7 +135,9 @@ class DecodingServiceServicer(object):
         """Generates for every line of a JSONL artefact, as a job.
 
         A line is an object with "prompt" or "messages", and optionally "id" and any of max_tokens, temperature, top_k,
-        top_p, min_p, seed, n, stop, logprobs, which override the request's defaults.
+        top_p, min_p, seed, n, stop, logprobs, repetition_penalty, presence_penalty, frequency_penalty, logit_bias,
+        min_tokens, stop_token_ids, bad_words, structured, which override the request's defaults. In structured,
+        json_schema is the schema itself and choice a list of texts.
 
         The result artefact has one line for each input line, in order: either {"id", "index", "outputs": [{"text",
         "finish_reason", "prompt_tokens", "generated_tokens", ...}]} or {"id", "index", "error": {"code", "reason",

@@ -54,7 +54,9 @@ class Structured(BaseModel):
             return pb.StructuredOutput(choice=pb.StructuredOutput.Choice(texts=value))
         if kind == "json_schema" and not isinstance(value, str):
             value = json.dumps(value)
-        return pb.StructuredOutput(**{kind: value})
+        message = pb.StructuredOutput()
+        setattr(message, kind, value)
+        return message
 
 
 class Line(BaseModel):

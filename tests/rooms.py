@@ -1,9 +1,12 @@
 """What tests of single rooms start with: settings of their own on the shared Valkey, a worker's resources, servers."""
 
+import asyncio
+import threading
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -53,6 +56,31 @@ async def serving(settings: Settings, *rooms: Room, **environment: str) -> Async
         yield server
     finally:
         await server.stop()
+
+
+@contextmanager
+def serving_aside(settings: Settings, *rooms: Room) -> Iterator[Settings]:
+    """A server of these rooms on a thread of its own, for blocking tests; gives the settings of those who call it."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="server", daemon=True)
+    thread.start()
+
+    def run(work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(60)
+
+    async def start() -> Server:
+        server = Server(settings, list(rooms))
+        await server.start()
+        return server
+
+    server = run(start())
+    try:
+        yield settings.model_copy(update={"listen": f"127.0.0.1:{server.port}"})
+    finally:
+        run(server.stop())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(60)
+        loop.close()
 
 
 def client_of(server: Server) -> AsyncClient:

@@ -1,23 +1,42 @@
-"""Generation for every line of a JSONL file: several lines in the engine at once, results in the order of the lines."""
+"""Generation for every line of a JSONL file: several lines at once, results in the order of the lines."""
 
+import asyncio
 import json
 import math
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
-from palimpsest.engine import Delta, Event, Failed, Finished, Hosted, Request, RequestState, Started
-from palimpsest.errors import Internal, PalimpsestError, Reason
+from palimpsest.api.decoding.v1 import decoding_pb2 as pb
+from palimpsest.client.patience import Patience
+from palimpsest.errors import (
+    FailedPrecondition,
+    Internal,
+    NotFound,
+    PalimpsestError,
+    PermissionDenied,
+    Reason,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
 from services.decoding.lines import line_seed, names_of, parse_line
 
 _log = structlog.get_logger(__name__)
 
-_FATAL = frozenset({Reason.ENGINE_FAILED, Reason.SHUTTING_DOWN})
-"""Reasons for which no other line could be generated either; every other error belongs to its line."""
+Generate = Callable[[pb.GenerateRequest], AsyncIterator[pb.GenerateResponse]]
+"""Generates for one request, as the RPC does; ending the iteration ends the work."""
+
+_FATAL = (Unavailable, Unauthenticated, PermissionDenied, NotFound)
+"""Errors for which no other line could be generated either; every other error but MODEL_CHANGED belongs to its line."""
+
+_MOST_ATTEMPTS = 20
+"""Attempts at one line that had begun: a line with which a server fails so often is itself the reason."""
+
+_CHECKED_EVERY = 0.25
+"""Seconds between looks at whether the job should go on."""
 
 
 @dataclass
@@ -38,62 +57,86 @@ class Result:
     totals: Totals
 
 
-class _LineJob:
-    """One line in the engine."""
+@dataclass(frozen=True)
+class BatchSettings:
+    """What all lines of a batch share.
 
-    def __init__(
-        self, index: int, names: dict[str, object], request: Request, done: Callable[["_LineJob"], None]
-    ) -> None:
-        self.index, self.names, self.request, self._done = index, names, request, done
-        self.submitted: RequestState | None = None
-        self.error: PalimpsestError | None = None
-        self._prompt_tokens = 0
-        self._choices: dict[int, list[Any]] = {}
-        self._finished: dict[int, Finished] = {}
+    Parameters
+    ----------
+    defaults
+        For fields that a line leaves out; without input and seed.
+    fingerprint
+        Of the model: another one's text would not be this batch's.
+    salt
+        Seeds of lines without one are derived from this and the line's number.
+    seed
+        Seed of all lines without one, in place of derived ones.
+    window
+        Lines at once.
+    patience
+        Seconds for which a server may be away.
+    """
 
-    def deliver(self, events: Sequence[Event]) -> None:
-        """Take events on the engine's thread."""
-        for event in events:
-            match event:
-                case Started():
-                    self._prompt_tokens = event.prompt_tokens
-                case Delta():
-                    self._choices.setdefault(event.index, []).extend(event.choices)
-                case Finished():
-                    self._finished[event.index] = event
-                case Failed():
-                    self.error = event.error
-        if self.error is not None or len(self._finished) == self.request.n:
-            self._done(self)
+    defaults: pb.GenerateRequest
+    fingerprint: str
+    salt: str
+    seed: int | None
+    window: int
+    patience: float
 
-    def result(self) -> Result:
+
+class _Outputs:
+    """What has come of one attempt at a line."""
+
+    def __init__(self, request: pb.GenerateRequest) -> None:
+        self.started = pb.GenerateStarted()
+        self._request = request
+        self._choices: dict[int, list[pb.TokenLogprob]] = {}
+        self._finished: dict[int, pb.SequenceFinished] = {}
+
+    @property
+    def began(self) -> bool:
+        """Whether the prompt has been read."""
+        return bool(self.started.model_fingerprint)
+
+    def take(self, response: pb.GenerateResponse) -> None:
+        """Add a response."""
+        match response.WhichOneof("event"):
+            case "started":
+                self.started = response.started
+            case "delta":
+                self._choices.setdefault(response.delta.index, []).extend(response.delta.logprobs)
+            case "finished":
+                self._finished[response.finished.index] = response.finished
+
+    def result(self, index: int, names: dict[str, object]) -> Result:
         """The output line."""
-        outputs = []
-        for index in range(self.request.n):
-            end = self._finished[index]
-            output: dict[str, object] = {
-                "text": end.text,
-                "finish_reason": end.reason.value,
-                "prompt_tokens": self._prompt_tokens,
-                "generated_tokens": end.generated_tokens,
-                "logprob": _number(end.logprob),
-                "seed": self.request.sampling.seed,
-            }
-            if end.stop:
-                output["stop"] = end.stop
-            if self.request.logprobs is not None:
-                output["logprobs"] = [
-                    {
-                        "id": c.id,
-                        "logprob": _number(c.logprob),
-                        "top": [{"id": i, "logprob": _number(p)} for i, p in c.top],
-                    }
-                    for c in self._choices.get(index, [])
-                ]
-            outputs.append(output)
-        generated = sum(f.generated_tokens for f in self._finished.values())
-        text = _write({**self.names, "index": self.index, "outputs": outputs})
-        return Result(text, Totals(1, 0, self._prompt_tokens, generated))
+        ends = [self._finished[n] for n in range(self._request.n)]
+        outputs = [self._output(end) for end in ends]
+        text = _write({**names, "index": index, "outputs": outputs})
+        generated = sum(end.generated_tokens for end in ends)
+        return Result(text, Totals(1, 0, self.started.prompt_tokens, generated))
+
+    def _output(self, end: pb.SequenceFinished) -> dict[str, object]:
+        output: dict[str, object] = {
+            "text": end.text,
+            "finish_reason": pb.FinishReason.Name(end.reason).removeprefix("FINISH_REASON_").lower(),
+            "prompt_tokens": self.started.prompt_tokens,
+            "generated_tokens": end.generated_tokens,
+            "logprob": _number(end.logprob),
+            "seed": self._request.sampling.seed,
+        }
+        if end.stop:
+            output["stop"] = end.stop
+        if self._request.HasField("logprobs") and self._request.logprobs >= 0:
+            output["logprobs"] = [
+                _logprob(c) | {"top": [_logprob(t) for t in c.top]} for c in self._choices.get(end.index, [])
+            ]
+        return output
+
+
+def _logprob(token: pb.TokenLogprob) -> dict[str, object]:
+    return {"id": token.id, "logprob": _number(token.logprob)}
 
 
 def _number(value: float) -> float | None:
@@ -110,162 +153,98 @@ def _error_result(index: int, names: dict[str, object], error: PalimpsestError) 
     return Result(_write({**names, "index": index, "error": body}), Totals(failed=1))
 
 
-class _Window:
-    """The lines that are in the engine, and the results that wait for earlier ones.
-
-    Parameters
-    ----------
-    hosted
-        The model; its engine is used by this batch, and possibly by others.
-    defaults
-        For fields that a line leaves out.
-    seed_of
-        Returns the seed of a line without one.
-    check
-        Called a few times a second; raises to stop.
-    """
-
-    def __init__(
-        self, hosted: Hosted, defaults: Request, seed_of: Callable[[int], int], check: Callable[[], None]
-    ) -> None:
-        self._hosted, self._engine = hosted, hosted.engine
-        self._defaults, self._seed_of, self._check = defaults, seed_of, check
-        self._changed = threading.Condition()
-        self._results: dict[int, Result] = {}
-        self._running: dict[int, _LineJob] = {}
-        self._fatal: PalimpsestError | None = None
-
-    def start(self, index: int, line: bytes) -> None:
-        """Submit a line; an error of its own becomes its result.
-
-        Raises
-        ------
-        Unavailable
-            ENGINE_FAILED or SHUTTING_DOWN.
-        """
-        names = None
-        try:
-            names, request = self._parse(index, line)
-            job = _LineJob(index, names, request, self._done)
-            self._engine.check(request)
-            with self._changed:
-                self._running[index] = job
-            self._submit(job)
-        except PalimpsestError as error:
-            if error.reason in _FATAL:
-                raise
-            with self._changed:
-                self._running.pop(index, None)
-                self._results[index] = _error_result(
-                    index, names if names is not None else names_of(line), error
-                )
-
-    def _parse(self, index: int, line: bytes) -> tuple[dict[str, object], Request]:
-        try:
-            return parse_line(line, self._defaults, self._seed_of(index), self._hosted)
-        except PalimpsestError:
-            raise
-        except (
-            Exception
-        ) as error:  # a bug, or what a model's tokenizer stumbles over: not the other lines' fault
-            _log.exception("a line could not be read", line=index)
-            raise Internal(
-                Reason.REQUEST_FAILED, "The line failed unexpectedly; the worker's log has the details."
-            ) from error
-
-    def wait(self, index: int) -> Result:
-        """The result of a line that was started; waits for it.
-
-        Raises
-        ------
-        Unavailable
-            ENGINE_FAILED or SHUTTING_DOWN.
-        """
-        with self._changed:
-            while index not in self._results and self._fatal is None:
-                self._changed.wait(0.25)
-                self._check()
-            if self._fatal is not None:
-                raise self._fatal
-            return self._results.pop(index)
-
-    def cancel(self) -> None:
-        """Take the remaining lines out of the engine."""
-        for job in list(self._running.values()):
-            if job.submitted is not None:
-                job.submitted.cancel()
-
-    def _done(self, job: _LineJob) -> None:
-        """Take a line's end, on the engine's thread."""
-        with self._changed:
-            self._running.pop(job.index, None)
-            if job.error is None:
-                self._results[job.index] = job.result()
-            elif job.error.reason in _FATAL:
-                self._fatal = job.error
-            else:
-                self._results[job.index] = _error_result(job.index, job.names, job.error)
-            self._changed.notify_all()
-
-    def _submit(self, job: _LineJob) -> None:
-        """Submit, waiting while the engine's queue is full of other requests."""
-        while True:
-            try:
-                job.submitted = self._engine.submit(job.request, job.deliver)
-                return
-            except PalimpsestError as error:
-                if error.reason != Reason.ENGINE_QUEUE_FULL:
-                    raise
-                self._check()
-                time.sleep(0.1)
-
-
-def generate_lines(
-    hosted: Hosted,
+async def generate_lines(
+    generate: Generate,
     lines: Iterator[tuple[int, bytes]],
-    defaults: Request,
-    salt: str,
-    window: int,
+    settings: BatchSettings,
     check: Callable[[], None],
-    seed: int | None = None,
-) -> Iterator[Result]:
-    """Generate for numbered lines, ``window`` of them in the engine at once; results come in order.
+    take: Callable[[Result], None],
+) -> None:
+    """Generate for numbered lines, several at once.
+
+    A line whose server is away or full waits and is then generated again, from its beginning; its seed is its own, so
+    its text is the same.
 
     Parameters
     ----------
-    hosted
-        The model; its engine is used by this batch, and possibly by others.
+    generate
+        Where the lines are generated.
     lines
         Line numbers and lines.
-    defaults
-        For fields that a line leaves out. Its ``ids`` are not used.
-    salt
-        Seeds of lines without one are derived from this and the line's number.
-    window
-        Lines in the engine at once.
+    settings
+        What the lines share.
     check
         Called a few times a second; raises to stop.
-    seed
-        Seed of all lines without one, in place of derived ones.
+    take
+        Receives the results in the order of the lines; may raise to stop.
 
     Raises
     ------
-    Unavailable
-        ENGINE_FAILED or SHUTTING_DOWN: no further line can be generated. Any other error is the result of its line.
+    PalimpsestError
+        No further line can be generated: the server stays away, the model is gone or another one, the caller may not
+        use it. Any other error is the result of its line.
     """
-    running = _Window(hosted, defaults, lambda n: line_seed(salt, n) if seed is None else seed, check)
-    started: list[int] = []
+    running: deque[asyncio.Task[Result]] = deque()
+    more = True
     try:
-        more = True
-        while more or started:
-            while more and len(started) < window:
+        while more or running:
+            while more and len(running) < settings.window:
                 index, line = next(lines, (-1, b""))
                 more = index >= 0
                 if more:
-                    started.append(index)
-                    running.start(index, line)
+                    running.append(asyncio.create_task(_line(generate, index, line, settings)))
+            if running:
+                await asyncio.wait([running[0]], timeout=_CHECKED_EVERY)
             check()
-            if started:
-                yield running.wait(started.pop(0))
+            while running and running[0].done():
+                take(running.popleft().result())
     finally:
-        running.cancel()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _line(generate: Generate, index: int, line: bytes, settings: BatchSettings) -> Result:
+    """The result of one line; an error of its own is its result."""
+    names: dict[str, object] | None = None
+    try:
+        seed = line_seed(settings.salt, index) if settings.seed is None else settings.seed
+        names, request = parse_line(line, settings.defaults, seed)
+        outputs = await _generated(generate, request, settings)
+        return outputs.result(index, names)
+    except PalimpsestError as error:
+        if isinstance(error, _FATAL) or error.reason == Reason.MODEL_CHANGED:
+            raise
+        if error.reason == Reason.BUG:  # its message differs from one time to the next
+            error = _unexpected()
+        return _error_result(index, names or names_of(line), error)
+    except Exception:  # a bug, or what a model's tokenizer stumbles over: not the other lines' fault
+        _log.exception("a line failed", line=index)
+        return _error_result(index, names or names_of(line), _unexpected())
+
+
+def _unexpected() -> PalimpsestError:
+    return Internal(Reason.REQUEST_FAILED, "The line failed unexpectedly; the log has the details.")
+
+
+async def _generated(generate: Generate, request: pb.GenerateRequest, settings: BatchSettings) -> _Outputs:
+    """Generate for one line, as often as it takes."""
+    patience = Patience(settings.patience)
+    begun = 0
+    while True:
+        outputs = _Outputs(request)
+        try:
+            async for response in generate(request):
+                outputs.take(response)
+                if outputs.began and outputs.started.model_fingerprint != settings.fingerprint:
+                    raise FailedPrecondition(
+                        Reason.MODEL_CHANGED,
+                        f"The model {request.model} was replaced while the batch ran. Submit the batch again.",
+                    )
+            return outputs
+        except PalimpsestError as error:
+            full = isinstance(error, ResourceExhausted)
+            begun += outputs.began and not full
+            if full or (outputs.began and begun < _MOST_ATTEMPTS):
+                patience.progressed()  # somebody answers
+            await asyncio.sleep(patience.pause(error))

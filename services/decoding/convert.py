@@ -134,6 +134,7 @@ def request_of(message: pb.GenerateRequest, tokenizer: Any) -> Request:
         min_tokens=message.min_tokens,
         stop_ids=frozenset(message.stop_token_ids),
         bad_words=bad_word_ids(tokenizer, message.bad_words),
+        background=message.priority == pb.PRIORITY_BACKGROUND,
     )
 
 

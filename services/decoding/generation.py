@@ -31,6 +31,7 @@ from services.decoding.drafts.messages import request_of as draft_request_of
 from services.decoding.drafts.planning import DraftPlanner, PlannedDrafts
 from services.decoding.outbox import Outbox
 from services.decoding.quoting.quotation import Quotation, may_quote, query_of
+from services.decoding.refusals import refuse_in_background
 from services.decoding.rooms import CallerRooms
 
 M = TypeVar("M", pb.GenerateResponse, pb.DraftResponse)
@@ -66,7 +67,7 @@ class GenerationPlan(Generic[M]):
     def __init__(self, hosted: Hosted, request: Request, converters: Converters[M]) -> None:
         self.request = request
         self.converters = converters.copy()
-        self.outbox = Outbox()
+        self.outbox = Outbox(whole=request.background)
         self.opening: list[M] = []
         self._engine = hosted.engine
         self._call = Call(request.sampling.seed, hosted.record.fingerprint, hosted.token_bytes)
@@ -116,10 +117,15 @@ class GenerationPlanner:
         Fills in what requests for drafts leave open.
     threads
         Where prompts are tokenized.
+    background_threads
+        Where those of background requests are.
     """
 
-    def __init__(self, contexts: ContextLoader, drafts: DraftPlanner, threads: Executor) -> None:
-        self._contexts, self._drafts, self._threads = contexts, drafts, threads
+    def __init__(
+        self, contexts: ContextLoader, drafts: DraftPlanner, threads: Executor, background_threads: Executor
+    ) -> None:
+        self._contexts, self._drafts = contexts, drafts
+        self._threads, self._background_threads = threads, background_threads
         # Apart from the others: a grammar may take a second, and no prompt waits for one.
         self._compiling = ThreadPoolExecutor(max_workers=4, thread_name_prefix="grammars")
 
@@ -145,14 +151,13 @@ class GenerationPlanner:
         PalimpsestError
             The input cannot be tokenized, its form cannot be honoured, or another room refuses what the call needs.
         """
+        refuse_in_background(message)
         if may_quote(message.nest):
             refuse_constraints(message, "Text that quotes (nest)")
-        request = replace(await self._in_thread(request_of, message, hosted.tokenizer), salt=salt)
-        require_known(hosted, request.ids)
-        if message.HasField("structured"):
-            form = form_of(message.structured)
-            work = asyncio.get_running_loop().run_in_executor(self._compiling, hosted.grammars.compile, form)
-            request = replace(request, grammar=await work)
+        background = message.priority == pb.PRIORITY_BACKGROUND
+        threads = self._background_threads if background else self._threads
+        compiling = self._background_threads if background else self._compiling
+        request = await plain_request(message, hosted, salt, threads, compiling)
         async with GenerationPlan(hosted, request, GENERATE) as plan:
             if message.context:
                 load = await self._contexts.open(message, plan.request, hosted, rooms.codec)
@@ -173,7 +178,7 @@ class GenerationPlanner:
         self, message: pb.DraftRequest, hosted: Hosted, rooms: CallerRooms, salt: bytes
     ) -> AsyncIterator[GenerationPlan[pb.DraftResponse]]:
         """Plan a call to Draft; parameters and errors as for :meth:`generate`."""
-        ids = await self._in_thread(prompt_ids, message, hosted.tokenizer)
+        ids = await _in_thread(self._threads, prompt_ids, message, hosted.tokenizer)
         require_known(hosted, ids)
         request = replace(draft_request_of(message, ids), salt=salt)
         async with GenerationPlan(hosted, request, DRAFT) as plan:
@@ -190,8 +195,38 @@ class GenerationPlanner:
             plan.request = replace(planned.request, strategy=strategy)
             yield plan
 
-    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+async def plain_request(
+    message: pb.GenerateRequest,
+    hosted: Hosted,
+    salt: bytes,
+    threads: Executor | None = None,
+    compiling: Executor | None = None,
+) -> Request:
+    """The engine's request, as far as it needs no other room.
+
+    Parameters
+    ----------
+    message, hosted, salt
+        As in :meth:`GenerationPlanner.generate`.
+    threads, compiling
+        Where the prompt is tokenized and a grammar is compiled; None: the event loop's own threads.
+
+    Raises
+    ------
+    InvalidArgument, FailedPrecondition
+        The input cannot be tokenized, or its form cannot be honoured.
+    """
+    request = replace(await _in_thread(threads, request_of, message, hosted.tokenizer), salt=salt)
+    require_known(hosted, request.ids)
+    if message.HasField("structured"):
+        form = form_of(message.structured)
+        request = replace(request, grammar=await _in_thread(compiling, hosted.grammars.compile, form))
+    return request
+
+
+async def _in_thread(threads: Executor | None, function: Callable[..., T], *arguments: object) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
 
 
 def require_known(hosted: Hosted, ids: Sequence[int]) -> None:

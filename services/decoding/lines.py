@@ -1,22 +1,22 @@
-"""The lines of a batch's input: what one may contain, and the request it makes."""
+"""The lines of a batch's input: what one may contain, and the call that it makes."""
 
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Annotated, Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palimpsest import json_input
-from palimpsest.engine import Hosted, Request
+from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.errors import InvalidArgument, Reason
-from palimpsest.lm import Sampling, encode_chat, encode_text
-from palimpsest.lm.constraints.forms import Form
-from services.decoding.constraints import bad_word_ids
+from palimpsest.rpc.validation import validate
 
 LARGEST_LINE = 16 << 20
 """Maximum length of a line, in bytes."""
+
+LARGEST_REQUEST = 4_000_000
+"""Maximum size of the request that a line makes, in bytes: what a message may have."""
 
 
 class Message(BaseModel):
@@ -38,8 +38,8 @@ class Structured(BaseModel):
     grammar: str | None = None
     choice: list[str] | None = Field(None, min_length=1, max_length=1024)
 
-    def form(self) -> Form:
-        """The form.
+    def message(self) -> pb.StructuredOutput:
+        """The same in the contract.
 
         Raises
         ------
@@ -50,9 +50,13 @@ class Structured(BaseModel):
         if len(given) != 1:
             raise _invalid("structured has exactly one of json_schema, regex, grammar and choice.")
         [(kind, value)] = given.items()
+        if kind == "choice":
+            return pb.StructuredOutput(choice=pb.StructuredOutput.Choice(texts=value))
         if kind == "json_schema" and not isinstance(value, str):
             value = json.dumps(value)
-        return Form(kind, tuple(value) if kind == "choice" else (value,))  # type: ignore[arg-type]
+        message = pb.StructuredOutput()
+        setattr(message, kind, value)
+        return message
 
 
 class Line(BaseModel):
@@ -93,6 +97,7 @@ _SAMPLING = (
     "presence_penalty",
     "frequency_penalty",
 )
+_NUMBERS = ("n", "max_tokens", "logprobs", "min_tokens")
 
 
 def read_lines(file: BinaryIO) -> Iterator[bytes]:
@@ -111,14 +116,23 @@ def line_seed(salt: str, index: int) -> int:
 
 
 def parse_line(
-    line: bytes, defaults: Request, seed: int, hosted: Hosted
-) -> tuple[dict[str, object], Request]:
-    """Parse one line into its names, as :func:`names_of` gives them, and its request; compiles a new grammar.
+    line: bytes, defaults: pb.GenerateRequest, seed: int
+) -> tuple[dict[str, object], pb.GenerateRequest]:
+    """Parse one line into its names, as :func:`names_of` gives them, and its request.
+
+    Parameters
+    ----------
+    line
+        One JSON object.
+    defaults
+        For what the line leaves out.
+    seed
+        For a line without one.
 
     Raises
     ------
     InvalidArgument
-        BATCH_LINE_INVALID, or the reason for which the prompt cannot be tokenized or the form not be honoured.
+        BATCH_LINE_INVALID.
     """
     try:
         given = Line.model_validate(json_input.decode(line, max_bytes=LARGEST_LINE))
@@ -134,44 +148,45 @@ def parse_line(
     stop = [given.stop] if isinstance(given.stop, str) else given.stop
     if stop is not None and (len(stop) > 16 or any(len(s) > 256 for s in stop)):
         raise _invalid("A line has at most 16 stop strings of at most 256 characters.")
-    tokenizer = hosted.tokenizer
+    request = pb.GenerateRequest()
+    request.CopyFrom(defaults)
     if given.messages is not None:
-        ids = encode_chat(tokenizer, [m.model_dump() for m in given.messages])
+        request.chat.messages.extend(pb.ChatMessage(**message.model_dump()) for message in given.messages)
     else:
-        ids = encode_text(tokenizer, given.prompt or "")
-    logprobs = defaults.logprobs if given.logprobs is None else given.logprobs
-    request = replace(
-        defaults,
-        ids=ids,
-        sampling=_sampling_of(given, defaults, seed),
-        n=given.n or defaults.n,
-        max_tokens=given.max_tokens or defaults.max_tokens,
-        stop=tuple(defaults.stop if stop is None else stop),
-        logprobs=None if logprobs is None or logprobs < 0 else logprobs,
-    )
-    return _names(given.id, given.custom_id), _constrained(request, given, hosted)
+        request.prompt = given.prompt or ""
+    if stop is not None:
+        request.stop[:] = stop
+    _fill(request, given, seed)
+    if (size := request.ByteSize()) > LARGEST_REQUEST:
+        raise _invalid(
+            f"The line makes a request of {size} bytes; one has {LARGEST_REQUEST} at most. Shorten its text."
+        )
+    try:
+        validate(request)
+    except InvalidArgument as error:
+        problems = "; ".join(f"{v.field}: {v.description}" for v in error.violations[:5])
+        raise _invalid(f"The line is not a valid request: {problems}") from None
+    return _names(given.id, given.custom_id), request
 
 
-def _sampling_of(given: Line, defaults: Request, seed: int) -> Sampling:
-    own = {name: getattr(given, name) for name in _SAMPLING if getattr(given, name) is not None}
+def _fill(request: pb.GenerateRequest, given: Line, seed: int) -> None:
+    """Replace the defaults by what a line has, its prompt apart."""
+    request.sampling.seed = seed
+    for message, names in ((request.sampling, _SAMPLING), (request, _NUMBERS)):
+        for name in names:
+            if (value := getattr(given, name)) is not None:
+                setattr(message, name, value)
     if given.logit_bias is not None:
-        if not all(token.isascii() and token.isdecimal() for token in given.logit_bias):
-            raise _invalid("The keys of logit_bias are token ids.")
-        own["logit_bias"] = tuple(sorted((int(token[:20]), bias) for token, bias in given.logit_bias.items()))
-    return replace(defaults.sampling, **{"seed": seed, **own})
-
-
-def _constrained(request: Request, given: Line, hosted: Hosted) -> Request:
-    own: dict[str, Any] = {}
-    if given.min_tokens is not None:
-        own["min_tokens"] = given.min_tokens
-    if given.stop_token_ids is not None:
-        own["stop_ids"] = frozenset(given.stop_token_ids)
-    if given.bad_words is not None:
-        own["bad_words"] = bad_word_ids(hosted.tokenizer, given.bad_words)
+        request.sampling.logit_bias.clear()
+        for token, bias in given.logit_bias.items():
+            if not (token.isascii() and token.isdecimal() and len(token) <= 10 and int(token) < 1 << 32):
+                raise _invalid("The keys of logit_bias are token ids.")
+            request.sampling.logit_bias[int(token)] = bias
+    for name in ("stop_token_ids", "bad_words"):
+        if (value := getattr(given, name)) is not None:
+            getattr(request, name)[:] = value
     if given.structured is not None:
-        own["grammar"] = hosted.grammars.compile(given.structured.form())
-    return replace(request, **own)
+        request.structured.CopyFrom(given.structured.message())
 
 
 def _invalid(problem: str) -> InvalidArgument:

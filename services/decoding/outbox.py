@@ -5,7 +5,8 @@ import threading
 from collections.abc import Sequence
 
 from palimpsest.decoding.quoting import Span
-from palimpsest.engine import Delta, Event
+from palimpsest.engine import Delta, Event, Failed, Started
+from palimpsest.engine.events import Ended
 
 MERGED_TOKENS = 256
 """Maximum number of tokens in a merged delta, so that its message stays small."""
@@ -16,9 +17,16 @@ class Outbox:
 
     A client that reads slowly gets fewer, longer deltas: waiting deltas are merged per sequence, so the outbox holds no
     more than the request's own tokens, with one entry for each 256 of them.
+
+    Parameters
+    ----------
+    whole
+        Nobody watches: after the beginning, what has been delivered is taken when a sequence ends, which spares a
+        message for each token.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, whole: bool = False) -> None:
+        self._whole = whole
         self._loop = asyncio.get_running_loop()
         self._filled = asyncio.Event()
         self._lock = threading.Lock()
@@ -30,11 +38,13 @@ class Outbox:
     def deliver(self, events: Sequence[Event]) -> None:
         """Add the events of one step. Called on the engine's thread."""
         with self._lock:
-            quiet = not self._events
+            ready = not self._events
+            if self._whole:
+                ready = any(isinstance(event, Started | Ended | Failed) for event in events)
             self._made += 1
             for event in events:
                 self._add(event)
-        if quiet and not self._loop.is_closed():
+        if ready and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._filled.set)
 
     def _add(self, event: Event) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
@@ -42,10 +43,13 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         self._resources, self._host = resources, host
         # Loading a model and tokenizing a book take seconds: they get threads of their own.
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="decoding")
+        self._background_threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="background")
         # One caller's requests never fill the engine's queue.
         settings = resources.settings
         most = settings.engine_max_running + settings.engine_queue_limit
         self._places = Places(most, settings.caller_share)
+        # Nor do lines of a batch take the places of those who wait for a text: they have as many of their own.
+        self._background_places = Places(most, settings.caller_share)
         self._codec = PeerClient(resources.settings, "codec")
         self._datastore = PeerClient(resources.settings, "datastore")
         self._generations: GenerationPlanner | None = None
@@ -59,8 +63,9 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         self, request: pb.GenerateRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Stream text."""
+        background = request.priority == pb.PRIORITY_BACKGROUND
         async with (
-            self._using(request.model) as hosted,
+            self._using(request.model, background) as hosted,
             self._planner().generate(
                 request, hosted, self._rooms(context), self._salt(request.cache_salt)
             ) as plan,
@@ -199,23 +204,27 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     @asynccontextmanager
-    async def _using(self, model: str) -> AsyncIterator[Hosted]:
+    async def _using(self, model: str, background: bool = False) -> AsyncIterator[Hosted]:
         """An engine; a caller that leaves while its model loads does not stop the load, but releases the engine."""
-        with self._places.place(call().principal):
-            work = asyncio.get_running_loop().run_in_executor(self._threads, self._host.acquire, model)
+        places = self._background_places if background else self._places
+        threads = self._background_threads if background else self._threads
+        with places.place(call().principal):
+            work = asyncio.get_running_loop().run_in_executor(
+                threads, self._host.acquire, model, None, background
+            )
             try:
                 hosted = await asyncio.shield(work)
             except asyncio.CancelledError:
-                work.add_done_callback(self._release_loaded)
+                work.add_done_callback(partial(self._release_loaded, background))
                 raise
             try:
                 yield hosted
             finally:
-                self._host.release(hosted)
+                self._host.release(hosted, background)
 
-    def _release_loaded(self, work: "asyncio.Future[Hosted]") -> None:
+    def _release_loaded(self, background: bool, work: "asyncio.Future[Hosted]") -> None:
         if not work.cancelled() and work.exception() is None:
-            self._host.release(work.result())
+            self._host.release(work.result(), background)
 
     def _rooms(self, context: grpc.aio.ServicerContext) -> CallerRooms:
         """The other rooms, with the token of the call that is being served."""
@@ -240,5 +249,7 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
             stores = StoreCache(resources.artifacts, resources.settings.state_dir / "ngrams")
             tuned = TunedCatalogue(resources.redis, resources.settings.redis_prefix)
             contexts = ContextLoader(resources.artifacts)
-            self._generations = GenerationPlanner(contexts, DraftPlanner(stores, tuned), self._threads)
+            self._generations = GenerationPlanner(
+                contexts, DraftPlanner(stores, tuned), self._threads, self._background_threads
+            )
         return self._generations

@@ -1,27 +1,39 @@
 """The decoding room's jobs: generating for a JSONL artefact, with checkpoints."""
 
+import asyncio
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palimpsest.api.decoding.v1.decoding_pb2 import (
+    PRIORITY_BACKGROUND,
     GenerateBatchRequest,
     GenerateBatchResponse,
+    GenerateRequest,
+    GenerateResponse,
     TuneDraftsRequest,
     TuneDraftsResponse,
 )
 from palimpsest.artifacts import ArtifactStore
+from palimpsest.client.peers import async_client_for
 from palimpsest.engine import worker_host
-from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.errors import InvalidArgument, Reason, Unavailable
 from palimpsest.jobs import JobContext, handler
 from palimpsest.progress import Drain
 from services.decoding.sharing import prefix_salt
 
+if TYPE_CHECKING:
+    from services.decoding.batch import Generate
+
 MEDIA_TYPE = "application/jsonl"
 
 _LINES_PER_CHECKPOINT = 500
+
+_SERVER_AWAY_SECONDS = 300.0
+"""For so long a batch waits for a decoding room that is away: a restart and the loading of a large model."""
 
 
 @handler(
@@ -36,13 +48,10 @@ def generate_batch(request: GenerateBatchRequest, job: JobContext) -> GenerateBa
     Finished lines are published as chunks of the result every few seconds. A later attempt resumes after the last chunk
     and gives the same bytes as an undisturbed run.
     """
-    from palimpsest.engine import Request
-    from services.decoding.batch import Totals, generate_lines
-    from services.decoding.constraints import bad_word_ids, form_of
-    from services.decoding.convert import DEFAULT_MAX_TOKENS, sampling_of
+    from services.decoding.batch import BatchSettings, Result, Totals, generate_lines
     from services.decoding.lines import read_lines
 
-    progress, artifacts = job.progress, job.resources.artifacts
+    progress, artifacts, settings = job.progress, job.resources.artifacts, job.resources.settings
     progress.step(0, 0, "reading")
     with artifacts.open(request.input) as file:
         total = sum(1 for _ in read_lines(file))
@@ -52,45 +61,71 @@ def generate_batch(request: GenerateBatchRequest, job: JobContext) -> GenerateBa
         )
     chunks = _Chunks(artifacts, job)
     totals = Totals(**chunks.totals)
-    logprobs = request.logprobs if request.HasField("logprobs") else -1
-    seeded = request.sampling.seed if request.sampling.HasField("seed") else None
-    defaults = Request(
-        ids=(),
-        sampling=sampling_of(request.sampling, seed=0),
-        n=request.n or 1,
-        max_tokens=request.max_tokens or DEFAULT_MAX_TOKENS,
-        stop=tuple(request.stop),
-        logprobs=None if logprobs < 0 else logprobs,
-        salt=prefix_salt(job.principal, "", job.resources.settings.engine_share_prefixes),
-        min_tokens=request.min_tokens,
-        stop_ids=frozenset(request.stop_token_ids),
+    fingerprint = job.resources.models.get(request.model).fingerprint
+    batch = BatchSettings(
+        defaults=_defaults(request),
+        fingerprint=fingerprint,
+        salt=f"{request.input}/{fingerprint}",
+        seed=request.sampling.seed if request.sampling.HasField("seed") else None,
+        window=min(2 * settings.engine_max_running, settings.engine_queue_limit),
+        patience=_SERVER_AWAY_SECONDS if settings.batch_engine == "decoding" else 0.0,
     )
-    form = form_of(request.structured) if request.HasField("structured") else None
-    progress.step(chunks.lines, total, "loading the model")
-    with worker_host(job).using(request.model, progress) as hosted, artifacts.open(request.input) as file:
-        settings, salt = job.resources.settings, f"{request.input}/{hosted.record.fingerprint}"
-        window = min(2 * settings.engine_max_running, settings.engine_queue_limit)
+
+    def take(result: Result) -> None:
+        for name, count in asdict(result.totals).items():
+            setattr(totals, name, getattr(totals, name) + count)
+        chunks.add(result.text, asdict(totals))
+        progress.step(chunks.lines, total)
+
+    async def run() -> None:
+        progress.step(chunks.lines, total, "loading the model")
+        async with _engine_of(request.model, job) as generate:
+            progress.step(chunks.lines, total, "generating")
+            await generate_lines(generate, lines, batch, progress.check, take)
+
+    with artifacts.open(request.input) as file:
         lines: Iterator[tuple[int, bytes]] = islice(enumerate(read_lines(file)), chunks.lines, None)
-        progress.step(chunks.lines, total, "generating")
-        defaults = replace(
-            defaults,
-            bad_words=bad_word_ids(hosted.tokenizer, request.bad_words),
-            grammar=None if form is None else hosted.grammars.compile(form),
-        )
-        results = generate_lines(hosted, lines, defaults, salt, window, progress.check, seeded)
         try:
-            for result in results:
-                for name, count in asdict(result.totals).items():
-                    setattr(totals, name, getattr(totals, name) + count)
-                chunks.add(result.text, asdict(totals))
-                progress.step(chunks.lines, total)
-        except Drain:
+            asyncio.run(run())
+        except (Drain, Unavailable):
             chunks.save()
             raise
-        finally:
-            results.close()  # type: ignore[attr-defined]
     output = chunks.join()
     return GenerateBatchResponse(output=output.message(), **asdict(totals))
+
+
+def _defaults(request: GenerateBatchRequest) -> GenerateRequest:
+    """What a line asks for that sets nothing itself."""
+    known = GenerateRequest.DESCRIPTOR.fields_by_name
+    given = {field.name: value for field, value in request.ListFields() if field.name in known}
+    return GenerateRequest(**{**given, "n": request.n or 1, "priority": PRIORITY_BACKGROUND})
+
+
+@asynccontextmanager
+async def _engine_of(model: str, job: JobContext) -> "AsyncIterator[Generate]":
+    """What generates: the decoding room, which holds the weights already, or this worker's own engine."""
+    settings = job.resources.settings
+    if settings.batch_engine == "decoding":
+        async with async_client_for(job.principal, settings) as peers:
+
+            def call(message: GenerateRequest) -> AsyncIterator[GenerateResponse]:
+                return peers.decoding.generate(**{field.name: value for field, value in message.ListFields()})
+
+            yield call
+        return
+    from services.decoding.convert import GENERATE
+    from services.decoding.generation import GenerationPlan, plain_request
+
+    salt = prefix_salt(job.principal, "", settings.engine_share_prefixes)
+    with worker_host(job).using(model, job.progress) as hosted:
+
+        async def generate(message: GenerateRequest) -> AsyncIterator[GenerateResponse]:
+            request = await plain_request(message, hosted, salt)
+            async with GenerationPlan(hosted, request, GENERATE) as plan:
+                async for response in plan.run():
+                    yield response
+
+        yield generate
 
 
 class _Chunks:

@@ -133,6 +133,8 @@ class Reason(StrEnum):
     TOOL_INVALID = auto()  # a tool's parameters, or a call's arguments, are not a JSON object
     ENGINE_QUEUE_FULL = auto()
     ENGINE_MEMORY_FULL = auto()  # the request, alone or with those waiting, exceeds cache memory
+    BACKGROUND_INTERRUPTED = auto()  # an interactive request needed the memory; send it again
+    BACKGROUND_UNSUPPORTED = auto()  # requests with a context or quotations are interactive
     REQUEST_FAILED = auto()  # an unexpected error of one request; the engine goes on
     ENGINE_FAILED = auto()  # the engine stopped; the process restarts
     BATCH_EMPTY = auto()  # the JSONL artefact has no line

@@ -1,5 +1,6 @@
-"""A real batch job on the real stack, its worker killed in the middle of it."""
+"""A real batch job on the real stack, its worker, its server and its Valkey killed in the middle of it."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ from palimpsest import Client
 from palimpsest.api.jobs.v1 import jobs_pb2
 from palimpsest.embedded.stack import Stack
 from palimpsest.embedded.valkey import ValkeyServer
+from palimpsest.errors import PalimpsestError
 from palimpsest.jobs import JobStore
 from palimpsest.settings import Settings
 from tests.chaos.conftest import Within
@@ -29,8 +31,12 @@ MANY_LINES = 200
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300 + 120 * TRIALS)]
 
 
+def pid_of(stack: Stack, name: str) -> int | None:
+    return next(child.pid for child in stack.status() if child.name == name)
+
+
 def worker_pid(stack: Stack) -> int | None:
-    return next(child.pid for child in stack.status() if child.name == "worker")
+    return pid_of(stack, "worker")
 
 
 def test_the_batch_completes_by_itself(tmp_path: Path, tiny_model: Path, within: Within):
@@ -108,3 +114,63 @@ def test_a_batch_killed_at_five_points_goes_on_to_the_same_bytes(
         assert undisturbed.result(timeout=120).output.digest == result.output.digest
         read = client.artifacts.read_bytes(result.output.digest)
         assert [json.loads(line)["index"] for line in read.splitlines()] == list(range(MANY_LINES))
+
+
+def test_a_batch_outlives_the_kill_of_every_process_with_the_same_bytes(tmp_path: Path, tiny_model: Path):
+    settings = Settings(
+        state_dir=tmp_path, redis_url="", listen="127.0.0.1:0", threads=1, drain_seconds=1.0
+    ).model_copy(update={"lease_seconds": 8.0, "job_max_attempts": 10, "checkpoint_seconds": 0.2})
+    lines = [{"id": n, "prompt": f"line {n}", "max_tokens": 40 + 3 * (n % 40)} for n in range(MANY_LINES)]
+    with Stack(settings) as stack, Client(stack.target) as client:
+        store = JobStore(redis.Redis.from_url(ValkeyServer(tmp_path / "valkey").url), settings)
+        client.models.register_model(model_id="batch", source=str(tiny_model)).result(timeout=60)
+        data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        work: dict[str, Any] = {
+            "model": "batch",
+            "input": client.artifacts.upload(data, media_type="application/jsonl").digest,
+            "sampling": {"temperature": 1.0, "top_p": 0.9},
+            "n": 2,
+        }
+        job = client.decoding.generate_batch(**work)
+
+        def done() -> int:
+            with contextlib.suppress(PalimpsestError, redis.RedisError):  # while Valkey is away
+                state = json.loads(store.get(job.name.removeprefix("operations/")).checkpoint or "{}")
+                return state.get("lines", 0)
+            return 0
+
+        for victim, point in (("server", 10), ("valkey", 50), ("worker", 90)):
+            until(lambda point=point: done() >= point, timeout=120)
+            assert done() < MANY_LINES, f"through before the {victim} was killed"
+            pid = until(lambda victim=victim: pid_of(stack, victim), timeout=60)
+            assert pid is not None
+            os.killpg(pid, signal.SIGKILL)
+        result = job.result(timeout=180)
+        assert (result.succeeded, result.failed) == (MANY_LINES, 0)
+        undisturbed = client.decoding.generate_batch(**work, skip_cache=True)
+        assert undisturbed.name != job.name
+        assert undisturbed.result(timeout=180).output.digest == result.output.digest
+        read = client.artifacts.read_bytes(result.output.digest)
+        assert [json.loads(line)["index"] for line in read.splitlines()] == list(range(MANY_LINES))
+
+
+def test_a_cancelled_batch_leaves_the_server_at_once(tmp_path: Path, tiny_model: Path, within: Within):
+    settings = Settings(state_dir=tmp_path, redis_url="", listen="127.0.0.1:0", threads=1, drain_seconds=1.0)
+    with Stack(settings) as stack, Client(stack.target) as client:
+        client.models.register_model(model_id="batch", source=str(tiny_model)).result(timeout=60)
+        data = b"".join(b'{"prompt": "%d", "max_tokens": 1900}\n' % n for n in range(MANY_LINES))
+        artifact = client.artifacts.upload(data, media_type="application/jsonl")
+        job = client.decoding.generate_batch(model="batch", input=artifact.digest)
+
+        def engine() -> Any:
+            return client.decoding.get_engine_info().models[0]
+
+        until(lambda: client.decoding.get_engine_info().models and engine().generated_tokens > 0, timeout=60)
+        assert engine().cache_bytes_used > 0
+        job.cancel()
+        cancelled = time.monotonic()
+        within(
+            "a cancelled batch is out of the engine", 10, lambda: engine().cache_bytes_used == 0, cancelled
+        )
+        assert engine().generated_tokens < 1900 * MANY_LINES
+        assert client.decoding.text(model="batch", prompt="the", max_tokens=3)

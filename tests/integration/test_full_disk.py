@@ -73,7 +73,9 @@ async def bench(
     disk: SmallDisk, valkey: ValkeyServer, tmp_path: Path, tiny_model: Path
 ) -> AsyncIterator[Bench]:
     audit = tmp_path / "audit.jsonl"
-    settings = room_settings(valkey, disk.root / "state", audit_file=audit, checkpoint_seconds=0.0)
+    settings = room_settings(
+        valkey, disk.root / "state", audit_file=audit, checkpoint_seconds=0.0, batch_engine="worker"
+    )
     resources = WorkerResources(settings, redis.Redis.from_url(settings.redis_url))
     register("tiny", str(tiny_model), resources.models, settings, NullProgress())
     async with (

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import grpc
 
+from palimpsest.client.aio.client import AsyncClient
 from palimpsest.client.aio.connection import AsyncConnection
 from palimpsest.client.blocking.client import Client
 from palimpsest.errors import FailedPrecondition, Reason
@@ -43,6 +44,8 @@ def client_for(principal: str, settings: Settings, *, timeout: float | None = No
         with client_for(job.principal, job.resources.settings) as peers:
             corpus = peers.datastore.get_corpus(name=request.corpus)
 
+    Such calls are held to no quota of the principal's, and take none of its places: the job was admitted instead.
+
     Parameters
     ----------
     principal
@@ -58,6 +61,18 @@ def client_for(principal: str, settings: Settings, *, timeout: float | None = No
         SERVICE_TOKEN_MISSING: this installation asks callers for tokens, and the worker has none of its own.
         LISTENER_INSECURE: the token would leave this machine unencrypted.
     """
+    text, tls, metadata = _way_for(principal, settings)
+    return Client(text, tls=tls or False, timeout=timeout, metadata=metadata)
+
+
+def async_client_for(principal: str, settings: Settings, *, timeout: float | None = None) -> AsyncClient:
+    """The asyncio twin of :func:`client_for`."""
+    text, tls, metadata = _way_for(principal, settings)
+    return AsyncClient(text, tls=tls or False, timeout=timeout, metadata=metadata)
+
+
+def _way_for(principal: str, settings: Settings) -> tuple[str, Tls | None, Metadata]:
+    """Where the rooms are, how they are verified, and what tells them for whom a job calls."""
     targets = peer_targets(settings)
     metadata: Metadata = ((ON_BEHALF_OF, principal.encode()),)
     if settings.service_token:
@@ -71,7 +86,7 @@ def client_for(principal: str, settings: Settings, *, timeout: float | None = No
             "that has the scope 'impersonate'.",
         )
     text = ",".join(f"{room}={target}" if room else target for room, target in targets.items())
-    return Client(text, tls=_tls(settings) or False, timeout=timeout, metadata=metadata)
+    return text, _tls(settings), metadata
 
 
 class PeerClient:

@@ -1,17 +1,20 @@
 """The requests an engine works on: their prompts, their sequences, and the step that moves all of them on."""
 
 import logging
+from collections import abc
 from dataclasses import dataclass
 
 from palimpsest.engine.budget import CacheBudget
 from palimpsest.engine.costs import StepCost, timed
-from palimpsest.engine.events import PrefixReady, Started
+from palimpsest.engine.events import Started
 from palimpsest.engine.prefix_assembler import PrefixAssembler
+from palimpsest.engine.prompts import prompt_chunks, report_prefix
 from palimpsest.engine.request_state import RequestState
 from palimpsest.engine.requests import Sequence, Step
 from palimpsest.engine.sequence import SequenceState
+from palimpsest.engine.slack import Slack
 from palimpsest.engine.structured import StructuredSequence
-from palimpsest.errors import Internal, PalimpsestError, Reason
+from palimpsest.errors import Internal, PalimpsestError, Reason, ResourceExhausted
 from palimpsest.lm.blocks import BLOCK
 from palimpsest.lm.faults import is_fatal
 from palimpsest.lm.forward import Cache, Output, SequenceInput
@@ -19,6 +22,9 @@ from palimpsest.lm.paged_cache import PagedCache
 from palimpsest.lm.protocols import Model
 
 log = logging.getLogger(__name__)
+
+Fed = tuple[RequestState, Sequence, abc.Sequence[SequenceInput]]
+"""A sequence that takes part in a step, and what it reads; nothing where it waits for a mask."""
 
 
 @dataclass
@@ -29,6 +35,7 @@ class Counters:
     prefill_tokens_shared: int = 0
     generated_tokens: int = 0
     decode_steps: int = 0
+    background_interrupted: int = 0
 
 
 class Batch:
@@ -44,6 +51,15 @@ class Batch:
         Cache memory, shared with the tasks.
     counters, costs
         Kept up to date.
+    slack
+        How much background requests take part.
+
+    Attributes
+    ----------
+    prompts, active
+        Requests whose prompt is being read, and those that generate; each in the order of admission.
+    paused
+        Background sequences that had no room in the last step.
     """
 
     def __init__(
@@ -53,33 +69,37 @@ class Batch:
         budget: CacheBudget,
         counters: Counters,
         costs: StepCost,
+        slack: Slack,
     ) -> None:
         self.model, self.max_running, self.counters, self._costs = model, max_running, counters, costs
-        self._budget = budget
+        self._budget, self._slack = budget, slack
         self.prompts: list[RequestState] = []
         self.active: list[RequestState] = []
+        self.paused = 0
 
     @property
     def states(self) -> list[RequestState]:
         """Every admitted request."""
         return [*self.active, *self.prompts]
 
-    @property
-    def running(self) -> int:
-        """Sequences, and requests whose prompt is being read."""
-        return sum(len(state.sequences) * state.width for state in list(self.active)) + len(self.prompts)
+    def running(self, background: bool = False) -> int:
+        """Sequences of one kind of requests, and requests whose prompt is being read."""
+        active, prompts = _of(list(self.active), background), _of(list(self.prompts), background)
+        return sum(len(state.sequences) * state.width for state in active) + len(prompts)
 
     @property
     def prompt_rows(self) -> int:
         """Prompt tokens that one step may have."""
         limits = self.model.limits
-        return limits.prefill_chunk_beside if self.active else limits.prefill_chunk
+        return limits.prefill_chunk_beside if _of(self.active, False) else limits.prefill_chunk
 
     def admit(self, state: RequestState) -> bool:
-        """Admit a request if there are slots and memory for it."""
-        slots = sum(admitted.slots for admitted in self.states)
+        """Admit a request if there are slots and memory for it; background requests make room for others."""
+        slots = sum(admitted.slots for admitted in _of(self.states, state.background))
         if slots and slots + state.slots > self.max_running:
             return False
+        if not state.background:
+            self.make_room(state.blocks)
         if not self._budget.take(state.blocks):
             return False
         state.cache = self.model.new_cache()
@@ -87,6 +107,24 @@ class Batch:
             state.assembler = PrefixAssembler(state.request, state.keys, state.cache)
         self.prompts.append(state)
         return True
+
+    def make_room(self, blocks: int) -> None:
+        """End background requests, the latest first, if that frees so much memory; no more of them than necessary."""
+        background = _of(self.states, True)
+        if self._budget.free + sum(state.blocks for state in background) < blocks:
+            return
+        for state in reversed(background):
+            if self._budget.free >= blocks:
+                return
+            self._release(state)
+            self.counters.background_interrupted += 1
+            state.end(
+                ResourceExhausted(
+                    Reason.BACKGROUND_INTERRUPTED,
+                    "An interactive request needs the memory of this background request; send it again.",
+                    retry_after=1.0,
+                )
+            )
 
     def drop_ended(self) -> bool:
         """Remove requests that were cancelled or have failed; returns whether there were any."""
@@ -97,33 +135,57 @@ class Batch:
         return bool(over)
 
     def step(self) -> bool:
-        """Run the next tokens of every sequence and a chunk of the prompts; returns whether there was work."""
-        sequences = [s for state in self.active for s in state.sequences]
-        took = self._take_chunk()
-        prompts = self._prompt_chunks()
-        fed = [s.feed() for s in sequences]
-        rows = [row for own in fed for row in own] + [row for _, row in prompts]
+        """Run the next tokens of every sequence and a chunk of the prompts; returns whether there was work.
+
+        Background requests take part as far as :mod:`palimpsest.engine.slack` has room for them.
+        """
+        # One chunk of one external prefix per step: copying takes time from running streams.
+        took = any(state.assembler.take() for state in self.prompts if state.assembler is not None)
+        fed = [(state, s, s.feed()) for state in _of(self.active, False) for s in state.sequences]
+        prompts = prompt_chunks(_of(self.prompts, False), self.prompt_rows)
+        if any(state.background for state in self.states):
+            self._add_background(fed, prompts)
+        rows = [row for _, _, rows in fed for row in rows] + [row for _, row in prompts]
         if not rows:
-            return self._resume() or took
+            return self._resume(fed) or took
         outputs, seconds = self._forward(rows, prompts=len(prompts))
         step = Step(sum(row.count for row in rows), seconds, self._costs)
-        self.counters.decode_steps += bool(sequences)
+        self.counters.decode_steps += bool(fed)
         given = iter(outputs)
-        by_sequence = {id(s): [next(given) for _ in own] for s, own in zip(sequences, fed, strict=True)}
-        for state in self.active:
-            for sequence in state.sequences:
-                self._take(state, sequence, by_sequence[id(sequence)], step)
+        taken = [(state, sequence, [next(given) for _ in rows]) for state, sequence, rows in fed]
+        for state, sequence, own_outputs in taken:
+            self._take(state, sequence, own_outputs, step)
         for (state, row), output in zip(prompts, given, strict=True):
             self._after_prompt(state, row, output, step)
         self._deliver()
         return True
 
-    def _resume(self) -> bool:
+    def _add_background(self, fed: list[Fed], prompts: list[tuple[RequestState, SequenceInput]]) -> None:
+        """Add background requests to a step, the oldest first, as far as there is room beside the others."""
+        own = [row for _, _, rows in fed for row in rows] + [row for _, row in prompts]
+        looked_at = sum(row.count * row.cache.length for row in own)
+        count = max(sum(row.count for row in own), len(fed))  # one that waits for its mask soon reads again
+        room = self._slack.room(self._costs.any_step(), count, looked_at)
+        left = [(state, s) for state in _of(self.active, True) for s in state.sequences]
+        self.paused = len(left)
+        for state, sequence in left:
+            rows = sequence.feed()
+            count = sum(row.count for row in rows)
+            if rows and room.take(count, rows[0].cache.length) < count:
+                break
+            fed.append((state, sequence, rows))
+            self.paused -= 1
+        if not prompts or room.guaranteed:
+            prompts += prompt_chunks(_of(self.prompts, True), self.model.limits.prefill_chunk_beside, room)
+        self._slack.used(room)
+        if room.guaranteed and not prompts:
+            self._costs.forget(room.rows)
+
+    def _resume(self, fed: list[Fed]) -> bool:
         """Go on with sequences that read nothing because they waited; returns whether one did."""
         before, step = self.counters.generated_tokens, Step(0, 0.0, self._costs)
-        for state in self.active:
-            for sequence in state.sequences:
-                self._take(state, sequence, [], step)
+        for state, sequence, _ in fed:
+            self._take(state, sequence, [], step)
         if moved := self.counters.generated_tokens > before:
             self._deliver()
         return moved
@@ -167,54 +229,6 @@ class Batch:
                 group.remove(state)
         self._budget.give(state.blocks)
 
-    def _take_chunk(self) -> bool:
-        """Take one chunk of one external prefix: only one per step, because copying takes time from running streams."""
-        return any(state.assembler.take() for state in self.prompts if state.assembler is not None)
-
-    def _prompt_chunks(self) -> list[tuple[RequestState, SequenceInput]]:
-        """Choose the prompt chunks of this step.
-
-        Prompts are read in order of arrival. One that begins like another prompt of this step waits: its blocks will be
-        in the prefix index at the next.
-        """
-        chosen: list[tuple[RequestState, SequenceInput]] = []
-        left = self.prompt_rows
-        upcoming: set[bytes] = set()
-        for state in self.prompts:
-            cache = state.cache
-            assert cache is not None
-            ids, stop = state.request.ids, len(state.request.ids)
-            if state.assembler is not None:
-                stop, state.shared = state.assembler.advance(), state.assembler.shared
-                self._report_prefix(state)
-                if stop <= cache.length:
-                    continue
-            elif isinstance(cache, PagedCache):
-                state.shared += cache.adopt(state.keys)
-            if isinstance(cache, PagedCache):
-                following = state.keys[cache.length // BLOCK : cache.length // BLOCK + 1]
-                if upcoming.intersection(following):
-                    continue
-            count = min(left, stop - cache.length)
-            if count <= 0:
-                break
-            if state.assembler is not None:
-                state.assembler.begin()
-            last = cache.length + count == len(ids)
-            chunk = ids[cache.length : cache.length + count]
-            strategy = state.request.strategy
-            queries = last and strategy is not None and strategy.needs == "retrieval_queries"
-            row = SequenceInput(
-                cache,
-                chunk,
-                logits="last" if last else "none",
-                retrieval_queries="last" if queries else "none",
-            )
-            chosen.append((state, row))
-            upcoming.update(state.keys[cache.length // BLOCK : (cache.length + count) // BLOCK])
-            left -= count
-        return chosen
-
     def _after_prompt(self, state: RequestState, row: SequenceInput, output: Output, step: Step) -> None:
         self.counters.prefill_tokens += row.count
         cache, request = state.cache, state.request
@@ -223,7 +237,7 @@ class Batch:
             cache.file(state.keys[: cache.length // BLOCK])
         if state.assembler is not None:
             state.assembler.passed()
-            self._report_prefix(state)
+            report_prefix(state)
         if row.logits == "none":
             return
         self.counters.prefill_tokens_shared += state.shared
@@ -245,14 +259,6 @@ class Batch:
             return StructuredSequence(request, index, cache, self.model, state.wake)
         return SequenceState(request, index, cache, self.model)
 
-    def _report_prefix(self, state: RequestState) -> None:
-        """Report once that a request's whole external prefix is in the cache."""
-        assembler = state.assembler
-        if assembler is not None and assembler.done and not state.prefix_reported:
-            state.prefix_reported = True
-            assembler.prefix.close()
-            state.deliver([PrefixReady(tuple(assembler.origins), assembler.exact_tokens)])
-
     def _deliver(self) -> None:
         for state in [state for state in self.active if not state.over]:
             for sequence in [s for s in state.sequences if s.done]:
@@ -263,3 +269,8 @@ class Batch:
                 self._release(state)
             if events:
                 state.deliver(events)
+
+
+def _of(states: list[RequestState], background: bool) -> list[RequestState]:
+    """The background requests of some, or the others."""
+    return [state for state in states if state.background is background]

@@ -11,6 +11,11 @@ class CacheBudget:
         self.blocks = blocks
         self.used = 0
 
+    @property
+    def free(self) -> int:
+        """Blocks that nobody has reserved."""
+        return self.blocks - self.used
+
     def take(self, blocks: int) -> bool:
         """Reserve blocks if enough are free; return whether it did."""
         if self.used + blocks > self.blocks:

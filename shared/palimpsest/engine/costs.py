@@ -11,7 +11,7 @@ ignored. Before anything has run, :func:`probe_prefill` and :func:`probe_decode`
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -44,6 +44,9 @@ _TRUST = 0.002
 _GUESS = {1: 1.0, 2: 1.1, 4: 1.6, 8: 2.0, 16: 2.3, 32: 2.7, 64: 3.7, 256: 12.0}
 """Assumed cost of an n-row step relative to a one-row step, before anything is measured."""
 
+_SIZES = [*_GUESS, 1024]
+_RATIOS = [*_GUESS.values(), 48.0]
+
 
 class StepCost:
     """Expected seconds of steps. Only the engine's thread writes; any thread may read."""
@@ -52,6 +55,7 @@ class StepCost:
         self._first = self._seen = _Sums()
         self._prefill: tuple[float, float] | None = None
         self._base: dict[int, float] = {}
+        self._outdated: set[int] = set()
         self._per_token: float | None = None
 
     @property
@@ -75,9 +79,10 @@ class StepCost:
 
     def saw_decode(self, rows: int, looked_at: int, seconds: float) -> None:
         """Learn from a step of ``rows`` rows that attended to ``looked_at`` tokens altogether."""
-        size = rows if rows <= EXACT_ROWS else 1 << (rows - 1).bit_length()
+        size = _size(rows)
         base = max(0.0, seconds - self._attention * looked_at)
-        known = self._base.get(size)
+        known = None if size in self._outdated else self._base.get(size)
+        self._outdated.discard(size)
         self._base[size] = base if known is None else known + (1 - _DECODE_MEMORY) * (base - known)
 
     def probed(self, base: dict[int, float], per_token: float) -> None:
@@ -115,12 +120,38 @@ class StepCost:
         costs = np.maximum.accumulate([points[n] for n in sizes])
         return float(np.interp(rows, sizes, costs))
 
+    def any_step(self) -> Callable[[int, int], float]:
+        """A function of a step's rows, prompt tokens included, and the tokens they attend to: its expected cost.
+
+        In seconds; sizes that have not run are assumed from those that have. Relative to a one-row step before anything
+        has run.
+        """
+        measured, known = sorted(self._base), dict(self._base)
+        sizes = sorted({*_SIZES, *measured})
+        assumed = dict(zip(sizes, np.interp(sizes, _SIZES, _RATIOS), strict=True))
+        for n in sizes if measured else ():
+            nearest = max((m for m in measured if m <= n), default=measured[0])
+            known[n] = self._base[nearest] * assumed[n] / assumed[nearest]
+        points = [(known or assumed)[n] for n in sizes]
+        costs = np.minimum.accumulate(points[::-1])[::-1]  # as in decode()
+        per_token = self._attention if measured else 0.0
+        return lambda rows, looked_at: float(np.interp(rows, sizes, costs)) + per_token * looked_at
+
+    def forget(self, rows: int) -> None:
+        """Let the next step of so many rows count as the first: what is known of them may be of another time."""
+        self._outdated.add(_size(rows))
+
     @property
     def _attention(self) -> float:
         """Seconds for each token that a row attends to."""
         if self._per_token is not None:
             return self._per_token
         return 0.0 if self._prefill is None else self._prefill[1]
+
+
+def _size(rows: int) -> int:
+    """The row count under which a step's cost is kept."""
+    return rows if rows <= EXACT_ROWS else 1 << (rows - 1).bit_length()
 
 
 class _Sums:

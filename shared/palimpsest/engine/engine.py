@@ -3,8 +3,11 @@
 Requests join and leave between steps. Each step runs the next token of every sequence (several for drafts and quotes)
 and one chunk of the first waiting prompt, so a long prompt does not hold up running streams.
 
-Memory: a request is admitted only if the cache can hold all its sequences at their full length, so nothing is ever
-preempted. Blocks that requests share are counted for each of them, which errs on the safe side.
+Memory: a request is admitted only if the cache can hold all its sequences at their full length, so no interactive
+request is ever preempted. Blocks that requests share are counted for each of them, which errs on the safe side.
+
+Background requests wait in a queue of their own and take what the others leave: memory that no waiting request wants,
+which they lose again to the next one that does, and the slack of each step (:mod:`palimpsest.engine.slack`).
 
 What a sequence generates does not depend on what else is in the batch, bit for bit, where the model's
 ``forward_kind`` and ``prefill_kind`` are "compiled". With torch's products, near-ties between tokens may fall
@@ -21,13 +24,20 @@ from typing import Any, Generic, TypeVar
 
 from palimpsest.engine.batch import Batch, Counters
 from palimpsest.engine.budget import CacheBudget
-from palimpsest.engine.costs import StepCost, prefill_probe_blocks, probe_prefill
+from palimpsest.engine.costs import (
+    StepCost,
+    decode_probe_blocks,
+    prefill_probe_blocks,
+    probe_decode,
+    probe_prefill,
+)
 from palimpsest.engine.events import Deliver
 from palimpsest.engine.limits import check_request, check_task
 from palimpsest.engine.prefill import Take, prefill_steps
 from palimpsest.engine.request_state import RequestState
 from palimpsest.engine.requests import Request
 from palimpsest.engine.scoring import Scores, score_steps
+from palimpsest.engine.slack import FACTOR, Slack
 from palimpsest.engine.tasks import T, Task, Tasks, TaskSteps
 from palimpsest.errors import PalimpsestError, Reason, ResourceExhausted, Unavailable
 from palimpsest.lm.blocks import BLOCK, prefix_keys
@@ -49,20 +59,31 @@ class Engine(Generic[ModelT]):
     max_running
         Most sequences in one step. A single request with more runs alone.
     queue_limit
-        Requests that may be queued.
+        Requests that may be queued; as many background requests beside them.
+    background_factor
+        How much longer than by itself a step may take for background requests; see :mod:`palimpsest.engine.slack`.
     """
 
-    def __init__(self, model: ModelT, max_running: int = 32, queue_limit: int = 128) -> None:
+    def __init__(
+        self,
+        model: ModelT,
+        max_running: int = 32,
+        queue_limit: int = 128,
+        background_factor: float = FACTOR,
+    ) -> None:
         self.model, self.max_running, self.queue_limit = model, max_running, queue_limit
         self.counters, self.costs = Counters(), StepCost()
         # Reentrant: completing a future on the engine's thread may wake the engine.
         self._lock = threading.Condition(threading.RLock())
         self._inbox: deque[RequestState] = deque()
+        self._background: deque[RequestState] = deque()
         self._budget = CacheBudget(model.limits.cache_blocks)
-        self._batch = Batch(model, max_running, self._budget, self.counters, self.costs)
+        slack = Slack(background_factor)
+        self._batch = Batch(model, max_running, self._budget, self.counters, self.costs, slack)
         self._tasks = Tasks(self._budget, self._wake)
         self._awake = False
         self._stopping = False
+        self._steps_known = False
         self._failure: PalimpsestError | None = None
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
         self._thread.start()
@@ -88,9 +109,12 @@ class Engine(Generic[ModelT]):
         state = RequestState(request, deliver, blocks, keys, self._wake)
         if request.prefix is not None:
             request.prefix.attach(self._wake)
+        inbox = self._background if request.background else self._inbox
+        if request.background:
+            self._measure_steps()
         with self._lock:
-            self._refuse_if_ended_or_full(len(self._inbox))
-            self._inbox.append(state)
+            self._refuse_if_ended_or_full(len(inbox))
+            inbox.append(state)
             self._wake()
         return state
 
@@ -202,12 +226,19 @@ class Engine(Generic[ModelT]):
 
     @property
     def running(self) -> int:
-        """Sequences in the batch, and requests whose prompt is being read."""
-        return self._batch.running
+        """Sequences in the batch, and requests whose prompt is being read; none of the background."""
+        return self._batch.running()
+
+    @property
+    def background(self) -> tuple[int, int, int]:
+        """Background sequences and prompts that run, sequences paused in the last step, and requests queued."""
+        admitted = self._batch.running(background=True)
+        paused = min(admitted, self._batch.paused)
+        return admitted - paused, paused, len(self._background)
 
     @property
     def waiting(self) -> int:
-        """Requests and tasks that are queued."""
+        """Requests and tasks that are queued; none of the background."""
         return len(self._inbox) + len(self._tasks)
 
     @property
@@ -218,7 +249,7 @@ class Engine(Generic[ModelT]):
     @property
     def idle(self) -> bool:
         """Whether there is no request and no task."""
-        return not (self._batch.states or self._inbox or len(self._tasks))
+        return not (self._batch.states or self._inbox or self._background or len(self._tasks))
 
     @property
     def cache_bytes_used(self) -> int:
@@ -257,6 +288,14 @@ class Engine(Generic[ModelT]):
     def prompt_rows(self) -> int:
         """Tokens that one step of a task should have now: fewer beside running streams."""
         return self._batch.prompt_rows
+
+    def _measure_steps(self) -> None:
+        """Measure what steps cost before the first background request: what fits beside others depends on it."""
+        with self._lock:
+            known, self._steps_known = self._steps_known or self.costs.decode_probed, True
+        blocks = decode_probe_blocks(self.model)
+        if not known and blocks <= self.model.limits.cache_blocks:
+            self._submit_task(probe_decode(self.model, self.costs), blocks)
 
     def _submit_task(self, steps: TaskSteps[T], blocks: int) -> "Future[T]":
         task: Task[Any] = Task(steps, blocks)
@@ -316,23 +355,31 @@ class Engine(Generic[ModelT]):
             self._awake = True  # never set to False here: another thread may have woken us meanwhile
 
     def _admit(self) -> bool:
-        if not self._inbox:
+        """Admit interactive requests; background requests only where neither those nor tasks wait for memory."""
+        if not self._inbox and not self._background and not self._tasks.wanted:
             return False
         with self._lock:
-            before = len(self._inbox)
-            over = [h for h in self._inbox if h.over]
-            for state in over:
-                self._inbox.remove(state)
-                state.end()
+            before = len(self._inbox) + len(self._background)
+            for inbox in (self._inbox, self._background):
+                for state in [state for state in inbox if state.over]:
+                    inbox.remove(state)
+                    state.end()
             while self._inbox and self._batch.admit(self._inbox[0]):
                 self._inbox.popleft()
-            return len(self._inbox) != before
+            if wanted := self._tasks.wanted:
+                self._batch.make_room(wanted)
+            while (
+                not self._inbox and not wanted and self._background and self._batch.admit(self._background[0])
+            ):
+                self._background.popleft()
+            return len(self._inbox) + len(self._background) != before
 
     def _end(self, error: PalimpsestError) -> None:
         with self._lock:
             self._failure = error
-            states = [*self._batch.states, *self._inbox]
+            states = [*self._batch.states, *self._inbox, *self._background]
             self._inbox.clear()
+            self._background.clear()
         for state in states:
             state.end(error)
         self._tasks.end(error)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +24,19 @@ if TYPE_CHECKING:
     from palimpsest.lm.model import LanguageModel
 
 
+BACKGROUND_WAITS = 30.0
+"""Seconds for which nobody must have used a model before background work may put another in its place."""
+
+
 @dataclass(eq=False)
 class Hosted:
-    """A model in memory, with its engine."""
+    """A model in memory, with its engine, and how many use it now, those in the background counted apart."""
 
     record: ModelRecord
     engine: "Engine[LanguageModel]"
     users: int = 0
+    background_users: int = 0
+    left_at: float = 0.0
 
     @property
     def tokenizer(self) -> Any:
@@ -70,8 +77,11 @@ class EngineHost:
         self._loading = threading.Lock()
         self._hosted: OrderedDict[str, Hosted] = OrderedDict()
 
-    def acquire(self, model_id: str, progress: Progress | None = None) -> Hosted:
+    def acquire(self, model_id: str, progress: Progress | None = None, background: bool = False) -> Hosted:
         """Return the engine for a model; blocks while it loads the model first. Return it with :meth:`release`.
+
+        A model that is used in the background alone makes room for others; for background work, only a model that has
+        not been used for ``BACKGROUND_WAITS`` seconds does.
 
         Raises
         ------
@@ -83,24 +93,25 @@ class EngineHost:
             ENGINE_MEMORY_FULL: all models that may be held in memory are in use.
         """
         record = self._models.get(model_id)
-        hosted = self._find(record)
+        hosted = self._find(record, background)
         if hosted is not None:
             return hosted
         with self._loading:
-            hosted = self._find(record)
+            hosted = self._find(record, background)
             if hosted is not None:
                 return hosted
             verify(record, self._settings, progress or NullProgress())
-            self._make_room(model_id)
-            hosted = Hosted(record, self._load(record), users=1)
+            self._make_room(model_id, background)
+            hosted = Hosted(record, self._load(record))
             with self._lock:
                 self._hosted[model_id] = hosted
+                _count(hosted, background, 1)
             return hosted
 
-    def release(self, hosted: Hosted) -> None:
+    def release(self, hosted: Hosted, background: bool = False) -> None:
         """Release one use of an engine."""
         with self._lock:
-            hosted.users -= 1
+            _count(hosted, background, -1)
 
     @contextmanager
     def using(self, model_id: str, progress: Progress | None = None) -> Iterator[Hosted]:
@@ -124,23 +135,33 @@ class EngineHost:
         for each in hosted:
             each.engine.close()
 
-    def _find(self, record: ModelRecord) -> Hosted | None:
+    def _find(self, record: ModelRecord, background: bool) -> Hosted | None:
         with self._lock:
             hosted = self._hosted.get(record.model_id)
             if hosted is None or hosted.engine.failed or hosted.record.fingerprint != record.fingerprint:
                 return None
             self._hosted.move_to_end(record.model_id)
-            hosted.users += 1
+            _count(hosted, background, 1)
             return hosted
 
-    def _make_room(self, model_id: str) -> None:
+    def _make_room(self, model_id: str, background: bool) -> None:
         """Close an engine that can no longer serve, and idle ones while there are too many."""
+
+        def idle(hosted: Hosted) -> bool:
+            if not background:
+                return not hosted.users
+            long_ago = time.monotonic() - hosted.left_at >= BACKGROUND_WAITS
+            return not hosted.users and not hosted.background_users and long_ago
+
         with self._lock:
             gone = [hosted for held_id, hosted in self._hosted.items() if held_id == model_id]
             self._hosted.pop(model_id, None)
             while len(self._hosted) >= self._settings.engine_max_models:
-                idle = next((held_id for held_id, hosted in self._hosted.items() if not hosted.users), None)
-                if idle is None:
+                # Rather one that nobody uses than one that is used in the background.
+                free = sorted(
+                    (h for h in self._hosted.values() if idle(h)), key=lambda h: h.background_users > 0
+                )
+                if not free:
                     names = ", ".join(self._hosted)
                     raise ResourceExhausted(
                         Reason.ENGINE_MEMORY_FULL,
@@ -148,7 +169,7 @@ class EngineHost:
                         "raise PALIMPSEST_ENGINE_MAX_MODELS.",
                         retry_after=5.0,
                     )
-                gone.append(self._hosted.pop(idle))
+                gone.append(self._hosted.pop(free[0].record.model_id))
         for hosted in gone:
             hosted.engine.close()
 
@@ -158,7 +179,15 @@ class EngineHost:
 
         s = self._settings
         model = load(record, s.device, s.dtype, threads=s.threads, cache_bytes=s.engine_cache_bytes)
-        return Engine(model, s.engine_max_running, s.engine_queue_limit)
+        return Engine(model, s.engine_max_running, s.engine_queue_limit, s.engine_background_factor)
+
+
+def _count(hosted: Hosted, background: bool, change: int) -> None:
+    if background:
+        hosted.background_users += change
+    else:
+        hosted.users += change
+        hosted.left_at = time.monotonic()
 
 
 def _keep_compiled_code_in(folder: Path) -> None:

@@ -22,7 +22,7 @@ def check_request(model: Model, request: Request) -> int:
     ------
     InvalidArgument
         No prompt, or none after the external prefix; ids outside the vocabulary; top_k larger than it; longer than the
-        context; or settings that the strategy refuses.
+        context; a strategy or an external prefix in the background; or settings that the strategy refuses.
     ResourceExhausted
         Larger than the whole cache memory.
     """
@@ -56,6 +56,12 @@ def check_request(model: Model, request: Request) -> int:
                 "max_tokens": request.max_tokens,
                 "context_length": model.limits.context_length,
             },
+        )
+    if request.background and (request.strategy is not None or request.prefix is not None):
+        raise InvalidArgument.field(
+            Reason.BACKGROUND_UNSUPPORTED,
+            "priority",
+            "A request with a context or quotations cannot run in the background; leave the priority out.",
         )
     if request.strategy is not None:
         request.strategy.check(model, request)

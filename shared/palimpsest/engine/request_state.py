@@ -34,6 +34,11 @@ class RequestState:
         return 1 if self.request.strategy is None else self.request.strategy.width
 
     @property
+    def background(self) -> bool:
+        """Whether it waits for interactive requests."""
+        return self.request.background
+
+    @property
     def slots(self) -> int:
         """Slots in the batch that it may take."""
         return self.request.n * self.width

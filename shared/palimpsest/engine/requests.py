@@ -136,6 +136,8 @@ class Request:
         Sequences of tokens: the last of each is never chosen after the others.
     grammar
         What the text must be; None for any.
+    background
+        Takes part only as far as interactive requests do not notice; see :mod:`palimpsest.engine.slack`.
     """
 
     ids: abc.Sequence[int]
@@ -152,3 +154,4 @@ class Request:
     stop_ids: frozenset[int] = frozenset()
     bad_words: tuple[tuple[int, ...], ...] = ()
     grammar: "Grammar | None" = None
+    background: bool = False

@@ -101,6 +101,11 @@ class Tasks:
     def __len__(self) -> int:
         return len(self._tasks)
 
+    @property
+    def wanted(self) -> int:
+        """Blocks that the first task without memory needs; 0: none waits for memory."""
+        return next((task.blocks for task in list(self._tasks) if not task.admitted), 0)
+
     def add(self, task: Task[Any]) -> None:
         """Queue a task."""
         with self._lock:

@@ -2,6 +2,9 @@
 
 The reserve is for calls with which people find out what happens and stop it: they are answered when data calls have
 taken every other place. It holds short calls only, so that nobody can sit in it.
+
+Calls that a job makes for its caller have places of their own, of the same number: however many lines of a batch are
+generated at once, the caller's own calls have as many places as before, and so has everybody else.
 """
 
 from collections import Counter
@@ -98,12 +101,22 @@ class Admission:
 
     def __init__(self, settings: Settings) -> None:
         self._data = Places(settings.max_concurrent_rpcs, settings.caller_share)
+        self._of_jobs = Places(settings.max_concurrent_rpcs, settings.caller_share)
         self._reserve = Places(settings.reserved_rpcs, settings.caller_share)
         # Whoever watches the health of a server needs no token, so these calls take no place of anybody's.
         self._watchers = Places(settings.reserved_rpcs, 1.0)
 
-    def enter(self, method: str, principal: str) -> Places | None:
+    def enter(self, method: str, principal: str, by_job: bool = False) -> Places | None:
         """Take a place for a call, which leaves it when it has ended; None: this method needs none.
+
+        Parameters
+        ----------
+        method
+            Full name.
+        principal
+            For whom the call is served.
+        by_job
+            A job makes it for that caller.
 
         Raises
         ------
@@ -114,6 +127,8 @@ class Admission:
             return None
         if method.startswith(HEALTH):
             choices = (self._watchers,)
+        elif by_job:
+            choices = (self._of_jobs,)
         elif method.startswith(_CONTROL):
             choices = (self._data, self._reserve)
         else:

@@ -2,13 +2,14 @@
 
 A job calls other rooms for the caller it works for. It sends the installation's service token and, in the metadata
 :data:`~palimpsest.rpc.channel.ON_BEHALF_OF`, the name of that caller. Such a call is the named caller's in every
-respect: ownership, quotas, and the scopes of that caller's own tokens, so that a job reaches exactly what its caller
-could reach. The right to do this is the scope ``impersonate``, which a token must name: no wildcard grants it.
+respect, ownership and the scopes of that caller's own tokens, so that a job reaches exactly what its caller could
+reach; only quotas and places are not that caller's (``rpc/admission.py``). The right to do this is the scope
+``impersonate``, which a token must name: no wildcard grants it.
 """
 
 import hmac
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,14 @@ class Caller:
         Patterns of the scopes the principal has.
     actor
         Name of the token that made the call on the principal's behalf; empty where the principal called itself.
+    by_job
+        A job made the call for the principal.
     """
 
     principal: str
     scopes: tuple[str, ...]
     actor: str = ""
+    by_job: bool = False
 
     def has(self, scope: str) -> bool:
         """Return whether one of the scopes grants this one."""
@@ -131,7 +135,7 @@ class Authenticator:
         if self._file is None or method.startswith(_OPEN):
             if behalf not in (None, LOCAL.principal):
                 raise _refused(behalf, "a server without a tokens file knows one caller, 'local'")
-            return LOCAL
+            return replace(LOCAL, by_job=behalf is not None)
         tokens = self._file.tokens()
         token = _matching(tokens, metadata.get("authorization"))
         if behalf is None:
@@ -143,7 +147,7 @@ class Authenticator:
             if not theirs:
                 raise _refused(behalf, "no valid token has that name")
             scopes = _union(each.scopes for each in theirs)
-            caller = Caller(behalf, scopes, actor=token.name)
+            caller = Caller(behalf, scopes, actor=token.name, by_job=True)
         scope = access_of(method).scope
         if scope and not caller.has(scope):
             raise PermissionDenied(

@@ -110,11 +110,13 @@ class Pipeline(grpc.aio.ServerInterceptor):
         audited = AuditedCall(self._audit if access_of(method).mutating else None, method, request_id)
         code = "UNKNOWN"
         places = token = None
+        charged = True  # a job's calls are not: it was admitted as a job
         idleness = Idleness(self._settings.stream_idle_seconds, lambda error: self._evict(task, error))
 
         def received(body: bytes) -> None:
             audited.request = audited.request or body
-            self._quotas.bytes(audited.principal, len(body))
+            if charged:
+                self._quotas.bytes(audited.principal, len(body))
 
         try:
             caller = self._authenticator.caller(method, metadata)
@@ -124,9 +126,11 @@ class Pipeline(grpc.aio.ServerInterceptor):
             structlog.contextvars.bind_contextvars(request_id=request_id)
             if limited and self._draining:
                 raise _draining()
-            places = self._admission.enter(method, caller.principal)
+            places = self._admission.enter(method, caller.principal, caller.by_job)
+            charged = not caller.by_job
             if limited:
                 self._running.add(task)
+            if limited and charged:
                 self._quotas.request(caller.principal)
             limit = self._time_limit(method, streams, context)
             with extract(metadata), span(method, kind="SERVER", request_id=request_id):

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import platformdirs
 from pydantic import Field, field_validator
@@ -186,6 +186,15 @@ class Settings(BaseSettings):
     engine_cache_bytes: int = Field(default=2 << 30, description="KV cache of one model, in bytes.")
     engine_max_running: int = Field(default=32, description="Sequences decoded in one batch.")
     engine_queue_limit: int = Field(default=128, description="Requests that may wait to enter the batch.")
+    engine_background_factor: float = Field(
+        default=1.1,
+        ge=1,
+        description="How much longer than by itself a step of interactive requests may take for background ones.",
+    )
+    batch_engine: Literal["decoding", "worker"] = Field(
+        default="decoding",
+        description="Where batches run: in the decoding room, beside its callers, or in the worker's own engine.",
+    )
     engine_share_prefixes: bool = Field(
         default=False,
         description="Share cached prompt prefixes between callers, who can then tell what others have sent.",

@@ -84,7 +84,9 @@ def resources(server: ValkeyServer, redis_prefix: str, tmp_path: Path) -> Iterat
         state_dir=tmp_path / "state", redis_url=server.url, redis_prefix=redis_prefix, threads=1, device="cpu"
     )
     client = WorkerRedis.from_url(server.url)
-    yield WorkerResources(settings.model_copy(update={**SHORT, "checkpoint_seconds": 0.0}), client)
+    yield WorkerResources(
+        settings.model_copy(update={**SHORT, "checkpoint_seconds": 0.0, "batch_engine": "worker"}), client
+    )
     client.close()
 
 

@@ -1,53 +1,21 @@
 """The batch job's handler with real artefacts: order, bad lines, being killed and going on."""
 
 import json
-from collections.abc import Callable
 
 import pytest
-import redis
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.engine.sequence import SequenceState
 from palimpsest.errors import Cancelled, FailedPrecondition, Internal, InvalidArgument, Reason, Unavailable
-from palimpsest.jobs import JobContext, WorkerResources
-from palimpsest.models import register
-from palimpsest.progress import Drain, NullProgress
+from palimpsest.jobs import WorkerResources
+from palimpsest.progress import Drain
 from services.decoding import tasks
+from tests.integration.decoding.batches import Watched, run
 
 
-class Watched(NullProgress):
-    """Remembers what was reported, and raises when told to."""
-
-    def __init__(self, resume=None, stop: Callable[[int], None] = lambda done: None) -> None:
-        super().__init__(resume)
-        self.steps: list[tuple[int, int]] = []
-        self.published: list[str] = []
-        self._stop = stop
-
-    def step(self, done: int, total: int, stage: str = "") -> None:
-        self.steps.append((done, total))
-        self._stop(done)
-
-    def publish(self, digest: str) -> None:
-        self.published.append(digest)
-
-
-@pytest.fixture
-def resources(settings, tiny_model) -> WorkerResources:
-    quick = settings.model_copy(update={"dtype": "float32", "device": "cpu", "engine_cache_bytes": 8 << 20})
-    resources = WorkerResources(quick, redis.Redis.from_url(quick.redis_url))
-    register("tiny", str(tiny_model), resources.models, quick, NullProgress())
-    return resources
-
-
-def run(resources, lines: list[object], progress=None, **fields) -> tuple[pb.GenerateBatchResponse, bytes]:
-    data = b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
-    request = pb.GenerateBatchRequest(
-        model="tiny", input=resources.artifacts.put_bytes(data).digest, **{"max_tokens": 8, **fields}
-    )
-    job = JobContext("job", "me", 1, progress or Watched(), resources)
-    response = tasks.generate_batch(request, job)
-    return response, resources.artifacts.read_bytes(response.output.digest)
+@pytest.fixture(params=["own", "served"])
+def resources(request) -> WorkerResources:
+    return request.getfixturevalue(request.param)
 
 
 def test_one_line_out_for_each_line_in(resources):
@@ -196,6 +164,7 @@ def test_an_engine_that_stops_ends_the_job(resources, monkeypatch, reason):
         raise Unavailable(reason, "The engine is no more.")
 
     monkeypatch.setattr(SequenceState, "choose", stop)
+    monkeypatch.setattr(tasks, "_SERVER_AWAY_SECONDS", 0.0)
     with pytest.raises(Unavailable) as stopped:
         run(resources, [{"prompt": "the quick"}] * 3)
     assert stopped.value.reason == reason

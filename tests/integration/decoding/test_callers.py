@@ -30,7 +30,9 @@ SCOPES = {"ann": ["decoding.*", "codec.*"], "bob": ["decoding.*", "codec.*"], "r
 def resources(
     valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
 ) -> WorkerResources:
-    settings = room_settings(valkey, tmp_path_factory.mktemp("callers"), engine_cache_bytes=8 << 20)
+    settings = room_settings(
+        valkey, tmp_path_factory.mktemp("callers"), engine_cache_bytes=8 << 20, batch_engine="worker"
+    )
     return worker_resources(settings, tiny=tiny_model)
 
 

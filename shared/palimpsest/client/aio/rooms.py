@@ -1066,6 +1066,7 @@ class AsyncDecodingRoom(AsyncRoom):
         bad_words: Sequence[str] | None = None,
         structured: decoding_pb2.StructuredOutput | Mapping[str, object] | None = None,
         tools: Sequence[decoding_pb2.Tool | Mapping[str, object]] | None = None,
+        priority: decoding_pb2.Priority | str | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -1145,6 +1146,8 @@ class AsyncDecodingRoom(AsyncRoom):
         tools
             Tools that the chat template describes to the model. Refused without chat, and by templates without tools.
             Calls come back as text, in the form that Tokenizer.tool_calls names.
+        priority
+            Whether somebody waits for the text.
         temperature, top_k, top_p, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty, logit_bias
             Fields of ``sampling``, given beside it.
         messages

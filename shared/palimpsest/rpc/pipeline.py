@@ -108,9 +108,8 @@ class Pipeline(grpc.aio.ServerInterceptor):
         task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
         limited = not method.startswith(HEALTH)
         audited = AuditedCall(self._audit if access_of(method).mutating else None, method, request_id)
-        code = "UNKNOWN"
         places = token = None
-        charged = True  # a job's calls are not: it was admitted as a job
+        code, charged = "UNKNOWN", True  # a job's calls are not charged: it was admitted as a job
         idleness = Idleness(self._settings.stream_idle_seconds, lambda error: self._evict(task, error))
 
         def received(body: bytes) -> None:

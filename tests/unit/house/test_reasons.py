@@ -9,7 +9,7 @@ from tests.unit.house.imports import ROOT, modules
 def test_every_reason_is_raised_somewhere_and_none_is_made_up():
     code = [path.read_text() for module, path in modules().items() if module != "palimpsest.reasons"]
     code.append((ROOT / "shared" / "palimpsest" / "jobs" / "transitions.lua").read_text())
-    raised = set(re.findall(r"Reason\.([A-Z_]+)|failure\(\d+, '([A-Z_]+)'", "\n".join(code)))
+    raised = set(re.findall(r"\bReason\.([A-Z_]+)|failure\(\d+, '([A-Z_]+)'", "\n".join(code)))
     assert {python or lua for python, lua in raised} == {reason.name for reason in Reason}
 
 

@@ -47,7 +47,9 @@ class Quotas:
         self._take("requests", principal, 1)
 
     def bytes(self, principal: str | None, amount: int) -> None:
-        """Count received bytes, a job's (None) not. One message may overdraw the allowance; the next is refused until that is made up.
+        """Count received bytes; None: a job's, which are nobody's.
+
+        One message may overdraw the allowance; the next is refused until that is made up.
 
         Raises
         ------

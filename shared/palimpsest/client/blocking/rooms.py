@@ -1061,8 +1061,8 @@ class DecodingRoom(Room):
         document; SpanRevoked reports that a quoted document has been deleted since. The caller's token also needs
         datastore.read.
 
-        With structured: the text has a form, such as a JSON Schema. Its grammar is compiled before the request joins the
-        batch.
+        With structured: the text has a form, such as a JSON Schema. Its grammar is compiled before the request joins
+        the batch.
 
         Errors:
           INVALID_ARGUMENT: the prompt is empty, or the prompt plus max_tokens exceeds the model's context length.
@@ -1168,8 +1168,8 @@ class DecodingRoom(Room):
             Continue past the end-of-sequence token.
         sampling
             How NUCLEUS draws its samples. AUTO considers NUCLEUS instead of BEAM where temperature is set. With
-            settings.reset_every, a superposed reset draws its draft where temperature is set. Penalties and logit_bias are
-            refused.
+            settings.reset_every, a superposed reset draws its draft where temperature is set. Penalties and
+            logit_bias are refused.
         settings
             How the drafts are made.
         nest

@@ -86,8 +86,8 @@ class DecodingServiceServicer(object):
         document; SpanRevoked reports that a quoted document has been deleted since. The caller's token also needs
         datastore.read.
 
-        With structured: the text has a form, such as a JSON Schema. Its grammar is compiled before the request joins the
-        batch.
+        With structured: the text has a form, such as a JSON Schema. Its grammar is compiled before the request joins
+        the batch.
 
         Errors:
         INVALID_ARGUMENT: the prompt is empty, or the prompt plus max_tokens exceeds the model's context length.

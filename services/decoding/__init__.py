@@ -19,6 +19,7 @@ class DecodingRoom:
     imports = (
         *MODELS,
         *CLIENTS,
+        "llguidance.numpy",
         "palimpsest.lm",
         "palimpsest.engine",
         "palimpsest.kv",

@@ -76,7 +76,7 @@ def form_of(message: pb.StructuredOutput) -> Form:
             return Form("regex", (message.regex,))
         case "grammar":
             return Form("grammar", (message.grammar,))
-        case None:
+        case _:
             raise InvalidArgument.field(
                 Reason.STRUCTURED_INVALID,
                 "structured",

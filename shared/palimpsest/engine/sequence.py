@@ -77,10 +77,11 @@ class SequenceState:
 
     def choose(self, output: Output, row: int) -> Choice:
         """Choose the next token from one row of logits."""
-        request, logits = self.request, output.logits[row]
-        adjusted = None if self.adjustment is None else self.adjustment.apply(logits)
-        if self.adjustment is not None and self.adjustment.forbids and adjusted.max() == float("-inf"):
-            adjusted = logits  # everything is forbidden, so nothing can be
+        request, logits, adjusted = self.request, output.logits[row], None
+        if self.adjustment is not None:
+            adjusted = self.adjustment.apply(logits)
+            if self.adjustment.forbids and adjusted.max() == float("-inf"):
+                adjusted = logits  # everything is forbidden, so nothing can be
         return choose(logits, request.sampling, self.index, self.generated, request.logprobs or 0, adjusted)
 
     def push(self, choice: Choice) -> None:
@@ -134,5 +135,5 @@ def _adjustment_of(request: Request, eos_ids: frozenset[int]) -> Adjustment | No
         return None
     ending = eos_ids.union(request.stop_ids)
     # Forbidding the end of the text alone is what min_tokens is for; transformers leaves it out as well.
-    words = [word for word in request.bad_words if len(word) > 1 or word[0] not in eos_ids]
+    words = [word for word in request.bad_words if len(word) > 1 or eos_ids.isdisjoint(word)]
     return Adjustment(request.sampling, request.ids, request.min_tokens, ending, words)

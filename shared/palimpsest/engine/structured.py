@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from palimpsest.engine.events import Event
 from palimpsest.engine.requests import Request, Step
 from palimpsest.engine.sequence import SequenceState
-from palimpsest.lm.constraints.grammars import GrammarState, masked
+from palimpsest.lm.constraints.masks import GrammarState, masked
 from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.protocols import Model
 from palimpsest.lm.sampling import Choice, choose
@@ -37,7 +37,8 @@ class StructuredSequence(SequenceState):
         self._held: Output | None = None
 
     def feed(self) -> Sequence[SequenceInput]:
-        """Nothing while its mask is late."""
+        """Nothing while its mask is late; the mask after the token that is read is computed beside the pass."""
+        self._form.begin()
         return [] if self._held is not None else super().feed()
 
     def take(self, outputs: Sequence[Output], step: Step) -> list[Event]:
@@ -65,7 +66,7 @@ class StructuredSequence(SequenceState):
         return choose(logits, request.sampling, self.index, self.generated, request.logprobs or 0, adjusted)
 
     def push(self, choice: Choice) -> None:
-        """Append a token and have the next mask computed."""
+        """Append a token."""
         super().push(choice)
         if not self.done:
             self._form.advance(choice.id)

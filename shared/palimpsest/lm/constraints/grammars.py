@@ -1,12 +1,6 @@
-"""Compiled grammars, and the mask of allowed tokens that each of a sequence's tokens leads to.
-
-A mask is computed on a thread of its own as soon as a token is chosen, while the model's next pass runs: llguidance
-releases the GIL. A pass never waits for it; see :class:`palimpsest.engine.structured.StructuredSequence`.
-"""
+"""Compiled grammars, one for each form, kept for each model."""
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,21 +8,15 @@ import torch
 
 from palimpsest.errors import FailedPrecondition, InvalidArgument, Reason
 from palimpsest.lm.constraints.forms import Form, refused
+from palimpsest.lm.constraints.masks import GrammarState, masked, next_mask
 from palimpsest.lm.token_bytes import TokenBytes, special_ids
 from palimpsest.lru import LruCache
-
-try:
-    from palimpsest.lm.cpu.masking import keep_allowed
-except (ImportError, RuntimeError):
-    keep_allowed = None
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
 KEPT = 256
 """Compiled grammars that are kept for each model."""
-
-_masks = ThreadPoolExecutor(max_workers=4, thread_name_prefix="masks")
 
 
 class Grammar:
@@ -42,66 +30,11 @@ class Grammar:
 
     def __init__(self, matcher: "LLMatcher", words: int) -> None:
         self._matcher, self._words = matcher, words
-        self._first = _next_mask(matcher.deep_copy(), words)
-        self._first.flags.writeable = False
+        self._first = next_mask(matcher.deep_copy(), words)
 
     def start(self) -> "GrammarState":
         """The state of a sequence without tokens; takes microseconds."""
         return GrammarState(self._matcher.deep_copy(), self._first, self._words)
-
-
-class GrammarState:
-    """Where one sequence is in its grammar; used from one thread.
-
-    Parameters
-    ----------
-    matcher
-        Its own.
-    first
-        The mask of its first token.
-    words
-        Length of a mask.
-    """
-
-    def __init__(self, matcher: "LLMatcher", first: np.ndarray, words: int) -> None:
-        self._matcher, self._words = matcher, words
-        self._coming: Future[np.ndarray] = Future()
-        self._coming.set_result(first)
-
-    @property
-    def ready(self) -> bool:
-        """Whether the mask of the next token is there."""
-        return self._coming.done()
-
-    def mask(self) -> np.ndarray:
-        """The tokens that may come next, one bit each, uint32[ceil(vocabulary / 32)]; waits for it.
-
-        Raises
-        ------
-        InvalidArgument
-            STRUCTURED_TOO_COMPLEX.
-        """
-        return self._coming.result()
-
-    def advance(self, token: int) -> None:
-        """Take an allowed token and begin with the next mask, on another thread."""
-        self._coming = _masks.submit(self.compute, token)
-
-    def compute(self, token: int) -> np.ndarray:
-        """Take an allowed token; returns the next mask.
-
-        Raises
-        ------
-        InvalidArgument
-            STRUCTURED_TOO_COMPLEX.
-        """
-        if not self._matcher.consume_token(token):
-            raise _too_complex(self._matcher)
-        return _next_mask(self._matcher, self._words)
-
-    def when_ready(self, wake: Callable[[], None]) -> None:
-        """Call something, on any thread, once the mask is there."""
-        self._coming.add_done_callback(lambda _: wake())
 
 
 class GrammarCompiler:
@@ -152,33 +85,9 @@ class GrammarCompiler:
         with self._lock:
             if self._vocabulary is None:
                 self._vocabulary = _open(self._tokenizer, self._vocab_size, self._eos_ids)
-                if keep_allowed is not None:  # compile it here, not at the first token on the engine's thread
-                    masked(torch.zeros(64), np.ones(2, np.uint32))
+                # Compiled here, not at the first token on the engine's thread.
+                masked(torch.zeros(64), np.ones(2, np.uint32))
             return self._vocabulary
-
-
-def masked(logits: torch.Tensor, mask: np.ndarray) -> torch.Tensor:
-    """Logits with -inf for every token that a mask forbids.
-
-    Parameters
-    ----------
-    logits
-        [vocabulary], float32, of any device; not changed.
-    mask
-        uint32[ceil(vocabulary / 32)].
-
-    Returns
-    -------
-    torch.Tensor
-        [vocabulary], float32, on the CPU.
-    """
-    values = logits.detach().to("cpu", torch.float32).numpy()
-    if keep_allowed is None:
-        allowed = np.unpackbits(mask.view(np.uint8), bitorder="little")[: len(values)]
-        return torch.from_numpy(np.where(allowed, values, np.float32(-np.inf)))
-    out = np.empty_like(values)
-    keep_allowed(values, mask, out)
-    return torch.from_numpy(out)
 
 
 class _Vocabulary:
@@ -208,22 +117,3 @@ def _open(tokenizer: Any, vocab_size: int, eos_ids: frozenset[int]) -> "LLTokeni
         )
     ends = sorted(eos_ids)
     return LLTokenizer(TokenizerWrapper(_Vocabulary(tokenizer, vocab_size, ends[0])), vocab_size, ends)
-
-
-def _next_mask(matcher: "LLMatcher", words: int) -> np.ndarray:
-    from llguidance.numpy import fill_next_token_bitmask
-
-    mask = np.zeros((1, words), np.int32)
-    fill_next_token_bitmask(matcher, mask)
-    if matcher.is_error():
-        raise _too_complex(matcher)
-    return mask[0].view(np.uint32)
-
-
-def _too_complex(matcher: "LLMatcher") -> InvalidArgument:
-    problem = matcher.get_error().strip()[:500]
-    return InvalidArgument.field(
-        Reason.STRUCTURED_TOO_COMPLEX,
-        "structured",
-        f"The text cannot be continued within the limits: {problem}",
-    )

@@ -8,20 +8,19 @@ from palimpsest.compiled import njit
 
 
 @njit()
-def keep_allowed(logits, words, out):
-    """Out = logits where bit i % 32 of words[i // 32] is set, else -inf; what is past the words is not allowed."""
+def keep_allowed(logits, words):
+    """Set logits to -inf, in place, except where bit i % 32 of words[i // 32] is set."""
     never, size = np.float32(-np.inf), len(logits)
     for at in range((size + 31) // 32):
+        word = words[at] if at < len(words) else np.uint32(0)
+        if word == np.uint32(0xFFFFFFFF):
+            continue
         first = at * 32
         last = min(first + 32, size)
-        word = words[at] if at < len(words) else np.uint32(0)
         if word == np.uint32(0):
             for i in range(first, last):
-                out[i] = never
-        elif word == np.uint32(0xFFFFFFFF):
-            for i in range(first, last):
-                out[i] = logits[i]
+                logits[i] = never
         else:
             for i in range(first, last):
-                allowed = (word >> np.uint32(i - first)) & np.uint32(1)
-                out[i] = logits[i] if allowed else never
+                if not (word >> np.uint32(i - first)) & np.uint32(1):
+                    logits[i] = never

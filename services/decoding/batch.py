@@ -29,6 +29,12 @@ _log = structlog.get_logger(__name__)
 Generate = Callable[[pb.GenerateRequest], AsyncIterator[pb.GenerateResponse]]
 """Generates for one request, as the RPC does; ending the iteration ends the work."""
 
+_FINISHES = {
+    pb.FINISH_REASON_LENGTH: "length",
+    pb.FINISH_REASON_EOS: "eos",
+    pb.FINISH_REASON_STOP: "stop",
+}
+
 _FATAL = (Unavailable, Unauthenticated, PermissionDenied, NotFound)
 """Errors for which no other line could be generated either; every other error but MODEL_CHANGED belongs to its line."""
 
@@ -120,7 +126,7 @@ class _Outputs:
     def _output(self, end: pb.SequenceFinished) -> dict[str, object]:
         output: dict[str, object] = {
             "text": end.text,
-            "finish_reason": pb.FinishReason.Name(end.reason).removeprefix("FINISH_REASON_").lower(),
+            "finish_reason": _FINISHES[end.reason],
             "prompt_tokens": self.started.prompt_tokens,
             "generated_tokens": end.generated_tokens,
             "logprob": _number(end.logprob),

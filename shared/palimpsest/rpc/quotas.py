@@ -36,8 +36,8 @@ class Quotas:
         self._clock = clock
         self._buckets: dict[tuple[str, str], _Bucket] = {}
 
-    def request(self, principal: str) -> None:
-        """Count one request.
+    def request(self, principal: str | None) -> None:
+        """Count one request; None: a job's, which is nobody's.
 
         Raises
         ------
@@ -46,8 +46,10 @@ class Quotas:
         """
         self._take("requests", principal, 1)
 
-    def bytes(self, principal: str, amount: int) -> None:
-        """Count received bytes. One message may overdraw the allowance; the next is refused until that is made up.
+    def bytes(self, principal: str | None, amount: int) -> None:
+        """Count received bytes; None: a job's, which are nobody's.
+
+        One message may overdraw the allowance; the next is refused until that is made up.
 
         Raises
         ------
@@ -56,9 +58,9 @@ class Quotas:
         """
         self._take("bytes", principal, amount)
 
-    def _take(self, unit: str, principal: str, amount: int) -> None:
+    def _take(self, unit: str, principal: str | None, amount: int) -> None:
         limit = self._limits[unit]
-        if not limit:
+        if not limit or principal is None:
             return
         now = self._clock()
         bucket = self._buckets.setdefault((unit, principal), _Bucket(limit, now))

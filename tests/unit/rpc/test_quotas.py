@@ -56,3 +56,13 @@ def test_zero_is_no_quota():
         limited.request("alice")
     with pytest.raises(ResourceExhausted):
         limited.bytes("alice", 1)
+
+
+def test_calls_of_jobs_count_against_nobody():
+    quotas = Quotas(Settings(quota_requests_per_minute=1, quota_bytes_per_minute=1), clock=lambda: 0.0)
+    for _ in range(5):
+        quotas.request(None)
+        quotas.bytes(None, 100)
+    quotas.request("ann")
+    with pytest.raises(ResourceExhausted):
+        quotas.request("ann")

@@ -1097,9 +1097,13 @@ class AsyncDecodingRoom(AsyncRoom):
         document; SpanRevoked reports that a quoted document has been deleted since. The caller's token also needs
         datastore.read.
 
+        With structured: the text has a form, such as a JSON Schema. Its grammar is compiled before the request joins
+        the batch.
+
         Errors:
           INVALID_ARGUMENT: the prompt is empty, or the prompt plus max_tokens exceeds the model's context length.
-            Nothing is truncated silently; ErrorInfo.metadata gives both lengths.
+            Nothing is truncated silently; ErrorInfo.metadata gives both lengths. Or the form of structured cannot be
+            honoured, or a setting cannot be with nest: the field is named.
           NOT_FOUND: no such model, context or corpus.
           FAILED_PRECONDITION: the context or a corpus belongs to another model.
           RESOURCE_EXHAUSTED: the queue or the cache memory is full, or you have your share of the requests that
@@ -1222,7 +1226,8 @@ class AsyncDecodingRoom(AsyncRoom):
             Continue past the end-of-sequence token.
         sampling
             How NUCLEUS draws its samples. AUTO considers NUCLEUS instead of BEAM where temperature is set. With
-            settings.reset_every, a superposed reset draws its draft where temperature is set.
+            settings.reset_every, a superposed reset draws its draft where temperature is set. Penalties and
+            logit_bias are refused.
         settings
             How the drafts are made.
         nest

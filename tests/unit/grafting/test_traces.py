@@ -10,6 +10,7 @@ from services.grafting.attribution.slopes import slopes_of
 from services.grafting.attribution.traces import MOST_TOKENS, TracedRun, run_to_preview
 from services.grafting.engine import Configuration, LowRankWeights, Patch
 from services.grafting.runs import Case, PromptRun
+from tests.unit.grafting.test_quantised import loaded, stored
 from tests.unit.grafting.test_runs import LAYER
 from tests.unit.grafting.test_subsets import sources_of
 from tests.unit.grafting.zoo import ARCHITECTURES, LAYERS, drawn_ids, grafter, make
@@ -61,6 +62,17 @@ def test_passes_are_kept_where_slopes_at_the_base_are_asked_of_few_tokens():
     assert not isinstance(run_to_preview(engine, sources, longer, OPTIONS), TracedRun)
     beside = (LowRankWeights(sources[0], {}), sources[1])
     assert not isinstance(run_to_preview(engine, beside, CASE, OPTIONS), TracedRun)
+
+
+@pytest.mark.parametrize("form", ["8 bits", "nf4"])
+def test_slopes_of_a_quantised_base_are_those_of_its_dequantised_weights(form: str, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="no bitsandbytes here; pip install 'palimpsest-lm[quantised]'")
+    base, donor = loaded(stored(make("llama", 0), tmp_path, form)), make("llama", 1)
+    sources, engine = sources_of(base, donor), grafter(base, donor)
+    run = TracedRun(engine, sources, CASE)
+    found = slopes_at_base(sources[0], engine.architecture, run, 0, lambda: None)
+    again = slopes_of(sources, engine.architecture, run.base, CASE)
+    assert torch.allclose(found.body, again.body, rtol=1e-3, atol=1e-5 * float(again.body.abs().max()))
 
 
 @pytest.mark.parametrize("own_layer", [False, True])

@@ -160,5 +160,22 @@ def valued(segments: tuple[str, ...] = ("entity", EVIL, "last")) -> dict[str, An
     return found | {"previews": []}
 
 
+def contrasted(way: float = 0.8, back: bool = True) -> dict[str, Any]:
+    """A table with a contrast that single cells lead so much of the way to the donor, up or down from the base's."""
+    found, drawn = table(sets=(tuple(LAYER),), layers=6, cases=1), random.Random(9)
+    (case,) = found["cases"]
+    ends = (-8.0, -2.0) if back else (-2.0, -8.0)
+    own = [reading(drawn, logprob=end, probability=math.exp(end)) for end in ends]
+    case["contrast"] = {"text": EVIL, "base": own[0], "donor": own[1]}
+    for name, other in zip(("base", "donor"), own, strict=True):
+        case["contrast"][f"{name}_margin"] = case[name]["logprob"] - other["logprob"]
+    for at, cell in enumerate(case["cells"]):
+        share = way * (at + 1) / len(case["cells"])
+        value = ends[0] + share * (ends[1] - ends[0])
+        other = reading(drawn, logprob=value, probability=math.exp(value))
+        cell["contrast"] = {"reading": other, "margin": cell["reading"]["logprob"] - value}
+    return found
+
+
 def encoded(raw: dict[str, Any]) -> bytes:
     return json.dumps(raw, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

@@ -10,7 +10,7 @@ import pytest
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
 from palimpsest.errors import InvalidArgument, Reason
-from palimpsest.report.grafting import charts, estimates, segments, words
+from palimpsest.report.grafting import charts, columns, contrasts, estimates, segments, words
 from palimpsest.report.grafting.pathways import paths_of
 from palimpsest.report.grafting.scales import shades_of
 from palimpsest.report.grafting.views import SweepView
@@ -187,6 +187,51 @@ def test_pictures_of_what_a_sweep_lacks_are_refused(draw):
     with pytest.raises(InvalidArgument, match="palimpsest graft sweep") as refused:
         draw(table(sweeps.odd()), 0)
     assert refused.value.reason == Reason.INVALID_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("way", "back", "word"),
+    [
+        (0.8, True, "hidden"),
+        (0.2, True, "not found"),
+        (0.8, False, "pushed out"),
+        (0.2, False, "still there"),
+    ],
+)
+def test_a_contrast_comes_back_or_is_pushed_out_or_neither(way: float, back: bool, word: str):
+    (case,) = table(sweeps.contrasted(way, back)).cases
+    found = contrasts.finding_of(case)
+    assert found is not None
+    assert found.word == word
+    assert f"{words.shown(way)} of the way" in found.sentence
+    page = sweep_page(table(sweeps.contrasted(way, back)))
+    assert f"<b>{word}</b>: " in page
+    assert sweeps.EVIL not in page
+
+
+def test_a_contrast_that_both_models_find_equally_probable_tells_nothing():
+    raw = sweeps.contrasted()
+    raw["cases"][0]["contrast"]["donor"] = raw["cases"][0]["contrast"]["base"]
+    found = contrasts.finding_of(table(raw).cases[0])
+    assert found is not None
+    assert found.word == "nothing to tell"
+    assert contrasts.finding_of(table(sweeps.odd()).cases[0]) is None
+
+
+def test_margins_are_the_tables_on_the_page_and_in_columns():
+    raw = sweeps.contrasted()
+    read = table(raw)
+    (case,) = raw["cases"]
+    margins = [cell["contrast"]["margin"] for cell in case["cells"]]
+    others = [cell["contrast"]["reading"]["logprob"] for cell in case["cells"]]
+    told = json.loads(Page(sweep_page(read)).figures)["cases"][0]
+    assert (told["cells"]["margin"], told["cells"]["contrast_logprob"]) == (margins, others)
+    held = columns.columns_of(read)
+    assert (held["margin"], held["contrast_logprob"]) == (margins, others)
+    assert read.cases[0].base.values["margin"] == case["contrast"]["base_margin"]
+    most = max(map(abs, [*margins, case["contrast"]["base_margin"], case["contrast"]["donor_margin"]]))
+    assert shades_of(read.cases[0], "margin")[:3] == (-most, most, True)
+    assert words.measures_of(read)[-2:] == words.CONTRASTS
 
 
 def test_a_notebook_shows_the_page_in_a_frame_of_its_own():

@@ -14,12 +14,14 @@ from palimpsest.client import Client
 from palimpsest.errors import InvalidArgument, Reason
 from palimpsest.report.grafting.charts import draw_estimates, draw_segments
 from palimpsest.report.grafting.columns import require_arro3, write_parquet
+from palimpsest.report.grafting.contrasts import finding_of
 from palimpsest.report.grafting.estimates import check_of, sentences
 from palimpsest.report.grafting.page import Work, sweep_page
 from palimpsest.report.grafting.pathways import PATHS, command_for_both, means_of, paths_of
 from palimpsest.report.grafting.pictures import draw, write_picture
 from palimpsest.report.grafting.table import MOST_BYTES, Case, Table, read_table
 from palimpsest.report.grafting.words import (
+    CONTRASTS,
     ESTIMATE,
     MEASURES,
     Measure,
@@ -33,7 +35,7 @@ from palimpsest.report.grafting.words import (
 )
 from palimpsest.report.plots import figure_class
 
-_NAMES = ", ".join(each.name for each in (*MEASURES, ESTIMATE))
+_NAMES = ", ".join(each.name for each in (*MEASURES, *CONTRASTS, ESTIMATE))
 
 
 class Picture(StrEnum):
@@ -168,6 +170,8 @@ def _show(table: Table, entity: str, work: Work | None) -> None:
         output.print_table(columns, rows, title="Best cells of each path, over all cases")
     for number, case in enumerate(table.cases):
         show_paths(table, case, entity)
+        if found := finding_of(case):
+            output.print_fields({"contrast": f"{found.word}: {found.sentence}"})
         if check := check_of(table, number):
             output.print_fields(dict(sentences(check, not case.partly_exact)))
 

@@ -13,10 +13,10 @@ ABOUT = "palimpsest-grafts"
 
 _NUMBERS = ("logprob", "probability", "top_probability", "recovery", "kl_base", "kl_donor")
 _COUNTS = ("rank", "ties")
-_ESTIMATES = ("estimate", "strength")
+_FURTHER = ("estimate", "strength", "margin", "contrast_logprob", "contrast_probability", "contrast_rank")
 _COLUMNS = (
     "case", "position", "token", "layer_first", "layer_stop", "components", *_NUMBERS, *_COUNTS, "top",
-    "token_logprobs", *_ESTIMATES,
+    "token_logprobs", *_FURTHER,
 )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def columns_of(table: Table) -> dict[str, list[Any]]:
                 "components": list(cell.components),
                 "top": cell.reading.top if cell.exact else None,
                 "token_logprobs": list(map(float, raw_cell.get("reading", {}).get("token_logprobs", ()))),
-                **{name: cell.reading.values.get(name) for name in (*_NUMBERS, *_COUNTS, *_ESTIMATES)},
+                **{name: cell.reading.values.get(name) for name in (*_NUMBERS, *_COUNTS, *_FURTHER)},
             }
             for name, value in row.items():
                 found[name].append(value)

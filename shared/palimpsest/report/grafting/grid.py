@@ -105,8 +105,11 @@ def legend(case: Case, measure: Measure, *, hidden: bool = False) -> str:
         low, high = f"{low} or less", f"{high} or more"
     ends = f'<span>{low}</span><span class="ramp{_ramp(scale)}" aria-hidden="true"></span><span>{high}</span>'
     middle = "0 is in the middle. " if scale.diverging else ""
-    own = [shown(reading.values.get(measure.name)) for reading in (case.base, case.donor)]
-    models = "" if measure.diverging else f"The base itself has {own[0]}, the donor {own[1]}. "
+    passes = (case.base, case.donor)
+    own = [shown(reading.values.get(measure.name)) for reading in passes if measure.name in reading.values]
+    models = (
+        "" if measure.name == "recovery" or not own else f"The base itself has {own[0]}, the donor {own[1]}. "
+    )
     return (
         f'<div class="legend" data-of="{measure.name}"{" hidden" if hidden else ""}><b>{escape(measure.label)}</b> '
         f'<span class="scale">{ends}</span> <span class="key unset">not set</span> '

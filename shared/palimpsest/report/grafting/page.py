@@ -8,6 +8,7 @@ from html import escape
 from string import Template
 from typing import Any, NamedTuple
 
+from palimpsest.report.grafting.contrasts import contrast_section
 from palimpsest.report.grafting.estimates import preview_section
 from palimpsest.report.grafting.grid import grid, legends, sentence
 from palimpsest.report.grafting.numbers import plain
@@ -148,6 +149,7 @@ def _case(table: Table, number: int, entity: str) -> str:
         f"<summary><bdi>{escape(title)}</bdi></summary>"
         f"{sentence(case)}{legends(case, measures)}{maps}{preview_section(table, number)}"
         f"{values_section(table, number)}{enough_section(table, number)}"
+        f"{contrast_section(case)}"
         f"<h3>Both models’ own passes</h3>{own_passes(case)}<h3>Paths</h3>{paths_table(case, found)}"
         f"{_both(command_for_both(table, case, found))}</details>"
     )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from palimpsest.report.grafting.table import Case
+from palimpsest.report.grafting.table import Case, Reading
 
 DARKEST = 100
 """Shade of the high end; minus it is that of the low end of a diverging scale, and 0 the middle, or the low end."""
@@ -45,19 +45,21 @@ class Shades(NamedTuple):
 
 
 def shades_of(case: Case, name: str) -> Shades:
-    """The scale of a reading: that of recovery is the same everywhere, others have all values of the case; that of
-    estimates is as long to both sides of 0.
+    """The scale of a reading: that of recovery is the same everywhere, others have all values of the case; those of
+    estimates and margins are as long to both sides of 0.
     """
     if name == "recovery":
         return Shades(-1.0, 1.0, diverging=True)
-    if name == "estimate":
-        most = max([abs(v) for v in _finite(c.reading.values.get(name) for c in case.cells)], default=0.0)
-        return Shades(-(most or 1.0), most or 1.0, diverging=True)
     readings = [case.base, case.donor, *(cell.reading for cell in case.cells)]
+    if name == "contrast_logprob" and case.contrast:
+        readings += [Reading({name: each.values.get("logprob")}, "") for each in case.contrast[1:]]
     values = _finite(reading.values.get(name) for reading in readings)
+    if name in ("estimate", "margin"):
+        most = max(map(abs, values), default=0.0) or 1.0
+        return Shades(-most, most, diverging=True)
     if name == "rank":
         return Shades(1.0, max([1.0, *values]), logarithmic=True, falling=True)
-    if name == "logprob":
+    if name in ("logprob", "contrast_logprob"):
         return Shades(min(values, default=0.0), max(values, default=0.0))
     return Shades(0.0, max(values, default=0.0))
 

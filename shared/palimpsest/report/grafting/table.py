@@ -30,13 +30,22 @@ class Reading(NamedTuple):
     values
         By name, as in the contract's GraftReading; None where it is not set. Infinities and NaN are floats here. A cell
         that was estimated has ``estimate`` too, in nats, and perhaps ``strength``; one that was only estimated has
-        nothing else.
+        nothing else. Where a contrast was read, ``margin`` is by how much the target is ahead of it, in nats, and
+        ``contrast_logprob``, ``contrast_probability`` and ``contrast_rank`` are its own.
     top
         The most probable token after the prompt.
     """
 
     values: Mapping[str, float | None]
     top: str
+
+
+class Contrast(NamedTuple):
+    """Another continuation, and what the models' own passes say of it."""
+
+    text: str
+    base: Reading
+    donor: Reading
 
 
 class Model(NamedTuple):
@@ -80,6 +89,8 @@ class Case:
         In the order of the table.
     values
         Of segments, for each window and set of components with all subsets.
+    contrast
+        Another continuation that was read too; None without one.
     """
 
     prompt: str
@@ -90,6 +101,7 @@ class Case:
     donor: Reading
     cells: tuple[Cell, ...]
     values: tuple[Values, ...] = ()
+    contrast: Contrast | None = None
 
     @property
     def estimated(self) -> bool:
@@ -192,15 +204,20 @@ def _model(raw: Any) -> Model:
 
 
 def _case(raw: Any) -> Case:
+    other = raw.get("contrast")
+    margins = (
+        {} if other is None else {name: {"margin": other[f"{name}_margin"]} for name in ("base", "donor")}
+    )
     return Case(
         str(raw["prompt"]),
         str(raw["target"]),
         tuple(map(str, raw["tokens"])),
         tuple(map(str, raw["target_tokens"])),
-        _reading(raw["base"]),
-        _reading(raw["donor"]),
+        _reading(raw["base"] | margins.get("base", {})),
+        _reading(raw["donor"] | margins.get("donor", {})),
         tuple(map(_cell, raw["cells"])),
         values_of(raw),
+        other and Contrast(str(other["text"]), _reading(other["base"]), _reading(other["donor"])),
     )
 
 
@@ -209,6 +226,9 @@ def _cell(raw: Any) -> Cell:
     components = tuple(map(str, raw["components"]))
     own = {name: raw[name] for name in ("estimate", "strength") if name in raw}
     exact = "reading" in raw or not own  # a cell with neither is no cell
+    if other := raw.get("contrast"):
+        own["margin"] = other["margin"]
+        own |= {f"contrast_{name}": other["reading"][name] for name in ("logprob", "probability", "rank")}
     reading = _reading({**raw["reading"], **own} if exact else own)
     return Cell(str(raw["position"]), int(layers["first"]), int(layers["stop"]), components, reading, exact)
 

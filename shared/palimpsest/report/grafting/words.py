@@ -58,17 +58,30 @@ ESTIMATE = Measure(
 """Not a reading, but shown as one where a sweep has estimates."""
 
 
+CONTRASTS = (
+    Measure(
+        "margin", "Margin over the contrast", "The target's log-probability less the contrast's, in nats: below 0 the "
+        "contrast is ahead.", True,
+    ),
+    Measure("contrast_logprob", "Log-probability of the contrast", "Of the whole contrast, in nats."),
+)  # fmt: skip
+"""Where a contrast was read."""
+
+
 def measures_of(table: Table) -> tuple[Measure, ...]:
     """What a sweep's maps can show; first what most of its cells have."""
+    readings = MEASURES
+    if any(case.contrast for case in table.cases):
+        readings += CONTRASTS
     if not any(case.estimated for case in table.cases):
-        return MEASURES
+        return readings
     partly = any(case.partly_exact for case in table.cases)
-    return (ESTIMATE, *MEASURES) if partly else (*MEASURES, ESTIMATE)
+    return (ESTIMATE, *readings) if partly else (*readings, ESTIMATE)
 
 
 def measure_named(name: str) -> Measure | None:
-    """The reading of a name, or estimates; None for one that is not known."""
-    return next((each for each in (*MEASURES, ESTIMATE) if each.name == name), None)
+    """The reading of a name; None for one that is not known."""
+    return next((each for each in (*MEASURES, *CONTRASTS, ESTIMATE) if each.name == name), None)
 
 
 def visible(text: str) -> str:

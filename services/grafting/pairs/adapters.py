@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palimpsest.errors import FailedPrecondition, InvalidArgument, PalimpsestError, Reason
+from palimpsest.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 from palimpsest.json_input import decode
 from palimpsest.models import ModelRecord
 
@@ -148,7 +148,7 @@ def require_own_base(base: ModelRecord, donor: AdapterRecord, adapter: Adapter) 
         return
     try:
         trained_on = donor.base_of(named)
-    except PalimpsestError:  # a hub's name, or a model that is gone
+    except (NotFound, InvalidArgument):  # a hub's name, or a model that is gone
         return
     if trained_on.fingerprint != base.fingerprint:
         raise FailedPrecondition(

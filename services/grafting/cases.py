@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 
 from palimpsest.api.grafting.v1 import grafting_pb2 as pb
-from services.grafting.attribution.traces import run_to_preview
+from services.grafting.attribution.traces import passes_to_preview
 from services.grafting.attribution.works import Check, Sweep, Work
 from services.grafting.contrasts import ContrastedRun
 from services.grafting.convert import reading_message
+from services.grafting.runs import PromptRun
 from services.grafting.sweeps import Grid
 
 
@@ -25,10 +26,11 @@ class CaseRun:
         self._whole, self.case = whole, case
         grid = whole.grid
         target, contrast = grid.prompts[case][1], grid.contrasts[case]
+        passes = passes_to_preview(whole.grafter, whole.pair.weights, target, whole.options.preview)
         self._run = (
-            run_to_preview(whole.grafter, whole.pair.weights, target, whole.options.preview)
+            PromptRun(whole.grafter, target, passes)
             if contrast is None
-            else ContrastedRun(whole.grafter, target, contrast)
+            else ContrastedRun(whole.grafter, target, contrast, passes)
         )
         together = contrast is None or grid.axes.subsets
         cells = [] if together else grid.cells_of(case)

@@ -15,7 +15,7 @@ from services.grafting.attribution.works import Work
 from services.grafting.convert import reading_message
 from services.grafting.engine import Configuration, Grafter
 from services.grafting.readings import Reader, Reading
-from services.grafting.runs import Case, PromptRun, batches, needs_pass
+from services.grafting.runs import Case, Passes, PromptRun, batches, needs_pass
 from services.grafting.sweeps import Cell
 
 Check = Callable[[], None]
@@ -43,15 +43,15 @@ class ContrastedRun(PromptRun):
 
     Parameters
     ----------
-    grafter, case
+    grafter, case, passes
         As of :class:`PromptRun`.
     contrast
         The same prompt with the contrast in place of the target.
     """
 
-    def __init__(self, grafter: Grafter, case: Case, contrast: Case) -> None:
+    def __init__(self, grafter: Grafter, case: Case, contrast: Case, passes: Passes | None = None) -> None:
         self._contrast = contrast
-        super().__init__(grafter, case)
+        super().__init__(grafter, case, passes)
         self._other = PromptRun(grafter, contrast) if needs_pass(case, contrast) else None
 
     def _reader(self, base: torch.Tensor, donor: torch.Tensor) -> Reader:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -58,6 +58,13 @@ def needs_pass(case: Case, contrast: Case) -> bool:
     return contrast.ids != case.ids
 
 
+class Passes(NamedTuple):
+    """Both models' own passes, made before, and what else was kept of them."""
+
+    references: Sequence[Reference]
+    kept: Any
+
+
 class PromptRun:
     """Both models' own passes over one case, and any number of grafts beside them.
 
@@ -67,8 +74,8 @@ class PromptRun:
         With the base as source 0 and the donor as source 1.
     case
         Prompt and target.
-    references
-        Both models' own passes, if they are there already.
+    passes
+        Both models' own, if they are there already.
 
     Attributes
     ----------
@@ -76,11 +83,13 @@ class PromptRun:
         Has the readings of both models' own passes.
     """
 
-    def __init__(self, grafter: Grafter, case: Case, references: Sequence[Reference] | None = None) -> None:
-        self._grafter, self.case = grafter, case
-        self._references: Sequence[Reference] = references or [
-            grafter.reference(case.ids, source, len(case.target)) for source in (0, 1)
-        ]
+    def __init__(self, grafter: Grafter, case: Case, passes: Passes | None = None) -> None:
+        self._grafter, self.case, self.passes = grafter, case, passes
+        self._references: Sequence[Reference] = (
+            [grafter.reference(case.ids, source, len(case.target)) for source in (0, 1)]
+            if passes is None
+            else passes.references
+        )
         self.reader = self._reader(*(reference.logits for reference in self._references))
 
     def _reader(self, base: torch.Tensor, donor: torch.Tensor) -> Reader:

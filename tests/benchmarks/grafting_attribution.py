@@ -26,7 +26,7 @@ from services.grafting.attribution.options import Preview
 from services.grafting.attribution.previews import Estimates, checked, estimated, picked
 from services.grafting.attribution.shapley import values_of
 from services.grafting.attribution.sufficient import smallest_sufficient
-from services.grafting.attribution.traces import run_to_preview
+from services.grafting.attribution.traces import passes_to_preview
 from services.grafting.attribution.trie import SubsetPass, Trie
 from services.grafting.engine import (
     LAYER_COMPONENTS,
@@ -142,9 +142,14 @@ class Fact:
         """All cells."""
         return self.graft(PromptRun(self.grafter, self.case), range(len(self.cells)))
 
+    def run_to_preview(self, options: Preview) -> PromptRun:
+        """Both models' own passes, as a sweep makes them."""
+        passes = passes_to_preview(self.grafter, self.sources, self.case, options)
+        return PromptRun(self.grafter, self.case, passes)
+
     def preview(self, options: Preview) -> tuple[Estimates, npt.NDArray[np.float64]]:
         """Estimates of all cells, and grafts of those that are checked."""
-        run = run_to_preview(self.grafter, self.sources, self.case, options)
+        run = self.run_to_preview(options)
         estimates = estimated(self.grafter, self.sources, run, self.cells, options, lambda: None)
         top, random = picked(estimates, options, 0)
         return estimates, self.graft(run, sorted((*top, *random)))
@@ -182,7 +187,7 @@ def others(figures: Figures, facts: Sequence[Fact], found: Sequence[dict[str, An
         correlations = []
         for fact, each in zip(facts, found, strict=True):
             start = time.process_time()
-            run = run_to_preview(fact.grafter, fact.sources, fact.case, options)
+            run = fact.run_to_preview(options)
             estimates = estimated(fact.grafter, fact.sources, run, fact.cells, options, lambda: None)
             share = (time.process_time() - start) / each["seconds"]["sweep"]
             key = estimates.effect if estimates.strength is None else estimates.strength
@@ -223,7 +228,7 @@ def segments(figures: Figures, fact: Fact, name: str) -> None:
                 found[number] = reading.recovery or 0.0
         return found
 
-    traced = run_to_preview(fact.grafter, fact.sources, fact.case, USED)
+    traced = fact.run_to_preview(USED)
     estimates = estimated(fact.grafter, fact.sources, traced, fact.cells, USED, lambda: None)
     by_token = estimates.effect.reshape(tokens, fact.layers).sum(1)
     answer = smallest_sufficient(np.argsort(-by_token).tolist(), 0.9, recover)

@@ -11,18 +11,20 @@ from collections.abc import Callable
 import torch
 
 from services.grafting.attribution.slopes import Slopes
-from services.grafting.attribution.traces import OUTSIDE, Place, TracedRun
+from services.grafting.attribution.traces import OUTSIDE, Place, Trace
 from services.grafting.engine import LAYER_COMPONENTS, Architecture, ModelWeights
 from services.grafting.engine.attention import rotate
 from services.grafting.engine.configurations import OUTER_COMPONENTS
 from services.grafting.engine.products import linear
 from services.grafting.engine.quantised import is_quantised, matrix_of, part_of
+from services.grafting.runs import PromptRun
 
 
 def slopes_at_base(
     base: ModelWeights,
     architecture: Architecture,
-    run: TracedRun,
+    run: PromptRun,
+    trace: Trace,
     drops: int,
     check: Callable[[], None],
 ) -> Slopes:
@@ -32,23 +34,25 @@ def slopes_at_base(
     ----------
     base, architecture
         Of the run.
-    run
-        Both models' own passes.
+    run, trace
+        Both models' own passes, and what was kept of the base's.
     drops
         How many groups of neighbouring layers are left out, each in one more repetition.
     check
         Called before each layer; may raise to stop.
     """
     with torch.inference_mode(False), torch.no_grad():
-        return _Backward(base, architecture, run, 1 + drops).slopes(check)
+        return _Backward(base, architecture, run, trace, 1 + drops).slopes(check)
 
 
 class _Backward:
     """Gradients of one target's log-probability, [repetitions, rows, ...], from the last layer to the first."""
 
-    def __init__(self, base: ModelWeights, architecture: Architecture, run: TracedRun, many: int) -> None:
+    def __init__(
+        self, base: ModelWeights, architecture: Architecture, run: PromptRun, trace: Trace, many: int
+    ) -> None:
         self._base, self._architecture, self._run, self._many = base, architecture, run, many
-        self._trace = run.trace
+        self._trace = trace
         states = run.base.states[0]
         self._tables = architecture.rotary_tables(run.base.tokens, states)
         sizes = (many, run.base.tokens)

@@ -10,7 +10,7 @@ from services.grafting.attribution.at_base import slopes_at_base
 from services.grafting.attribution.options import Preview
 from services.grafting.attribution.own_layers import OwnLayer, own_layer_estimates
 from services.grafting.attribution.slopes import Slopes, midpoints, slopes_of
-from services.grafting.attribution.traces import TracedRun
+from services.grafting.attribution.traces import Trace
 from services.grafting.engine import (
     LAYER_COMPONENTS,
     Configuration,
@@ -59,7 +59,7 @@ def estimated(
     sources
         Base and donor.
     run
-        Both models' own passes; of :func:`run_to_preview` slopes at the base cost less.
+        Both models' own passes; with those of :func:`passes_to_preview` slopes at the base cost less.
     configurations
         Of the prompt, each of patches from the donor.
     options
@@ -87,8 +87,9 @@ def _slopes(
 ) -> Slopes:
     """Find slopes by the cheapest way that there is."""
     base, architecture = sources[0], grafter.architecture
-    if isinstance(run, TracedRun) and isinstance(base, ModelWeights) and not options.steps:
-        return slopes_at_base(base, architecture, run, options.drops, check)
+    trace = None if run.passes is None or options.steps else run.passes.kept
+    if isinstance(trace, Trace) and isinstance(base, ModelWeights):
+        return slopes_at_base(base, architecture, run, trace, options.drops, check)
     shares = midpoints(options.steps)
     return slopes_of(sources, architecture, run.base, run.case, shares, options.drops, check)
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import torch
 
 from services.grafting.attribution.options import Preview
-from services.grafting.engine import Grafter, ModelWeights, Reference, Weights
-from services.grafting.runs import Case, PromptRun
+from services.grafting.engine import Grafter, ModelWeights, Weights
+from services.grafting.runs import Case, Passes
 
 MOST_TOKENS = 64
 """Longest sequence whose pass is kept whole. It takes some 100 kB for each token of a layer with 4,096 dims; and in
@@ -112,42 +112,36 @@ class _Comparing:
         return both[:count]
 
 
-class TracedRun(PromptRun):
-    """Both models' own passes over one case, the base's kept whole.
+def passes_kept(grafter: Grafter, sources: Sequence[Weights], case: Case) -> Passes:
+    """Make both models' own passes over a case, and keep a :class:`Trace` of the base's.
 
     Parameters
     ----------
     grafter
         Whose rows are counted.
     sources
-        Its base and its donor.
+        Its base, which is a model's plain weights, and its donor.
     case
         Prompt and target.
     """
-
-    def __init__(self, grafter: Grafter, sources: Sequence[Weights], case: Case) -> None:
-        self.trace = Trace()
-        base, donor = sources[:2]
-        assert isinstance(base, ModelWeights)  # run_to_preview takes no other
-        own = Grafter(
-            (_Keeping(base, self.trace), _Comparing(donor, self.trace)), grafter.architecture, grafter.device
-        )
-        references: list[Reference] = [own.reference(case.ids, n, len(case.target)) for n in (0, 1)]
-        grafter.row_layers += (
-            own.row_layers + len(case.ids) * grafter.architecture.layers
-        )  # the donor's, twice
-        super().__init__(grafter, case, references)
+    base, donor = sources[:2]
+    assert isinstance(base, ModelWeights)
+    trace = Trace()
+    own = Grafter((_Keeping(base, trace), _Comparing(donor, trace)), grafter.architecture, grafter.device)
+    references = [own.reference(case.ids, source, len(case.target)) for source in (0, 1)]
+    grafter.row_layers += own.row_layers + len(case.ids) * grafter.architecture.layers  # the donor's, twice
+    return Passes(references, trace)
 
 
-def run_to_preview(
+def passes_to_preview(
     grafter: Grafter, sources: Sequence[Weights], case: Case, options: Preview | None
-) -> PromptRun:
-    """Make both models' own passes over a case, so that its slopes at the base cost little more.
+) -> Passes | None:
+    """Make both models' own passes so that slopes at the base cost little more; None where that is of no use.
 
     The same request gets the same kind of passes, whether an attempt still has to estimate or not: what the donor's
     weights make of few rows and of twice as many may differ in the last digits.
     """
-    base, donor = sources
-    if options is None or options.steps or len(case.ids) > MOST_TOKENS or not isinstance(base, ModelWeights):
-        return PromptRun(grafter, case)
-    return TracedRun(grafter, (base, donor), case)
+    few = len(case.ids) <= MOST_TOKENS
+    if options is None or options.steps or not few or not isinstance(sources[0], ModelWeights):
+        return None
+    return passes_kept(grafter, sources, case)

@@ -56,7 +56,8 @@ def test_it_is_readable_without_a_network(browser, pages, name, width, dark):
     assert tab.evaluate("document.documentElement.scrollWidth") == width
     assert tab.evaluate(CUT_OFF) == []
     assert tab.evaluate(MARKS) == 0
-    assert tab.evaluate(SMALLEST) >= 10
+    smallest = tab.evaluate(SMALLEST)
+    assert name == "contrast" if smallest is None else smallest >= 10  # that page has no drawing
     assert tab.evaluate("typeof window.hit") == "undefined"
     tab.evaluate(WITHOUT_CELLS)
     assert tab.evaluate(TEXTS) >= LEAST_CONTRAST

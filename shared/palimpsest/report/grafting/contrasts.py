@@ -39,13 +39,15 @@ def finding_of(case: Case) -> Finding | None:
     if donor > base:
         if most >= _HALFWAY:
             return Finding(
-                "hidden", f"The donor’s weights {_place(case, best)} alone bring the contrast {way}: all else that it takes "
-                "is still in the base.",
-            )  # fmt: skip
+                "hidden",
+                f"The donor’s weights {_place(case, best)} alone bring the contrast {way}: all else that it takes is "
+                "still in the base.",
+            )
         return Finding(
-            "not found", f"No single cell brings the contrast back; the most is {way}, {_place(case, best)}. That speaks "
-            "for a removal, and does not prove it: several places together may do more.",
-        )  # fmt: skip
+            "not found",
+            f"No single cell brings the contrast back; the most is {way}, {_place(case, best)}. That speaks for a "
+            "removal, and does not prove it: several places together may do more.",
+        )
     if most >= _HALFWAY:
         return Finding(
             "pushed out", f"The donor’s weights {_place(case, best)} alone lead the contrast {way}."

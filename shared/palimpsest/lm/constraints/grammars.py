@@ -69,6 +69,16 @@ class GrammarCompiler:
         return self._compiled.get_or_make(form, lambda: self._compile(form))
 
     def _compile(self, form: Form) -> Grammar:
+        try:
+            return self._compiled_by_library(form)
+        except (Exception, KeyboardInterrupt, SystemExit):
+            raise
+        except (
+            BaseException
+        ) as error:  # what Rust panics with is no Exception, and would end more than this request
+            raise refused(form.kind, f"llguidance failed: {error}") from None
+
+    def _compiled_by_library(self, form: Form) -> Grammar:
         from llguidance import LLMatcher
 
         source = form.grammar()

@@ -133,6 +133,10 @@ class GrammarState:
             mask, error = self.compute(token), None
         except Exception as raised:  # its sequence's own, raised when it asks for the mask
             mask, error = None, raised
+        except (
+            BaseException
+        ) as raised:  # what Rust panics with is no Exception; without a mask the sequence would hang
+            mask, error = None, RuntimeError(f"llguidance failed: {raised}")
         with self._lock:
             self._mask, self._error = mask, error
             wake, self._wake = self._wake, None

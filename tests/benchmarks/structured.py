@@ -1,8 +1,7 @@
 """Structured output: whether what is accepted is valid, and what its masks cost.
 
-``python -m tests.benchmarks.structured`` takes about six minutes; ``... structured texts`` and ``... structured steps`` do
-one part of it and write no file. The sample model writes one text for every schema
-that is accepted, 16 at a time; ``jsonschema`` judges the texts.
+``python -m tests.benchmarks.structured`` takes about six minutes; with ``texts`` or ``steps`` it does one part and
+writes no file. The sample model writes one text for every schema that is accepted, 16 at a time; ``jsonschema`` judges them.
 """
 
 import json

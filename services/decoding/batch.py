@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from palimpsest.engine import Delta, Engine, Event, Failed, Finished, Request, RequestState, Started
+from palimpsest.engine import Delta, Event, Failed, Finished, Hosted, Request, RequestState, Started
 from palimpsest.errors import Internal, PalimpsestError, Reason
 from services.decoding.lines import line_seed, names_of, parse_line
 
@@ -115,8 +115,8 @@ class _Window:
 
     Parameters
     ----------
-    engine
-        Used by this batch, and possibly by others.
+    hosted
+        The model; its engine is used by this batch, and possibly by others.
     defaults
         For fields that a line leaves out.
     seed_of
@@ -126,9 +126,10 @@ class _Window:
     """
 
     def __init__(
-        self, engine: Engine, defaults: Request, seed_of: Callable[[int], int], check: Callable[[], None]
+        self, hosted: Hosted, defaults: Request, seed_of: Callable[[int], int], check: Callable[[], None]
     ) -> None:
-        self._engine, self._defaults, self._seed_of, self._check = engine, defaults, seed_of, check
+        self._hosted, self._engine = hosted, hosted.engine
+        self._defaults, self._seed_of, self._check = defaults, seed_of, check
         self._changed = threading.Condition()
         self._results: dict[int, Result] = {}
         self._running: dict[int, _LineJob] = {}
@@ -161,7 +162,7 @@ class _Window:
 
     def _parse(self, index: int, line: bytes) -> tuple[dict[str, object], Request]:
         try:
-            return parse_line(line, self._defaults, self._seed_of(index), self._engine.model.tokenizer)
+            return parse_line(line, self._defaults, self._seed_of(index), self._hosted)
         except PalimpsestError:
             raise
         except (
@@ -220,7 +221,7 @@ class _Window:
 
 
 def generate_lines(
-    engine: Engine,
+    hosted: Hosted,
     lines: Iterator[tuple[int, bytes]],
     defaults: Request,
     salt: str,
@@ -232,8 +233,8 @@ def generate_lines(
 
     Parameters
     ----------
-    engine
-        Used by this batch, and possibly by others.
+    hosted
+        The model; its engine is used by this batch, and possibly by others.
     lines
         Line numbers and lines.
     defaults
@@ -252,7 +253,7 @@ def generate_lines(
     Unavailable
         ENGINE_FAILED or SHUTTING_DOWN: no further line can be generated. Any other error is the result of its line.
     """
-    running = _Window(engine, defaults, lambda n: line_seed(salt, n) if seed is None else seed, check)
+    running = _Window(hosted, defaults, lambda n: line_seed(salt, n) if seed is None else seed, check)
     started: list[int] = []
     try:
         more = True

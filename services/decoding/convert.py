@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.engine import Delta, Event, Finish, Finished, Request, Started
 from palimpsest.lm import Choice, Sampling, encode_chat, encode_text
+from services.decoding.constraints import bad_word_ids
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -102,16 +103,20 @@ def sampling_of(message: pb.SamplingConfig, seed: int | None = None) -> Sampling
         top_p=message.top_p if message.HasField("top_p") else 1.0,
         min_p=message.min_p,
         seed=secrets.randbits(63) if seed is None else seed,
+        repetition_penalty=message.repetition_penalty if message.HasField("repetition_penalty") else 1.0,
+        presence_penalty=message.presence_penalty,
+        frequency_penalty=message.frequency_penalty,
+        logit_bias=tuple(sorted(message.logit_bias.items())),
     )
 
 
 def request_of(message: pb.GenerateRequest, tokenizer: Any) -> Request:
-    """The engine's request, without its context; tokenizes, which takes a while for a long prompt.
+    """The engine's request, without its context and its grammar; tokenizes, which takes a while for a long prompt.
 
     Raises
     ------
     InvalidArgument
-        PROMPT_EMPTY, NO_CHAT_TEMPLATE or CHAT_INVALID.
+        PROMPT_EMPTY, NO_CHAT_TEMPLATE, CHAT_INVALID or BAD_WORD_EMPTY.
     """
     logprobs = message.logprobs if message.HasField("logprobs") else -1
     return Request(
@@ -122,6 +127,9 @@ def request_of(message: pb.GenerateRequest, tokenizer: Any) -> Request:
         stop=tuple(message.stop),
         logprobs=None if logprobs < 0 else logprobs,
         ignore_eos=message.ignore_eos,
+        min_tokens=message.min_tokens,
+        stop_ids=frozenset(message.stop_token_ids),
+        bad_words=bad_word_ids(tokenizer, message.bad_words),
     )
 
 

@@ -10,7 +10,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -24,6 +24,7 @@ from palimpsest.decoding.quoting.proposals import proposals
 from palimpsest.engine import Failed, Hosted, PrefixReady, Request
 from palimpsest.engine.events import Ended
 from palimpsest.engine.limits import check_ids
+from services.decoding.constraints import form_of, refuse_constraints
 from services.decoding.contexts.loader import ContextLoader
 from services.decoding.convert import DRAFT, GENERATE, Call, Converters, prompt_ids, request_of
 from services.decoding.drafts.messages import request_of as draft_request_of
@@ -119,6 +120,8 @@ class GenerationPlanner:
 
     def __init__(self, contexts: ContextLoader, drafts: DraftPlanner, threads: Executor) -> None:
         self._contexts, self._drafts, self._threads = contexts, drafts, threads
+        # Apart from the others: a grammar may take a second, and no prompt waits for one.
+        self._compiling = ThreadPoolExecutor(max_workers=4, thread_name_prefix="grammars")
 
     @asynccontextmanager
     async def generate(
@@ -140,10 +143,16 @@ class GenerationPlanner:
         Raises
         ------
         PalimpsestError
-            The input cannot be tokenized, or another room refuses what the call needs.
+            The input cannot be tokenized, its form cannot be honoured, or another room refuses what the call needs.
         """
+        if may_quote(message.nest):
+            refuse_constraints(message, "Text that quotes (nest)")
         request = replace(await self._in_thread(request_of, message, hosted.tokenizer), salt=salt)
         require_known(hosted, request.ids)
+        if message.HasField("structured"):
+            form = form_of(message.structured)
+            work = asyncio.get_running_loop().run_in_executor(self._compiling, hosted.grammars.compile, form)
+            request = replace(request, grammar=await work)
         async with GenerationPlan(hosted, request, GENERATE) as plan:
             if message.context:
                 load = await self._contexts.open(message, plan.request, hosted, rooms.codec)

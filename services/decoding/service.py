@@ -17,6 +17,7 @@ from palimpsest.rpc import call
 from palimpsest.rpc.admission import Places
 from palimpsest.rpc.auth import ADMIN_ENGINES
 from palimpsest.rpc.resources import Resources
+from services.decoding.constraints import form_of
 from services.decoding.rooms import CallerRooms
 from services.decoding.sharing import prefix_salt
 
@@ -104,6 +105,8 @@ class DecodingServicer(decoding_pb2_grpc.DecodingServiceServicer):
         self, request: pb.GenerateBatchRequest, context: grpc.aio.ServicerContext
     ) -> operations_pb2.Operation:
         """Queue a batch; the same lines, settings and model are generated once."""
+        if request.HasField("structured"):
+            await asyncio.to_thread(form_of(request.structured).check)
         record = await asyncio.to_thread(self._resources.models.get, request.model)
         action = {"method": "decoding.generate_batch/1", "model": record.fingerprint}
         return await self._resources.submit(

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
@@ -38,6 +38,7 @@ def generate_batch(request: GenerateBatchRequest, job: JobContext) -> GenerateBa
     """
     from palimpsest.engine import Request
     from services.decoding.batch import Totals, generate_lines
+    from services.decoding.constraints import bad_word_ids, form_of
     from services.decoding.convert import DEFAULT_MAX_TOKENS, sampling_of
     from services.decoding.lines import read_lines
 
@@ -61,14 +62,22 @@ def generate_batch(request: GenerateBatchRequest, job: JobContext) -> GenerateBa
         stop=tuple(request.stop),
         logprobs=None if logprobs < 0 else logprobs,
         salt=prefix_salt(job.principal, "", job.resources.settings.engine_share_prefixes),
+        min_tokens=request.min_tokens,
+        stop_ids=frozenset(request.stop_token_ids),
     )
+    form = form_of(request.structured) if request.HasField("structured") else None
     progress.step(chunks.lines, total, "loading the model")
     with worker_host(job).using(request.model, progress) as hosted, artifacts.open(request.input) as file:
         settings, salt = job.resources.settings, f"{request.input}/{hosted.record.fingerprint}"
         window = min(2 * settings.engine_max_running, settings.engine_queue_limit)
         lines: Iterator[tuple[int, bytes]] = islice(enumerate(read_lines(file)), chunks.lines, None)
         progress.step(chunks.lines, total, "generating")
-        results = generate_lines(hosted.engine, lines, defaults, salt, window, progress.check, seeded)
+        defaults = replace(
+            defaults,
+            bad_words=bad_word_ids(hosted.tokenizer, request.bad_words),
+            grammar=None if form is None else hosted.grammars.compile(form),
+        )
+        results = generate_lines(hosted, lines, defaults, salt, window, progress.check, seeded)
         try:
             for result in results:
                 for name, count in asdict(result.totals).items():

@@ -118,6 +118,12 @@ class Reason(StrEnum):
     PROMPT_EMPTY = auto()
     PROMPT_TOO_LONG = auto()  # metadata gives prompt_tokens, max_tokens and context_length
     TOKEN_ID_OUT_OF_RANGE = auto()
+    MIN_TOKENS_TOO_LARGE = auto()  # more than max_tokens
+    BAD_WORD_EMPTY = auto()
+    STRUCTURED_INVALID = auto()  # the schema, expression or grammar cannot be honoured; the message says why
+    STRUCTURED_TOO_COMPLEX = auto()  # its grammar went over the limits of one token
+    STRUCTURED_UNSUPPORTED = auto()  # the model has no end-of-sequence token, with which such a text ends
+    SETTING_UNSUPPORTED = auto()  # this way of generating cannot honour the field; leave it out
     TOP_K_TOO_LARGE = auto()  # larger than the vocabulary
     STOP_EMPTY = auto()
     NO_CHAT_TEMPLATE = auto()

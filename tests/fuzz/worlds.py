@@ -184,6 +184,9 @@ async def build_world(client: AsyncClient, folder: Path) -> World:
         "document": [f"doc-{n}" for n in range(6)],
         "documents": [f"doc-{n}" for n in range(6)],
         "page_token": ["", "1", "0" * 32],
+        "json_schema": ['{"type": "integer"}', '{"uniqueItems": true}', "true", "[" * 70, "{"],
+        "regex": ["[a-z]{3}", "(", "(?=a)", "a{1000}{1000}", ""],
+        "grammar": ['start: "a" | start "b"', "start: start", "start: /(a|b)*/", "begin:"],
         "filter": ["", "state=FAILED", "kind=codec.calibrate AND state=SUCCEEDED"],
     }
     texts |= {

@@ -14,6 +14,7 @@ from palimpsest.decoding.drafts import (
 )
 from palimpsest.engine import Request
 from palimpsest.errors import InvalidArgument, Reason
+from services.decoding.constraints import refuse_constraints
 from services.decoding.convert import DRAFT, FINISH_REASONS, Call, sampling_of
 from services.decoding.quoting.messages import source_message
 
@@ -51,7 +52,13 @@ def request_of(message: pb.DraftRequest, ids: Sequence[int]) -> Request:
         The caller's request.
     ids
         The prompt's tokens.
+
+    Raises
+    ------
+    InvalidArgument
+        SETTING_UNSUPPORTED.
     """
+    refuse_constraints(message, "Draft")
     return Request(
         ids=ids,
         sampling=sampling_of(message.sampling),

@@ -14,6 +14,7 @@ from palimpsest.cli.output import printing as output
 from palimpsest.cli.output.exits import Exit
 from palimpsest.cli.output.progress import follow, transfer
 from palimpsest.cli.sampling import (
+    Constraints,
     Count,
     Logprobs,
     MaxTokens,
@@ -50,6 +51,7 @@ def batch(
     seed: Seed = None,
     stop: Stop = None,
     logprobs: Logprobs = None,
+    constraints: Constraints = Constraints(),
     skip_cache: Annotated[bool, typer.Option("--skip-cache", help="Run even if the result exists.")] = False,
     wait: Annotated[bool, typer.Option(help="Wait for the job, or print its name and return.")] = True,
 ) -> None:
@@ -68,12 +70,13 @@ def batch(
         job = client.decoding.generate_batch(
             model=model,
             input=artifact.digest,
-            sampling=sampling(temperature, top_k, top_p, min_p, seed),
+            sampling=sampling(temperature, top_k, top_p, min_p, seed, constraints),
             n=n,
             max_tokens=max_tokens,
             stop=stop,
             logprobs=logprobs,
             skip_cache=skip_cache,
+            **constraints.fields(),
         )
         if not wait:
             session.show(client.jobs.get(job.name))

@@ -25,6 +25,7 @@ from palimpsest.cli.output.quotes import (
 )
 from palimpsest.cli.output.waiting import announced
 from palimpsest.cli.sampling import (
+    Constraints,
     Count,
     Logprobs,
     MaxTokens,
@@ -58,6 +59,7 @@ def generate(
     seed: Seed = None,
     stop: Stop = None,
     logprobs: Logprobs = None,
+    constraints: Constraints = Constraints(),
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Continue past the end-of-sequence token.")
     ] = False,
@@ -79,9 +81,7 @@ def generate(
     """
     if prompt == "-":
         prompt = typed_text("prompt")
-    messages = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": prompt})
-    asked: dict[str, Any] = {"chat": messages} if chat or system else {"prompt": prompt}
+    asked = _input(prompt, chat, system)
     if context:
         asked["context"] = context_name(context)
         asked["context_load"] = load_settings(deadline=deadline, loss_budget=loss_budget)
@@ -92,12 +92,13 @@ def generate(
     with session.client() as client:
         events = client.decoding.generate(
             model=chosen_model(client, model),
-            sampling=sampling(temperature, top_k, top_p, min_p, seed),
+            sampling=sampling(temperature, top_k, top_p, min_p, seed, constraints),
             n=n,
             max_tokens=max_tokens,
             stop=stop,
             logprobs=logprobs,
             ignore_eos=ignore_eos,
+            **constraints.fields(),
             **asked,
         )
         with events:
@@ -109,6 +110,13 @@ def generate(
                 _print(kept, n, logprobs is not None)
         if html:
             write_page(html, kept.cited, prompt, model)
+
+
+def _input(prompt: str, chat: bool, system: str) -> dict[str, Any]:
+    if not (chat or system):
+        return {"prompt": prompt}
+    messages = [{"role": "system", "content": system}] if system else []
+    return {"chat": [*messages, {"role": "user", "content": prompt}]}
 
 
 def _print(events: Kept, n: int, with_logprobs: bool) -> None:

@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from functools import wraps
 from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 
@@ -85,17 +86,26 @@ class Session:
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register ``f(session, ...)`` as a command that also takes --server, --token, --tls and --json."""
+    """Register ``f(session, ...)`` as a command that also takes --server, --token, --tls and --json.
+
+    A parameter whose type is a dataclass stands for the options that the dataclass's fields are.
+    """
 
     def decorate(declared: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(declared)
         def run(**values: Any) -> None:
             session = Session(**{key: values.pop(key) for key in _SHARED})
+            for name, kind in groups.items():
+                values[name] = kind(**{each.name: values.pop(each.name) for each in fields(kind)})
             guarded(declared, as_json=session.json)(session, **values)
 
         hints = get_type_hints(declared, include_extras=True)
         own = list(inspect.signature(declared).parameters.values())[1:]
-        parameters = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
+        groups: dict[str, Any] = {p.name: hints[p.name] for p in own if is_dataclass(hints[p.name])}
+        parameters = [
+            p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own if p.name not in groups
+        ]
+        parameters += [each for kind in groups.values() for each in _options(kind)]
         parameters += [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
             for key, (kind, default) in _SHARED.items()
@@ -109,6 +119,17 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
         return declared
 
     return decorate
+
+
+def _options(kind: Any) -> list[inspect.Parameter]:
+    """The options that a dataclass's fields are."""
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        inspect.Parameter(
+            each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=hints[each.name]
+        )
+        for each in fields(kind)
+    ]
 
 
 def guarded(work: Callable[P, R], *, as_json: bool = False) -> Callable[P, R]:

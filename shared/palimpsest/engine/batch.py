@@ -10,10 +10,11 @@ from palimpsest.engine.prefix_assembler import PrefixAssembler
 from palimpsest.engine.request_state import RequestState
 from palimpsest.engine.requests import Sequence, Step
 from palimpsest.engine.sequence import SequenceState
+from palimpsest.engine.structured import StructuredSequence
 from palimpsest.errors import Internal, PalimpsestError, Reason
 from palimpsest.lm.blocks import BLOCK
 from palimpsest.lm.faults import is_fatal
-from palimpsest.lm.forward import Output, SequenceInput
+from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.paged_cache import PagedCache
 from palimpsest.lm.protocols import Model
 
@@ -103,7 +104,7 @@ class Batch:
         fed = [s.feed() for s in sequences]
         rows = [row for own in fed for row in own] + [row for _, row in prompts]
         if not rows:
-            return took
+            return self._resume() or took
         outputs, seconds = self._forward(rows, prompts=len(prompts))
         step = Step(sum(row.count for row in rows), seconds, self._costs)
         self.counters.decode_steps += bool(sequences)
@@ -116,6 +117,16 @@ class Batch:
             self._after_prompt(state, row, output, step)
         self._deliver()
         return True
+
+    def _resume(self) -> bool:
+        """Go on with sequences that read nothing because they waited; returns whether one did."""
+        before, step = self.counters.generated_tokens, Step(0, 0.0, self._costs)
+        for state in self.active:
+            for sequence in state.sequences:
+                self._take(state, sequence, [], step)
+        if moved := self.counters.generated_tokens > before:
+            self._deliver()
+        return moved
 
     def _take(self, state: RequestState, sequence: Sequence, outputs: list[Output], step: Step) -> None:
         """Advance one sequence; an error of its own ends its request and no other."""
@@ -219,13 +230,20 @@ class Batch:
         state.events.append(Started(len(request.ids), state.shared))
         self.prompts.remove(state)
         self.active.append(state)
-        start = SequenceState if request.strategy is None else request.strategy.start
         for index in range(request.n):
             own = cache if index == request.n - 1 else cache.branch()
-            sequence = start(request, index, own, self.model)
+            sequence = self._start(state, index, own)
             state.sequences.append(sequence)
             self._take(state, sequence, [output], step)
         state.cache = None
+
+    def _start(self, state: RequestState, index: int, cache: Cache) -> Sequence:
+        request = state.request
+        if request.strategy is not None:
+            return request.strategy.start(request, index, cache, self.model)
+        if request.grammar is not None:
+            return StructuredSequence(request, index, cache, self.model, state.wake)
+        return SequenceState(request, index, cache, self.model)
 
     def _report_prefix(self, state: RequestState) -> None:
         """Report once that a request's whole external prefix is in the cache."""

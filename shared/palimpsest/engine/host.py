@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from palimpsest.engine.engine import Engine
     from palimpsest.jobs import JobContext
     from palimpsest.lm import TokenBytes
+    from palimpsest.lm.constraints.grammars import GrammarCompiler
     from palimpsest.lm.model import LanguageModel
 
 
@@ -41,6 +42,14 @@ class Hosted:
         from palimpsest.lm import TokenBytes
 
         return TokenBytes(self.tokenizer)
+
+    @cached_property
+    def grammars(self) -> "GrammarCompiler":
+        """Compiles what structured texts must be."""
+        from palimpsest.lm.constraints.grammars import GrammarCompiler
+
+        model = self.engine.model
+        return GrammarCompiler(self.tokenizer, model.limits.vocab_size, frozenset(model.eos_ids))
 
 
 class EngineHost:

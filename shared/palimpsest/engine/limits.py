@@ -43,6 +43,7 @@ def check_request(model: Model, request: Request) -> int:
             "sampling.top_k",
             f"top_k is {request.sampling.top_k}; the vocabulary has {model.limits.vocab_size} tokens. Use 0 for all.",
         )
+    _check_constraints(model, request)
     if any(not stop for stop in request.stop):
         raise InvalidArgument.field(Reason.STOP_EMPTY, "stop", "A stop string is empty; leave it out.")
     if prompt + request.max_tokens > model.limits.context_length:
@@ -71,6 +72,44 @@ def check_request(model: Model, request: Request) -> int:
             metadata={"n": request.n, "prompt_tokens": prompt, "max_tokens": request.max_tokens},
         )
     return blocks
+
+
+def _check_constraints(model: Model, request: Request) -> None:
+    """Check tokens that are biased, forbidden or end a sequence, and that the strategy can honour them.
+
+    Raises
+    ------
+    InvalidArgument
+        TOKEN_ID_OUT_OF_RANGE, MIN_TOKENS_TOO_LARGE or SETTING_UNSUPPORTED.
+    """
+    sampling = request.sampling
+    named = [token for token, _ in sampling.logit_bias] + [t for word in request.bad_words for t in word]
+    if named or request.stop_ids:
+        check_ids(model, [*named, *request.stop_ids])
+    if request.min_tokens > request.max_tokens:
+        raise InvalidArgument.field(
+            Reason.MIN_TOKENS_TOO_LARGE,
+            "min_tokens",
+            f"min_tokens is {request.min_tokens}, more than max_tokens, {request.max_tokens}; lower it.",
+        )
+    given = {
+        "min_tokens": request.min_tokens,
+        "stop_token_ids": request.stop_ids,
+        "bad_words": request.bad_words,
+        "structured": request.grammar,
+        "sampling": sampling.adjusts,
+    }
+    if request.strategy is not None and (name := next((name for name in given if given[name]), None)):
+        what = "penalties and logit_bias" if name == "sampling" else name
+        raise InvalidArgument.field(
+            Reason.SETTING_UNSUPPORTED, name, f"This way of generating cannot honour {what}; leave it out."
+        )
+    if request.grammar is not None and request.ignore_eos:
+        raise InvalidArgument.field(
+            Reason.SETTING_UNSUPPORTED,
+            "ignore_eos",
+            "A structured text ends with the end-of-sequence token; leave ignore_eos out.",
+        )
 
 
 def check_ids(model: Model, ids: Sequence[int]) -> None:

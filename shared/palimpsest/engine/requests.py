@@ -15,6 +15,7 @@ from palimpsest.lm.sampling import Sampling
 
 if TYPE_CHECKING:
     from palimpsest.engine.costs import StepCost
+    from palimpsest.lm.constraints.grammars import Grammar
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,14 @@ class Request:
         How the sequences generate; None for one token after another.
     salt
         Cached prefixes are shared by requests with an equal salt, and by no others.
+    min_tokens
+        No end-of-sequence token and none of ``stop_ids`` before this many tokens.
+    stop_ids
+        Tokens that end a sequence, without text of theirs.
+    bad_words
+        Sequences of tokens: the last of each is never chosen after the others.
+    grammar
+        What the text must be; None for any.
     """
 
     ids: abc.Sequence[int]
@@ -139,3 +148,7 @@ class Request:
     prefix: ExternalPrefix | None = None
     strategy: Strategy | None = None
     salt: bytes = b""
+    min_tokens: int = 0
+    stop_ids: frozenset[int] = frozenset()
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    grammar: "Grammar | None" = None

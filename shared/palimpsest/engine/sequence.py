@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from palimpsest.engine.events import Delta, Event, Finish, Finished
 from palimpsest.engine.requests import Request, Step
+from palimpsest.lm.constraints.adjustment import Adjustment
 from palimpsest.lm.detokenizer import StopMatcher
 from palimpsest.lm.forward import Cache, Output, SequenceInput
 from palimpsest.lm.protocols import Model, TextDecoder
@@ -35,6 +36,8 @@ class SequenceState:
         The token pushed last; -1 before the first.
     eos_ids
         Tokens that end the sequence; none where the request ignores them.
+    adjustment
+        What the request's penalties, biases and forbidden tokens do to the logits; None without any.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class SequenceState:
         self.generated = 0
         self.done = False
         self.eos_ids = frozenset[int]() if request.ignore_eos else frozenset(model.eos_ids)
+        self.adjustment = _adjustment_of(request, self.eos_ids)
         self._detokenizer = model.text_decoder() if decoder is None else decoder
         self._stops = StopMatcher(request.stop)
         self._text: list[str] = []
@@ -73,8 +77,12 @@ class SequenceState:
 
     def choose(self, output: Output, row: int) -> Choice:
         """Choose the next token from one row of logits."""
-        request = self.request
-        return choose(output.logits[row], request.sampling, self.index, self.generated, request.logprobs or 0)
+        request, logits, adjusted = self.request, output.logits[row], None
+        if self.adjustment is not None:
+            adjusted = self.adjustment.apply(logits)
+            if self.adjustment.forbids and adjusted.max() == float("-inf"):
+                adjusted = logits  # everything is forbidden, so nothing can be
+        return choose(logits, request.sampling, self.index, self.generated, request.logprobs or 0, adjusted)
 
     def push(self, choice: Choice) -> None:
         """Append a token."""
@@ -82,9 +90,12 @@ class SequenceState:
         self.generated += 1
         self._logprob += choice.logprob
         self._unsent.append(choice)
+        if self.adjustment is not None:
+            self.adjustment.push(choice.id)
         is_eos = choice.id in self.eos_ids
-        text, stop = self._stops.push("" if is_eos else self._detokenizer.push(choice.id))
-        reason = Finish.EOS if is_eos else None
+        is_stop = choice.id in self.request.stop_ids
+        text, stop = self._stops.push("" if is_eos or is_stop else self._detokenizer.push(choice.id))
+        reason = Finish.EOS if is_eos else Finish.STOP if is_stop else None
         if stop is None and reason is None and self.generated >= self.request.max_tokens:
             reason = Finish.LENGTH
         if stop is None and reason is not None:
@@ -117,3 +128,12 @@ class SequenceState:
     def finished(self, end: Finished) -> Finished:
         """The event that ends the sequence; a subclass may replace it with one that carries more."""
         return end
+
+
+def _adjustment_of(request: Request, eos_ids: frozenset[int]) -> Adjustment | None:
+    if not (request.sampling.adjusts or request.min_tokens or request.bad_words):
+        return None
+    ending = eos_ids.union(request.stop_ids)
+    # Forbidding the end of the text alone is what min_tokens is for; transformers leaves it out as well.
+    words = [word for word in request.bad_words if len(word) > 1 or eos_ids.isdisjoint(word)]
+    return Adjustment(request.sampling, request.ids, request.min_tokens, ending, words)

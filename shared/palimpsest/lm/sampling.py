@@ -37,6 +37,12 @@ class Sampling:
         Only tokens at least min_p times as probable as the most probable.
     seed
         Of the random stream.
+    repetition_penalty
+        Logits of tokens in the prompt or the text are divided by it where positive, multiplied where negative.
+    presence_penalty, frequency_penalty
+        Subtracted from the logits of generated tokens: once, and once for each time that they came.
+    logit_bias
+        Pairs of a token id and what is added to its logit.
     """
 
     temperature: float = 0.0
@@ -44,10 +50,20 @@ class Sampling:
     top_p: float = 1.0
     min_p: float = 0.0
     seed: int = 0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.temperature < COLDEST:
             object.__setattr__(self, "temperature", 0.0)
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether it changes logits before temperature: see ``constraints/adjustment.py``."""
+        neutral = (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) == (1.0, 0.0, 0.0)
+        return not neutral or bool(self.logit_bias)
 
 
 @dataclass(frozen=True)
@@ -112,7 +128,14 @@ def filtered(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, to
     return ids, scores
 
 
-def choose(logits: torch.Tensor, sampling: Sampling, sequence: int, step: int, top: int = 0) -> Choice:
+def choose(
+    logits: torch.Tensor,
+    sampling: Sampling,
+    sequence: int,
+    step: int,
+    top: int = 0,
+    adjusted: torch.Tensor | None = None,
+) -> Choice:
     """Choose the next token from one row of logits.
 
     Parameters
@@ -125,11 +148,18 @@ def choose(logits: torch.Tensor, sampling: Sampling, sequence: int, step: int, t
         Which sequence of the request, and how many tokens it has generated so far.
     top
         How many most probable tokens to report beside the chosen one.
+    adjusted
+        The logits to choose from, [vocabulary], float32, if they are not the model's own: penalised, biased, masked.
+        A token with -inf is never chosen; one is finite at least.
     """
+    scores = logits if adjusted is None else adjusted
     if sampling.temperature == 0.0:
-        index = int(np.argmax(logits.numpy())) if logits.device.type == "cpu" else int(logits.argmax())
+        index = int(np.argmax(scores.numpy())) if scores.device.type == "cpu" else int(scores.argmax())
     else:
-        ids, scores = filtered(logits, sampling)
+        ids, scores = filtered(scores, sampling)
+        if adjusted is not None:
+            possible = scores > float("-inf")
+            ids, scores = ids[possible], scores[possible]
         reached = torch.exp((scores - scores.max()).double()).cumsum(0)
         draw = uniform(sampling.seed, sequence, step) * float(reached[-1])
         place = int(torch.searchsorted(reached, draw, right=True))

@@ -70,6 +70,11 @@ def _is_map(field: FieldDescriptor) -> bool:
     return field.message_type is not None and field.message_type.GetOptions().map_entry
 
 
+def _map_value(field: FieldDescriptor) -> FieldDescriptor:
+    entry: Any = field.message_type
+    return entry.fields_by_name["value"]
+
+
 def _nested_check(field: FieldDescriptor) -> Check:
     def check(message: Message, path: str) -> Iterator[Violation]:
         if field.is_repeated:
@@ -106,7 +111,7 @@ def _limit_check(field: FieldDescriptor, limits: options_pb2.Limits) -> Check:
         if field.type == FieldDescriptor.TYPE_BYTES
         else "characters"
     )
-    numeric = field.cpp_type in _NUMBERS
+    numeric = (_map_value(field) if _is_map(field) else field).cpp_type in _NUMBERS
 
     def item_problems(item: object) -> Iterator[str]:
         if pattern and isinstance(item, str) and item and not pattern.fullmatch(item):
@@ -150,6 +155,10 @@ def _limit_check(field: FieldDescriptor, limits: options_pb2.Limits) -> Check:
                 yield Violation(
                     name, f"must hold at most {limits.item_max_len} characters in each key and value"
                 )
+            if numeric:
+                for key, item in sorted(value.items()):
+                    for problem in item_problems(item):
+                        yield Violation(f"{name}[{key}]", problem)
         else:
             for problem in item_problems(value):
                 yield Violation(name, problem)

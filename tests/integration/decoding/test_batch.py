@@ -316,3 +316,34 @@ def test_a_line_may_be_named_by_custom_id(resources):
     assert "not both" in out[2]["error"]["message"]
     assert out[3]["id"] is None
     assert "custom_id" not in out[3]
+
+
+def test_lines_are_constrained_as_requests_are(resources):
+    schema = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 9}}}
+    lines = [
+        {"prompt": "the", "structured": {"json_schema": {**schema, "required": ["a"]}}, "max_tokens": 60},
+        {"prompt": "the", "structured": {"choice": ["yes", "no"]}},
+        {"prompt": "the"},
+        {"prompt": "the", "logit_bias": {"70": 100}, "max_tokens": 3},
+        {"prompt": "the", "min_tokens": 4, "max_tokens": 3},
+        {"prompt": "the", "structured": {"regex": "("}},
+        {"prompt": "the", "structured": {"regex": "a", "choice": ["a"]}},
+        {"prompt": "the", "logit_bias": {"fox": 1}},
+        {"prompt": "the", "presence_penalty": 3},
+        {"prompt": "the", "repetition_penalty": 1.5, "bad_words": ["fox"], "stop_token_ids": [70]},
+    ]
+    _, data = run(resources, lines, structured={"regex": "[xyz]{2}"}, bad_words=["dog"])
+    out = [json.loads(line) for line in data.splitlines()]
+    texts = [o["outputs"][0]["text"] if "outputs" in o else o["error"]["reason"] for o in out]
+    assert 0 <= json.loads(texts[0])["a"] <= 9
+    assert texts[1] in ("yes", "no")
+    assert set(texts[2]) <= set("xyz")
+    assert len(texts[2]) == 2
+    assert texts[4:9] == [
+        "MIN_TOKENS_TOO_LARGE",
+        "STRUCTURED_INVALID",
+        "BATCH_LINE_INVALID",
+        "BATCH_LINE_INVALID",
+        "BATCH_LINE_INVALID",
+    ]
+    assert set(texts[9]) <= set("xyz")

@@ -62,3 +62,16 @@ def test_items_are_measured_one_by_one():
 
 def test_a_digest_is_not_a_path():
     assert set(fields(pb.GenerateBatchRequest(model="m", input="../../etc/passwd"))) == {"input"}
+
+
+def test_values_of_a_map_are_within_bounds_one_by_one():
+    config = pb.SamplingConfig(logit_bias={1: 100.0, 2: -100.5, 7: math.nan})
+    assert set(fields(pb.GenerateRequest(model="m", sampling=config))) == {
+        "sampling.logit_bias[2]",
+        "sampling.logit_bias[7]",
+    }
+
+
+def test_a_map_holds_no_more_than_its_limit():
+    config = pb.SamplingConfig(logit_bias=dict.fromkeys(range(1025), 0.0))
+    assert "1025 items" in fields(pb.GenerateRequest(model="m", sampling=config))["sampling.logit_bias"]

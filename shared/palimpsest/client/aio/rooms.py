@@ -1039,11 +1039,19 @@ class AsyncDecodingRoom(AsyncRoom):
         context_load: codec_pb2.LoadSettings | Mapping[str, object] | None = None,
         nest: decoding_pb2.NestSettings | Mapping[str, object] | None = None,
         cache_salt: str | None = None,
+        min_tokens: int | None = None,
+        stop_token_ids: Sequence[int] | None = None,
+        bad_words: Sequence[str] | None = None,
+        structured: decoding_pb2.StructuredOutput | Mapping[str, object] | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
         min_p: float | None = None,
         seed: int | None = None,
+        repetition_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[int, float] | None = None,
         messages: decoding_pb2.ChatMessages
         | Mapping[str, object]
         | Sequence[decoding_pb2.ChatMessage | Mapping[str, object]]
@@ -1100,7 +1108,18 @@ class AsyncDecodingRoom(AsyncRoom):
         cache_salt
             Cached prefixes are shared by requests of one caller with an equal cache_salt, and by no others. Set it to
             keep the users of one caller apart, such as to a secret of each user; empty is a value like the others.
-        temperature, top_k, top_p, min_p, seed
+        min_tokens
+            No end-of-sequence token and none of stop_token_ids before this many tokens.
+        stop_token_ids
+            Tokens that end a sequence, with the reason STOP and without text of their own.
+        bad_words
+            Texts that are not generated: the last token of each, as it stands and after a space, is never chosen where
+            its other tokens come before it. The same text in other tokens can still come out.
+        structured
+            What the text must be. A form that cannot be honoured is refused before the first token. Stop strings and
+            stop_token_ids may still cut the text. Where bad_words and min_tokens leave no token that the form
+            allows, the form counts. Not with nest, nor with ignore_eos.
+        temperature, top_k, top_p, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty, logit_bias
             Fields of ``sampling``, given beside it.
         messages
             The same as ``chat``.
@@ -1131,6 +1150,10 @@ class AsyncDecodingRoom(AsyncRoom):
         top_p: float | None = None,
         min_p: float | None = None,
         seed: int | None = None,
+        repetition_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[int, float] | None = None,
         messages: decoding_pb2.ChatMessages
         | Mapping[str, object]
         | Sequence[decoding_pb2.ChatMessage | Mapping[str, object]]
@@ -1178,7 +1201,7 @@ class AsyncDecodingRoom(AsyncRoom):
             model gives it a higher probability; if k is more than 1, the best quotation takes at least the last place.
         cache_salt
             As in GenerateRequest.
-        temperature, top_k, top_p, min_p, seed
+        temperature, top_k, top_p, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty, logit_bias
             Fields of ``sampling``, given beside it.
         messages
             The same as ``chat``.
@@ -1224,17 +1247,27 @@ class AsyncDecodingRoom(AsyncRoom):
         logprobs: int | None = None,
         request_id: str | None = None,
         skip_cache: bool | None = None,
+        min_tokens: int | None = None,
+        stop_token_ids: Sequence[int] | None = None,
+        bad_words: Sequence[str] | None = None,
+        structured: decoding_pb2.StructuredOutput | Mapping[str, object] | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
         min_p: float | None = None,
         seed: int | None = None,
+        repetition_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[int, float] | None = None,
         timeout: float | None = None,
     ) -> AsyncJob[decoding_pb2.GenerateBatchResponse]:
         """Generates for every line of a JSONL artefact, as a job.
 
         A line is an object with "prompt" or "messages", and optionally "id" or "custom_id" and any of max_tokens,
-        temperature, top_k, top_p, min_p, seed, n, stop, logprobs, which override the request's defaults.
+        temperature, top_k, top_p, min_p, seed, n, stop, logprobs, repetition_penalty, presence_penalty,
+        frequency_penalty, logit_bias, min_tokens, stop_token_ids, bad_words, structured, which override the request's
+        defaults. In structured, json_schema is the schema itself and choice a list of texts.
 
         Blank lines are left out, and not counted. A line named by "custom_id" has that in its result too, beside "id".
 
@@ -1250,7 +1283,9 @@ class AsyncDecodingRoom(AsyncRoom):
             Defaults for lines that set nothing else.
         skip_cache
             Run again even if identical work has a finished result.
-        temperature, top_k, top_p, min_p, seed
+        min_tokens
+            As in GenerateRequest; a line may set its own.
+        temperature, top_k, top_p, min_p, seed, repetition_penalty, presence_penalty, frequency_penalty, logit_bias
             Fields of ``sampling``, given beside it.
         """
         ...

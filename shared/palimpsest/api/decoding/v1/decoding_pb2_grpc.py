@@ -135,7 +135,9 @@ class DecodingServiceServicer(object):
         """Generates for every line of a JSONL artefact, as a job.
 
         A line is an object with "prompt" or "messages", and optionally "id" or "custom_id" and any of max_tokens,
-        temperature, top_k, top_p, min_p, seed, n, stop, logprobs, which override the request's defaults.
+        temperature, top_k, top_p, min_p, seed, n, stop, logprobs, repetition_penalty, presence_penalty,
+        frequency_penalty, logit_bias, min_tokens, stop_token_ids, bad_words, structured, which override the request's
+        defaults. In structured, json_schema is the schema itself and choice a list of texts.
 
         Blank lines are left out, and not counted. A line named by "custom_id" has that in its result too, beside "id".
 

@@ -1,0 +1,1 @@
+"""What constrains the next token beyond the distribution's shape: penalties, biases, forbidden tokens, grammars."""

@@ -79,14 +79,14 @@ def client_alone(figures: Figures, wheel: Path, folder: Path) -> None:
 def everything(figures: Figures, wheel: Path, folder: Path) -> None:
     """Install `[all]`; start a stack, look at it, stop it; run the tour."""
     whole = Environment(folder)
-    figures.gate("[all]: install, exit status", "== 0", whole.install(f"{wheel}[all]"))
-    figures.figure("[all]: MB", megabytes(whole.packages))
+    figures.gate("everything: install, exit status", "== 0", whole.install(f"{wheel}[all]"))
+    figures.figure("everything: MB", megabytes(whole.packages))
     for words in (["up", "--detach"], ["health"], ["doctor"], ["down"], ["demo"]):
         code, seconds, said = whole.run("palimpsest", *words)
-        figures.gate(f"[all]: palimpsest {' '.join(words)}, exit status", "== 0", code)
+        figures.gate(f"everything: palimpsest {' '.join(words)}, exit status", "== 0", code)
         figures.figure(f"palimpsest {' '.join(words)}: seconds", seconds)
         if words == ["doctor"]:
-            figures.gate("[all]: its advice names make", "== 0", said.count("make install"))
+            figures.gate("everything: its advice names make", "== 0", said.count("make install"))
 
 
 def main() -> None:

@@ -157,9 +157,16 @@ def test_a_programs_own_stack_is_not_ours_to_stop(own, stack):
     assert nothing_left(own)
 
 
-def test_a_server_that_cannot_start_shows_its_log(own):
+def test_a_server_that_cannot_start_shows_its_log(own, tmp_path):
+    without_tokens = own.model_copy(update={"tokens_file": tmp_path / "missing.json"})
+    with pytest.raises(Unavailable, match=r"missing\.json"):
+        Stack(without_tokens).start()
+    assert nothing_left(own)
+
+
+def test_a_listener_that_others_reach_in_plain_text_is_refused_at_once(own):
     open_to_all = own.model_copy(update={"listen": "0.0.0.0:0", "insecure": False})
-    with pytest.raises(Unavailable, match="Refusing to listen"):
+    with pytest.raises(FailedPrecondition, match="Refusing to listen"):
         Stack(open_to_all).start()
     assert nothing_left(own)
 

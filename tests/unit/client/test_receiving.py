@@ -313,11 +313,12 @@ def curve(seconds):
     return {"recompute": [{"tokens": 67, "seconds": seconds}]}
 
 
-async def recomputing(twin, receiving, events):
-    """Every event; what is to be recomputed is so at once."""
+async def recomputing(twin, receiving, events, heard=lambda: True):
+    """Every event; what is to be recomputed is so at once, once ``heard`` says that the server knows of it."""
     async for event in twin.each(receiving):
         events.append(event)
         if isinstance(event, RecomputeChunk):
+            await until_async(lambda: asyncio.sleep(0, heard()))
             receiving.recomputed(event.index, 0.01)
 
 
@@ -335,7 +336,7 @@ async def test_a_stream_that_stalls_is_finished_from_the_text(twin, server):
 
     server.script = script
     receiving = twin.client.codec.receive("contexts/x", settings=curve(3.0))
-    await recomputing(twin, receiving, events)
+    await recomputing(twin, receiving, events, heard=lambda: server.reports.all("recomputing"))
     assert [type(event) for event in events] == [Opened, ChunkLoaded, RecomputeChunk, RecomputeChunk, Ended]
     assert [event.index for event in events[1:4]] == [2, 0, 1]
     assert events[2].ids.tolist() == stored.ids[:24].tolist()

@@ -1,13 +1,17 @@
 """Vectors of texts that are in no corpus."""
 
+from collections.abc import Callable
+
 from palimpsest.api.datastore.v1 import datastore_pb2 as pb
-from palimpsest.errors import InvalidArgument, Reason
+from palimpsest.errors import Cancelled, InvalidArgument, Reason
 from palimpsest.paging import ANSWER_BYTES
 from services.datastore.corpora import Corpora
 from services.datastore.index.encoder import DEFAULT, encoder_fingerprint
 
 
-def embedded(corpora: Corpora, name: str, texts: list[str]) -> pb.EmbedResponse:
+def embedded(
+    corpora: Corpora, name: str, texts: list[str], abandoned: Callable[[], bool]
+) -> pb.EmbedResponse:
     """Encode texts.
 
     Parameters
@@ -18,6 +22,8 @@ def embedded(corpora: Corpora, name: str, texts: list[str]) -> pb.EmbedResponse:
         Of the encoder; empty: the default.
     texts
         At least one.
+    abandoned
+        Whether nobody waits for the answer any more; asked again and again.
 
     Raises
     ------
@@ -25,7 +31,14 @@ def embedded(corpora: Corpora, name: str, texts: list[str]) -> pb.EmbedResponse:
         ENCODER_UNKNOWN; INVALID_REQUEST: a text is empty, or there are more than one answer holds.
     FailedPrecondition
         ENCODER_MISSING.
+    Cancelled
+        It was abandoned.
     """
+
+    def check(_done: int) -> None:
+        if abandoned():
+            raise Cancelled(Reason.CANCELLED, "The caller has left.")
+
     name = name or DEFAULT
     encoder = corpora.encoder_named(name)
     for at, text in enumerate(texts):
@@ -40,7 +53,7 @@ def embedded(corpora: Corpora, name: str, texts: list[str]) -> pb.EmbedResponse:
             "texts",
             f"The vectors of {len(texts)} texts do not fit in one message; send {most} at once.",
         )
-    lengths, vectors = encoder.lengths(texts), encoder.encode(texts)
+    lengths, vectors = encoder.lengths(texts), encoder.encode(texts, check)
     return pb.EmbedResponse(
         encoder=name,
         encoder_fingerprint=encoder_fingerprint(name),

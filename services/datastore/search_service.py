@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -42,7 +43,13 @@ class SearchCalls(CorpusCalls):
 
     async def Embed(self, request: pb.EmbedRequest, context: grpc.aio.ServicerContext) -> pb.EmbedResponse:
         """Encode texts."""
-        return await self._in_thread(embedded, self._corpora, request.encoder, list(request.texts))
+        gone = threading.Event()
+        try:
+            return await self._in_thread(
+                embedded, self._corpora, request.encoder, list(request.texts), gone.is_set
+            )
+        finally:
+            gone.set()  # a caller that has left, or whose time is up, keeps no thread
 
     async def ContinueText(
         self, request: pb.ContinueTextRequest, context: grpc.aio.ServicerContext

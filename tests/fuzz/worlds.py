@@ -16,7 +16,7 @@ SIZES = {
     "passages": 8, "over_generate": 4, "passage_tokens": 64, "chunk_tokens": 64, "window_bytes": 100_000, "tokens": 8,
     "layers": 2, "kv_heads": 2, "key_dim": 16, "value_dim": 16, "skip_tokens": 2, "page_size": 5, "seconds": 1,
     "steps": 3, "batch": 4, "sequence_tokens": 64, "lora_rank": 2, "warmup_steps": 2,
-    "checkpoint_steps": 2, "every_steps": 2, "trials": 3, "max_new_tokens": 6,
+    "checkpoint_steps": 2, "every_steps": 2, "trials": 3, "max_new_tokens": 6, "min_tokens": 2,
 }  # fmt: skip
 LINES = [
     b'{"id": "a", "prompt": "the", "max_tokens": 2}',
@@ -24,6 +24,9 @@ LINES = [
     b"[" * 100_000,
     b'{"prompt": "x", "temperature": 1e-308, "max_tokens": 2}',
     b'{"prompt": "x", "temperature": 1e308}',
+    b'{"prompt": "x", "structured": {"regex": "(a|b)*"}, "max_tokens": 3}',
+    b'{"prompt": "x", "structured": {"json_schema": {"$ref": "#"}}, "max_tokens": 3}',
+    b'{"prompt": "x", "logit_bias": {"99999999999999999999": 1}}',
     b'{"prompt": "x", "seed": 99999999999999999999999}',
     b'{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}',
     b"\xff\xfe",

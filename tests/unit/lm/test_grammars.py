@@ -130,6 +130,15 @@ def test_the_schema_true_allows_every_value(compiler, tokenizer):
         assert tokenizer.eos_token_id in allowed(state.mask())
 
 
+@pytest.mark.parametrize(
+    "schema", ['{"$ref": "#"}', '{"allOf": [{"$ref": "#"}]}', '{"not": {}}', '{"enum": []}']
+)
+def test_a_schema_that_no_text_satisfies_is_refused(compiler, schema):
+    with pytest.raises(InvalidArgument) as caught:
+        compiler.compile(Form("json_schema", (schema,)))
+    assert caught.value.reason == Reason.STRUCTURED_INVALID
+
+
 def test_white_space_ends(compiler, tokenizer):
     state = compiler.compile(Form("json_schema", (json.dumps({"type": "array"}),))).start()
     step(state, tokenizer("[").input_ids[0])

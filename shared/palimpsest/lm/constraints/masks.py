@@ -182,6 +182,12 @@ def next_mask(matcher: "LLMatcher", words: int) -> np.ndarray:
     fill_next_token_bitmask(matcher, mask)
     if matcher.is_error():
         raise _too_complex(matcher)
+    if not mask.any():
+        raise InvalidArgument.field(
+            Reason.STRUCTURED_TOO_COMPLEX,
+            "structured",
+            "no token of the model continues the text within its form.",
+        )
     return mask[0].view(np.uint32)
 
 

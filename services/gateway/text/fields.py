@@ -13,6 +13,8 @@ from services.gateway.errors import bad, unsupported
 from services.gateway.json_text import dumps
 
 Json = dict[str, Any]
+MOST_SEQUENCES = 64
+"""Texts of one prompt; the contract's limit."""
 
 
 class JsonSchemaFormat(Body):
@@ -117,8 +119,8 @@ class TextFields(NoEffect):
         ApiError
             400: fields that contradict each other.
         """
-        if self.n < 1:
-            raise bad("n", f"n is {self.n}; it has to be at least 1.")
+        if not 1 <= self.n <= MOST_SEQUENCES:  # before anything is made for each of them
+            raise bad("n", f"n is {self.n}; it has to be from 1 to {MOST_SEQUENCES}.")
         if self.stream_options is not None and not self.stream:
             raise bad("stream_options", "stream_options goes with stream: true.")
         made: Json = {

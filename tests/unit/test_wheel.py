@@ -70,7 +70,7 @@ def test_the_client_alone_wants_nothing_heavy_and_all_wants_no_second_engine(whe
 def test_all_is_every_extra_that_a_stack_on_one_machine_uses():
     (line,) = PROJECT["optional-dependencies"]["all"]
     chosen = set(line.partition("[")[2].rstrip("]").split(","))
-    elsewhere = {"all", "dev", "lmcache", "vllm", "qdrant", "s3", "parquet"}
+    elsewhere = {"all", "dev", "lmcache", "vllm", "qdrant", "s3", "parquet", "quantised"}
     assert chosen == set(PROJECT["optional-dependencies"]) - elsewhere
 
 

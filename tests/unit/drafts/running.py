@@ -11,6 +11,7 @@ from palimpsest.engine.budget import CacheBudget
 from palimpsest.engine.costs import StepCost
 from palimpsest.engine.limits import check_request
 from palimpsest.engine.request_state import RequestState
+from palimpsest.engine.slack import Slack
 from palimpsest.lm import LanguageModel
 from palimpsest.lm.blocks import prefix_keys
 
@@ -82,7 +83,7 @@ def run(
 ) -> list[Told]:
     """Run requests in one batch to their ends; ``after`` is called after each step with its number."""
     budget = CacheBudget(model.limits.cache_blocks)
-    batch = Batch(model, 1 << 20, budget, Counters(), StepCost())
+    batch = Batch(model, 1 << 20, budget, Counters(), StepCost(), Slack())
     told, handles = [Told() for _ in requests], []
     for request, one in zip(requests, told, strict=True):
         blocks = check_request(model, request)

@@ -7,8 +7,7 @@ WGA: Wang et al. 2025, arXiv 2502.19301; SatImp: Yang et al. 2025, arXiv 2505.11
     WGA     -mean_t p_t^beta nll_t
     SatImp  -mean_t p_t^beta1 (1 - p_t)^beta2 nll_t
 
-The weights take no gradient. Means are over all counted tokens of a batch, whatever sequence they are in. WGA may have
-a ``cap`` (ours): tokens whose ``nll_t`` has reached it weigh nothing, so that ascent ends there, token by token.
+The weights take no gradient. Means are over all counted tokens of a batch, whatever sequence they are in.
 """
 
 from dataclasses import dataclass
@@ -45,13 +44,9 @@ class AscentParameters(Parameters):
 
 @dataclass(frozen=True, kw_only=True)
 class WgaParameters(Parameters):
-    """Hyper-parameters of WGA: the power ``beta`` of the probability, and those of GA.
-
-    ``cap`` is in nats a token, such as what texts that were never seen have; 0: there is none.
-    """
+    """Hyper-parameters of WGA: the power ``beta`` of the probability, and those of GA."""
 
     beta: float = number(1.0, 0, 100)
-    cap: float = number(0.0, 0, 100)
     regulariser: str = choice("gdr", "none", "gdr", "klr")
     gamma: float = number(1.0, 0, 1000)
     alpha: float = number(1.0, 0, 1000)
@@ -68,9 +63,7 @@ class SatImpParameters(Parameters):
     alpha: float = number(1.0, 0, 1000)
 
 
-def weighted_ascent(
-    nll: Tensor, counted: Tensor, saturation: float, importance: float = 0.0, cap: float = 0.0
-) -> Tensor:
+def weighted_ascent(nll: Tensor, counted: Tensor, saturation: float, importance: float = 0.0) -> Tensor:
     """Gradient ascent with a weight for each token.
 
     Parameters
@@ -81,8 +74,6 @@ def weighted_ascent(
         bool [...]: which tokens count.
     saturation, importance
         Powers of p and of 1 - p in the weight.
-    cap
-        Nats from which on the weight is 0; 0: none.
 
     Returns
     -------
@@ -92,8 +83,6 @@ def weighted_ascent(
     fixed = nll.detach()
     # 1 - p by expm1: of a token that is nearly certain, nothing would be left of the difference.
     weights = (-saturation * fixed).exp() * (-torch.expm1(-fixed)) ** importance
-    if cap:
-        weights = weights * (fixed < cap)
     return -(weights * nll * counted).sum() / counted.sum().clamp(min=1)
 
 
@@ -110,7 +99,7 @@ def build_ascent(parameters: AscentParameters, inputs: Inputs) -> Combined:
 
 def build_wga(parameters: WgaParameters, inputs: Inputs) -> Combined:
     """WGA."""
-    return _weighted(parameters, inputs, parameters.beta, cap=parameters.cap)
+    return _weighted(parameters, inputs, parameters.beta, 0.0)
 
 
 def build_satimp(parameters: SatImpParameters, inputs: Inputs) -> Combined:
@@ -119,15 +108,11 @@ def build_satimp(parameters: SatImpParameters, inputs: Inputs) -> Combined:
 
 
 def _weighted(
-    parameters: WgaParameters | SatImpParameters,
-    inputs: Inputs,
-    saturation: float,
-    importance: float = 0.0,
-    cap: float = 0.0,
+    parameters: WgaParameters | SatImpParameters, inputs: Inputs, saturation: float, importance: float
 ) -> Combined:
     def forget(module: nn.Module, step: int) -> Tensor:
         batch = inputs.forget_batch(step)
-        return weighted_ascent(token_nll(module, batch), batch.counted[:, 1:], saturation, importance, cap)
+        return weighted_ascent(token_nll(module, batch), batch.counted[:, 1:], saturation, importance)
 
     retain = retain_term(parameters.regulariser, inputs)
     return Combined(forget, parameters.gamma, retain, parameters.alpha)

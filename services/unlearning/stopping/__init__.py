@@ -12,7 +12,6 @@ from services.unlearning.stopping.rules import HoldoutMatch as HoldoutMatch
 from services.unlearning.stopping.rules import PrivacyMatch as PrivacyMatch
 from services.unlearning.stopping.rules import Rule as Rule
 from services.unlearning.stopping.rules import UtilityFloor as UtilityFloor
-from services.unlearning.stopping.rules import UtilityMatch as UtilityMatch
 from services.unlearning.stopping.scalarisation import Scalarisation as Scalarisation
 from services.unlearning.stopping.watch import Choice as Choice
 from services.unlearning.stopping.watch import Watch as Watch

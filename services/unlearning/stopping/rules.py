@@ -186,26 +186,6 @@ class UtilityFloor:
 
 
 @dataclass(frozen=True)
-class UtilityMatch:
-    """Ends a run that begins with a model of less use, such as retraining, once it is of as much as the reference.
-
-    What it knows of the forget set does not count: it began without.
-    """
-
-    reference: float
-    tolerance: float = 0.0
-    metric: str = "utility"
-    name: str = "utility_match"
-
-    def judge(self, history: Sequence[Measurement]) -> Decision | None:
-        """Return ``matched`` at the reference's or above."""
-        value = history[-1][self.metric]
-        if not value >= self.reference - self.tolerance:  # so is what is not a number
-            return None
-        return Decision(self.name, "matched", f"{self.metric} {value:.4g} (reference {self.reference:.4g})")
-
-
-@dataclass(frozen=True)
 class DivergenceGuard:
     """Ends a run whose model is broken.
 

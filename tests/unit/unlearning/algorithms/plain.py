@@ -62,11 +62,6 @@ def wga(now, before, forget, others, p):
     return -average(math.exp(-n) ** p.beta * n for example in forget for n in token_nlls(now, example))
 
 
-def capped_wga(now, before, forget, others, p):
-    nlls = [n for example in forget for n in token_nlls(now, example)]
-    return -average(math.exp(-n) ** p.beta * n if n < p.cap else 0.0 for n in nlls)
-
-
 def bad_teaching(now, before, forget, others, p):
     return kl(now, before, forget)
 

@@ -80,22 +80,6 @@ def test_the_weights_of_tokens_take_no_gradient(powers, inputs, now):
     assert got == pytest.approx(slope(held, now, along), rel=1e-5)
 
 
-def test_tokens_at_the_cap_take_no_part(inputs, now):
-    """The slope of ascent on the others alone, which does not fall with the rest's growing loss."""
-    batch = inputs.forget_batch(0)
-    nll, counted = token_nll(now, batch).detach(), batch.counted[:, 1:]
-    cap = nll[counted].median().item() + 1e-3  # between two tokens
-    below = (nll < cap) & counted
-    assert 0 < below.sum() < counted.sum()
-
-    def held():
-        return -(token_nll(now, batch) * below).sum() / counted.sum()
-
-    along = direction(now, 6)
-    got = along_gradient(weighted_ascent(token_nll(now, batch), counted, 0.0, cap=cap), now, along)
-    assert got == pytest.approx(slope(held, now, along), rel=1e-5)
-
-
 def test_the_parts_give_the_gradient_of_the_loss(inputs, now):
     objective = build("npo_gdr", {}, inputs)
     along = direction(now, 5)

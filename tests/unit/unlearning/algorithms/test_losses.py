@@ -30,7 +30,6 @@ CASES = [
     ("undial", {}, plain.undial),
     ("undial", {"beta": 3.0, "regulariser": "klr"}, plain.undial),
     ("wga", {"beta": 1.5}, plain.wga),
-    ("wga", {"beta": 0.5, "cap": 3.0}, plain.capped_wga),
     ("bad_teaching", {"alpha": 2.0}, plain.bad_teaching),
     ("bad_teaching", {"gamma": 0.5, "regulariser": "none"}, plain.bad_teaching),
     ("satimp", {"beta1": 2.0, "beta2": 0.5}, plain.satimp),

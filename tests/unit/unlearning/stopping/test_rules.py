@@ -16,7 +16,6 @@ from services.unlearning.stopping import (
     PrivacyMatch,
     Scalarisation,
     UtilityFloor,
-    UtilityMatch,
 )
 from services.unlearning.stopping.epochs import forget_match, utility_floor
 from services.unlearning.stopping.rules import Target
@@ -124,12 +123,6 @@ def test_utility_floor():
     rule = UtilityFloor(80.0, 5.0)
     assert ended(rule, utility=[100, 90, 75, 74.9]) == (3, "floor")
     assert ended(rule, utility=[100, 75]) is None
-
-
-def test_utility_match_ends_a_run_that_has_come_up_to_it():
-    rule = UtilityMatch(95.0, 2.0)
-    assert ended(rule, utility=[0, 40, 92.9, 93, 99]) == (3, "matched")
-    assert ended(rule, utility=[0, math.nan, 92.9]) is None
 
 
 def test_the_guard_knows_what_is_broken():

@@ -3,9 +3,8 @@
 Each look has documents of the forget set continued and questions about it answered. The run ends once both are done no
 better than by several retrained models, within half an interval, and the best state seen by the product's own rule is
 kept. Retraining takes all its steps: retain2 is in no data that it is given, and comes back as far as the target
-recites it (replay). Of what is to be kept a look sees a part of retain1 that
-removal does not train on; retain2 is for the figures alone. Settings are chosen on the first seed and reported on the
-others.
+recites it (replay). Of what is to be kept a look sees a part of retain1 that removal does not train on; retain2 is for
+the figures alone. Settings are chosen on the first seed and reported on the others.
 """
 
 from collections.abc import Collection, Sequence
@@ -145,7 +144,9 @@ class Trial:
         again = method.algorithm == "retrain"
         probe = self.probe(not again)
         before = probe.measure(self.lab.load(self.lab.target).module, 0)
-        if again:  # it begins without what is to be forgotten: it takes all its steps, and the best state is kept
+        if (
+            again
+        ):  # it begins without what is to be forgotten: it takes all its steps, and the best state is kept
             choice = Scalarisation((), utility=before["utility"])
             return Watch(module, probe.measure, [], choice, guard, every=RETRAINING_LOOK)
         bounds = tuple(

@@ -138,7 +138,8 @@ def guarded(work: Callable[P, R], *, as_json: bool = False) -> Callable[P, R]:
     @wraps(work)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return work(*args, **kwargs)
+            with output.for_programs(as_json):
+                return work(*args, **kwargs)
         except PalimpsestError as error:
             output.complain(error, as_json=as_json)
             raise typer.Exit(exit_code(error)) from None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from palimpsest.api.decoding.v1 import decoding_pb2 as pb
-from palimpsest.cli.output import drafts, waiting
+from palimpsest.cli.output import drafts, printing, waiting
 from palimpsest.client.drafts import Plan
 from tests.waiting import until
 
@@ -38,6 +38,15 @@ def test_nothing_is_said_of_what_comes_soon(said: list[str], monkeypatch: pytest
         pass
     until(lambda: threading.active_count() <= before)
     assert not said
+
+
+def test_programs_are_told_nothing_of_what_is_waited_for(said: list[str]):
+    with printing.for_programs(True), waiting.Waiting() as shown:
+        timer = shown._timer
+        assert timer is not None
+        timer.join()
+    assert not said
+    assert printing.tells_progress()
 
 
 class Made:

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +24,25 @@ _WIDE = 240
 EnumName = Callable[[Any, int], str | int]
 """Names an enum's value, from its descriptor and the number."""
 
+_for_programs = False
+
 _BINARY = ["B", "KiB", "MiB", "GiB", "TiB"]
+
+
+@contextmanager
+def for_programs(wanted: bool) -> Iterator[None]:
+    """Print for programs (--json) meanwhile: an error is then all that standard error has, and no line is about progress."""
+    global _for_programs
+    before, _for_programs = _for_programs, wanted
+    try:
+        yield
+    finally:
+        _for_programs = before
+
+
+def tells_progress() -> bool:
+    """Whether somebody reads lines about progress."""
+    return not _for_programs
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 from palimpsest.api.jobs.v1 import jobs_pb2
-from palimpsest.cli.output.printing import console, note
+from palimpsest.cli.output.printing import console, note, tells_progress
 from palimpsest.client import Job
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ def follow(job: Job[T], what: str) -> T:
 
 
 def _watch(job: Job[T], what: str) -> None:
-    lines = None if sys.stderr.isatty() else Lines(what)
+    lines = None if sys.stderr.isatty() or not tells_progress() else Lines(what)
     with _bar(BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[stage]}")) as bar:
         task = bar.add_task(what, total=1.0, stage="waiting")
         for seen in job:

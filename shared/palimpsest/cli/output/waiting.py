@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar
 
 from rich.status import Status
 
-from palimpsest.cli.output.printing import console, note
+from palimpsest.cli.output.printing import console, note, tells_progress
 
 PATIENCE = 2.0
 """Seconds of silence before something is said."""
@@ -58,7 +58,7 @@ class Waiting:
             if out.is_terminal:
                 self._shown = Status(f"{what}…", console=out)
                 self._shown.start()
-            else:
+            elif tells_progress():
                 note(f"{what}…")
 
 

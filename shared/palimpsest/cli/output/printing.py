@@ -31,7 +31,7 @@ _BINARY = ["B", "KiB", "MiB", "GiB", "TiB"]
 
 @contextmanager
 def for_programs(wanted: bool) -> Iterator[None]:
-    """Print for programs (--json) meanwhile: an error is then all that standard error has, and no line is about progress."""
+    """Print for programs (--json) meanwhile: standard error has an error alone then, and no line about progress."""
     global _for_programs
     before, _for_programs = _for_programs, wanted
     try:

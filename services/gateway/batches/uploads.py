@@ -57,7 +57,7 @@ async def upload_of(request: Request, limit: int) -> AsyncGenerator[Upload, None
         raise ApiError(400, f"The form cannot be read: {error.message}", code="invalid_form") from None
     except KeyError:  # its boundary
         raise ApiError(400, "The form's content type names no boundary.", code="invalid_form") from None
-    async with form:
+    try:
         for name in form:
             if name not in ("file", "purpose"):
                 raise unsupported(name[:100], f"/v1/files does not support {name[:100]}. Leave it out.")
@@ -72,6 +72,8 @@ async def upload_of(request: Request, limit: int) -> AsyncGenerator[Upload, None
         if not file.size:
             raise bad("file", "file is empty.")
         yield Upload(cast(BinaryIO, file.file), (file.filename or "file")[:255], "batch")
+    finally:
+        await form.close()
 
 
 async def _counted(request: Request, limit: int) -> AsyncGenerator[bytes, None]:

@@ -10,6 +10,7 @@ from typing import BinaryIO, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from palimpsest import json_input
 from palimpsest.client.aio.artifacts import AsyncArtifacts
 from palimpsest.errors import NotFound
 from services.gateway.errors import ApiError, bad
@@ -132,8 +133,8 @@ async def load(room: AsyncArtifacts, kind: type[R], id: str) -> tuple[R, Stored]
             async for part in stream:
                 head += part.data
         line, end, _ = bytes(head).partition(b"\n")
-        record = kind.model_validate_json(line)
-    except (NotFound, ValidationError):
+        record = kind.model_validate(json_input.decode(line, max_bytes=_LONGEST))
+    except (NotFound, json_input.InvalidJson, ValidationError):
         raise no_such(kind, id) from None
     begins = len(line) + len(end)
     return record, Stored(id=id, digest=digest, begins=begins, size=found.size_bytes - begins)

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.gateway.endpoints.batches import BatchBody
+from services.gateway.batches.batch_endpoints import BatchBody
 from services.gateway.endpoints.chat import ChatBody
 from services.gateway.endpoints.completions import CompletionsBody
 from services.gateway.endpoints.embeddings import EmbeddingsBody, RerankBody

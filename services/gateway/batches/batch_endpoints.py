@@ -11,12 +11,12 @@ from starlette.responses import JSONResponse, Response
 from palimpsest.client.aio.concurrency import off_loop
 from services.gateway.backend import Rooms
 from services.gateway.batches import records
+from services.gateway.batches.file_endpoints import limit_of, listed, query_of
 from services.gateway.batches.inputs import Conversion
 from services.gateway.batches.outputs import ENDED, batch_of, named, shown
 from services.gateway.batches.records import BatchRecord, FileRecord, first_line
 from services.gateway.bodies import Body, read
 from services.gateway.calls import rooms_of, settings_of
-from services.gateway.endpoints.files import limit_of, listed, query_of
 from services.gateway.errors import ApiError, bad
 
 Json = dict[str, Any]

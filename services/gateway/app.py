@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from palimpsest.errors import PalimpsestError
 from palimpsest.settings import GatewaySettings
 from services.gateway.backend import Backend
+from services.gateway.batches import batch_endpoints, file_endpoints
 from services.gateway.endpoints import chat, completions, embeddings, health, models, tokens
 from services.gateway.errors import ApiError, from_rooms
 from services.gateway.metrics import Measured, metrics
@@ -34,6 +35,15 @@ ROUTES = [
     Route("/v1/chat/completions", chat.chat_completions, methods=["POST"]),
     Route("/v1/embeddings", embeddings.embeddings, methods=["POST"]),
     Route("/v1/rerank", embeddings.rerank, methods=["POST"]),
+    Route("/v1/files", file_endpoints.list_files, methods=["GET"]),
+    Route("/v1/files", file_endpoints.create_file, methods=["POST"]),
+    Route("/v1/files/{id}", file_endpoints.get_file, methods=["GET"]),
+    Route("/v1/files/{id}", file_endpoints.delete_file, methods=["DELETE"]),
+    Route("/v1/files/{id}/content", file_endpoints.get_content, methods=["GET"]),
+    Route("/v1/batches", batch_endpoints.list_batches, methods=["GET"]),
+    Route("/v1/batches", batch_endpoints.create_batch, methods=["POST"]),
+    Route("/v1/batches/{id}", batch_endpoints.get_batch, methods=["GET"]),
+    Route("/v1/batches/{id}/cancel", batch_endpoints.cancel_batch, methods=["POST"]),
     Route("/tokenize", tokens.tokenize, methods=["POST"]),
     Route("/detokenize", tokens.detokenize, methods=["POST"]),
     Route("/tokenizer_info", tokens.tokenizer_info, methods=["GET"]),

@@ -145,7 +145,7 @@ def _choice(
 async def completions(request: Request) -> ASGIApp:
     """``POST /v1/completions``."""
     body = await read(request, CompletionsBody)
-    _check(body)
+    check(body)
     rooms, settings = rooms_of(request), settings_of(request)
     model = await model_of(rooms, body.model, settings.model)
     work = Completion(rooms.decoding, model, body, settings)
@@ -156,7 +156,8 @@ async def completions(request: Request) -> ASGIApp:
     return JSONResponse(await while_connected(request, work.answer()))
 
 
-def _check(body: CompletionsBody) -> None:
+def check(body: CompletionsBody) -> None:
+    """Refuse fields that contradict each other; raises ApiError (400)."""
     if body.best_of is not None and body.best_of != body.n:
         raise unsupported(
             "best_of", f"best_of is {body.best_of} and n is {body.n}: only best_of equal to n is supported."

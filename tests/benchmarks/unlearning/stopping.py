@@ -2,11 +2,12 @@
 
 Each look has documents of the forget set continued and questions about it answered. The run ends once both are done no
 better than by several retrained models, within half an interval, and the best state seen by the product's own rule is
-kept. Retraining takes all its steps: retain2 is in no data that it is given, and comes back as far as the target
-recites it (replay). Of what is to be kept a look sees a part of retain1 that removal does not train on; retain2 is for
+kept. Retraining looks at nothing and takes all its steps, for it begins without what is to be forgotten; retain2 is in
+no data that it is given, and comes back as far as the target recites it (replay). Of what is to be kept a look sees a part of retain1 that removal does not train on; retain2 is for
 the figures alone. Settings are chosen on the first seed and reported on the others.
 """
 
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from palimpsest.training import Example
 from services.unlearning.metrics import Bootstrap
 from services.unlearning.stopping import (
     Bound,
@@ -51,8 +53,6 @@ SETTINGS: tuple[Method, ...] = (
     Method("bad teaching with replay", "bad_teaching", {"alpha": 3.0}, 3e-4, 15, replay=300),
     Method("retraining with replay", "retrain", {}, 2e-3, 30, replay=300, schedule="linear"),
 )
-RETRAINING_LOOK = 50
-"""Steps between two looks at a retraining."""
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Trial:
         """Ids of the documents of retain1 that a look sees."""
         return {each.id for each in self.lab.corpus.split("retain1")[:WATCHED]}
 
-    def probe(self, generates: bool = True) -> Probe:
+    def probe(self) -> Probe:
         """What a look sees: how likely texts are, and what the model says of the forget set."""
         corpus = self.lab.corpus
         kept = [each for each in corpus.trained("retain1") if each.doc_id in self.watched_documents]
@@ -108,7 +108,7 @@ class Trial:
             answers(self.lab, kept),
             pad=self.lab.tokenizer.pad_token_id,
             batch=40,
-            extra=said if generates else None,
+            extra=said,
         )
 
     def kept(self, method: Method) -> tuple[Measured, dict[str, Any]]:
@@ -126,11 +126,10 @@ class Trial:
             [each for each in corpus.split("retain1") if each.id not in seen],
             [each for each in corpus.trained("retain1") if each.doc_id not in seen],
         )
-        start = remover.target
-        if method.algorithm == "retrain":
-            start = self.lab.load(self.lab.base).module
         forget = self.lab.examples("forget")
-        ended = watched(remover, start, forget, method, lambda module: self._watch(module, method))
+        if method.algorithm == "retrain":
+            return self._retrained(remover, forget, method)
+        ended = watched(remover, remover.target, forget, method, lambda module: self._watch(module, method))
         values = {name: round(value, 4) for name, value in ended.choice.measurement.values.items()}
         return {
             "measured": vars(self.scorer.measure(ended.module)),
@@ -139,16 +138,16 @@ class Trial:
             "seconds": ended.seconds,
         }
 
+    def _retrained(self, remover: Remover, forget: Sequence[Example], method: Method) -> dict[str, Any]:
+        module, begin = self.lab.load(self.lab.base).module, time.process_time()
+        remover.train(module, forget, method, method.epochs)
+        seconds = time.process_time() - begin
+        measured = vars(self.scorer.measure(module))
+        return {"measured": measured, "why": "steps used up", "values": {}, "seconds": seconds}
+
     def _watch(self, module: Any, method: Method) -> Watch:
-        guard = DivergenceGuard(len(self.lab.tokenizer), margin=6.0)
-        again = method.algorithm == "retrain"
-        probe = self.probe(not again)
+        guard, probe = DivergenceGuard(len(self.lab.tokenizer), margin=6.0), self.probe()
         before = probe.measure(self.lab.load(self.lab.target).module, 0)
-        if (
-            again
-        ):  # it begins without what is to be forgotten: it takes all its steps, and the best state is kept
-            choice = Scalarisation((), utility=before["utility"])
-            return Watch(module, probe.measure, [], choice, guard, every=RETRAINING_LOOK)
         bounds = tuple(
             Bound(name, fmean(self.known.values(name)), self.known.halves[name])
             for name in ("verbmem", "knowmem")

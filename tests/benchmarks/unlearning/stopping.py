@@ -3,8 +3,9 @@
 Each look has documents of the forget set continued and questions about it answered. The run ends once both are done no
 better than by several retrained models, within half an interval, and the best state seen by the product's own rule is
 kept. Retraining looks at nothing and takes all its steps, for it begins without what is to be forgotten; retain2 is in
-no data that it is given, and comes back as far as the target recites it (replay). Of what is to be kept a look sees a part of retain1 that removal does not train on; retain2 is for
-the figures alone. Settings are chosen on the first seed and reported on the others.
+no data that it is given, and comes back as far as the target recites it (replay). Of what is to be kept a look sees a
+part of retain1 that removal does not train on; retain2 is for the figures alone. Settings are chosen on the first seed
+and reported on the others.
 """
 
 import time

@@ -175,6 +175,23 @@ def test_a_batch_is_cancelled(ask, tiny):
     assert ask.batches.cancel(batch.id).status == "cancelled"
 
 
+def test_what_a_cancelled_batch_had_answered_can_be_read(ask, tiny):
+    short = [request(f"s{at}", model=tiny, prompt=f"the {at}", max_tokens=1) for at in range(500)]
+    failing = request("f", model=tiny, prompt="the", max_tokens=1_000_000)
+    long = [request(f"l{at}", model=tiny, prompt="the quick", max_tokens=1900, n=8) for at in range(64)]
+    batch = submitted(ask, failing, *short, *long)
+    # The job publishes its results after 500 lines.
+    until(lambda: ask.batches.retrieve(batch.id).request_counts.completed >= 500, timeout=120)
+    ask.batches.cancel(batch.id)
+    done = ended(ask, batch.id)
+    assert done.status == "cancelled"
+    found = read(ask, done.output_file_id)
+    assert done.request_counts.completed == len(found) >= 499
+    assert list(found)[:499] == [f"s{at}" for at in range(499)]
+    assert list(read(ask, done.error_file_id)) == ["f"]
+    assert done.request_counts.failed == 1
+
+
 def test_an_ended_batch_is_not_cancelled(ask, tiny):
     batch = submitted(ask, request("a", model=tiny, prompt="the", max_tokens=2))
     ended(ask, batch.id)

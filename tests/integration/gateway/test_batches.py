@@ -163,6 +163,11 @@ def test_a_repeated_request_with_a_key_is_one_batch(ask, tiny):
     assert first.created_at == again.created_at
     one, two = ended(ask, first.id), ended(ask, other.id)
     assert one.status == two.status == "completed"
+    assert ask.files.content(one.output_file_id).content == ask.files.content(one.output_file_id).content
+    changed = uploaded(ask, lines(request("a", model=tiny, prompt="other", max_tokens=2)))
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask.batches.create(**{**fields, "input_file_id": changed.id}, extra_headers=key)
+    assert caught.value.code == "idempotency_key_reused"
 
 
 def test_a_batch_is_cancelled(ask, tiny):

@@ -8,7 +8,10 @@ from typing import Any, BinaryIO, Literal, cast
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from palimpsest.api.decoding.v1 import decoding_pb2 as pb
 from palimpsest.client.aio.concurrency import off_loop
+from palimpsest.client.aio.jobs import AsyncJob
+from palimpsest.errors import PalimpsestError, Reason
 from services.gateway.backend import Rooms
 from services.gateway.batches import records
 from services.gateway.batches.file_endpoints import limit_of, listed, query_of
@@ -47,12 +50,7 @@ async def create_batch(request: Request) -> Response:
     )
     with tempfile.TemporaryFile() as errors:
         digest = await _converted(rooms, body.input_file_id, conversion, cast(BinaryIO, errors))
-        job = await rooms.decoding.generate_batch(
-            model=conversion.model,
-            input=digest,
-            request_id=f"http-batch-{nonce}",
-            skip_cache=True,  # a job of its own: whoever cancels another batch does not cancel this one
-        )
+        job = await _submitted(rooms, conversion, digest)
         created = (await job.progress()).create_time.seconds
         record = BatchRecord(
             **body.model_dump(include={"input_file_id", "endpoint", "metadata"}),
@@ -85,6 +83,21 @@ async def _converted(rooms: Rooms, file_id: str, conversion: Conversion, errors:
         requests.seek(0)
         made = await rooms.artifacts.upload(cast(BinaryIO, requests), media_type="application/jsonl")
     return made.digest
+
+
+async def _submitted(rooms: Rooms, conversion: Conversion, digest: str) -> AsyncJob[pb.GenerateBatchResponse]:
+    try:
+        return await rooms.decoding.generate_batch(
+            model=conversion.model,
+            input=digest,
+            request_id=f"http-batch-{conversion.nonce}",
+            skip_cache=True,  # a job of its own: whoever cancels another batch does not cancel this one
+        )
+    except PalimpsestError as error:
+        if error.reason != Reason.REQUEST_ID_REUSED:
+            raise
+        message = "This Idempotency-Key was used before, for a batch of other lines; choose a new one."
+        raise ApiError(400, message, code="idempotency_key_reused") from None
 
 
 async def _saved(rooms: Rooms, record: BatchRecord, errors: BinaryIO) -> str:

@@ -19,7 +19,9 @@ class GatewaySettings(BaseSettings):
     )
     body_bytes: int = Field(default=32 << 20, description="Largest body of an HTTP request, in bytes.")
     file_bytes: int = Field(default=200 << 20, description="Largest file of an upload over HTTP, in bytes.")
-    batch_lines: int = Field(default=50_000, description="Lines that the input of one batch over HTTP may have.")
+    batch_lines: int = Field(
+        default=50_000, description="Lines that the input of one batch over HTTP may have."
+    )
     chat_max_tokens: int = Field(
         default=1024,
         description="Most tokens of a chat reply whose request says nothing of it; fewer where the context ends.",

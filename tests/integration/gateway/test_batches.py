@@ -163,6 +163,11 @@ def test_a_repeated_request_with_a_key_is_one_batch(ask, tiny):
     assert first.created_at == again.created_at
     one, two = ended(ask, first.id), ended(ask, other.id)
     assert one.status == two.status == "completed"
+    assert ask.files.content(one.output_file_id).content == ask.files.content(one.output_file_id).content
+    changed = uploaded(ask, lines(request("a", model=tiny, prompt="other", max_tokens=2)))
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask.batches.create(**{**fields, "input_file_id": changed.id}, extra_headers=key)
+    assert caught.value.code == "idempotency_key_reused"
 
 
 def test_a_batch_is_cancelled(ask, tiny):
@@ -173,6 +178,23 @@ def test_a_batch_is_cancelled(ask, tiny):
     assert done.status == "cancelled"
     assert done.cancelled_at >= done.created_at
     assert ask.batches.cancel(batch.id).status == "cancelled"
+
+
+def test_what_a_cancelled_batch_had_answered_can_be_read(ask, tiny):
+    short = [request(f"s{at}", model=tiny, prompt=f"the {at}", max_tokens=1) for at in range(500)]
+    failing = request("f", model=tiny, prompt="the", max_tokens=1_000_000)
+    long = [request(f"l{at}", model=tiny, prompt="the quick", max_tokens=1900, n=8) for at in range(64)]
+    batch = submitted(ask, failing, *short, *long)
+    # The job publishes its results after 500 lines.
+    until(lambda: ask.batches.retrieve(batch.id).request_counts.completed >= 500, timeout=120)
+    ask.batches.cancel(batch.id)
+    done = ended(ask, batch.id)
+    assert done.status == "cancelled"
+    found = read(ask, done.output_file_id)
+    assert done.request_counts.completed == len(found) >= 499
+    assert list(found)[:499] == [f"s{at}" for at in range(499)]
+    assert list(read(ask, done.error_file_id)) == ["f"]
+    assert done.request_counts.failed == 1
 
 
 def test_an_ended_batch_is_not_cancelled(ask, tiny):

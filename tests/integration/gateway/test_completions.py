@@ -203,4 +203,5 @@ async def test_the_only_model_need_not_be_named(http, grpc, tiny):
     else:
         assert answer.status_code == 400
         assert answer.json()["error"]["param"] == "model"
-        assert tiny in answer.json()["error"]["message"]
+        named = answer.json()["error"]["message"].partition("there are: ")[2].rstrip(".").split(", ")
+        assert named == [each.model_id for each in listed][: len(named)]

@@ -1,10 +1,12 @@
 """The Celery application: one task, the queues of PALIMPSEST_JOB_QUEUES, and settings chosen to lose no message."""
 
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.entity import Queue
+from kombu.transport import redis
 
 from palimpsest.errors import Reason, Unavailable
 from palimpsest.settings import Settings
@@ -13,6 +15,33 @@ TASK = "palimpsest.run"
 """The only task. Its body is ``{"job_id": ..., "v": 1}``: a hint that the job may be ready."""
 
 MESSAGE_VERSION = 1
+
+
+class _Unacknowledged(redis.QoS):
+    """The hints that a worker has received and not acknowledged: kombu's own, but for a connection that was lost.
+
+    Kombu closes such a connection twice. To put hints back, or to acknowledge one, it then wants the address of a
+    connection that is gone: an AttributeError, which ends the worker and all that it runs. There is nothing to do then:
+    Redis still has the hints, and they are delivered again.
+    """
+
+    def restore_unacked(self, client: Any = None) -> None:
+        if not self._lost:
+            super().restore_unacked(client)
+        elif self._delivered is not None:
+            self._delivered.clear()
+
+    def ack(self, delivery_tag: str) -> None:
+        if not self._lost:
+            super().ack(delivery_tag)
+
+    @property
+    def _lost(self) -> bool:
+        connection = self.channel.connection
+        return connection is None or connection.client is None
+
+
+redis.Channel.QoS = _Unacknowledged
 
 
 def broker_url(redis_url: str) -> str:

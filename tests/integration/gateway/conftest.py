@@ -70,6 +70,8 @@ def with_tools(stack: Served, tiny_model: Path, tmp_path_factory: pytest.TempPat
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     tokenizer.save_pretrained(folder)
+    for shown in (folder, folder.parent):  # servers in containers are other users
+        shown.chmod(0o755)
     for file in folder.iterdir():
         file.chmod(0o644)
     with Client(stack.target, token=stack.token) as client:

@@ -107,7 +107,7 @@ def unsupported(param: str, why: str) -> ApiError:
 
 def from_rooms(error: PalimpsestError) -> ApiError:
     """The answer for what a room said, or the way to it."""
-    status, retry_after = _STATUS.get(Code(error.code), 500), error.retry_after
+    status, retry_after, reason = _STATUS.get(Code(error.code), 500), error.retry_after, error.reason
     if error.code == Code.RESOURCE_EXHAUSTED:
         # What only another request can mend is not to be sent again.
         status = 429 if retry_after is not None or error.reason in _BUSY else 400
@@ -118,12 +118,11 @@ def from_rooms(error: PalimpsestError) -> ApiError:
     details = [v.description for v in error.violations if v.description not in error.message]
     message = " ".join([error.message, *(f"{_param(v.field)}: {v.description}." for v in error.violations)])
     if error.reason == Reason.MODEL_NOT_FOUND or (param == "model" and status == 400):
-        status, param = 404, "model"
-        error.reason = Reason.MODEL_NOT_FOUND
+        status, param, reason = 404, "model", Reason.MODEL_NOT_FOUND
     return ApiError(
         status,
         message if details else error.message,
-        code=_CODES.get(error.reason, error.reason.lower() or None),  # type: ignore[call-overload]
+        code=_CODES.get(reason, reason.lower() or None),  # type: ignore[call-overload]
         param=param,
         retry_after=retry_after,
     )
